@@ -1,0 +1,174 @@
+"""The interface every system implements, and the moves its step is built from.
+
+B is the batch, the leading axis of every array of a Batch. Losses and metrics
+are in nats unless their name says otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+Key = jax.Array
+Batch = dict[str, jax.Array]
+Params = dict[str, Any]
+Metrics = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class State:
+  """All that training changes, and all that a checkpoint holds."""
+
+  step: jax.Array  # [] int32, completed steps
+  params: Params  # network name -> parameters
+  opt: dict[str, Any]  # player name -> optimizer state
+  extra: dict[str, Any]  # the rest: batch statistics, averages, codebook statistics, chains
+
+
+class System(NamedTuple):
+  """A trainable generative model as pure functions of (key, state, ...)."""
+
+  init: Callable[[Key, Batch], State]
+  step: Callable[[Key, State, Batch], tuple[State, Metrics]]
+  evaluate: Callable[[Key, State, Batch], Metrics]  # each metric [B]
+  sample: Callable[[Key, State, int], jax.Array]  # [n, ...] in data space
+  views: Mapping[str, Callable] = {}  # encode, decode, reconstruct, log_prob, interpolate ...
+
+
+class Move(NamedTuple):
+  """One transition of the state, with the optimizer memory that it needs."""
+
+  init: Callable[[Params], dict[str, Any]]
+  apply: Callable[[Key, State, Batch], tuple[State, Metrics]]
+
+
+class Player(NamedTuple):
+  """Minimises `loss` over the networks it owns; all others are constants to it.
+
+  `loss(key, state, batch) -> (scalar, (extra, metrics))`, where `extra` holds the
+  entries of `State.extra` that the loss has brought up to date.
+  """
+
+  loss: Callable[[Key, State, Batch], tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
+  tx: optax.GradientTransformation
+  owns: tuple[str, ...]
+
+
+def descend(**players: Player) -> Move:
+  """Moves all players at once: every gradient is taken at the same old state.
+
+  All players get the same key, so that what their losses share (an encoder's
+  forward pass, say) is one computation under jit. Metrics are prefixed by the
+  player's name.
+
+  Raises:
+    ValueError: two players own one network.
+  """
+  owned = [name for player in players.values() for name in player.owns]
+  if len(set(owned)) < len(owned):
+    raise ValueError(f'players that move at once must own different networks, got {owned}')
+
+  def init(params: Params) -> dict[str, Any]:
+    return {name: player.tx.init(_pick(params, player.owns)) for name, player in players.items()}
+
+  def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+    new, metrics = state, {}
+    for name, player in players.items():
+      mine, opt, extra, out = _descend_one(player, state.opt[name], key, state, batch)
+      new = new.replace(params=new.params | mine, opt=new.opt | {name: opt}, extra=new.extra | extra)
+      metrics |= {f'{name}/{k}': v for k, v in out.items()}
+    return new, metrics
+
+  return Move(init, apply)
+
+
+def _descend_one(player: Player, opt, key: Key, state: State, batch: Batch):
+  """One player's new networks, optimizer state, extras and metrics, from the old state."""
+  mine = _pick(state.params, player.owns)
+
+  def loss(own):
+    return player.loss(key, state.replace(params=state.params | own), batch)
+
+  (value, (extra, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(mine)
+  updates, opt = player.tx.update(grads, opt, mine)
+  metrics = {'loss': value, 'grad_norm': optax.global_norm(grads)} | metrics
+  return optax.apply_updates(mine, updates), opt, extra, metrics
+
+
+def chain(*moves: Move) -> Move:
+  """Makes the moves one after another, each on the state the last one left.
+
+  Raises:
+    ValueError: two moves have a player of one name.
+  """
+
+  def init(params: Params) -> dict[str, Any]:
+    slots = [item for move in moves for item in move.init(params).items()]
+    if len(dict(slots)) < len(slots):
+      raise ValueError(f'players of a chain must have different names, got {[name for name, _ in slots]}')
+    return dict(slots)
+
+  def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+    metrics = {}
+    for i, move in enumerate(moves):
+      state, out = move.apply(jax.random.fold_in(key, i), state, batch)
+      metrics |= out
+    return state, metrics
+
+  return Move(init, apply)
+
+
+def repeat(n: int, move: Move) -> Move:
+  """Makes `move` n times, each on its own n-th of the batch; metrics are means over the n.
+
+  The slices are strided, so a batch that is sharded over devices stays where it is.
+
+  Raises:
+    ValueError: at trace time, a batch that n does not divide.
+  """
+
+  def slices(x):
+    if x.shape[0] % n:
+      raise ValueError(f'repeat({n}) needs a batch that {n} divides, got {x.shape[0]}')
+    return x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1)
+
+  def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+    def body(state, key_and_slice):
+      return move.apply(key_and_slice[0], state, key_and_slice[1])
+
+    state, metrics = jax.lax.scan(body, state, (jax.random.split(key, n), jax.tree.map(slices, batch)))
+    return state, jax.tree.map(lambda m: m.mean(0), metrics)
+
+  return Move(move.init, apply)
+
+
+def average(name: str, decay: float) -> Move:
+  """Keeps `extra['ema'][name]`, the exponential moving average of a network's parameters."""
+
+  def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+    del key, batch
+    ema = optax.incremental_update(state.params[name], state.extra['ema'][name], 1 - decay)
+    return state.replace(extra=state.extra | {'ema': state.extra['ema'] | {name: ema}}), {}
+
+  return Move(lambda params: {}, apply)
+
+
+def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable, **views: Callable) -> System:
+  """Closes a move into a System; `networks(key, batch) -> (params, extra)` makes the first state."""
+
+  def init(key: Key, batch: Batch) -> State:
+    params, extra = networks(key, batch)
+    return State(jnp.zeros((), jnp.int32), params, move.init(params), extra)
+
+  def step(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+    state, metrics = move.apply(key, state, batch)
+    return state.replace(step=state.step + 1), metrics
+
+  return System(init, step, evaluate, sample, views)
+
+
+def _pick(params: Params, names: tuple[str, ...]) -> Params:
+  return {name: params[name] for name in names}

@@ -1,0 +1,1 @@
+"""Objectives as pure functions of arrays: per example, in nats, float32; nothing here imports flax."""

@@ -1,0 +1,1 @@
+"""Layers: pure linen modules that the models are built from."""

@@ -1,0 +1,1 @@
+"""Wiring: one file a family, one function a system, each `config -> System`."""
