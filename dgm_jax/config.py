@@ -82,6 +82,14 @@ def optimizer(**changes) -> dict:
   return base | changes
 
 
+def shrink(config: ConfigDict) -> None:
+  """Makes an experiment one of a few steps on the built-in digits, for tests; its networks are the config's affair."""
+  config.data.update({'name': 'digits', 'valid_size': 100})
+  config.update({'batch_size': 16, 'steps': 12, 'steps_per_call': 2, 'eval_batch_size': 64, 'pictures': 8})
+  config.update({'log_every': 4, 'eval_every': 6, 'save_every': 4, 'picture_every': 12, 'init_examples': 64})
+  config.nll.update({'samples': 20, 'rows': 100})
+
+
 def define_flags() -> None:
   """Defines --config; `parse` fills it in."""
   config_flags.DEFINE_config_file('config', None, 'Experiment file, and its variant after a colon: configs/x.py:tiny')

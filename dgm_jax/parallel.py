@@ -5,6 +5,9 @@ Batches are spread by rows over the axis 'data'; the state is replicated or, wit
 written for the global batch and hold no collective; the compiler adds them.
 """
 
+import os
+from pathlib import Path
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -14,8 +17,10 @@ from dgm_jax.cli import UserError
 SHARD_FROM = 2**14  # smaller arrays than this are replicated: spreading them would cost more than it saves
 
 
-def start(coordinator: str, processes: int, process: int) -> None:
-  """Joins the other processes of the run, before the first use of a device.
+def start(coordinator: str = '', processes: int = 1, process: int = 0) -> None:
+  """Joins the other processes of the run, if any, and keeps compiled programs for the next start.
+
+  Call it before the first use of a device.
 
   Args:
     coordinator: 'host:port' of process 0; 'auto' where the cluster is recognised (TPU pod, Slurm, Open MPI).
@@ -26,6 +31,12 @@ def start(coordinator: str, processes: int, process: int) -> None:
     jax.distributed.initialize()
   elif coordinator:
     jax.distributed.initialize(coordinator, processes, process)
+  # Programs are code: the folder is the user's alone.
+  cache = Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'programs'
+  cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+  jax.config.update('jax_compilation_cache_dir', str(cache))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
 
 
 def mesh(devices: int = 0) -> Mesh:
