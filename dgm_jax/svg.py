@@ -14,7 +14,7 @@ WIDTH, HEIGHT, LEFT, TOP = 320, 170, 44, 8  # of the frame, and the room left fo
 def chart(title: str, series: Mapping[str, Points]) -> str:
   """A `<figure>` with one line a series over a common frame.
 
-  The vertical scale is that of each series after its first tenth, so that a steep start does not flatten the rest;
+  Where a steep start would flatten the rest, the vertical scale is that of each series after its first tenth, and
   what lies outside is clipped. Points that are not finite are left out, and the caption says so.
 
   Args:
@@ -26,11 +26,11 @@ def chart(title: str, series: Mapping[str, Points]) -> str:
   """
   finite = {name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()}
   span = _span([x for points in series.values() for x, _ in points])
-  late = [y for points in finite.values() for _, y in points[len(points) // 10 :]]
-  scale = _widened(_span(late))
+  scale = _widened(_scale(list(finite.values())))
   lines = ''.join(_line(thin(points), span, scale, COLOURS.get(name, OTHER)) for name, points in finite.items())
   frame = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#ccc"/>'
-  clip = f'<svg width="{WIDTH}" height="{HEIGHT}">{lines}</svg>'  # a nested svg cuts off what leaves it
+  # A nested svg cuts off what leaves it; 4 pixels wider on both sides, for a dot at the last step.
+  clip = f'<svg x="-4" width="{WIDTH + 8}" height="{HEIGHT}" viewBox="-4 0 {WIDTH + 8} {HEIGHT}">{lines}</svg>'
   inner = f'<g transform="translate({LEFT} {TOP})">{_ticks(span, scale)}{clip}{frame}</g>'
   size = f'viewBox="0 0 {LEFT + WIDTH + 14} {TOP + HEIGHT + 22}"'
   caption = ' '.join(_legend(name, points) for name, points in series.items())
@@ -73,6 +73,13 @@ def _height(point: tuple[float, float]) -> float:
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
   return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def _scale(series: Sequence[Points]) -> tuple[float, float]:
+  """The values' span, without each series' first tenth if that more than triples it."""
+  low, high = _span([y for points in series for _, y in points])
+  late = _span([y for points in series for _, y in points[len(points) // 10 :]])
+  return late if high - low > 3 * (late[1] - late[0]) > 0 else (low, high)
 
 
 def _widened(span: tuple[float, float]) -> tuple[float, float]:

@@ -39,28 +39,25 @@ def to_uint8(x) -> np.ndarray:
 
 
 def codes_of(picture: np.ndarray) -> np.ndarray:
-  """The latents [rows, columns, 3] that a grid of toy images shows; one image is 56 x 168 with a border of 1."""
-  rows, columns = (picture.shape[0] - 1) // 57, (picture.shape[1] - 1) // 169
-  shown = np.empty((rows, columns, 3))
-  for r in range(rows):
-    for c in range(columns):
-      shown[r, c] = picture[1 + 57 * r + 28, 1 + 169 * c + np.array([28, 84, 140]), 0]
-  return (shown - 100) / 10
+  """The latents [rows, columns, 3] that a grid of toy images shows; one pixel is 56 x 56."""
+  small = picture[28::56, 28::56, 0]
+  shown = small[1::2, 1:].reshape(len(small) // 2, -1, 4)[..., :3]
+  return (shown.astype(float) - 100) / 10
 
 
 def test_grid_puts_every_pixel_where_it_must():
   images = np.array([[[1, 2]], [[3, 4]], [[5, 6]]], np.uint8)[..., None]  # three of 1 x 2
   g = pictures.BACKGROUND
-  expected = [
-    [g, g, g, g, g, g, g, g, g, g, g],
-    [g, 1, 1, 2, 2, g, 3, 3, 4, 4, g],
-    [g, 1, 1, 2, 2, g, 3, 3, 4, 4, g],
-    [g, g, g, g, g, g, g, g, g, g, g],
-    [g, 5, 5, 6, 6, g, g, g, g, g, g],
-    [g, 5, 5, 6, 6, g, g, g, g, g, g],
-    [g, g, g, g, g, g, g, g, g, g, g],
+  small = [
+    [g, g, g, g, g, g, g],
+    [g, 1, 2, g, 3, 4, g],
+    [g, g, g, g, g, g, g],
+    [g, 5, 6, g, g, g, g],
+    [g, g, g, g, g, g, g],
   ]
-  np.testing.assert_array_equal(pictures.grid(images, columns=2, scale=2, padding=1)[..., 0], expected)
+  np.testing.assert_array_equal(pictures.grid(images, columns=2, scale=1, padding=1)[..., 0], small)
+  twice = np.kron(small, np.ones((2, 2), int))
+  np.testing.assert_array_equal(pictures.grid(images, columns=2, scale=2, padding=1)[..., 0], twice)
 
 
 def test_grid_keeps_colours_and_takes_no_padding():
@@ -69,10 +66,10 @@ def test_grid_keeps_colours_and_takes_no_padding():
 
 
 @pytest.mark.parametrize(
-  ('n', 'edge', 'size'), [(16, 8, 4 * 57 + 1), (10, 28, (3 * 57 + 1, 4 * 57 + 1)), (1, 60, 62), (1, 55, 112)]
+  ('n', 'edge', 'size'), [(16, 8, 37 * 7), (10, 28, (88 * 2, 117 * 2)), (1, 60, 62), (1, 55, 57 * 2)]
 )
 def test_grid_is_readable_by_default(n, edge, size):
-  # 8 is enlarged 7 times to 56, 28 twice to 56, 55 twice to 110, 60 stays; columns are ceil(sqrt(n))
+  # edges 8, 28 and 55 become 56, 56 and 110, 60 stays; columns are ceil(sqrt(n)): 4 * (8 + 1) + 1 = 37
   shape = pictures.grid(np.zeros((n, edge, edge, 1), np.uint8)).shape[:2]
   assert shape == (size if isinstance(size, tuple) else (size, size))
 
@@ -108,13 +105,13 @@ def test_reconstructions_lie_below_their_originals():
   np.testing.assert_allclose(shown[0], [[0, 1, 2], [3, 4, 5]])
   np.testing.assert_allclose(shown[1], [[1, 2, 3], [4, 5, 6]])
   np.testing.assert_allclose(shown[2:, 0], [[6, 7, 8], [7, 8, 9]])
-  assert (picture[115:, 170:] == pictures.BACKGROUND).all()  # the place of a fourth image stays empty
+  assert (picture[4 * 56 :, 4 * 56 :] == pictures.BACKGROUND).all()  # the place of a fourth image stays empty
 
 
 def test_few_reconstructions_take_two_rows():
   x = np.zeros((3, 1, 3, 1), np.float32)
   picture = pictures.reconstructions(KEY, toy(reconstruct=lambda key, state, x: x), first_state(), x, to_uint8)
-  assert picture.shape == (2 * 57 + 1, 3 * 169 + 1, 1)
+  assert picture.shape == (5 * 56, 13 * 56, 1)
 
 
 @pytest.mark.parametrize('path', [pictures.linear, pictures.spherical])
@@ -172,8 +169,8 @@ def test_traversals_without_kl_go_by_the_variance_of_the_codes():
 def test_at_most_ten_latents_and_ten_pairs():
   system = toy(encode=lambda key, state, x: x, decode=lambda state, z: z[:, :3].reshape(-1, 1, 3, 1))
   x = np.tile(np.arange(24, dtype=np.float32)[:, None], (1, 12))
-  assert pictures.traversals(KEY, system, first_state(), x, to_uint8).shape[0] == 10 * 57 + 1
-  assert pictures.interpolations(KEY, system, first_state(), x, to_uint8).shape[0] == 10 * 57 + 1
+  assert pictures.traversals(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
+  assert pictures.interpolations(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,12 @@ def test_a_chart_has_its_points_where_they_belong():
   assert Page(drawn).all('polyline')[0]['points'] == '0,7.73 160,162.27 320,85'
 
 
-def test_the_first_tenth_does_not_set_the_scale():
+def test_a_gentle_start_belongs_to_the_scale():
+  points = [(step, 20.0 - step) for step in range(21)]  # without its first tenth the span is 18, with it 20
+  assert Page(svg.chart('loss', {'train': points})).all('polyline')[0]['points'].startswith('0,7.73 ')
+
+
+def test_a_steep_start_does_not_set_the_scale():
   points = [(0, 1000.0), *((step, 10.0 + step % 2) for step in range(1, 20))]
   first, second, *_ = Page(svg.chart('loss', {'train': points})).all('polyline')[0]['points'].split()
   assert float(first.split(',')[1]) < -1000  # far above the frame, where the inner svg clips it

@@ -31,11 +31,11 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
   Args:
     images: [n, h, w, c] uint8.
     columns: images a row; the least square that holds them all if None.
-    scale: each pixel becomes scale x scale; as many as make an edge of 56 pixels if None.
-    padding: grey pixels around every image, not scaled.
+    scale: each pixel, padding too, becomes scale x scale; as many as make an image's edge 56 long if None.
+    padding: pixels of grey around every image.
 
   Returns:
-    [rows * (h * scale + padding) + padding, columns * (w * scale + padding) + padding, c] uint8.
+    [(rows * (h + padding) + padding) * scale, (columns * (w + padding) + padding) * scale, c] uint8.
 
   Raises:
     ValueError: the images are not uint8 [n, h, w, c] with n > 0.
@@ -45,13 +45,12 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
     raise ValueError(f'grid takes uint8 images [n, h, w, c] with n > 0, got {images.dtype} {list(images.shape)}')
   columns = columns or math.ceil(math.sqrt(len(images)))
   scale = scale or max(1, math.ceil(READABLE / min(images.shape[1:3])))
-  images = images.repeat(scale, 1).repeat(scale, 2)
   n, h, w, c = images.shape
   canvas = np.full((-(-n // columns) * (h + padding) + padding, columns * (w + padding) + padding, c), BACKGROUND, 'u1')
   for i, image in enumerate(images):
     top, left = padding + i // columns * (h + padding), padding + i % columns * (w + padding)
     canvas[top : top + h, left : left + w] = image
-  return canvas
+  return canvas.repeat(scale, 0).repeat(scale, 1)
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
