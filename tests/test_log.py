@@ -158,10 +158,10 @@ def test_tensorboard_forgets_what_a_resume_cuts(tmp_path):
 
 
 def test_tensorboard_starts_anew_with_a_fresh_run(tmp_path):
-  for _ in range(2):
-    with log.open(tmp_path, 0, 10, settings(tensorboard=True)) as writer:
-      writer.metrics(10, 'train', {'loss': 1.0})
-  assert len(list((tmp_path / 'tb').iterdir())) == 1
+  (tmp_path / 'tb').mkdir()
+  (tmp_path / 'tb' / 'events.out.tfevents.1700000000.host.7').write_bytes(b'an earlier attempt')
+  with log.open(tmp_path, 0, 10, settings(tensorboard=True)) as writer:
+    writer.metrics(10, 'train', {'loss': 1.0})
   assert [event.step for event in events(tmp_path) if event.summary.value] == [10]
 
 
@@ -201,6 +201,7 @@ def test_a_bar_and_lines_on_a_terminal(tmp_path, capsys, monkeypatch):
     writer.metrics(8, 'valid', {'loss': 1.5})
     writer.progress(16)
   assert capsys.readouterr().out == 'step 8/16  valid  loss=1.5\n'
+  assert ' 0/16' not in terminal.getvalue()  # the first step is no progress of this run, nor part of its rate
   assert '50%' in terminal.getvalue() and '8/16' in terminal.getvalue()
   assert '100%' in terminal.getvalue() and '16/16' in terminal.getvalue()
 
