@@ -170,7 +170,7 @@ def _terminal(total_steps: int) -> _Terminal:
 
   def progress(step: int) -> None:
     if not bars:
-      bars.append(tqdm(initial=step, total=total_steps, unit='step', dynamic_ncols=True))
+      bars.append(tqdm(initial=step, total=total_steps, unit=' step', dynamic_ncols=True))
     bars[0].update(step - bars[0].n)
 
   def say(text: str) -> None:
