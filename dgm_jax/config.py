@@ -18,7 +18,7 @@ from dgm_jax.cli import UserError
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
-  'eval_batch_size', 'log', 'pictures',
+  'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 SCHEDULES = ('constant', 'linear', 'cosine', 'stages')
@@ -66,6 +66,9 @@ def defaults() -> ConfigDict:
       'shard_params': False,  # spread parameters and optimizer state over the devices, too
       'graft': {},  # network name -> workdir of the run that it is taken from
       'log': {'tensorboard': True, 'wandb': ''},
+      'published': {},  # metric -> {'value', 'source'}: what the paper reports, for the records
+      'source': '',  # filled in: the config file and its variant,
+      'overrides': (),  # and what the command line changed
     }
   )
 
@@ -109,7 +112,8 @@ def parse(argv: list[str], usage: str) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
-    raise UserError(_one_line(error)) from error
+    # A config file's own error comes with its traceback: the last line says it.
+    raise UserError(_one_line(error).rpartition('Error: ')[2]) from error
   except (AttributeError, KeyError) as error:
     raise UserError(_unknown_key(argv, error)) from error
   except (SyntaxError, ImportError, TypeError, ValueError, OSError) as error:
@@ -127,6 +131,10 @@ def value() -> ConfigDict:
     raise UserError('no experiment given; add --config=configs/NAME.py (see configs/)')
   if not isinstance(config, ConfigDict):
     raise UserError(f'the config file {config_flags.get_config_filename(flags.FLAGS["config"])} cannot be read')
+  changes = config_flags.get_override_values(flags.FLAGS['config'])
+  with config.unlocked():
+    config.source = config_flags.get_config_filename(flags.FLAGS['config'])
+    config.overrides = tuple(f'{key}={value}' for key, value in changes.items())
   return config
 
 
@@ -260,8 +268,10 @@ def _tuples(data):
 def _unknown_key(argv: list[str], error: Exception) -> str:
   """Names the --config.KEY of argv that the experiment does not have, and its nearest neighbour."""
   overrides = [arg for arg in argv if arg.startswith('--config.')]
+  command, sys.argv = sys.argv, [arg for arg in argv if arg not in overrides]  # config_flags looks there, too
   flags.FLAGS.unparse_flags()
-  flags.FLAGS([arg for arg in argv if arg not in overrides])
+  flags.FLAGS(sys.argv)
+  sys.argv = command
   for path in (arg.removeprefix('--').partition('=')[0].split('.') for arg in overrides):
     known = flags.FLAGS.config
     for i, key in enumerate(path[1:], 1):

@@ -130,7 +130,8 @@ def train(run: Run, state: State, first: int, writer: log.Writer, save: Callable
       writer.metrics(at, 'train', parallel.fetch(metrics))  # waits for the devices
       now = time.perf_counter()
       rate = (at - counted) / (now - started)
-      writer.timing(at, {'steps_per_second': rate, 'examples_per_second': rate * config.batch_size})
+      rates = {'steps_per_second': rate, 'examples_per_second': rate * config.batch_size}
+      writer.timing(at, {'seconds': now - started, **rates})
       waiting, started, counted = None, now, at
 
   while step < run.total:
@@ -139,6 +140,7 @@ def train(run: Run, state: State, first: int, writer: log.Writer, save: Callable
     if step == first:
       jax.block_until_ready(metrics)
       writer.say(f'first call ({steps} steps, compilation included): {time.perf_counter() - started:.1f} s')
+      writer.timing(first + steps, {'seconds': time.perf_counter() - started})
       started, counted = time.perf_counter(), first + steps
     step += steps
     flush()
@@ -157,7 +159,7 @@ def train(run: Run, state: State, first: int, writer: log.Writer, save: Callable
 
 def _between(run: Run, state: State, step: int, writer: log.Writer, save: Callable, evaluators: Evaluators) -> None:
   """What is done at a step besides training: measure, draw, save, in this order."""
-  config, measured = run.config, {}
+  config, measured, started = run.config, {}, time.perf_counter()
   if _due(step, config.eval_every, run.total):
     measured = mean.means(evaluators.valid(config.seed, state))
     writer.metrics(step, 'valid', measured)
@@ -165,6 +167,7 @@ def _between(run: Run, state: State, step: int, writer: log.Writer, save: Callab
     writer.metrics(step, 'test', mean.means(evaluators.test(config.seed, state)))
   if _due(step, config.picture_every, run.total):
     _draw(run, state, step, writer, evaluators.images)
+  writer.timing(step, {'seconds': time.perf_counter() - started})
   if _due(step, config.save_every, run.total):
     save(state, measured)
 
@@ -196,11 +199,9 @@ def _evaluators(run: Run) -> Evaluators:
   def measure(split: str) -> Callable:
     return mean.per_example(run.system.evaluate, run.splits[split], run.config, run.mesh)
 
-  look = preprocess.for_evaluation(run.config.data.preprocess)
-  valid = run.splits['valid']
-  index = np.arange(min(run.config.pictures, valid.size), dtype=np.int32)
-  batch = experiment.by_path('dgm_jax.data', f'preprocess.{look}')(jax.random.key(0), valid.fetch(valid.arrays, index))
-  return Evaluators(measure('valid'), measure('test'), np.asarray(batch['x']))
+  return Evaluators(
+    measure('valid'), measure('test'), mean.images(run.splits['valid'], run.config, run.config.pictures)
+  )
 
 
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:

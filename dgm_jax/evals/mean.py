@@ -54,6 +54,13 @@ def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh,
   return run
 
 
+def images(split: data.Split, config: ConfigDict, n: int) -> np.ndarray:
+  """The first n images of a split, [n, H, W, C], as a model sees them when it is evaluated."""
+  prepare = experiment.by_path('dgm_jax.data', f'preprocess.{for_evaluation(config.data.preprocess)}')
+  batch = split.fetch(split.arrays, np.arange(min(n, split.size), dtype=np.int32))
+  return np.asarray(prepare(jax.random.key(0), batch)['x'])
+
+
 def means(values: dict[str, np.ndarray]) -> dict[str, float]:
   """The mean of each [N] array, in double precision."""
   return {name: float(array.mean(dtype=np.float64)) for name, array in values.items()}
