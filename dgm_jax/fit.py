@@ -101,7 +101,9 @@ def compiled_call(run: Run) -> Callable:
     def one(state, index):
       for_data, for_step = jax.random.split(jax.random.fold_in(train_key, state.step))
       batch = jax.lax.with_sharding_constraint(fetch(arrays, index), by_row)
-      return run.system.step(for_step, state, prepare_batch(for_data, batch))
+      # Without the barrier each use of the batch would gather and binarize it anew.
+      batch = jax.lax.optimization_barrier(prepare_batch(for_data, batch))
+      return run.system.step(for_step, state, batch)
 
     state, metrics = jax.lax.scan(one, state, index)
     return state, jax.tree.map(lambda m: m.mean(0), metrics)

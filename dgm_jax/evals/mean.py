@@ -31,7 +31,7 @@ def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh,
 
   Returns: `run(seed, state) -> {name: NumPy [N, ...]}`, one row for each of the N examples, in order.
   """
-  batch_size = batch_size or config.eval_batch_size
+  batch_size = int(batch_size or config.eval_batch_size)
   batch_size = min(batch_size, split.size) + (-min(batch_size, split.size)) % mesh.size
   index, mask = data.ragged(split.size, batch_size)
   prepare = experiment.by_path('dgm_jax.data', f'preprocess.{for_evaluation(config.data.preprocess)}')
