@@ -1,9 +1,10 @@
 """A user's array in an .npy or .npz file."""
 
+import contextlib
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -27,43 +28,42 @@ def parts(where: str, look: Look) -> dict[str, Callable[[], Arrays]]:
     UserError: the file cannot be read, or holds no such array.
   """
   path = pathlib.Path(where).expanduser().resolve()
-  members = _open(path)
+  with _opened(path) as arrays:
+    members = list(arrays)
   if 'x_train' in members:
     own = [part for part in _PARTS if f'x_{part}' in members]
-    return {part: lambda part=part: _read(path, members, f'x_{part}', f'y_{part}', look) for part in own}
+    return {part: lambda part=part: _read(path, f'x_{part}', f'y_{part}', look) for part in own}
   names = [name for name in members if name != 'y']
   name = 'x' if 'x' in names else names[0] if len(names) == 1 else ''
   if not name:
     raise UserError(f'{path} holds {", ".join(members) or "nothing"}: name the examples x (or x_train and x_test)')
-  return dealt(lambda: _read(path, members, name, 'y', look))
+  return dealt(lambda: _read(path, name, 'y', look))
 
 
-def _open(path: pathlib.Path) -> Mapping[str, np.ndarray]:
-  """The named arrays of a file; that of an .npy is 'x'."""
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Mapping[str, np.ndarray]]:
+  """The named arrays of a file; that of an .npy is 'x', mapped from disk."""
   if not path.is_file():
     raise UserError(f'no file {path}: give --config.data.name=npz:PATH or npy:PATH the path of a NumPy file')
   try:
-    content = np.load(path, 'r', allow_pickle=False)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise UserError(f'cannot read {path} as a NumPy file without pickled objects: save it anew by np.save') from error
-  return {'x': content} if isinstance(content, np.ndarray) else content
-
-
-def _member(path: pathlib.Path, members: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-  try:
-    return members[name]
+    with path.open('rb') as file:
+      zipped = file.read(2) == b'PK'
+      file.seek(0)
+      content = np.load(file if zipped else path, None if zipped else 'r', allow_pickle=False)
+      yield content if zipped else {'x': content}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    raise UserError(f'cannot read {name} of {path} without pickled objects: save it anew by np.savez') from error
+    raise UserError(f'cannot read {path} as NumPy arrays without pickled objects: save it anew by np.savez') from error
 
 
-def _read(path: pathlib.Path, members: Mapping[str, np.ndarray], name: str, label: str, look: Look) -> Arrays:
-  x = _member(path, members, name)
+def _read(path: pathlib.Path, name: str, label: str, look: Look) -> Arrays:
+  with _opened(path) as members:
+    x, y = members[name], members.get(label)
   where = f'{name} of {path}'
   if x.size == 0:
     raise UserError(f'{where} is empty, of shape {x.shape}')
   arrays = {'x': _floats(x, where, look) if x.dtype.kind == 'f' else _pictures(x, where)}
-  if label in members:
-    arrays['y'] = _labels(_member(path, members, label), len(x), f'{label} of {path}')
+  if y is not None:
+    arrays['y'] = _labels(y, len(x), f'{label} of {path}')
   if x.dtype.kind == 'f' or look == Look():
     return arrays
   return _conformed(arrays, where, {'file': stamp(path), 'member': name, 'look': look}, look)

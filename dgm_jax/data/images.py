@@ -86,11 +86,10 @@ def _recolour(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
-  height, width = pixels.shape[:2]
-  if size == 0 or height == width == size:
+  if size == 0 or pixels.shape[:2] == (size, size):
     return pixels
-  side = min(height, width)
-  left, top = (width - side) // 2, (height - side) // 2
-  box = (left, top, left + side, top + side)
-  planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(pixels, -1, 0)]
-  return np.stack([np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR, box)) for plane in planes], axis=-1)
+  side = min(pixels.shape[:2])
+  top, left = ((length - side) // 2 for length in pixels.shape[:2])
+  planes = np.moveaxis(pixels[top : top + side, left : left + side], -1, 0)
+  resized = [Image.fromarray(plane.copy()).resize((size, size), Image.Resampling.BILINEAR) for plane in planes]
+  return np.stack([np.asarray(plane) for plane in resized], axis=-1)
