@@ -66,7 +66,7 @@ def make(config: ConfigDict, player: str) -> optax.GradientTransformation:
   if player not in config.optimizer:
     known = ', '.join(config.optimizer) or 'none'
     raise UserError(f"config.optimizer has no '{player}', which config.system={config.system} trains; it has {known}")
-  opt = config.optimizer[player]
+  opt: ConfigDict = config.optimizer[player]  # type: ignore[assignment]
   scale = {
     'adam': lambda: optax.scale_by_adam(opt.b1, opt.b2, opt.eps),
     'adamax': lambda: optax.scale_by_adamax(opt.b1, opt.b2, opt.eps),
