@@ -16,6 +16,7 @@ from dgm_jax import config as experiment
 from dgm_jax.cli import UserError
 from dgm_jax.core import State, System
 from dgm_jax.evals.mean import Subject
+from dgm_jax.files import write_atomic
 
 PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
@@ -136,9 +137,7 @@ def open_subject(workdir: Path, split: str, which: str = 'latest', config: Confi
 
 def write_json(path: Path, page) -> None:
   """Writes JSON in one piece: a reader sees the old page or the new one."""
-  new = path.with_name(f'.{path.name}.{os.getpid()}')
-  new.write_text(json.dumps(page, indent=2) + '\n')
-  new.replace(path)
+  write_atomic(path, (json.dumps(page, indent=2) + '\n').encode())
 
 
 def total_steps(config: ConfigDict) -> int:
