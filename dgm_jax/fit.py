@@ -62,20 +62,19 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False) -> 
   """
   run = prepare(config, folder, allow_config_change)
   with contextlib.ExitStack() as stack:
-    state, first = _start(run)
+    state, first = start(run)
     opened = log.open(folder, first, run.total, run.config) if parallel.main_process() else log.silent()
     writer = stack.enter_context(opened)
     _greet(run, writer, first)
     manager = stack.enter_context(checkpoint.saving(folder, run.config.keep, run.config.best))
-    save = lambda state, metrics: checkpoint.save(manager, state, _meta(run), metrics)
-    state = train(run, state, first, writer, save, _evaluators(run))
+    state = train(run, compiled_call(run), state, first, writer, saver(run, manager), _evaluators(run))
     writer.say(f'done: {folder}; sample with python -m dgm_jax.sample --workdir={folder}')
   return state
 
 
-def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False) -> Run:
-  """Loads the data, builds the system, claims the folder."""
-  mesh = parallel.mesh()
+def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False, devices: int = 0) -> Run:
+  """Loads the data, builds the system for all devices (or the first so many), claims the folder."""
+  mesh = parallel.mesh(devices)
   parallel.check_batch('batch_size', config.batch_size, mesh)
   splits = {name: data.load(config.data, name) for name in ('train', 'valid', 'test')}
   config = workdir.resolve(config, splits['train'])
@@ -118,9 +117,11 @@ def indices(run: Run, step: int, steps: int) -> jax.Array:
   return parallel.put(order, parallel.rows(run.mesh, 1))
 
 
-def train(run: Run, state: State, first: int, writer: log.Writer, save: Callable, evaluators: Evaluators) -> State:
-  """Makes the steps from `first` to the end of the run."""
-  config, call = run.config, compiled_call(run)
+def train(
+  run: Run, call: Callable, state: State, first: int, writer: log.Writer, save: Callable, evaluators: Evaluators
+) -> State:
+  """Makes the steps from `first` to the end of the run, several with each `call`."""
+  config = run.config
   seed, step, waiting = np.uint32(config.seed), first, None
   in_flight: collections.deque = collections.deque()
   started, counted = time.perf_counter(), first
@@ -179,7 +180,7 @@ def _due(step: int, every: int, total: int) -> bool:
   return every > 0 and (step % every == 0 or step == total)
 
 
-def _start(run: Run) -> tuple[State, int]:
+def start(run: Run) -> tuple[State, int]:
   """The newest checkpoint's state, or a fresh one, and the steps it has behind it."""
   if checkpoint.steps(run.folder):
     restored = checkpoint.restore(run.folder, run.like)
@@ -228,5 +229,7 @@ def _greet(run: Run, writer: log.Writer, first: int) -> None:
     writer.say(f'{run.total} steps; compiling the training step ({run.config.steps_per_call} steps a call) ...')
 
 
-def _meta(run: Run) -> dict:
-  return {'config': experiment.to_json(run.config), 'environment': workdir.environment()}
+def saver(run: Run, manager) -> Callable:
+  """`save(state, metrics)`: what `train` calls to keep a state, with the run's experiment beside it."""
+  meta = {'config': experiment.to_json(run.config), 'environment': workdir.environment()}
+  return lambda state, metrics: checkpoint.save(manager, state, meta, metrics)
