@@ -72,8 +72,8 @@ def _parse(pattern: str) -> list[tuple[str, list[str]]]:
 
 
 def _refuse(name: str, shape: tuple[int, ...], axes: list[str], sizes: dict[str, int], rest: tuple[int, ...] | None):
-  known = {axis: size for axis, size in sizes.items() if axis in axes and not axis.isdigit()}
+  known = [f'{axis}={size}' for axis, size in sizes.items() if axis in axes and not axis.isdigit()]
   if '...' in axes and rest is not None:
-    known['...'] = rest
-  where = f' with {", ".join(f"{axis}={size}" for axis, size in known.items())}' if known else ''
+    known.append(f'...={rest}')
+  where = f' with {", ".join(known)}' if known else ''
   raise ValueError(f'{name}: got shape {shape}, expected [{", ".join(axes)}]{where}')

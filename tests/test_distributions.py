@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as oracle
-import pytest
+import scipy.special
 import scipy.stats
 
 from dgm_jax import distributions as dist
@@ -16,12 +16,6 @@ BIG = 1e9
 
 def real(*shape):
   return jnp.asarray(RANDOM.normal(size=shape), jnp.float32)
-
-
-def pixel_log_probs(mean, log_scale, levels=256):
-  """[levels] log-probabilities of all values under one discretized logistic."""
-  x = jnp.linspace(-1, 1, levels)[:, None]
-  return dist.discretized_logistic_log_prob(x, jnp.full_like(x, mean), jnp.full_like(x, log_scale), levels)
 
 
 def test_bernoulli_agrees_with_numpyro():
@@ -118,49 +112,136 @@ def test_gaussian_kl_at_the_extremes():
   assert dist.gaussian_kl_standard(zero, far)[0] == np.inf  # a variance of e^BIG is beyond float32
 
 
-@pytest.mark.parametrize(
-  ('mean', 'log_scale', 'expected'),
-  [
-    (0.1, -3, {127: 0.01547030, 128: 0.01744541}),
-    (-0.98, -2, {0: 0.47033378, 127: 0.00004268}),
-    (0, -7, {127: 0.49981612, 128: 0.49981612}),
-    (1.2, -1, {255: 0.63513642, 0: 0.00254885}),
-    (0.3, 0, {0: 0.21482575, 255: 0.33268226}),
-  ],
-)
-def test_discretized_logistic_golden_values(mean, log_scale, expected):
-  probs = np.exp(pixel_log_probs(mean, log_scale))
-  np.testing.assert_allclose([probs[v] for v in expected], list(expected.values()), rtol=2e-5, atol=1e-8)
+def test_bernoulli_samples_and_entropy():
+  logits = jnp.asarray([-2.0, 0.0, 1.0])
+  x = dist.bernoulli_sample(KEY, jnp.broadcast_to(logits, (40_000, 3)))
+  p = scipy.special.expit(np.asarray(logits))
+  assert set(np.unique(x)) == {0, 1}
+  np.testing.assert_array_less(np.abs(x.mean(0) - p), 4 * np.sqrt(p * (1 - p) / 40_000))
+  np.testing.assert_allclose(dist.bernoulli_entropy(logits), scipy.stats.bernoulli(p).entropy().sum(), 1e-5)
+  # At +-30 the entropy is about 31 e^-30; at +-1e9 it is nothing.
+  rare = dist.bernoulli_entropy(jnp.asarray([[30.0], [-30.0], [BIG], [-BIG]]))
+  np.testing.assert_allclose(rare, [31 * np.exp(-30)] * 2 + [0, 0], rtol=1e-4)
+  assert (dist.bernoulli_sample(KEY, jnp.asarray([BIG, -BIG])) == jnp.asarray([1, 0])).all()
 
 
-def test_discretized_logistic_mode():
-  assert np.argmax(pixel_log_probs(0.1, -3.0)) == 140  # the bin of 127.5 + 12.75
+def test_categorical_agrees_with_numpyro():
+  logits_q, logits_p = 2 * real(2, 3, 256), 2 * real(2, 3, 256)
+  x = RANDOM.integers(0, 256, (2, 3))
+  q = oracle.Categorical(logits=logits_q)
+  np.testing.assert_allclose(dist.categorical_log_prob(x, logits_q), q.to_event(1).log_prob(x), 1e-5)
+  np.testing.assert_allclose(dist.categorical_entropy(logits_q), q.entropy(), 1e-5)
+  log_q, log_p = (scipy.special.log_softmax(np.asarray(a, np.float64), -1) for a in (logits_q, logits_p))
+  expected = (np.exp(log_q) * (log_q - log_p)).sum(-1)
+  np.testing.assert_allclose(dist.categorical_kl(logits_q, logits_p), expected, 1e-5)
 
 
-@pytest.mark.parametrize('mean', [0.0, 0.3, -1.0, 1.0, 5.0, -5.0, BIG, -BIG, 1 / 255])
-@pytest.mark.parametrize('log_scale', [-BIG, -20.0, -7.0, -3.0, 0.0, 5.0, 20.0, BIG])
-def test_discretized_logistic_sums_to_one_with_finite_gradients(mean, log_scale):
-  log_probs = np.asarray(pixel_log_probs(mean, log_scale), np.float64)
-  assert abs(np.exp(log_probs).sum() - 1) < 1e-6
-  grads = jax.vmap(jax.grad(lambda m, s, x: dist.discretized_logistic_log_prob(x, m, s)[()], (0, 1)), (None, None, 0))(
-    jnp.full(1, mean), jnp.full(1, log_scale), jnp.linspace(-1, 1, 256)[:, None]
+def test_categorical_at_the_extremes():
+  logits = jnp.asarray([[BIG, -BIG, 0.0]])
+  np.testing.assert_allclose(
+    dist.categorical_log_prob(jnp.arange(3)[:, None], logits[None].repeat(3, 0)), [0, -2e9, -BIG]
   )
-  assert all(np.isfinite(g).all() for g in grads)
+  assert dist.categorical_entropy(logits)[0] == 0
+  np.testing.assert_allclose(dist.categorical_kl(logits, jnp.zeros((1, 3))), [np.log(3)], 1e-6)
+  np.testing.assert_allclose(dist.categorical_kl(logits, logits[:, ::-1]), [BIG], 1e-6)
+  assert dist.categorical_sample(KEY, logits)[0] == 0
+  grads = jax.grad(lambda q: dist.categorical_kl(q, logits[:, ::-1]).sum())(logits)
+  np.testing.assert_array_equal(grads, [[0, 0, 0]])
 
 
-def test_discretized_logistic_agrees_with_scipy_far_into_the_tail():
-  # In float64 from the survival side, where the difference of two sigmoids is exact.
-  s, x = np.exp(-5.0), 2 * np.arange(130, 250) / 255 - 1
-  upper = scipy.stats.logistic.sf
-  expected = np.log(upper((x - 1 / 255) / s) - upper((x + 1 / 255) / s))
-  got = pixel_log_probs(0.0, -5.0)[130:250]
-  np.testing.assert_allclose(got, expected, rtol=1e-5)
-  assert got[-1] < -130
+def test_a_class_out_of_range_is_nan():
+  assert np.isnan(dist.categorical_log_prob(jnp.asarray([3]), jnp.zeros((1, 3))))
 
 
-def test_discretized_logistic_of_two_levels_is_a_bernoulli():
-  # The one edge is at 0: P(1) = sigmoid(mean / scale).
-  log_probs = pixel_log_probs(0.4, -1.0, levels=2)
-  x = jnp.asarray([[0], [1]])
-  expected = dist.bernoulli_log_prob(x, jnp.full((2, 1), 0.4 * np.e))
-  np.testing.assert_allclose(log_probs, expected, 1e-5)
+def test_categorical_samples_have_the_frequencies():
+  logits = jnp.asarray([0.0, 1.0, -1.0])
+  draws = dist.categorical_sample(KEY, jnp.broadcast_to(logits, (40_000, 3)))
+  p = scipy.special.softmax(np.asarray(logits))
+  share = np.bincount(draws, minlength=3) / 40_000
+  np.testing.assert_array_less(np.abs(share - p), 4 * np.sqrt(p * (1 - p) / 40_000))
+
+
+def test_gumbel_softmax_of_two_classes_is_a_squashed_logistic():
+  # With x = sigmoid(y), y = (l_1 - l_0 + logistic noise) / t: density of y over dx/dy = x (1 - x).
+  t, logits, x = 0.7, jnp.asarray([[0.3, -0.4]]), np.asarray([[0.2, 0.8]])
+  y = np.log(x[0, 0] / x[0, 1])
+  expected = scipy.stats.logistic(0.7 / t, 1 / t).logpdf(y) - np.log(x[0, 0] * x[0, 1])
+  np.testing.assert_allclose(dist.gumbel_softmax_log_prob(jnp.log(x), logits, t), [expected], 1e-5)
+
+
+def test_gumbel_softmax_integrates_to_one_and_agrees_with_its_samples():
+  # A grid over the triangle of three classes; E[x_0] by the density against that of samples.
+  t, logits, n = 1.5, jnp.asarray([0.5, 0.0, -0.5]), 400
+  a, b = np.meshgrid((np.arange(n) + 0.5) / n, (np.arange(n) + 0.5) / n)
+  inside = a + b < 1
+  x = np.stack([a[inside], b[inside], 1 - a[inside] - b[inside]], -1)
+  density = np.exp(dist.gumbel_softmax_log_prob(np.log(x), jnp.broadcast_to(logits, x.shape), t))
+  np.testing.assert_allclose(density.sum() / n**2, 1, atol=0.01)
+  samples = dist.gumbel_softmax_sample(KEY, jnp.broadcast_to(logits, (20_000, 3)), t)
+  np.testing.assert_allclose(samples.sum(-1), 1, atol=1e-5)
+  expected = (density * x[:, 0]).sum() / n**2
+  assert abs(samples[:, 0].mean() - expected) < 0.01
+
+
+def test_gumbel_softmax_tends_to_the_classes():
+  logits = jnp.broadcast_to(jnp.asarray([1.0, 0.0]), (20_000, 2))
+  cold = dist.gumbel_softmax_sample(KEY, logits, 1e-3)
+  assert abs(float((cold[:, 0] > 0.5).mean()) - scipy.special.expit(1)) < 0.015
+  assert float(jnp.minimum(cold[:, 0], cold[:, 1]).mean()) < 1e-3
+  extreme = dist.gumbel_softmax_sample(KEY, jnp.asarray([[BIG, -BIG]]), 0.1)
+  np.testing.assert_array_equal(extreme, [[1, 0]])
+
+
+def test_multivariate_normal_agrees_with_scipy():
+  tril = np.asarray([[1.0, 0, 0], [0.5, 2, 0], [-0.3, 0.2, 0.7]], np.float32)
+  x, mean = real(2, 4, 3), real(1, 1, 3)
+  reference = scipy.stats.multivariate_normal(mean[0, 0], tril @ tril.T)
+  np.testing.assert_allclose(dist.multivariate_normal_log_prob(x, mean, tril), reference.logpdf(x), 1e-5)
+  np.testing.assert_allclose(dist.multivariate_normal_entropy(tril), reference.entropy(), 1e-5)
+
+
+def test_multivariate_normal_with_a_diagonal_is_the_diagonal_one():
+  x, mean, logvar = real(5, 3), real(5, 3), real(3)
+  tril = jnp.diag(jnp.exp(logvar / 2))
+  expected = dist.normal_log_prob(x, mean, jnp.broadcast_to(logvar, (5, 3)))
+  np.testing.assert_allclose(dist.multivariate_normal_log_prob(x, mean, tril), expected, 1e-5)
+  np.testing.assert_allclose(dist.multivariate_normal_entropy(tril), dist.normal_entropy(logvar), 1e-5)
+
+
+def test_multivariate_normal_samples_have_the_covariance():
+  tril, n = jnp.asarray([[1.0, 0.0], [0.8, 0.6]]), 40_000
+  z = dist.multivariate_normal_sample(KEY, jnp.full((n, 2), 3.0), tril)
+  np.testing.assert_allclose(z.mean(0), [3, 3], atol=4 / np.sqrt(n))
+  np.testing.assert_allclose(np.cov(z.T), [[1, 0.8], [0.8, 1]], atol=4 * np.sqrt(2 / n))
+
+
+def test_multivariate_normal_at_the_extremes():
+  far = dist.multivariate_normal_log_prob(jnp.full((1, 2), BIG), jnp.zeros((1, 2)), jnp.eye(2))
+  np.testing.assert_allclose(far, [-(BIG**2)], 1e-6)
+  assert dist.multivariate_normal_log_prob(jnp.zeros((0, 2)), jnp.zeros((0, 2)), jnp.eye(2)).shape == (0,)
+
+
+def test_normal_mixture_agrees_with_numpyro():
+  logits, means, logvars, x = real(4), real(4, 2), real(4, 2), real(3, 5, 2)
+  components = oracle.Normal(means, jnp.exp(logvars / 2)).to_event(1)
+  reference = oracle.MixtureSameFamily(oracle.Categorical(logits=logits), components)
+  got = dist.normal_mixture_log_prob(x, logits, means, logvars)
+  with jax.numpy_rank_promotion('allow'):
+    np.testing.assert_allclose(got, reference.log_prob(x), 1e-5)
+
+
+def test_normal_mixture_of_one_is_the_normal():
+  x, mean, logvar = real(3, 2), real(1, 2), real(1, 2)
+  got = dist.normal_mixture_log_prob(x, jnp.asarray([BIG]), mean, logvar)
+  np.testing.assert_allclose(got, dist.normal_log_prob(x, mean, logvar), 1e-6)
+  far = dist.normal_mixture_log_prob(jnp.full((1, 2), BIG), jnp.zeros(2), jnp.zeros((2, 2)), jnp.zeros((2, 2)))
+  np.testing.assert_allclose(far, [-(BIG**2)], 1e-6)
+
+
+def test_normal_mixture_samples_follow_the_components():
+  means, n = jnp.asarray([[-10.0], [10.0]]), 20_000
+  z = dist.normal_mixture_sample(KEY, jnp.log(jnp.asarray([0.3, 0.7])), means, jnp.log(jnp.asarray([[1.0], [4.0]])), n)
+  low, high = z[z < 0], z[z > 0]
+  assert abs(low.size / n - 0.3) < 4 * np.sqrt(0.21 / n)
+  np.testing.assert_allclose([low.mean(), high.mean()], [-10, 10], atol=0.1)
+  np.testing.assert_allclose([low.std(), high.std()], [1, 2], rtol=0.05)

@@ -1,14 +1,94 @@
-"""Logistic distributions, continuous and discretized to pixel values; one event axis, the last."""
+"""Logistic distributions, continuous, discretized to pixel values and mixed; one event axis, the last."""
 
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Key
 
 from dgm_jax import shapes
 from dgm_jax.distributions import stable
 
-# Beyond this |log scale|, float32 cannot tell a logistic on [-1, 1] from its limit.
-_LOG_SCALE_BOUND = 30.0
+# Beyond these, float32 cannot tell a logistic on [-1, 1] from a step or from no slope at all.
+_LOWEST_LOG_SCALE = -30.0
+_LEAST_WIDTH = 1e-15
+_OUT_OF_REACH = 1e30
+# PixelCNN++ lets no component be sharper than this.
+_MIXTURE_LOG_SCALE_FLOOR = -7.0
+
+
+class LogisticMixture(NamedTuple):
+  """Parameters of a mixture of K discretized logistics over pixels of C channels."""
+
+  logits: jax.Array  # [..., K] unnormalised log-weights of the components
+  means: jax.Array  # [..., C, K] on the scale of x, before the coupling
+  log_scales: jax.Array  # [..., C, K]
+  coefficients: jax.Array  # [..., C (C - 1) / 2, K], of channel 1 on 0, 2 on 0, 2 on 1, ...
+
+
+def logistic_log_prob(
+  x: Float[ArrayLike, '*#B #D'], mean: Float[ArrayLike, '*#B #D'], log_scale: Float[ArrayLike, '*#B #D']
+) -> Float32[Array, '*B']:
+  """Log-density in nats of independent logistics, summed over the last axis.
+
+  Args:
+    x: [..., D].
+    mean: [..., D].
+    log_scale: [..., D].
+
+  Returns:
+    [...] nats, float32.
+
+  Raises:
+    ValueError: the arguments do not broadcast at one rank.
+
+  Reference: Dinh et al. 2015, arXiv:1410.8516, section 3.4.
+  """
+  x, mean, log_scale = shapes.events(x=x, mean=mean, log_scale=log_scale)
+  z = (x - mean) * jnp.exp(-log_scale)
+  return -jnp.sum(z + log_scale + 2 * stable.softplus(-z), -1)
+
+
+def logistic_sample(
+  key: Key[Array, ''], mean: Float[ArrayLike, '*#B #D'], log_scale: Float[ArrayLike, '*#B #D']
+) -> Float32[Array, '*B D']:
+  """Draws mean + exp(log_scale) * noise; differentiable in mean and log_scale.
+
+  Args:
+    key: random key.
+    mean: [..., D].
+    log_scale: [..., D].
+
+  Returns:
+    [..., D], float32.
+
+  Raises:
+    ValueError: the arguments do not broadcast at one rank.
+
+  Reference: Dinh et al. 2015, arXiv:1410.8516, section 3.4.
+  """
+  mean, log_scale = shapes.events(mean=mean, log_scale=log_scale)
+  noise = jax.random.logistic(key, jnp.broadcast_shapes(mean.shape, log_scale.shape))
+  return mean + jnp.exp(log_scale) * noise
+
+
+def logistic_entropy(log_scale: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
+  """Entropy in nats of independent logistics, summed over the last axis: log scale + 2 each.
+
+  Args:
+    log_scale: [..., D].
+
+  Returns:
+    [...] nats, float32.
+
+  Raises:
+    ValueError: log_scale has no axis.
+
+  Reference: Balakrishnan 1991, Handbook of the Logistic Distribution.
+  """
+  (log_scale,) = shapes.events(log_scale=log_scale)
+  return jnp.sum(log_scale + 2, -1)
 
 
 def discretized_logistic_log_prob(
@@ -20,12 +100,12 @@ def discretized_logistic_log_prob(
   """Log-probability in nats of pixel values under logistics integrated over each bin, summed over the last axis.
 
   P(v) = s(b) - s(a) with the sigmoid s at the bin's edges a < b; the first bin reaches down to -inf, the
-  last one up to +inf. Evaluated as log s(b) + log s(-a) + log(1 - exp(a - b)), which never cancels.
+  last one up to +inf, so that the probabilities sum to one.
 
   Args:
-    x: [..., D] in [-1, 1], the value v of 0..levels-1 at 2 v / (levels - 1) - 1; rounded to the nearest.
+    x: [..., D] in [-1, 1], the value v of 0..levels-1 at 2 v / (levels - 1) - 1.
     mean: [..., D] on the scale of x.
-    log_scale: [..., D] on the scale of x; clipped to [-30, 30].
+    log_scale: [..., D] on the scale of x; floored at -30.
     levels: number of values.
 
   Returns:
@@ -37,16 +117,157 @@ def discretized_logistic_log_prob(
   Reference: Salimans et al. 2017, arXiv:1701.05517, equation 2.
   """
   x, mean, log_scale = shapes.events(x=x, mean=mean, log_scale=log_scale)
-  return jnp.sum(_discretized(x, mean, log_scale, levels), -1)
+  return jnp.sum(_log_bin(x, mean, log_scale, levels), -1)
 
 
-def _discretized(x: Array, mean: Array, log_scale: Array, levels: int) -> Array:
-  """The log-probability of each value."""
-  # In units of one bin the edges are exact and shared by neighbours: the sum over all values telescopes to one.
+def discretized_logistic_sample(
+  key: Key[Array, ''], mean: Float[ArrayLike, '*#B #D'], log_scale: Float[ArrayLike, '*#B #D'], levels: int = 256
+) -> Float32[Array, '*B D']:
+  """Draws pixel values from logistics integrated over each bin.
+
+  Args:
+    key: random key.
+    mean: [..., D] on the scale of the result.
+    log_scale: [..., D] on the scale of the result.
+    levels: number of values.
+
+  Returns:
+    [..., D] on the grid of `levels` values in [-1, 1], float32; passes no gradient.
+
+  Raises:
+    ValueError: the arguments do not broadcast at one rank.
+
+  Reference: Salimans et al. 2017, arXiv:1701.05517, equation 2.
+  """
+  return _to_grid(logistic_sample(key, mean, log_scale), levels)
+
+
+def logistic_mixture_split(parameters: Float[ArrayLike, '*B P'], channels: int = 3) -> LogisticMixture:
+  """Cuts a network's output into the parameters of a mixture of discretized logistics.
+
+  The last axis holds K logits, C K means, C K log-scales (floored at -7) and C (C - 1) K / 2 coefficients
+  (squashed by tanh): 10 K numbers for three channels, 3 K for one.
+
+  Args:
+    parameters: [..., P].
+    channels: C.
+
+  Returns:
+    logits [..., K], means [..., C, K], log_scales [..., C, K], coefficients [..., C (C - 1) / 2, K], float32.
+
+  Raises:
+    ValueError: P is no multiple of 1 + 2 C + C (C - 1) / 2.
+
+  Reference: Salimans et al. 2017, arXiv:1701.05517, equations 1 to 3.
+  """
+  (parameters,) = shapes.events(parameters=parameters)
+  rows = 1 + 2 * channels + channels * (channels - 1) // 2
+  size = parameters.shape[-1]
+  if not size or size % rows:
+    raise ValueError(f'parameters: got shape {parameters.shape}, expected a last axis that {rows} divides')
+  table = parameters.reshape(*parameters.shape[:-1], rows, size // rows)
+  log_scales = jnp.maximum(table[..., 1 + channels : 1 + 2 * channels, :], _MIXTURE_LOG_SCALE_FLOOR)
+  coefficients = jnp.tanh(table[..., 1 + 2 * channels :, :])
+  return LogisticMixture(table[..., 0, :], table[..., 1 : 1 + channels, :], log_scales, coefficients)
+
+
+def logistic_mixture_log_prob(
+  x: Float[ArrayLike, '*B C'], mixture: LogisticMixture, levels: int = 256
+) -> Float32[Array, '*B']:
+  """Log-probability in nats of pixels under a mixture of discretized logistics, joint over the channels, the last axis.
+
+  A pixel has one component for all of its channels; in component k the mean of channel c is
+  m_ck + sum_{c' < c} coefficient_cc'k x_c', with the true values x_c'.
+
+  Args:
+    x: [..., C] in [-1, 1], the value v of 0..levels-1 at 2 v / (levels - 1) - 1.
+    mixture: logits [..., K], means and log_scales [..., C, K], coefficients [..., C (C - 1) / 2, K].
+    levels: number of values.
+
+  Returns:
+    [...] nats a pixel, float32; sum over the pixels for that of an image.
+
+  Raises:
+    ValueError: the axes of x and of the parameters differ.
+
+  Reference: Salimans et al. 2017, arXiv:1701.05517, equations 1 to 3.
+  """
+  x, (logits, means, log_scales, coefficients) = _checked_mixture(x, mixture)
+  means = jnp.stack([_coupled(x, means, coefficients, c) for c in range(means.shape[-2])], -2)
+  log_bins = _log_bin(x[..., None], means, log_scales, levels)
+  # Weights are normalised first: beside a logit of 1e9 the rest would have no digits.
+  return jax.nn.logsumexp(jnp.sum(log_bins, -2) + jax.nn.log_softmax(logits), -1)
+
+
+def logistic_mixture_sample(key: Key[Array, ''], mixture: LogisticMixture, levels: int = 256) -> Float32[Array, '*B C']:
+  """Draws pixels from a mixture of discretized logistics, channel by channel.
+
+  Every channel is brought to the grid before the next one sees it, so that the pixels follow
+  `logistic_mixture_log_prob` exactly. (PixelCNN++ itself clips, but does not round.)
+
+  Args:
+    key: random key.
+    mixture: logits [..., K], means and log_scales [..., C, K], coefficients [..., C (C - 1) / 2, K].
+    levels: number of values.
+
+  Returns:
+    [..., C] on the grid of `levels` values in [-1, 1], float32; passes no gradient.
+
+  Raises:
+    ValueError: the axes of the parameters differ.
+
+  Reference: Salimans et al. 2017, arXiv:1701.05517, equations 1 to 3.
+  """
+  channels = jnp.shape(mixture.means)[-2]
+  x = jnp.zeros((*jnp.shape(mixture.logits)[:-1], channels))
+  x, (logits, *rest) = _checked_mixture(x, mixture)
+  component_key, noise_key = jax.random.split(key)
+  component = jax.random.categorical(component_key, logits)[..., None, None]
+  means, log_scales, coefficients = (jnp.take_along_axis(a, component, -1) for a in rest)
+  noise = jnp.exp(log_scales[..., 0]) * jax.random.logistic(noise_key, x.shape)
+  for c in range(channels):
+    x = x.at[..., c].set(_to_grid(_coupled(x, means, coefficients, c)[..., 0] + noise[..., c], levels))
+  return x
+
+
+def _checked_mixture(x: ArrayLike, mixture: LogisticMixture) -> tuple[Array, LogisticMixture]:
+  channels = jnp.shape(x)[-1] if jnp.ndim(x) else 0
+  pairs = channels * (channels - 1) // 2
+  pattern = f'x[..., C] logits[..., K] means[..., C, K] log_scales[..., C, K] coefficients[..., {pairs}, K]'
+  x, *parameters = shapes.float32(pattern, x, *mixture)
+  return x, LogisticMixture(*parameters)
+
+
+def _coupled(x: Array, means: Array, coefficients: Array, channel: int) -> Array:
+  """[..., K] means of one channel, given the channels before it."""
+  first = channel * (channel - 1) // 2
+  mean = means[..., channel, :]
+  for c in range(channel):
+    mean = mean + coefficients[..., first + c, :] * x[..., c, None]
+  return mean
+
+
+def _to_grid(x: Array, levels: int) -> Array:
+  """The nearest of `levels` values in [-1, 1]."""
   half = (levels - 1) / 2
+  return jnp.clip(jnp.round(x * half + half), 0, levels - 1) / half - 1
+
+
+def _log_bin(x: Array, mean: Array, log_scale: Array, levels: int) -> Array:
+  """The log-probability of each value, by four exponentials and one logarithm.
+
+  With the bin's edges a < b in scales from the mean and s the sigmoid, s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), a
+  form without cancellation. The outer edge of an open bin is out of reach. Written without selections, because
+  XLA does not merge those with the sum that follows: this is one pass over the arguments.
+  """
+  half = (levels - 1) / 2
+  # In units of one bin the edges are exact, so that neighbours share theirs to the last digit.
   value, mean = jnp.round(x * half + half), mean * half + half
-  width = jnp.exp(-jnp.clip(log_scale, -_LOG_SCALE_BOUND, _LOG_SCALE_BOUND)) / half
-  below = jnp.where(value <= 0, 0.0, stable.softplus((value - 0.5 - mean) * width))
-  above = jnp.where(value >= levels - 1, 0.0, stable.softplus((mean - value - 0.5) * width))
-  inside = jnp.where((value <= 0) | (value >= levels - 1), 0.0, jnp.log(-jnp.expm1(-width)))
-  return inside - below - above
+  width = jnp.exp(-jnp.maximum(log_scale, _LOWEST_LOG_SCALE)) / half + _LEAST_WIDTH
+  bottom, top = jnp.maximum(1 - value, 0.0), jnp.maximum(value - (levels - 2), 0.0)  # 1 or 0
+  a = (value - 0.5 - mean) * width - bottom * _OUT_OF_REACH
+  b = (value + 0.5 - mean) * width + top * _OUT_OF_REACH
+  within = bottom + top - jnp.expm1(-width) * (1 - bottom - top)
+  sigmoids = (1 + jnp.exp(-jnp.abs(a))) * (1 + jnp.exp(-jnp.abs(b)))
+  # (|a| + a) / 2 is max(a, 0), with the slope at a = 0 that the exponential above completes to 1/2.
+  return jnp.log(within / sigmoids) - 0.5 * (jnp.abs(a) + a) - 0.5 * (jnp.abs(b) - b)

@@ -181,3 +181,139 @@ def gaussian_kl_standard(mean: Float[ArrayLike, '*#B #D'], logvar: Float[ArrayLi
   Reference: Kingma & Welling 2014, arXiv:1312.6114, appendix B.
   """
   return jnp.sum(gaussian_kl_standard_per_dim(mean, logvar), -1)
+
+
+def multivariate_normal_log_prob(
+  x: Float[ArrayLike, '*#B D'], mean: Float[ArrayLike, '*#B D'], scale_tril: Float[ArrayLike, 'D D']
+) -> Float32[Array, '*B']:
+  """Log-density in nats of normals that share one full covariance, joint over the last axis.
+
+  Args:
+    x: [..., D].
+    mean: [..., D].
+    scale_tril: [D, D] lower triangular L, the covariance being L L^T; vmap for one covariance an example.
+
+  Returns:
+    [...] nats, float32.
+
+  Raises:
+    ValueError: x and mean do not broadcast at one rank, or scale_tril is not [D, D].
+
+  Reference: Bishop 2006, Pattern Recognition and Machine Learning, equation 2.43.
+  """
+  x, mean = shapes.events(x=x, mean=mean)
+  shapes.check('x[..., D] scale_tril[D, D]', x, scale_tril)
+  scale_tril = jnp.asarray(scale_tril, jnp.float32)
+  offsets = x - mean
+  # All examples are right-hand sides of one triangular solve.
+  columns = offsets.reshape(-1, offsets.shape[-1]).T
+  white = jax.scipy.linalg.solve_triangular(scale_tril, columns, lower=True).T.reshape(offsets.shape)
+  return standard_normal_log_prob(white) - _log_det(scale_tril)
+
+
+def multivariate_normal_sample(
+  key: Key[Array, ''], mean: Float[ArrayLike, '*B D'], scale_tril: Float[ArrayLike, 'D D']
+) -> Float32[Array, '*B D']:
+  """Draws mean + L noise; differentiable in mean and L.
+
+  Args:
+    key: random key.
+    mean: [..., D].
+    scale_tril: [D, D] lower triangular L, the covariance being L L^T.
+
+  Returns:
+    [..., D], float32.
+
+  Raises:
+    ValueError: scale_tril is not [D, D].
+
+  Reference: Bishop 2006, Pattern Recognition and Machine Learning, section 11.1.1.
+  """
+  mean, scale_tril = shapes.float32('mean[..., D] scale_tril[D, D]', mean, scale_tril)
+  noise = jax.random.normal(key, mean.shape)
+  return mean + jnp.einsum('...j,ij->...i', noise, jnp.tril(scale_tril), precision='highest')
+
+
+def multivariate_normal_entropy(scale_tril: Float[ArrayLike, 'D D']) -> Float32[Array, '']:
+  """Entropy in nats of a normal with a full covariance.
+
+  Args:
+    scale_tril: [D, D] lower triangular L, the covariance being L L^T.
+
+  Returns:
+    [] nats, float32.
+
+  Raises:
+    ValueError: scale_tril is not square.
+
+  Reference: Bishop 2006, Pattern Recognition and Machine Learning, exercise 2.15.
+  """
+  (scale_tril,) = shapes.float32('scale_tril[D, D]', scale_tril)
+  return 0.5 * scale_tril.shape[0] * (1 + LOG_TWO_PI) + _log_det(scale_tril)
+
+
+def normal_mixture_log_prob(
+  x: Float[ArrayLike, '*B D'],
+  logits: Float[ArrayLike, ' K'],
+  means: Float[ArrayLike, 'K D'],
+  logvars: Float[ArrayLike, 'K D'],
+) -> Float32[Array, '*B']:
+  """Log-density in nats of one mixture of normals with diagonal covariances, joint over the last axis.
+
+  With equal logits and the posteriors of a data set as components, this is the aggregated posterior.
+
+  Args:
+    x: [..., D].
+    logits: [K] unnormalised log-weights.
+    means: [K, D].
+    logvars: [K, D] log-variances.
+
+  Returns:
+    [...] nats, float32.
+
+  Raises:
+    ValueError: the sizes D or K differ.
+
+  Reference: Bishop 2006, Pattern Recognition and Machine Learning, equation 9.7.
+  """
+  pattern = 'x[..., D] logits[K] means[K, D] logvars[K, D]'
+  x, logits, means, logvars = shapes.float32(pattern, x, logits, means, logvars)
+  one_each = (1,) * (x.ndim - 1)
+  means, logvars = (a.reshape(*one_each, *a.shape) for a in (means, logvars))
+  log_weights = jax.nn.log_softmax(logits).reshape(*one_each, -1)
+  return jax.nn.logsumexp(log_weights + normal_log_prob(x[..., None, :], means, logvars), -1)
+
+
+def normal_mixture_sample(
+  key: Key[Array, ''],
+  logits: Float[ArrayLike, ' K'],
+  means: Float[ArrayLike, 'K D'],
+  logvars: Float[ArrayLike, 'K D'],
+  n: int,
+) -> Float32[Array, 'n D']:
+  """Draws n points from a mixture of normals with diagonal covariances.
+
+  Args:
+    key: random key.
+    logits: [K] unnormalised log-weights.
+    means: [K, D].
+    logvars: [K, D] log-variances.
+    n: number of points.
+
+  Returns:
+    [n, D], float32.
+
+  Raises:
+    ValueError: the sizes D or K differ.
+
+  Reference: Bishop 2006, Pattern Recognition and Machine Learning, section 9.2.
+  """
+  logits, means, logvars = shapes.float32('logits[K] means[K, D] logvars[K, D]', logits, means, logvars)
+  component_key, noise_key = jax.random.split(key)
+  component = jax.random.categorical(component_key, logits, shape=(n,))
+  return normal_sample(noise_key, means[component], logvars[component])
+
+
+def _log_det(scale_tril: Array) -> Array:
+  """Log-determinant of L, half that of the covariance."""
+  return jnp.sum(jnp.log(jnp.diagonal(scale_tril)))

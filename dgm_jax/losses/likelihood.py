@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Key, Num
 
+from dgm_jax import shapes
+
 # Significant bits of float32: with value and noise on this grid their sum is exact.
 _MANTISSA = 24
 
@@ -58,3 +60,71 @@ def dequantize(key: Key[Array, ''], x: Num[ArrayLike, '*S'], bits: int = 8) -> F
   spare = _MANTISSA - bits
   noise = jax.random.bits(key, jnp.shape(x), jnp.uint32) >> (32 - spare)
   return (jnp.asarray(x, jnp.float32) + noise.astype(jnp.float32) * 2.0**-spare) * 2.0**-bits
+
+
+def change_of_variables(log_pz: Float[ArrayLike, '*B'], log_det: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
+  """Log-density of the data in nats, per example: log p(z) + log |det dz/dx|.
+
+  Args:
+    log_pz: [...] log-density of the base variable z = f(x) in nats.
+    log_det: [...] log-determinant of the Jacobian of f at x, the sum over all layers.
+
+  Returns:
+    [...] nats, float32; to be maximised.
+
+  Raises:
+    ValueError: the shapes differ.
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, equation 3.
+  """
+  log_pz, log_det = shapes.float32('log_pz[...] log_det[...]', log_pz, log_det)
+  return log_pz + log_det
+
+
+def logit_transform(
+  x: Float[ArrayLike, '*B D'], alpha: float = 0.05
+) -> tuple[Float32[Array, '*B D'], Float32[Array, '*B']]:
+  """Opens [0, 1] to the real line, y = logit(alpha + (1 - 2 alpha) x), with its log-determinant in nats.
+
+  Args:
+    x: [..., D] in [0, 1], dequantized.
+    alpha: margin that keeps the ends finite: 0.05 for RealNVP, 1e-6 for MAF on MNIST.
+
+  Returns:
+    y [..., D] and log |det dy/dx| [...] in nats, summed over the last axis; float32.
+
+  Raises:
+    ValueError: alpha is not in (0, 1/2), or x has no axis.
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1 (both ends shrunk, as in its program).
+  """
+  _check_alpha(alpha)
+  (x,) = shapes.float32('x[..., D]', x)
+  # From both ends, so that 1 - x keeps its digits near 1.
+  log_inside = jnp.log(alpha + (1 - 2 * alpha) * x)
+  log_outside = jnp.log(alpha + (1 - 2 * alpha) * (1 - x))
+  return log_inside - log_outside, jnp.sum(math.log(1 - 2 * alpha) - log_inside - log_outside, -1)
+
+
+def logit_transform_inverse(y: Float[ArrayLike, '*S'], alpha: float = 0.05) -> Float32[Array, '*S']:
+  """Returns to [0, 1] what `logit_transform` has opened, on every axis.
+
+  Args:
+    y: [...] real; what lies beyond the margin is clipped to [0, 1].
+    alpha: the margin that `logit_transform` had.
+
+  Returns:
+    [...] in [0, 1], float32.
+
+  Raises:
+    ValueError: alpha is not in (0, 1/2).
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1.
+  """
+  _check_alpha(alpha)
+  return jnp.clip((jax.nn.sigmoid(jnp.asarray(y, jnp.float32)) - alpha) / (1 - 2 * alpha), 0.0, 1.0)
+
+
+def _check_alpha(alpha: float) -> None:
+  if not 0 < alpha < 0.5:
+    raise ValueError(f'alpha: got {alpha}, expected a margin between 0 and 1/2')

@@ -1,13 +1,27 @@
 """Bounds on log p(x): per example, in nats, to be maximised."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Float32, Int32, Num
+from jaxtyping import Array, Float, Float32, Int32, Key, Num
 
+from dgm_jax import distributions as dist
 from dgm_jax import shapes
+
+# Samples whose distances to all posteriors are held at once.
+_CHUNK = 128
+
+
+class ElboSurgery(NamedTuple):
+  """average_kl = marginal_kl + mutual_information, up to the sampling error of the last two."""
+
+  average_kl: jax.Array  # [] mean over the data of KL(q(z|x) || p(z))
+  marginal_kl: jax.Array  # [] KL(q(z) || p(z)) of the aggregated posterior
+  mutual_information: jax.Array  # [] between code and index of the example, in [0, ln N]
 
 
 def elbo(log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
@@ -26,6 +40,44 @@ def elbo(log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B']) -> Float3
   Reference: Kingma & Welling 2014, arXiv:1312.6114, equation 3.
   """
   return beta_elbo(log_px_z, kl, 1.0)
+
+
+def elbo_from_evidence(log_px: Float[ArrayLike, '*B'], kl_posterior: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
+  """Evidence lower bound in nats, per example: log p(x) - KL(q(z|x) || p(z|x)).
+
+  Args:
+    log_px: [...] evidence in nats.
+    kl_posterior: [...] divergence of q from the true posterior in nats: the gap of the bound.
+
+  Returns:
+    [...] nats, float32; to be maximised.
+
+  Raises:
+    ValueError: the shapes differ.
+
+  Reference: Hoffman & Johnson 2016, ELBO surgery, section 1.1.
+  """
+  log_px, kl_posterior = shapes.float32('log_px[...] kl_posterior[...]', log_px, kl_posterior)
+  return log_px - kl_posterior
+
+
+def elbo_from_energy(log_joint: Float[ArrayLike, '*B'], entropy: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
+  """Evidence lower bound in nats, per example: average negative energy log p(x, z) plus entropy of q(z|x).
+
+  Args:
+    log_joint: [...] log p(x, z) in nats, z drawn from q(z|x).
+    entropy: [...] entropy of q(z|x) in nats.
+
+  Returns:
+    [...] nats, float32; to be maximised.
+
+  Raises:
+    ValueError: the shapes differ.
+
+  Reference: Hoffman & Johnson 2016, ELBO surgery, section 1.2.
+  """
+  log_joint, entropy = shapes.float32('log_joint[...] entropy[...]', log_joint, entropy)
+  return log_joint + entropy
 
 
 def beta_elbo(
@@ -50,6 +102,50 @@ def beta_elbo(
   return log_px_z - beta * kl
 
 
+def capacity_elbo(
+  log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B'], capacity: Num[ArrayLike, ''], gamma: Num[ArrayLike, '']
+) -> Float32[Array, '*B']:
+  """Evidence lower bound whose divergence is drawn to a capacity, in nats, per example: log p(x|z) - gamma |KL - C|.
+
+  Args:
+    log_px_z: [...] reconstruction term in nats.
+    kl: [...] divergence of the posterior from the prior in nats.
+    capacity: [] C in nats, raised in the course of training.
+    gamma: [] weight, about 1000.
+
+  Returns:
+    [...] nats, float32; to be maximised.
+
+  Raises:
+    ValueError: the shapes of log_px_z and kl differ, or a weight is no scalar.
+
+  Reference: Burgess et al. 2018, arXiv:1804.03599, equation 8.
+  """
+  pattern = 'log_px_z[...] kl[...] capacity[] gamma[]'
+  log_px_z, kl, capacity, gamma = shapes.float32(pattern, log_px_z, kl, capacity, gamma)
+  return log_px_z - gamma * jnp.abs(kl - capacity)
+
+
+def hierarchical_elbo(log_px_z: Float[ArrayLike, '*B'], kls: Sequence[Float[ArrayLike, '*B']]) -> Float32[Array, '*B']:
+  """Evidence lower bound of a chain of latents in nats, per example: log p(x|z_1) - sum_l KL(q(z_l|x) || p(z_l|z_l+1)).
+
+  Args:
+    log_px_z: [...] reconstruction term in nats.
+    kls: one [...] divergence in nats a level; that of level l at a sample of level l + 1.
+
+  Returns:
+    [...] nats, float32; to be maximised.
+
+  Raises:
+    ValueError: the shapes differ.
+
+  Reference: Gulrajani et al. 2017, arXiv:1611.05013, equation 3.
+  """
+  pattern = ' '.join(['log_px_z[...]', *(f'kl_{level}[...]' for level in range(1, len(kls) + 1))])
+  log_px_z, *kls = shapes.float32(pattern, log_px_z, *kls)
+  return log_px_z - sum(kls)
+
+
 def importance_weighted_bound(log_weights: Float[ArrayLike, '...'], axis: int = 0) -> Float32[Array, '...']:
   """Importance-weighted bound in nats, the samples on `axis`: log (1/k) sum_k exp(log_weights).
 
@@ -72,6 +168,73 @@ def importance_weighted_bound(log_weights: Float[ArrayLike, '...'], axis: int = 
     raise ValueError(f'log_weights: got shape {shape}, expected one sample or more on axis {axis}')
   log_weights = jnp.asarray(log_weights, jnp.float32)
   return jax.nn.logsumexp(log_weights, axis) - math.log(shape[axis])
+
+
+def doubly_reparametrized_surrogate(
+  log_weight: Callable[[Array], Float[Array, '...']], z: Float[ArrayLike, '...'], axis: int = 0
+) -> Float32[Array, '...']:
+  """Importance-weighted bound in nats, the samples on `axis`, whose gradient has little noise for the encoder.
+
+  The gradient that arrives through z is sum_k w_k^2 d log_weight_k / dz, all others sum_k w_k d log_weight_k, with
+  w the normalised weights. Unbiased if `log_weight` holds the parameters of q constant, as `sticking_the_landing`
+  does, so that the encoder is reached through z alone. `log_weight` is called twice with the same argument; under
+  jit that is one computation.
+
+  Args:
+    log_weight: z -> [k, ...] log p(x, z_k) - log q(z_k|x).
+    z: [k, ..., D] reparametrised samples, or with any number of axes after those of `log_weight(z)`.
+    axis: the axis of the samples in `log_weight(z)`.
+
+  Returns:
+    [...] nats, float32; to be maximised.
+
+  Raises:
+    ValueError: there is no sample, no such axis, or z does not begin with the axes of `log_weight(z)`.
+
+  Reference: Tucker et al. 2019, arXiv:1810.04152, equation 8.
+  """
+  z = jnp.asarray(z, jnp.float32)
+  detached = jax.lax.stop_gradient(jnp.asarray(log_weight(z), jnp.float32))
+  bound = importance_weighted_bound(detached, axis)
+  if z.shape[: detached.ndim] != detached.shape:
+    raise ValueError(
+      f'z: got shape {z.shape}, expected the axes of log_weight(z), {detached.shape}, and any after them'
+    )
+  weights = jax.nn.softmax(detached, axis)
+  scale = weights.reshape(weights.shape + (1,) * (z.ndim - weights.ndim))
+  log_weights = jnp.asarray(log_weight(_scale_gradient(z, scale)), jnp.float32)
+  return bound + jnp.sum(weights * (log_weights - detached), axis)
+
+
+@jax.custom_jvp
+def _scale_gradient(z: Array, scale: Array) -> Array:
+  """z, whose gradient is multiplied by `scale`."""
+  del scale
+  return z
+
+
+_scale_gradient.defjvps(lambda tangent, _, z, scale: tangent * scale, None)
+
+
+def sticking_the_landing(
+  log_prob: Callable[..., Float[Array, '...']], z: Float[ArrayLike, '...'], *parameters: Float[ArrayLike, '...']
+) -> Float[Array, '...']:
+  """Log-density of a sample in nats, per example, with the density's own parameters held constant.
+
+  Leaves out the score, whose mean is zero: log q(z|x) then reaches the encoder only through z, and the gradient of
+  the bound vanishes where q is the true posterior.
+
+  Args:
+    log_prob: (z, *parameters) -> [...], such as `distributions.normal_log_prob`.
+    z: [..., D] reparametrised sample.
+    *parameters: [..., D] each, such as mean and logvar.
+
+  Returns:
+    [...] nats.
+
+  Reference: Roeder et al. 2017, arXiv:1703.09194, equation 8.
+  """
+  return log_prob(z, *jax.lax.stop_gradient(parameters))
 
 
 def free_bits(kl_per_dim: Float[ArrayLike, 'B *D'], floor: Num[ArrayLike, '']) -> Float32[Array, ' B']:
@@ -119,3 +282,41 @@ def active_units(posterior_means: Float[ArrayLike, 'N *D'], threshold: float = 0
   if not means.shape[0]:
     raise ValueError(f'posterior_means: got shape {means.shape}, expected one example or more')
   return jnp.sum(means.var(0) > threshold, dtype=jnp.int32)
+
+
+def elbo_surgery(
+  means: Float[ArrayLike, 'N D'], logvars: Float[ArrayLike, 'N D'], key: Key[Array, ''], n: int
+) -> ElboSurgery:
+  """Splits the mean divergence from the prior N(0, I) into that of the aggregated posterior and index-code information.
+
+  The aggregated posterior is the whole mixture of the N posteriors given: with a part of the data set, the
+  information is bounded by the logarithm of that part. All in nats, summed over the last axis.
+
+  Args:
+    means: [N, D] posterior means of the whole data set.
+    logvars: [N, D] posterior log-variances.
+    key: random key.
+    n: samples; the examples take turns, so that a multiple of N has the least noise.
+
+  Returns:
+    average_kl (in closed form), marginal_kl, mutual_information: [] nats each, float32.
+
+  Raises:
+    ValueError: the shapes differ, or there is no example or no sample.
+
+  Reference: Hoffman & Johnson 2016, ELBO surgery, equations 6 to 8.
+  """
+  means, logvars = shapes.float32('means[N, D] logvars[N, D]', means, logvars)
+  if n < 1 or not means.shape[0]:
+    raise ValueError(f'n: got {n} samples of {means.shape[0]} examples, expected one or more of each')
+  order_key, noise_key = jax.random.split(key)
+  index = jnp.resize(jax.random.permutation(order_key, means.shape[0]), (n,))
+  z = dist.normal_sample(noise_key, means[index], logvars[index])
+  log_qz_x = dist.normal_log_prob(z, means[index], logvars[index])
+  uniform = jnp.zeros(means.shape[0])
+  log_qz = jax.lax.map(lambda z: dist.normal_mixture_log_prob(z, uniform, means, logvars), z, batch_size=_CHUNK)
+  return ElboSurgery(
+    average_kl=jnp.mean(dist.gaussian_kl_standard(means, logvars)),
+    marginal_kl=jnp.mean(log_qz - dist.standard_normal_log_prob(z)),
+    mutual_information=jnp.mean(log_qz_x - log_qz),
+  )

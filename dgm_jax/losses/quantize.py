@@ -1,0 +1,162 @@
+"""Vector quantization: nearest codes, their losses and their running means."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32, Int, Num
+
+from dgm_jax import shapes
+
+_LAPLACE = 1e-5
+
+
+class Quantized(NamedTuple):
+  """Nearest codes of a batch of vectors."""
+
+  codes: jax.Array  # [...] int32
+  vectors: jax.Array  # [..., D] the codes' vectors; their gradient goes straight to z
+
+
+class Codebook(NamedTuple):
+  """A codebook kept by running means."""
+
+  counts: jax.Array  # [K] running mean of the vectors that a code gets
+  sums: jax.Array  # [K, D] running mean of the sum of those vectors
+  vectors: jax.Array  # [K, D] the codebook
+
+
+def vector_quantize(z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D']) -> Quantized:
+  """Replaces every vector by the nearest of a codebook; the gradient goes straight through to z, none to the codebook.
+
+  Args:
+    z: [..., D], the vectors on the last axis.
+    codebook: [K, D].
+
+  Returns:
+    codes [...] int32 and vectors [..., D] float32.
+
+  Raises:
+    ValueError: D differs, or the codebook is empty.
+
+  Reference: van den Oord et al. 2017, arXiv:1711.00937, equations 1 and 2.
+  """
+  z, codebook = shapes.float32('z[..., D] codebook[K, D]', z, codebook)
+  if not codebook.shape[0]:
+    raise ValueError(f'codebook: got shape {codebook.shape}, expected one code or more')
+  fixed = jax.lax.stop_gradient(codebook)
+  flat = jax.lax.stop_gradient(z).reshape(-1, z.shape[-1])
+  # |z - e|^2 less |z|^2, which all codes share.
+  distances = jnp.sum(jnp.square(fixed), -1)[None] - 2 * jnp.matmul(flat, fixed.T, precision='highest')
+  codes = jnp.argmin(distances, -1).astype(jnp.int32).reshape(z.shape[:-1])
+  nearest = fixed[codes]
+  return Quantized(codes, nearest + (z - jax.lax.stop_gradient(z)))
+
+
+def codebook_loss(
+  z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D'], codes: Int[ArrayLike, '*B']
+) -> Float32[Array, '*B']:
+  """Squared distance of a code from the vectors it stands for, summed over the last axis; moves the codebook only.
+
+  Args:
+    z: [..., D].
+    codebook: [K, D].
+    codes: [...] in [0, K).
+
+  Returns:
+    [...], float32; divide by D for the mean form of some programs.
+
+  Raises:
+    ValueError: the shapes differ.
+
+  Reference: van den Oord et al. 2017, arXiv:1711.00937, equation 3, second term.
+  """
+  shapes.check('z[..., D] codebook[K, D] codes[...]', z, codebook, codes)
+  z, codebook = jnp.asarray(z, jnp.float32), jnp.asarray(codebook, jnp.float32)
+  return jnp.sum(jnp.square(jax.lax.stop_gradient(z) - codebook[jnp.asarray(codes)]), -1)
+
+
+def commitment_loss(
+  z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D'], codes: Int[ArrayLike, '*B']
+) -> Float32[Array, '*B']:
+  """Squared distance of vectors from the code that stands for them, summed over the last axis; moves z only.
+
+  Args:
+    z: [..., D].
+    codebook: [K, D].
+    codes: [...] in [0, K).
+
+  Returns:
+    [...], float32; the caller's weight is 0.25.
+
+  Raises:
+    ValueError: the shapes differ.
+
+  Reference: van den Oord et al. 2017, arXiv:1711.00937, equation 3, third term.
+  """
+  shapes.check('z[..., D] codebook[K, D] codes[...]', z, codebook, codes)
+  z, codebook = jnp.asarray(z, jnp.float32), jnp.asarray(codebook, jnp.float32)
+  return jnp.sum(jnp.square(z - jax.lax.stop_gradient(codebook)[jnp.asarray(codes)]), -1)
+
+
+def codebook_ema(
+  counts: Float[ArrayLike, ' K'],
+  sums: Float[ArrayLike, 'K D'],
+  z: Float[ArrayLike, '*B D'],
+  codes: Int[ArrayLike, '*B'],
+  decay: Num[ArrayLike, ''],
+) -> Codebook:
+  """Moves every code towards the mean of the vectors it stands for; decay 0 is one step of k-means.
+
+  A code is sums / counts, the counts smoothed by Laplace's rule. Begin with counts of one and the codebook as sums:
+  from counts of zero, a code without a vector in the first batch is flung far away.
+
+  Args:
+    counts: [K] running counts.
+    sums: [K, D] running sums.
+    z: [..., D] vectors of this batch; no gradient passes.
+    codes: [...] their codes.
+    decay: [] in [0, 1), such as 0.99.
+
+  Returns:
+    counts [K], sums [K, D] and vectors [K, D], float32.
+
+  Raises:
+    ValueError: the shapes differ, or decay is no scalar.
+
+  Reference: van den Oord et al. 2017, arXiv:1711.00937, appendix A.1; Razavi et al. 2019, arXiv:1906.00446, equation 3.
+  """
+  shapes.check('counts[K] sums[K, D] z[..., D] codes[...] decay[]', counts, sums, z, codes, decay)
+  counts, sums, z, decay = (jnp.asarray(a, jnp.float32) for a in (counts, sums, jax.lax.stop_gradient(z), decay))
+  size = counts.shape[0]
+  # A product with one-hot rows, unlike a scatter, adds in a fixed order on every device.
+  hits = jax.nn.one_hot(jnp.asarray(codes).reshape(-1), size)
+  new_sums = jnp.matmul(hits.T, z.reshape(-1, z.shape[-1]), precision='highest')
+  counts = decay * counts + (1 - decay) * hits.sum(0)
+  sums = decay * sums + (1 - decay) * new_sums
+  total = counts.sum()
+  smoothed = (counts + _LAPLACE) / (total + size * _LAPLACE) * total
+  return Codebook(counts, sums, sums / smoothed[:, None])
+
+
+def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
+  """Exponential of the entropy of the codes in use, over all axes: how many codes the batch uses evenly.
+
+  Args:
+    codes: [...] in [0, size).
+    size: codes of the codebook.
+
+  Returns:
+    [] in [1, size], float32.
+
+  Raises:
+    ValueError: there is no code.
+
+  Reference: van den Oord et al. 2017, arXiv:1711.00937, section 4 (as its programs report).
+  """
+  codes = jnp.asarray(codes)
+  if not codes.size:
+    raise ValueError(f'codes: got shape {codes.shape}, expected one code or more')
+  share = jax.nn.one_hot(codes.reshape(-1), size).mean(0)
+  return jnp.exp(jnp.sum(jax.scipy.special.entr(share)))
