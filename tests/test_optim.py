@@ -48,7 +48,7 @@ def test_the_length_of_a_run(changes, steps):
 
 
 def test_epochs_cannot_be_counted_before_the_data_is_there():
-  with pytest.raises(UserError, match='config.data.examples is 0'):
+  with pytest.raises(UserError, match=r'config\.data\.examples is 0'):
     optim.total_steps(experiment_with(examples=0, epochs=1.0))
 
 
