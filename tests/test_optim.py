@@ -48,7 +48,7 @@ def test_the_length_of_a_run(changes, steps):
 
 
 def test_epochs_cannot_be_counted_before_the_data_is_there():
-  with pytest.raises(UserError, match='config.data.examples is 0'):
+  with pytest.raises(UserError, match=r'config\.data\.examples is 0'):
     optim.total_steps(experiment_with(examples=0, epochs=1.0))
 
 
@@ -174,9 +174,7 @@ def test_adam_on_means_with_a_smaller_eps_is_adam_on_sums():
 
 
 def test_the_player_must_have_an_optimizer():
-  with pytest.raises(
-    UserError, match=r"config.optimizer has no 'critic', which config.system=vae.vae trains; it has mo"
-  ):
+  with pytest.raises(UserError, match=r"config.optimizer has no 'critic', which config.system=vae.vae trains; it has"):
     optim.make(experiment_with(steps=1), 'critic')
 
 
