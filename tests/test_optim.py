@@ -174,9 +174,7 @@ def test_adam_on_means_with_a_smaller_eps_is_adam_on_sums():
 
 
 def test_the_player_must_have_an_optimizer():
-  with pytest.raises(
-    UserError, match=r"config.optimizer has no 'critic', which config.system=vae.vae trains; it has mo"
-  ):
+  with pytest.raises(UserError, match=r"config.optimizer has no 'critic', which config.system=vae.vae trains; it has"):
     optim.make(experiment_with(steps=1), 'critic')
 
 
