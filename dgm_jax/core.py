@@ -94,7 +94,7 @@ def _descend_one(player: Player, opt, key: Key, state: State, batch: Batch):
 
   (value, (extra, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(mine)
   updates, opt = player.tx.update(grads, opt, mine)
-  metrics = {'loss': value, 'grad_norm': optax.global_norm(grads)} | metrics
+  metrics = {'loss': value} | metrics
   return optax.apply_updates(mine, updates), opt, extra, metrics
 
 

@@ -1,0 +1,41 @@
+# `make train` and `make test` need Python 3.11 or newer and make; everything else they install into .venv.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+WORKDIR ?= runs/vae_digits
+
+.PHONY: train test lint results clean
+
+train: $(VENV)/.installed
+	@echo "== training a variational autoencoder on the built-in digits (configs/vae_digits.py) into $(WORKDIR)"
+	$(RUN) train.py --config=configs/vae_digits.py --workdir=$(WORKDIR)
+
+test: $(VENV)/.installed-test
+	@echo "== running the tests on two processes; the first run compiles, later ones take their programs from a cache"
+	$(RUN) -m pytest
+
+lint: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+results: $(VENV)/.installed
+	$(RUN) -m dgm_jax.report --results
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, or run make PYTHON=/path/to/python"; exit 2; }
+	@echo "== making a virtual environment in $(VENV) with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	@echo "== installing the packages (a minute or two, once)"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "== installing the packages that only the tests need"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

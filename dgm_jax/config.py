@@ -1,0 +1,301 @@
+"""Experiments as plain data: the common keys, the command line, the checks, and JSON.
+
+Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
+"""
+
+import difflib
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dgm_jax.cli import UserError
+
+# Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
+FREE = (
+  'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
+  'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
+)  # fmt: skip
+DTYPES = ('float32', 'bfloat16')
+SCHEDULES = ('constant', 'linear', 'cosine', 'stages')
+OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
+
+
+def defaults() -> ConfigDict:
+  """The keys that every experiment has; a config file starts here and fills in its own."""
+  return ConfigDict(
+    {
+      'system': '',  # 'vae.iwae' is the function iwae of dgm_jax/systems/vae.py
+      'seed': 0,
+      'data': {
+        'name': '',  # digits | a TFDS name | folder:PATH | npz:PATH | npy:PATH
+        'train': 'train',  # TFDS split expressions
+        'test': 'test',
+        'valid_size': 0,  # so many of the last training examples are kept for validation
+        'size': 0,  # resize to size x size; 0: as stored
+        'channels': 0,  # 1: grey, 3: RGB; 0: as stored
+        'invert': False,
+        'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
+        'shape': (),  # filled in when the data is loaded
+        'examples': 0,  # likewise: training examples
+      },
+      'model': {},
+      'optimizer': {},  # player name -> optimizer(...)
+      'batch_size': 100,
+      'steps': 0,  # length of the run: either steps,
+      'epochs': 0.0,  # or epochs,
+      'stage_epochs': (),  # or the sum of these,
+      'budget': 0,  # of which only so many stages are run; 0: all
+      'init_examples': 10_000,  # shown to `System.init`, for data-dependent starts
+      'steps_per_call': 100,  # one compiled call; all the following are multiples of it; 0: never
+      'log_every': 100,
+      'eval_every': 1000,
+      'save_every': 1000,
+      'picture_every': 1000,
+      'eval_batch_size': 500,
+      'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
+      'nll': {'samples': 5000, 'rows': 1000},  # importance samples; decoder rows held in memory at a time
+      'pictures': 64,
+      'keep': 2,  # the newest checkpoints that are kept, beside the best
+      'best': '',  # a validation metric: its lowest checkpoint is kept
+      'dtype': 'float32',  # of activations; losses are always float32
+      'shard_params': False,  # spread parameters and optimizer state over the devices, too
+      'graft': {},  # network name -> workdir of the run that it is taken from
+      'log': {'tensorboard': True, 'wandb': ''},
+      'published': {},  # metric -> {'value', 'source'}: what the paper reports, for the records
+      'source': '',  # filled in: the config file and its variant,
+      'overrides': (),  # and what the command line changed
+    }
+  )
+
+
+def optimizer(**changes) -> dict:
+  """One player's optimizer, as plain data for `dgm_jax.optim.make`."""
+  base = {
+    'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'momentum': 0.0, 'weight_decay': 0.0,
+    'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0, 'stage_rates': (),
+  }  # fmt: skip
+  unknown = set(changes) - set(base)
+  if unknown:
+    raise UserError(f'optimizer has no {_named(sorted(unknown)[0], base)}')
+  return base | changes
+
+
+def shrink(config: ConfigDict) -> None:
+  """Makes an experiment one of a few steps on the built-in digits, for tests; its networks are the config's affair."""
+  config.data.update({'name': 'digits', 'valid_size': 100})
+  config.update({'batch_size': 16, 'steps': 12, 'steps_per_call': 2, 'eval_batch_size': 64, 'pictures': 8})
+  config.update({'log_every': 4, 'eval_every': 6, 'save_every': 4, 'picture_every': 12, 'init_examples': 64})
+  config.nll.update({'samples': 20, 'rows': 100})
+
+
+def define_flags() -> None:
+  """Defines --config; `parse` fills it in."""
+  config_flags.DEFINE_config_file('config', None, 'Experiment file, and its variant after a colon: configs/x.py:tiny')
+
+
+def parse(argv: list[str], usage: str) -> list[str]:
+  """Parses the command line into `absl.flags`; prints `usage` and the flags for --help.
+
+  Returns: what is left of argv after the flags.
+  Raises:
+    UserError: an unknown flag or key, a value of the wrong type, a config file that cannot be read.
+  """
+  if any(arg in ('--help', '-h', '-help', '--helpshort') for arg in argv[1:]):
+    print(usage.strip() + '\n')
+    print(flags.FLAGS.main_module_help())
+    sys.exit(0)
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    # A config file's own error comes with its traceback: the last line says it.
+    raise UserError(_one_line(error).rpartition('Error: ')[2]) from error
+  except (AttributeError, KeyError) as error:
+    raise UserError(_unknown_key(argv, error)) from error
+  except (SyntaxError, ImportError, TypeError, ValueError, OSError) as error:
+    raise UserError(f'the config file cannot be loaded: {_one_line(error)}') from error
+
+
+def value() -> ConfigDict:
+  """The experiment that --config names, with its changes from the command line.
+
+  Raises:
+    UserError: there is none, or its file cannot be read.
+  """
+  config = flags.FLAGS.config
+  if config is None:
+    raise UserError('no experiment given; add --config=configs/NAME.py (see configs/)')
+  if not isinstance(config, ConfigDict):
+    raise UserError(f'the config file {config_flags.get_config_filename(flags.FLAGS["config"])} cannot be read')
+  changes = config_flags.get_override_values(flags.FLAGS['config'])
+  with config.unlocked():
+    config.source = config_flags.get_config_filename(flags.FLAGS['config'])
+    config.overrides = tuple(f'{key}={value}' for key, value in changes.items())
+  return config
+
+
+def check(config: ConfigDict) -> None:
+  """Refuses unknown keys, wrong types and values out of range.
+
+  Raises:
+    UserError: one line that names the key, what it is, and what it may be.
+  """
+  _check_keys(config, defaults(), 'config')
+  for key in ('steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep'):
+    _require(config[key] >= 0, f'config.{key} must not be negative, got {config[key]}')
+  for key in ('batch_size', 'steps_per_call', 'eval_batch_size', 'init_examples', 'pictures'):
+    _require(config[key] >= 1, f'config.{key} must be at least 1, got {config[key]}')
+  for key in ('log_every', 'eval_every', 'save_every', 'picture_every'):
+    _require(
+      config[key] % config.steps_per_call == 0,
+      f'config.{key}={config[key]} must be a multiple of config.steps_per_call={config.steps_per_call}, or 0 for never',
+    )
+  _require(
+    bool(config.steps) + bool(config.epochs) + bool(config.stage_epochs) >= 1,
+    'the run has no length; set config.steps or config.epochs',
+  )
+  _require(
+    config.budget <= len(config.stage_epochs),
+    f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
+  )
+  _one_of('config.dtype', config.dtype, DTYPES)
+  _require(config.nll.samples >= 1 and config.nll.rows >= 1, 'config.nll.samples and .rows must be at least 1')
+  _require(config.data.size >= 0, f'config.data.size must not be negative, got {config.data.size}')
+  _one_of('config.data.channels', config.data.channels, (0, 1, 3))
+  for player, opt in config.optimizer.items():
+    _check_optimizer(f'config.optimizer.{player}', opt, config)
+
+
+def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
+  _check_keys(opt, ConfigDict(optimizer()), path)
+  _one_of(f'{path}.name', opt.name, OPTIMIZERS)
+  _one_of(f'{path}.schedule', opt.schedule, SCHEDULES)
+  _require(opt.learning_rate > 0, f'{path}.learning_rate must be positive, got {opt.learning_rate}')
+  for key in ('weight_decay', 'clip_norm', 'warmup_steps', 'momentum'):
+    _require(opt[key] >= 0, f'{path}.{key} must not be negative, got {opt[key]}')
+  if opt.schedule == 'stages':
+    got, expected = len(opt.stage_rates), len(config.stage_epochs)
+    _require(got == expected > 0, f'{path}.stage_rates has {got} rates for {expected} config.stage_epochs')
+
+
+def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:
+  for key, got in config.items():
+    if key not in known:
+      raise UserError(f'{path} has no key {_named(key, known)}')
+    expected = known[key]
+    if isinstance(expected, ConfigDict):
+      _require(isinstance(got, ConfigDict), f'{path}.{key} must hold keys, got {got!r}')
+      if len(expected):
+        _check_keys(got, expected, f'{path}.{key}')
+    else:
+      fits = isinstance(got, (int, float)) if isinstance(expected, float) else isinstance(got, type(expected))
+      fits = fits or (isinstance(expected, tuple) and isinstance(got, list))
+      _require(fits, f'{path}.{key} must be of type {type(expected).__name__}, got {got!r}')
+
+
+def by_path(package: str, name: str):
+  """The function that a dotted name stands for: ('dgm_jax.systems', 'vae.iwae') -> dgm_jax.systems.vae.iwae.
+
+  Raises:
+    UserError: there is no such module or function.
+  """
+  module_name, _, function = name.rpartition('.')
+  try:
+    if not all(part.isidentifier() for part in name.split('.')) or function.startswith('_') or not module_name:
+      raise ModuleNotFoundError
+    module = importlib.import_module(f'{package}.{module_name}')
+  except ModuleNotFoundError as error:
+    if error.name and not error.name.startswith(package):
+      raise
+    folder = Path(importlib.import_module(package).__path__[0])
+    modules = sorted(path.stem for path in folder.glob('[a-z]*.py'))
+    raise UserError(f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}') from error
+  if not callable(getattr(module, function, None)):
+    public = [n for n, f in vars(module).items() if getattr(f, '__module__', '') == module.__name__ and n[0] != '_']
+    raise UserError(f'{package}.{module_name} has no {_named(function, public)}')
+  return getattr(module, function)
+
+
+def to_json(config: ConfigDict) -> dict:
+  """The experiment as JSON data: tuples become lists."""
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def from_json(data: Mapping) -> ConfigDict:
+  """The inverse of `to_json`."""
+  return ConfigDict(_tuples(data), convert_dict=True)
+
+
+def load(workdir: Path) -> ConfigDict:
+  """The experiment that a finished or interrupted run was started with.
+
+  Raises:
+    UserError: the folder is not a workdir.
+  """
+  path = Path(workdir) / 'config.json'
+  try:
+    return from_json(json.loads(path.read_text()))
+  except FileNotFoundError as error:
+    raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
+  except (json.JSONDecodeError, OSError) as error:
+    raise UserError(f'{path} cannot be read: {_one_line(error)}') from error
+
+
+def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
+  """What differs between two JSON configs, free keys left out: ['batch_size: 20 -> 100', ...]."""
+  lines = []
+  for key in sorted(set(old) | set(new)):
+    if not prefix and key in FREE:
+      continue
+    a, b = old.get(key), new.get(key)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+      lines += differences(a, b, f'{prefix}{key}.')
+    elif a != b:
+      lines.append(f'{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}')
+  return lines
+
+
+def _tuples(data):
+  if isinstance(data, Mapping):
+    return {key: _tuples(item) for key, item in data.items()}
+  return tuple(_tuples(item) for item in data) if isinstance(data, list) else data
+
+
+def _unknown_key(argv: list[str], error: Exception) -> str:
+  """Names the --config.KEY of argv that the experiment does not have, and its nearest neighbour."""
+  overrides = [arg for arg in argv if arg.startswith('--config.')]
+  command, sys.argv = sys.argv, [arg for arg in argv if arg not in overrides]  # config_flags looks there, too
+  flags.FLAGS.unparse_flags()
+  flags.FLAGS(sys.argv)
+  sys.argv = command
+  for path in (arg.removeprefix('--').partition('=')[0].split('.') for arg in overrides):
+    known = flags.FLAGS.config
+    for i, key in enumerate(path[1:], 1):
+      if not isinstance(known, ConfigDict) or key not in known:
+        return f'{".".join(path[:i])} has no key {_named(key, known if isinstance(known, ConfigDict) else ())}'
+      known = known[key]
+  return _one_line(error)
+
+
+def _named(key: str, known) -> str:
+  near = difflib.get_close_matches(key, list(known), n=1)
+  return f"'{key}'" + (f"; did you mean '{near[0]}'?" if near else '')
+
+
+def _one_of(path: str, got, allowed: tuple) -> None:
+  if got not in allowed:
+    hint = _named(got, allowed) if isinstance(got, str) else repr(got)
+    raise UserError(f'{path} must be one of {", ".join(map(str, allowed))}, got {hint}')
+
+
+def _require(holds: bool, message: str) -> None:
+  if not holds:
+    raise UserError(message)
+
+
+def _one_line(error: BaseException) -> str:
+  return ' '.join(str(error).split())

@@ -1,0 +1,70 @@
+"""Which examples make the batch of a step: pure functions of the seed and the step, on the host."""
+
+import functools
+
+import numpy as np
+
+
+@functools.lru_cache(maxsize=4)
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+  """The order of the examples in one epoch, int32 [size], read-only.
+
+  Sorted words of the Philox counter generator, whose stream NumPy never changes;
+  the lowest bits of each word carry its place, so that no two are equal and every
+  sorting algorithm gives the same order.
+  """
+  words = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(size)
+  low = np.uint64((1 << size.bit_length()) - 1)
+  out = (np.sort((words & ~low) | np.arange(size, dtype=np.uint64)) & low).astype(np.int32)
+  out.flags.writeable = False
+  return out
+
+
+def order(seed: int, first_step: int, steps: int, batch_size: int, size: int) -> np.ndarray:
+  """The examples of `steps` consecutive training batches.
+
+  All epochs' permutations in a row make one endless stream, and step t takes its
+  places t * batch_size to (t + 1) * batch_size: no example is dropped, a batch may
+  straddle epochs, and where the calls are cut makes no difference.
+
+  Args:
+    seed: any integer.
+    first_step: completed steps before the first of these batches.
+    steps: batches wanted.
+    batch_size: B, examples a batch; may exceed `size`.
+    size: N, examples in the split.
+
+  Returns:
+    int32 [steps, B], each in [0, N).
+
+  Raises:
+    ValueError: `batch_size` or `size` below one, `first_step` or `steps` below zero.
+  """
+  if min(batch_size, size) < 1 or min(first_step, steps) < 0:
+    raise ValueError(f'no order of {steps=} from {first_step=} with {batch_size=} and {size=}')
+  start, stop = first_step * batch_size, (first_step + steps) * batch_size
+  stream = np.empty(stop - start, np.int32)
+  for epoch in range(start // size, -(-stop // size)):
+    first, last = max(start, epoch * size), min(stop, (epoch + 1) * size)
+    stream[first - start : last - start] = permutation(seed, epoch, size)[first - epoch * size : last - epoch * size]
+  return stream.reshape(steps, batch_size)
+
+
+def ragged(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Every example once, in order, in whole batches; the last is filled up with its last example.
+
+  Args:
+    size: N, examples in the split.
+    batch_size: B, examples a batch.
+
+  Returns:
+    index: int32 [S, B], S = ceil(N / B).
+    mask: float32 [S, B], 1 for an example, 0 for filling; sums to N.
+
+  Raises:
+    ValueError: `size` or `batch_size` below one.
+  """
+  if min(size, batch_size) < 1:
+    raise ValueError(f'no batches of {batch_size=} from {size=}')
+  index = np.arange(-(-size // batch_size) * batch_size, dtype=np.int32).reshape(-1, batch_size)
+  return np.minimum(index, size - 1), (index < size).astype(np.float32)

@@ -1,0 +1,152 @@
+"""Decoded examples kept on disk, so that only the first start pays for reading them.
+
+One folder an entry under $DGM_JAX_CACHE/data (or ~/.cache/dgm_jax/data): x.npy,
+y.npy when there are labels, and their checksums. It appears whole, by a rename, or
+not at all; what a checksum does not match is made again. Nothing is unpickled.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import mmap
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from dgm_jax.cli import UserError
+from dgm_jax.data.split import Arrays
+
+Example = tuple[str, np.ndarray, int | None]  # where it comes from, for errors; uint8 [H, W, C]; label
+
+_FORMAT = 1  # part of every key: raised when the same source would be decoded differently
+
+
+def root() -> pathlib.Path:
+  """Where the entries lie."""
+  return pathlib.Path(os.environ.get('DGM_JAX_CACHE') or '~/.cache/dgm_jax').expanduser() / 'data'
+
+
+def stamp(path: pathlib.Path) -> list:
+  """What changes when the file changes: name, bytes, time of the last change."""
+  status = path.stat()
+  return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def cached(label: str, facts: dict[str, Any], source: Callable[[], tuple[int, Iterable[Example]]]) -> Arrays:
+  """The decoded examples of one split, from the cache, or from their source and then kept.
+
+  Args:
+    label: what the entry is called, to users.
+    facts: plain data that determines the result, among it the stamps of the source files.
+    source: called on a miss: N, how many examples there are, and the examples.
+
+  Returns:
+    'x' uint8 [N, H, W, C] and, when every example has a label, 'y' int32 [N], mapped from disk, read-only.
+
+  Raises:
+    UserError: the examples differ in shape, or the cache cannot be written.
+  """
+  digest = hashlib.sha256(json.dumps([_FORMAT, label, facts], sort_keys=True).encode()).hexdigest()[:16]
+  entry = root() / f'{"".join(c if c.isalnum() else "_" for c in label)[-40:]}-{digest}'
+  arrays = _load(entry)
+  if arrays is None:
+    size, examples = source()
+    print(f'{label}: decoding {size} examples, this once, into {entry}', file=sys.stderr, flush=True)
+    _keep(entry, label, size, examples)
+    arrays = _load(entry)
+  if arrays is None:
+    raise UserError(f'{label}: what was written to {entry} reads back damaged: set DGM_JAX_CACHE to a sound disk')
+  return arrays
+
+
+def _load(entry: pathlib.Path) -> Arrays | None:
+  """The arrays of a whole, undamaged entry, else None."""
+  try:
+    sums = json.loads((entry / 'sums.json').read_text())
+    if 'x.npy' not in sums or any(_checksum(entry / name) != value for name, value in sums.items()):
+      return None
+    return {name.removesuffix('.npy'): np.asarray(np.load(entry / name, 'r', allow_pickle=False)) for name in sums}
+  except (OSError, ValueError, AttributeError):
+    return None
+
+
+def _checksum(path: pathlib.Path) -> int:
+  with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    return zlib.crc32(content)
+
+
+def _keep(entry: pathlib.Path, label: str, size: int, examples: Iterable[Example]) -> None:
+  """Writes an entry beside its place, then moves it there."""
+  try:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry.parent.chmod(0o700)
+    _sweep(entry)
+    with tempfile.TemporaryDirectory(prefix=f'{entry.name}.tmp', dir=entry.parent) as beside:
+      new = pathlib.Path(beside, 'new')
+      new.mkdir()
+      _write(new, label, size, examples)
+      _swap(entry, new, pathlib.Path(beside, 'old'))
+  except OSError as error:
+    raise UserError(
+      f'{label}: cannot keep decoded data in {entry.parent} ({error.strerror or error}): '
+      'free some space there, or set DGM_JAX_CACHE to another folder'
+    ) from error
+
+
+def _swap(entry: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
+  """Puts `new` in the place of a damaged entry, or of none, unless another process was first with the same."""
+  if entry.exists():
+    entry.rename(old)
+  try:
+    new.rename(entry)
+  except OSError as error:
+    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+      raise
+
+
+def _sweep(entry: pathlib.Path) -> None:
+  """Removes what killed processes left of this entry a day ago or earlier."""
+  for old in entry.parent.glob(f'{entry.name}.tmp*'):
+    with contextlib.suppress(FileNotFoundError):  # its owner lives, and has just finished
+      if time.time() - old.stat().st_mtime > 86400:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: pathlib.Path, label: str, size: int, examples: Iterable[Example]) -> None:
+  labels = _write_pictures(folder / 'x.npy', label, size, examples)
+  if all(y is not None for y in labels):
+    np.save(folder / 'y.npy', np.array(labels, np.int32))
+  sums = {path.name: _checksum(path) for path in sorted(folder.glob('*.npy'))}
+  (folder / 'sums.json').write_text(json.dumps(sums))
+
+
+def _write_pictures(path: pathlib.Path, label: str, size: int, examples: Iterable[Example]) -> list[int | None]:
+  """Writes x.npy picture by picture, so that memory holds one; returns the labels."""
+  labels, shape = [], None
+  with path.open('wb') as file:
+    for place, x, y in examples:
+      if shape is None:
+        first, shape = place, x.shape
+        header = {'descr': '|u1', 'fortran_order': False, 'shape': (size, *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+      if x.shape != shape:
+        raise UserError(
+          f'{label}: images differ: {first} is {_shape(shape)}, {place} is {_shape(x.shape)}: '
+          'set --config.data.size (pixels a side) and --config.data.channels (1 or 3)'
+        )
+      file.write(x.tobytes())
+      labels.append(y)
+  return labels
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+  return 'x'.join(map(str, shape))

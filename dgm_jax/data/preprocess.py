@@ -1,0 +1,146 @@
+"""From stored pixels to what a model sees: (key, batch) -> batch, inside jit.
+
+Each takes a batch with 'x' uint8 [B, H, W, C] and 'index' int32 [B], and gives it
+back with 'x' float32. Noise is made row by row, so that neither the batch size nor
+the number of devices changes it.
+"""
+
+import difflib
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from dgm_jax.cli import UserError
+from dgm_jax.data.noise import words16
+
+Batch = dict[str, jax.Array]
+
+_STATIC_SEED = 20160101  # of the noise that an example keeps for good
+
+
+def identity(key: jax.Array, batch: Batch) -> Batch:
+  """The stored values, as float32; for arrays of floats."""
+  del key
+  return batch | {'x': batch['x'].astype(jnp.float32)}
+
+
+def scale(key: jax.Array, batch: Batch) -> Batch:
+  """Pixels / 255: x in [0, 1]."""
+  del key
+  return batch | {'x': _pixels(batch).astype(jnp.float32) / 255}
+
+
+def scale_symmetric(key: jax.Array, batch: Batch) -> Batch:
+  """(Pixels - 127.5) / 127.5: x in [-1, 1], both ends reached."""
+  del key
+  return batch | {'x': (_pixels(batch).astype(jnp.float32) - 127.5) / 127.5}
+
+
+def threshold(key: jax.Array, batch: Batch) -> Batch:
+  """1 where a pixel exceeds half of 255, else 0; not comparable with published binary MNIST figures."""
+  del key
+  return batch | {'x': (_pixels(batch) >= 128).astype(jnp.float32)}
+
+
+def dynamic_binarize(key: jax.Array, batch: Batch) -> Batch:
+  """Bernoulli(pixel / 255), drawn anew with every key.
+
+  In integers, from 16 random bits a pixel: the probability of a 1 is within 2^-17
+  of pixel / 255, and exactly 0 and 1 at 0 and 255.
+
+  Reference:
+    Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, section 5.
+  """
+  return batch | {'x': _binarize(key, _pixels(batch), _places(batch))}
+
+
+def static_binarize(key: jax.Array, batch: Batch) -> Batch:
+  """Bernoulli(pixel / 255), drawn once for good: a function of the pixel and the example's 'index'."""
+  del key
+  return batch | {'x': _binarize(jax.random.key(_STATIC_SEED), _pixels(batch), batch['index'])}
+
+
+def dequantize(key: jax.Array, batch: Batch) -> Batch:
+  """(Pixels + u) / 256 with u uniform in [0, 1), drawn anew with every key: x in [0, 1).
+
+  u is a multiple of 2^-16, all that float32 can hold beside 255, so that
+  floor(256 x) is the pixel.
+  """
+  return batch | {'x': _dequantize(key, _pixels(batch), _places(batch))}
+
+
+def static_dequantize(key: jax.Array, batch: Batch) -> Batch:
+  """(Pixels + u) / 256 with u drawn once for good: a function of the pixel and the example's 'index'."""
+  del key
+  return batch | {'x': _dequantize(jax.random.key(_STATIC_SEED), _pixels(batch), batch['index'])}
+
+
+# name -> (the function, its counterpart without fresh noise, model space back to [0, 255])
+_TABLE: dict[str, tuple[Callable[[jax.Array, Batch], Batch], str, Callable]] = {
+  'identity': (identity, 'identity', lambda x: jnp.round(255 * x)),
+  'scale': (scale, 'scale', lambda x: jnp.round(255 * x)),
+  'scale_symmetric': (scale_symmetric, 'scale_symmetric', lambda x: jnp.round(127.5 * (x + 1))),
+  'threshold': (threshold, 'threshold', lambda x: jnp.round(255 * x)),
+  'dynamic_binarize': (dynamic_binarize, 'static_binarize', lambda x: jnp.round(255 * x)),
+  'static_binarize': (static_binarize, 'static_binarize', lambda x: jnp.round(255 * x)),
+  'dequantize': (dequantize, 'static_dequantize', lambda x: jnp.floor(256 * x)),
+  'static_dequantize': (static_dequantize, 'static_dequantize', lambda x: jnp.floor(256 * x)),
+}
+NAMES = tuple(_TABLE)
+
+
+def find(name: str) -> Callable[[jax.Array, Batch], Batch]:
+  """The function of this name.
+
+  Raises:
+    UserError: there is none.
+  """
+  if name not in _TABLE:
+    near = difflib.get_close_matches(name, NAMES, 1)
+    hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(NAMES)}'
+    raise UserError(f'no preprocessing named {name!r} (--config.data.preprocess): {hint}')
+  return _TABLE[name][0]
+
+
+def for_evaluation(name: str) -> str:
+  """The preprocessing that shows every image once, with noise fixed for good, when training's is `name`."""
+  return _TABLE[name][1]
+
+
+def to_uint8(name: str, x: jax.Array) -> jax.Array:
+  """Model space back to pixels for pictures; what lies outside is clipped.
+
+  Args:
+    name: the preprocessing that x is in the space of; under 'identity', x is taken to lie in [0, 1].
+    x: float [...].
+
+  Returns:
+    uint8 [...].
+  """
+  return jnp.clip(_TABLE[name][2](x), 0, 255).astype(jnp.uint8)
+
+
+def _pixels(batch: Batch) -> jax.Array:
+  if batch['x'].dtype != jnp.uint8:
+    raise ValueError(f"this preprocessing takes uint8 pixels, got {batch['x'].dtype}: use 'identity' for floats")
+  return batch['x']
+
+
+def _places(batch: Batch) -> jax.Array:
+  return jnp.arange(batch['x'].shape[0], dtype=jnp.uint32)
+
+
+def _noise(key: jax.Array, x: jax.Array, rows: jax.Array) -> jax.Array:
+  return words16(key, rows, math.prod(x.shape[1:])).reshape(x.shape)
+
+
+def _binarize(key: jax.Array, x: jax.Array, rows: jax.Array) -> jax.Array:
+  # round(65536 x / 255), which is 257 x up to 127 and one more from 128 on
+  limit = x.astype(jnp.uint32) * 257 + (x >= 128).astype(jnp.uint32)
+  return (_noise(key, x, rows) < limit).astype(jnp.float32)
+
+
+def _dequantize(key: jax.Array, x: jax.Array, rows: jax.Array) -> jax.Array:
+  return (x.astype(jnp.float32) + _noise(key, x, rows).astype(jnp.float32) / 65536) / 256

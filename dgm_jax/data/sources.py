@@ -1,0 +1,90 @@
+"""A dataset's name and options -> its training, validation or test examples."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dgm_jax.cli import UserError
+from dgm_jax.data import digits, files, folder, tfds
+from dgm_jax.data.images import Look
+from dgm_jax.data.split import Arrays, Split
+
+_SPLITS = ('train', 'valid', 'test')
+
+
+def load(config: Any, split: str) -> Split:
+  """One split of the dataset that `config` names, whole, on the host.
+
+  Args:
+    config: a mapping with attributes
+      name: 'digits', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH' or 'npy:PATH'.
+      train, test: TFDS split expressions; only for a TFDS name.
+      valid_size: where the dataset has no validation part of its own, this many of
+        the last training examples become 'valid' and leave 'train', though never
+        more than a tenth of them.
+      size: 0 as stored; n: the central square of each image, resized to n x n, antialiased.
+      channels: 0 as stored, 1 grey, 3 colour.
+      invert: True for 255 - x.
+      preprocess: the name of a function in `dgm_jax.data.preprocess`.
+    split: 'train', 'valid' or 'test'.
+
+  Returns:
+    The split; uint8 arrays may be mapped from disk, read-only.
+
+  Raises:
+    UserError: a mistake in `config`, or in the data it names.
+  """
+  if split not in _SPLITS:
+    raise UserError(f'no split {split!r}: there are {", ".join(_SPLITS)}')
+  look = _look(config)
+  arrays = _pick(_parts(config, look), split, config)
+  if arrays['x'].dtype != np.uint8 and config.preprocess != 'identity':
+    raise UserError(
+      f'{config.name} holds floats, which {config.preprocess} cannot take: --config.data.preprocess=identity'
+    )
+  return Split(f'{config.name}:{split}', len(arrays['x']), arrays)
+
+
+def _look(config: Any) -> Look:
+  if config.size < 0:
+    raise UserError(f'--config.data.size={config.size}: give pixels a side, or 0 for images as stored')
+  if config.channels not in (0, 1, 3):
+    raise UserError(f'--config.data.channels={config.channels}: give 1 (grey), 3 (colour) or 0 for images as stored')
+  return Look(config.size, config.channels, bool(config.invert))
+
+
+def _parts(config: Any, look: Look) -> Mapping[str, Callable[[], Arrays]]:
+  kind, colon, path = config.name.partition(':')
+  if config.name == 'digits':
+    return digits.parts(look)
+  if not colon:
+    return tfds.parts(config.name, config.train, config.test, look)
+  kinds = {'folder': folder.parts, 'npz': files.parts, 'npy': files.parts}
+  if kind not in kinds or not path:
+    raise UserError(f'--config.data.name={config.name}: give digits, a TFDS name, folder:PATH, npz:PATH or npy:PATH')
+  return kinds[kind](path, look)
+
+
+def _pick(parts: Mapping[str, Callable[[], Arrays]], split: str, config: Any) -> Arrays:
+  """A part of the dataset's own, or one side of its training part."""
+  if split == 'test' or 'valid' in parts:
+    if split not in parts:
+      raise UserError(f'{config.name} has no {split} part, but {", ".join(parts)}: add one')
+    return parts[split]()
+  return _hold_out(parts['train'](), split, config)
+
+
+def _hold_out(train: Arrays, split: str, config: Any) -> Arrays:
+  """The last `valid_size` training examples, at most a tenth of them, or the others."""
+  size = len(train['x'])
+  if config.valid_size < 0:
+    raise UserError(f'--config.data.valid_size={config.valid_size}: give a number of examples, or 0')
+  held = min(config.valid_size, size // 10)
+  if split == 'valid' and held == 0:
+    raise UserError(
+      f'{config.name} has no validation examples: '
+      f'set --config.data.valid_size to 1 or more (it has {size} to train on, of which at most a tenth is held out)'
+    )
+  chosen = slice(size - held, None) if split == 'valid' else slice(size - held)
+  return {name: array[chosen] for name, array in train.items()}

@@ -1,0 +1,33 @@
+"""One part of a dataset, whole in memory, and how a batch is drawn from it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+def gather(arrays: dict[str, Any], index: Any) -> dict[str, Any]:
+  """The examples at `index`, with their places in the split under 'index'.
+
+  Pure: on the host with NumPy arrays, inside jit with device arrays. When `index`
+  is sharded and `arrays` are replicated, no device talks to another.
+
+  Args:
+    arrays: name -> [N, ...].
+    index: int32 [B], each in [0, N).
+
+  Returns:
+    name -> [B, ...], and 'index' -> int32 [B].
+  """
+  return {name: array[index] for name, array in arrays.items()} | {'index': index}
+
+
+class Split(NamedTuple):
+  """The training, validation or test examples of a dataset."""
+
+  name: str  # 'mnist:train'
+  size: int  # N, examples
+  arrays: Arrays  # 'x': uint8 [N, H, W, C] (or float32 [N, ...]); 'y': int32 [N], when there are labels
+  fetch: Callable[[dict[str, Any], Any], dict[str, Any]] = gather  # (arrays, index [B]) -> batch

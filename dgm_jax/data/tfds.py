@@ -1,0 +1,163 @@
+"""TensorFlow Datasets sets on disk, read without TensorFlow and without a network."""
+
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dgm_jax.cli import UserError
+from dgm_jax.data.cache import Example, cached, stamp
+from dgm_jax.data.images import Look, conform, read
+from dgm_jax.data.split import Arrays
+
+_AT_ONCE = 256  # examples read from disk in one call
+
+
+def data_dir() -> pathlib.Path:
+  """Where prepared sets lie: $TFDS_DATA_DIR, or TFDS's own default."""
+  return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+
+
+def parts(name: str, train: str, test: str, look: Look) -> dict[str, Callable[[], Arrays]]:
+  """The splits of a prepared set.
+
+  Args:
+    name: of the set, 'mnist', or of a set and its variant, 'cifar10_corrupted/fog_1'.
+    train: the split to train on, in TFDS's notation: 'train', 'train[:90%]', 'train+test'.
+    test: the split to test on.
+    look: what the pictures are brought to.
+
+  Raises:
+    UserError: the set is not there, or not in the form that can be read.
+  """
+  folder = locate(name)
+  return {
+    'train': lambda: _read(folder, name, train, look, 'train'),
+    'test': lambda: _read(folder, name, test, look, 'test'),
+  }
+
+
+def locate(name: str) -> pathlib.Path:
+  """The folder of the newest prepared version, found without importing anything heavy.
+
+  Raises:
+    UserError: there is none, or it is not stored as array_record.
+  """
+  home = data_dir() / name
+  noted = [path.parent for path in home.glob('*/dataset_info.json')]
+  versions = [path for path in noted if re.fullmatch(r'\d+\.\d+\.\d+', path.name)]
+  if not versions:
+    raise UserError(_missing(name, home))
+  folder = max(versions, key=lambda path: [int(number) for number in path.name.split('.')])
+  stored = info(folder).get('fileFormat', 'tfrecord')
+  if stored != 'array_record':
+    raise UserError(
+      f'{folder} is stored as {stored}, which cannot be read without TensorFlow: '
+      f'run python -m dgm_jax.prepare {name} --data_dir=OTHER and set TFDS_DATA_DIR=OTHER'
+    )
+  return folder
+
+
+def info(folder: pathlib.Path) -> dict[str, Any]:
+  """What TFDS noted about a set when it was written.
+
+  Raises:
+    UserError: the note cannot be read.
+  """
+  try:
+    return json.loads((folder / 'dataset_info.json').read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(f'cannot read {folder / "dataset_info.json"}: prepare the set again') from error
+
+
+def verify(files: list[tuple[pathlib.Path, int]]) -> None:
+  """Counts the records in each file: TFDS itself believes its own note.
+
+  Args:
+    files: path and the number of records it should hold.
+
+  Raises:
+    UserError: one is missing, damaged or holds another number.
+  """
+  for path, expected in files:
+    found = count(path)
+    if found != expected:
+      raise UserError(f'{path} holds {found} readable records instead of {expected}: prepare the set again')
+
+
+def count(path: pathlib.Path) -> int:
+  """The number of records in an array_record file; 0 when it is missing or damaged."""
+  from array_record.python.array_record_module import ArrayRecordReader
+
+  if not path.is_file():
+    return 0
+  try:
+    reader = ArrayRecordReader(str(path))
+    records = reader.num_records()
+    reader.close()
+  except RuntimeError:
+    return 0
+  return records
+
+
+def _missing(name: str, home: pathlib.Path) -> str:
+  found = sorted({path.parents[1].name for path in data_dir().glob('*/*/dataset_info.json')})
+  there = f' (there: {", ".join(found)})' if found else ''
+  return (
+    f'dataset {name!r} is not prepared: no {home}/VERSION/dataset_info.json{there}: '
+    f'run python -m dgm_jax.prepare {name}, or set TFDS_DATA_DIR to where it is'
+  )
+
+
+def _read(folder: pathlib.Path, name: str, expression: str, look: Look, key: str) -> Arrays:
+  """The decoded examples of a split; on a cache hit, tensorflow_datasets is not imported."""
+  facts = {'look': look, 'files': [stamp(path) for path in sorted(folder.iterdir())]}
+  return cached(f'{name}:{expression}', facts, lambda: _open(folder, expression, look, key))
+
+
+def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[int, Iterator[Example]]:
+  """The number of examples of a split, and the examples."""
+  import tensorflow_datasets as tfds
+
+  try:
+    builder: Any = tfds.builder_from_directory(folder)
+  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
+  image, label = _features(builder.info.features, folder)
+  try:
+    # The pictures are decoded here: TFDS would do the same, slower, and warn that OpenCV is absent.
+    source = builder.as_data_source(split=expression, decoders={image: tfds.decode.SkipDecoding()})
+    shards = builder.info.splits[expression].file_instructions
+  except ValueError as error:
+    reason = str(error).splitlines()[0]
+    raise UserError(f'{folder} has no split {expression!r} (--config.data.{key}): {reason}') from error
+  verify([(pathlib.Path(shard.filename), shard.examples_in_shard) for shard in shards])
+  return len(source), _examples(source, image, label, look, f'{folder} {expression}')
+
+
+def _features(features: Any, folder: pathlib.Path) -> tuple[str, str | None]:
+  """The names of the picture and, when there is one, of its integer label."""
+  import tensorflow_datasets as tfds
+
+  images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
+  images = [name for name in images if features[name].np_dtype == np.uint8]
+  if not images:
+    raise UserError(f'{folder} holds no uint8 images, but {", ".join(features)}')
+  labelled = 'label' in features and features['label'].shape == ()
+  labelled = labelled and np.issubdtype(features['label'].np_dtype, np.integer)
+  return 'image' if 'image' in images else images[0], 'label' if labelled else None
+
+
+def _examples(source: Any, image: str, label: str | None, look: Look, where: str) -> Iterator[Example]:
+  for first in range(0, len(source), _AT_ONCE):
+    try:
+      records = source.__getitems__(range(first, min(first + _AT_ONCE, len(source))))
+    except RuntimeError as error:
+      raise UserError(f'{where} is damaged near example {first}: prepare the set again') from error
+    for i, record in enumerate(records, first):
+      place = f'example {i}'
+      yield place, conform(read(record[image], f'{place} of {where}'), look), int(record[label]) if label else None

@@ -1,0 +1,72 @@
+"""Per-example measurements over a whole split, exact whatever the batch size and the number of devices."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dgm_jax import config as experiment
+from dgm_jax import data, parallel
+from dgm_jax.core import State, System
+from dgm_jax.data.preprocess import for_evaluation
+
+
+class Subject(NamedTuple):
+  """What is measured, and on what."""
+
+  config: ConfigDict
+  system: System
+  state: State
+  split: data.Split
+  mesh: Mesh
+
+
+def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh, batch_size: int = 0) -> Callable:
+  """Compiles `fn(key, state, batch) -> {name: [B, ...]}` for a split.
+
+  Images that training binarizes or dequantizes afresh are, here, treated once with fixed noise.
+
+  Returns: `run(seed, state) -> {name: NumPy [N, ...]}`, one row for each of the N examples, in order.
+  """
+  batch_size = int(batch_size or config.eval_batch_size)
+  batch_size = min(batch_size, split.size) + (-min(batch_size, split.size)) % mesh.size
+  index, mask = data.ragged(split.size, batch_size)
+  prepare = experiment.by_path('dgm_jax.data', f'preprocess.{for_evaluation(config.data.preprocess)}')
+  arrays = {name: parallel.put(array, parallel.replicated(mesh)) for name, array in split.arrays.items()}
+
+  def measure(seed, number, state, arrays, index):
+    for_data, for_fn = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
+    return fn(for_fn, state, prepare(for_data, split.fetch(arrays, index)))
+
+  measure = jax.jit(measure, out_shardings=parallel.replicated(mesh))
+
+  def run(seed: int, state: State) -> dict[str, np.ndarray]:
+    parts = [
+      measure(np.uint32(seed), np.uint32(i), state, arrays, parallel.put(rows, parallel.rows(mesh)))
+      for i, rows in enumerate(index)
+    ]
+    there = mask.ravel() > 0
+    return jax.tree.map(lambda *pieces: np.concatenate(pieces)[there], *map(parallel.fetch, parts))
+
+  return run
+
+
+def images(split: data.Split, config: ConfigDict, n: int) -> np.ndarray:
+  """The first n images of a split, [n, H, W, C], as a model sees them when it is evaluated."""
+  prepare = experiment.by_path('dgm_jax.data', f'preprocess.{for_evaluation(config.data.preprocess)}')
+  batch = split.fetch(split.arrays, np.arange(min(n, split.size), dtype=np.int32))
+  return np.asarray(prepare(jax.random.key(0), batch)['x'])
+
+
+def means(values: dict[str, np.ndarray]) -> dict[str, float]:
+  """The mean of each [N] array, in double precision."""
+  return {name: float(array.mean(dtype=np.float64)) for name, array in values.items()}
+
+
+def metrics(seed: int, subject: Subject) -> dict[str, float]:
+  """The means over the split of all that `System.evaluate` measures."""
+  run = per_example(subject.system.evaluate, subject.split, subject.config, subject.mesh)
+  return means(run(seed, subject.state))

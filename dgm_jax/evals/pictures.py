@@ -1,0 +1,189 @@
+"""Pictures of a generative model: samples, reconstructions, interpolations, traversals, as uint8 grids.
+
+Every drawing takes `to_uint8`, the map from the model's data space [n, ...] to pixels uint8 [n, h, w, c], and calls
+the system's own functions under jit. JAX keeps what it compiled by function, so drawing again every few hundred
+steps compiles nothing.
+"""
+
+import io
+import math
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from dgm_jax.core import Key, State, System
+from dgm_jax.files import write_atomic
+
+ToUint8 = Callable[[Any], np.ndarray]
+READABLE = 56  # pixels: the least edge of an image in a grid
+BACKGROUND = 128  # grey, apart from both ends of a binary image
+ROWS = 10  # most rows of interpolations and traversals
+
+
+def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None, padding: int = 1) -> np.ndarray:
+  """Lays images out in rows, from the left and from the top, on grey.
+
+  Args:
+    images: [n, h, w, c] uint8.
+    columns: images a row; the least square that holds them all if None.
+    scale: each pixel, padding too, becomes scale x scale; as many as make an image's edge 56 long if None.
+    padding: pixels of grey around every image.
+
+  Returns:
+    [(rows * (h + padding) + padding) * scale, (columns * (w + padding) + padding) * scale, c] uint8.
+
+  Raises:
+    ValueError: the images are not uint8 [n, h, w, c] with n > 0.
+  """
+  images = np.asarray(images)
+  if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+    raise ValueError(f'grid takes uint8 images [n, h, w, c] with n > 0, got {images.dtype} {list(images.shape)}')
+  columns = columns or math.ceil(math.sqrt(len(images)))
+  scale = scale or max(1, math.ceil(READABLE / min(images.shape[1:3])))
+  n, h, w, c = images.shape
+  canvas = np.full((-(-n // columns) * (h + padding) + padding, columns * (w + padding) + padding, c), BACKGROUND, 'u1')
+  for i, image in enumerate(images):
+    top, left = padding + i // columns * (h + padding), padding + i % columns * (w + padding)
+    canvas[top : top + h, left : left + w] = image
+  return canvas.repeat(scale, 0).repeat(scale, 1)
+
+
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+  """Writes uint8 [H, W, 1 or 3] as a PNG, in one piece; makes the folder if missing."""
+  path, image, data = pathlib.Path(path), np.asarray(image), io.BytesIO()
+  Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(data, 'png')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_atomic(path, data.getvalue())
+
+
+def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -> np.ndarray:
+  """Grid of n draws from the model; of the decoder's means where the system has `mean_sample`."""
+  draw = system.views.get('mean_sample', system.sample)
+  return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
+
+
+def reconstructions(
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16
+) -> np.ndarray:
+  """Grid of pairs of rows, the originals x [n, ...] above their reconstructions."""
+  above, below = np.asarray(to_uint8(x)), np.asarray(to_uint8(_call(system.views['reconstruct'], state, key, state, x)))
+  columns = min(columns, len(above))
+  blank = np.full_like(above, BACKGROUND, shape=(-len(above) % columns, *above.shape[1:]))
+  rows = [np.concatenate([images, blank]).reshape(-1, columns, *above.shape[1:]) for images in (above, below)]
+  return grid(np.stack(rows, 1).reshape(-1, *above.shape[1:]), columns)
+
+
+def linear(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
+  """Straight lines from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z]."""
+  t = t[None, :, None]
+  return (1 - t) * a[:, None] + t * b[:, None]
+
+
+def spherical(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
+  """Great-circle paths from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z].
+
+  In many dimensions a Gaussian's mass is near a sphere, which straight lines leave. Codes along one
+  line have no great circle of their own and are joined by a straight line.
+
+  Reference: White 2016, "Sampling generative networks", section 2.1.
+  """
+  lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+  cosine = (a * b).sum(1) / np.maximum(lengths, np.finfo(np.float32).tiny)
+  angle = np.arccos(np.clip(cosine, -1, 1))[:, None, None]
+  defined = np.sin(angle) > 1e-3
+  sine = np.where(defined, np.sin(angle), 1)
+  u = t[None, :, None]
+  arc = (np.sin((1 - u) * angle) * a[:, None] + np.sin(u * angle) * b[:, None]) / sine
+  return np.where(defined, arc, linear(a, b, t))
+
+
+def interpolations(
+  key: Key,
+  system: System,
+  state: State,
+  x: np.ndarray,
+  to_uint8: ToUint8,
+  path: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] = linear,
+  steps: int = 10,
+) -> np.ndarray:
+  """Grid whose rows go from the decoded code of x[0] to that of x[1], from x[2] to x[3], and so on.
+
+  Args:
+    key: for encoders that are random.
+    system: with the views `encode` and `decode`.
+    state: the trained state.
+    x: [B, ...] in the model's space; B // 2 pairs, of which the first 10 are drawn.
+    to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
+    path: `linear`, or `spherical` for Gaussian latents.
+    steps: images a row, both ends included.
+
+  Returns:
+    The grid, uint8 [H, W, c].
+  """
+  z = _call(system.views['encode'], state, key, state, x)
+  pairs = min(len(z) // 2, ROWS)
+  codes = path(z[: 2 * pairs : 2], z[1 : 2 * pairs : 2], np.linspace(0, 1, steps, dtype=z.dtype))
+  return _decoded(system, state, codes, to_uint8)
+
+
+def traversals(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, steps: int = 7) -> np.ndarray:
+  """Grid whose rows move one latent of x[0]'s code from -3 to 3, with a prior of unit standard deviation in mind.
+
+  The rows are the latents that carry most, at most 10, the first on top: by mean KL over x where the system has
+  `kl_per_dim`, by the variance of the codes over x otherwise.
+
+  Args:
+    key: for encoders that are random.
+    system: with the views `encode` and `decode`.
+    state: the trained state.
+    x: [B, ...] in the model's space.
+    to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
+    steps: images a row.
+
+  Returns:
+    The grid, uint8 [H, W, c].
+  """
+  z = _call(system.views['encode'], state, key, state, x)
+  weight = z.var(0)
+  if 'kl_per_dim' in system.views:
+    weight = _call(system.views['kl_per_dim'], state, key, state, x).mean(0)
+  latents = np.argsort(-weight, kind='stable')[:ROWS]
+  codes = np.tile(z[0], (len(latents), steps, 1))
+  codes[np.arange(len(latents)), :, latents] = np.linspace(-3, 3, steps, dtype=z.dtype)[None]
+  return _decoded(system, state, codes, to_uint8)
+
+
+def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToUint8], np.ndarray]]:
+  """The pictures that a system's views allow, name -> draw(key, state, x, to_uint8); as many samples as x has rows.
+
+  A KL per dimension is taken for the sign of a Gaussian latent, so that spherical paths make sense.
+  """
+
+  def bind(draw: Callable, **options) -> Callable:
+    return lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8, **options)
+
+  pictures = {'samples': lambda key, state, x, to_uint8: samples(key, system, state, len(x), to_uint8)}
+  if 'reconstruct' in system.views:
+    pictures['reconstructions'] = bind(reconstructions)
+  if {'encode', 'decode'} <= set(system.views):
+    pictures |= {'interpolations': bind(interpolations), 'traversals': bind(traversals)}
+  if {'encode', 'decode', 'kl_per_dim'} <= set(system.views):
+    pictures['spherical_interpolations'] = bind(interpolations, path=spherical)
+  return pictures
+
+
+def _decoded(system: System, state: State, codes: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
+  """Grid of the decodings of codes [rows, columns, Z]."""
+  rows, columns, latents = codes.shape
+  return grid(to_uint8(_call(system.views['decode'], state, state, codes.reshape(rows * columns, latents))), columns)
+
+
+def _call(function: Callable, state: State, *args, static: tuple[int, ...] = ()) -> np.ndarray:
+  """The function's value on the host, the same on every process: the step's sharding is the replicated one."""
+  compiled = jax.jit(function, static_argnums=static, out_shardings=state.step.sharding)
+  return np.asarray(compiled(*args))

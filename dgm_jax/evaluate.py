@@ -1,0 +1,108 @@
+"""Measures a trained run on a split of its data.
+
+Usage: python -m dgm_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=latest|best|STEP] [--samples=5000]
+       [--only=mean.metrics,latent.units] [--record]
+
+Prints every figure and writes DIR/evaluation_SPLIT.json; with --record also results/SYSTEM_DATA_VARIANT.json,
+from which the README's table is made.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from absl import flags
+
+from dgm_jax import cli
+from dgm_jax import config as experiment
+
+SPLITS = ('train', 'valid', 'test')
+
+
+def define_flags() -> None:
+  """The command line, in the module's own flags."""
+  flags.DEFINE_string('workdir', None, 'Folder of the run.')
+  flags.DEFINE_enum('split', 'test', SPLITS, 'Which part of the data.')
+  flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
+  flags.DEFINE_integer('samples', 0, 'Importance samples of the likelihood; 0: config.nll.samples.', lower_bound=0)
+  flags.DEFINE_list('only', [], 'Measurements to make, of dgm_jax/evals; empty: config.evals.')
+  flags.DEFINE_bool('record', False, 'Also write a record into --results.')
+  flags.DEFINE_string('results', 'results', 'Folder of the records.')
+  flags.DEFINE_string('name', '', 'Name of the record; empty: made from system, data and variant.')
+
+
+def main(argv: list[str]) -> None:
+  experiment.parse(argv, __doc__)
+  args = flags.FLAGS
+  if not args.workdir:
+    raise cli.UserError('no run given; add --workdir=DIR')
+  workdir_path = Path(args.workdir)
+  config = experiment.load(workdir_path)
+  if args.samples:
+    config.nll.samples = args.samples
+
+  from dgm_jax import parallel, workdir
+
+  parallel.start()
+  subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config)
+  started = time.perf_counter()
+  metrics = measure(subject, tuple(args.only) or config.evals)
+  page = record(workdir_path, subject, args.split, metrics)
+  page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
+  workdir.write_json(workdir_path / f'evaluation_{args.split}.json', page)
+  print(f'{args.split} split, {subject.split.size} examples, step {page["steps"]}:')
+  for name, value in metrics.items():
+    print(f'  {name} = {value:.5g}' if isinstance(value, float) else f'  {name} = {[round(v, 4) for v in value]}')
+  if args.record:
+    folder = Path(args.results)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f'{args.name or record_name(page)}.json'
+    workdir.write_json(target, page)
+    print(f'record: {target}')
+
+
+def measure(subject, names: tuple[str, ...]) -> dict:
+  """All figures that the named functions of `dgm_jax.evals` give for a subject."""
+  metrics = {}
+  for name in names:
+    metrics |= experiment.by_path('dgm_jax.evals', name)(subject.config.seed, subject)
+  return metrics
+
+
+def record(folder: Path, subject, split: str, metrics: dict) -> dict:
+  """A page of results/: what was trained, on what, for how long, and what came out."""
+  import jax
+
+  from dgm_jax import log, workdir
+
+  config, environment = subject.config, json.loads((folder / 'env.json').read_text())
+  steps = int(jax.device_get(subject.state.step))
+  timing = [line for line in log.read(folder / 'timing.jsonl') if line['step'] <= steps]
+  return {
+    'system': config.system,
+    'config': config.source,
+    'overrides': list(config.overrides),
+    'seed': config.seed,
+    'data': config.data.name,
+    'split': split,
+    'device': f'{environment["devices"]} x {environment["device"]}',
+    'steps': steps,
+    'examples_seen': steps * config.batch_size,
+    'wall_seconds': round(sum(line['seconds'] for line in timing), 1),
+    'versions': environment['versions'],
+    'commit': workdir.commit(),
+    'metrics': metrics,
+    'samples': {'nll_nats': config.nll.samples} if 'nll_nats' in metrics else {},
+    'published': config.published.to_dict(),
+  }
+
+
+def record_name(page: dict) -> str:
+  """'iwae_mnist_1x5' from configs/iwae_mnist.py:1x5."""
+  file, _, variant = page['config'].partition(':')
+  return '_'.join(filter(None, (Path(file).stem, variant)))
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

@@ -1,0 +1,81 @@
+"""What a compiled program does, read from XLA: memory, collectives, and the products inside its loops."""
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute', 'all-to-all')
+
+
+def peak_bytes(program) -> int:
+  """What a compiled program holds on one device: arguments, results and temporaries, shared buffers once."""
+  sizes = program.memory_analysis()
+  held = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes + sizes.output_size_in_bytes
+  return held - sizes.alias_size_in_bytes
+
+
+def collectives(text: str) -> dict[str, dict[str, int]]:
+  """How often each kind of collective runs in an optimized program, and the bytes of its results on one device."""
+  shown = re.compile(rf'= (.*?) ({"|".join(COLLECTIVES)})(?:-done)?\(')  # of an asynchronous pair, the second
+  runs = executions(text, lambda line: (match := shown.search(line)) and (match[2], _bytes(match[1])))
+  kinds = {kind: {'count': 0, 'bytes': 0} for kind, _ in runs}
+  for (kind, size), times in runs.items():
+    kinds[kind]['count'] += times
+    kinds[kind]['bytes'] += times * size
+  return kinds
+
+
+def left_out(text: str) -> int:
+  """How many runs of a product or convolution the cost analysis misses, because it takes each loop's body once."""
+  product = re.compile(r' (dot|convolution)\(|custom_call_target="[^"]*(gemm|matmul|dot|conv|dnn)')
+  is_product = lambda line: bool(product.search(line)) or None
+  return executions(text, is_product)[True] - executions(text, is_product, loops=False)[True]
+
+
+def executions(text: str, find: Callable[[str], Any], loops: bool = True) -> Counter:
+  """How often what `find(line)` returns (not None) is run by a program in XLA's text.
+
+  A loop whose number of turns XLA does not know counts once.
+  """
+  bodies = _computations(text)
+
+  @functools.cache
+  def inside(name: str) -> Counter:
+    total = Counter()
+    for line in bodies[name]:
+      found = find(line)
+      if found is not None:
+        total[found] += 1
+      turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', line) if loops else None
+      for group in re.findall(r'(?:body|calls|to_apply|branch_computations)=\{?([^{}=]+)', line):
+        for callee in re.findall(r'%([\w.-]+)', group):
+          for what, times in inside(callee).items():
+            total[what] += times * (int(turns[1]) if turns else 1)
+    return total
+
+  return inside('ENTRY')
+
+
+def _computations(text: str) -> dict[str, list[str]]:
+  """The lines of each computation; the program's own is 'ENTRY'."""
+  bodies, name = {}, ''
+  for line in text.splitlines():
+    opened = re.match(r'(ENTRY )?%([\w.-]+) \(.*\{$', line)
+    if opened:
+      name = 'ENTRY' if opened[1] else opened[2]
+      bodies[name] = []
+    elif name:
+      bodies[name].append(line)
+  return bodies
+
+
+def _bytes(shape: str) -> int:
+  """Of 'f32[8,4]{1,0}' or a tuple of such."""
+  total = 0
+  for kind, sizes in re.findall(r'([a-z]\w*)\[([\d,]*)\]', shape):
+    bits = re.search(r'\d+', kind)
+    total += math.prod(map(int, filter(None, sizes.split(',')))) * (int(bits[0]) // 8 if bits else 1)
+  return total

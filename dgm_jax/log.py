@@ -1,0 +1,252 @@
+"""Where a run's figures and pictures go: JSON lines, TensorBoard, the terminal, and W&B when asked for.
+
+WORKDIR/metrics.jsonl holds one `{"step", "split", name: value, ...}` a line. It depends on the run alone, so an
+interrupted and resumed run leaves the bytes of an uninterrupted one. What depends on the machine (seconds, steps/s)
+is in WORKDIR/timing.jsonl. Numbers are written with all their digits; those that JSON lacks are the strings
+"nan", "inf" and "-inf", which `float` reads back.
+
+Imports nothing heavy: TensorBoard's writer, tqdm, Pillow and W&B are loaded when first used.
+"""
+
+import functools
+import json
+import math
+import os
+import pathlib
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dgm_jax.cli import UserError
+from dgm_jax.files import write_atomic
+
+Numbers = Mapping[str, float]
+
+
+class Writer(NamedTuple):
+  """What a training loop tells the outside world; closes as a context manager."""
+
+  metrics: Callable[[int, str, Numbers], None]  # (step, split, {name: value}), split 'train', 'valid' or 'test'
+  timing: Callable[[int, Numbers], None]  # (step, {name: value}), for what differs from machine to machine
+  picture: Callable[[int, str, np.ndarray], None]  # (step, name, uint8 [H, W, 1 or 3])
+  progress: Callable[[int], None]  # (step), moves the bar of a terminal
+  say: Callable[[str], None]  # a plain line that does not break the bar
+  close: Callable[[], None]
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+
+class _Sink(NamedTuple):
+  """One service that takes scalars and images."""
+
+  scalars: Callable[[int, Numbers], None]
+  image: Callable[[int, str, np.ndarray], None]
+  close: Callable[[], None]
+
+
+class _Terminal(NamedTuple):
+  """A bar on stderr and lines on stdout, or lines alone."""
+
+  progress: Callable[[int], None]
+  say: Callable[[str], None]
+  close: Callable[[], None]
+
+
+def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: Any) -> Writer:
+  """The writer of a run that goes on after `first_step`; for one process only, the others take `silent()`.
+
+  Lines of later steps, which a killed run may have left, are cut; at step 0 the files start empty.
+
+  Args:
+    workdir: the run's folder, made if missing.
+    first_step: completed steps of the checkpoint that the run goes on from, 0 for a fresh run.
+    total_steps: the step at which the run ends, for the bar.
+    config: a ConfigDict with `log.tensorboard` (bool) and `log.wandb` (project name, '' for off).
+
+  Raises:
+    UserError: W&B is asked for and missing, or it refuses to start.
+  """
+  workdir = pathlib.Path(workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
+  sinks = []  # first of all, because W&B may refuse, and then no file must have been touched
+  if config.log.wandb:
+    sinks.append(_wandb(workdir, first_step, config))
+  if config.log.tensorboard:
+    sinks.append(_tensorboard(workdir / 'tb', first_step))
+  lines = {name: _open_lines(workdir / f'{name}.jsonl', first_step) for name in ('metrics', 'timing')}
+  terminal = _terminal(total_steps)
+
+  def metrics(step: int, split: str, numbers: Numbers) -> None:
+    numbers = _floats(numbers)
+    _write_line(lines['metrics'], {'step': int(step), 'split': split} | numbers)
+    terminal.say(f'step {step}/{total_steps}  {split}  ' + '  '.join(f'{k}={v:.5g}' for k, v in numbers.items()))
+    for sink in sinks:
+      sink.scalars(int(step), {f'{split}/{name}': value for name, value in numbers.items()})
+
+  def timing(step: int, numbers: Numbers) -> None:
+    numbers = _floats(numbers)
+    _write_line(lines['timing'], {'step': int(step)} | numbers)
+    for sink in sinks:
+      sink.scalars(int(step), {f'timing/{name}': value for name, value in numbers.items()})
+
+  def picture(step: int, name: str, image: np.ndarray) -> None:
+    from dgm_jax.evals.pictures import write_png  # brings JAX, which readers of the JSON lines do without
+
+    write_png(workdir / 'pictures' / f'{name}_{step:08d}.png', image)
+    for sink in sinks:
+      sink.image(int(step), name, image)
+
+  def close() -> None:
+    for part in (terminal, *sinks, *lines.values()):
+      part.close()
+
+  return Writer(metrics, timing, picture, terminal.progress, terminal.say, close)
+
+
+def silent() -> Writer:
+  """A writer that does nothing, for all processes but the first."""
+
+  def nothing(*_) -> None:
+    pass
+
+  return Writer(nothing, nothing, nothing, nothing, nothing, nothing)
+
+
+def read(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """The lines of a JSON lines file of this module, without those that are torn; [] for a missing file."""
+  path = pathlib.Path(path)
+  lines = path.read_bytes().splitlines() if path.exists() else []
+  return [record for record in map(_parse, lines) if record is not None]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+  """The record of a line, all its values but the split as numbers; None for a line that was cut short."""
+  try:
+    record = json.loads(line)
+    int(record['step'])
+    return {name: value if name in ('step', 'split') else float(value) for name, value in record.items()}
+  except (ValueError, TypeError, KeyError):
+    return None
+
+
+def _open_lines(path: pathlib.Path, first_step: int):
+  """Opens a file for appending, after cutting what does not belong to the first `first_step` steps."""
+
+  def kept(line: bytes) -> bool:
+    record = _parse(line)
+    return first_step > 0 and record is not None and record['step'] <= first_step
+
+  old = path.read_bytes().splitlines() if path.exists() else []
+  write_atomic(path, b''.join(line + b'\n' for line in old if kept(line)))
+  return path.open('a', encoding='utf-8')
+
+
+def _write_line(file, record: dict[str, Any]) -> None:
+  file.write(json.dumps({name: _jsonable(value) for name, value in record.items()}) + '\n')
+  file.flush()
+
+
+def _jsonable(value: Any) -> Any:
+  return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _floats(numbers: Numbers) -> dict[str, float]:
+  return {name: float(value) for name, value in numbers.items()}
+
+
+def _terminal(total_steps: int) -> _Terminal:
+  if not sys.stderr.isatty():
+    return _Terminal(lambda step: None, lambda text: print(text, flush=True), lambda: None)
+  from tqdm import tqdm
+
+  bars = []  # one, from the first progress on, so that its rate leaves compilation out
+
+  def progress(step: int) -> None:
+    if not bars:
+      bars.append(tqdm(initial=step, total=total_steps, unit=' step', dynamic_ncols=True))
+    bars[0].update(step - bars[0].n)
+
+  def say(text: str) -> None:
+    tqdm.write(text)
+    sys.stdout.flush()
+
+  def close() -> None:
+    for bar in bars:
+      bar.close()
+
+  return _Terminal(progress, say, close)
+
+
+def _tensorboard(folder: pathlib.Path, first_step: int) -> _Sink:
+  """Event files in `folder`; TensorBoard forgets those of an earlier run that lie beyond `first_step`."""
+  if first_step == 0:
+    for old in folder.glob('events.out.tfevents.*'):
+      old.unlink()
+
+  @functools.cache
+  def writer():
+    from tensorboardX import SummaryWriter  # 0.4 s: paid after the first update, not before it
+
+    purge_step = first_step + 1 if first_step else None
+    # File names carry whole seconds, so two short runs could share one without the process id.
+    return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=10, filename_suffix=f'.{os.getpid()}')
+
+  def scalars(step: int, numbers: Numbers) -> None:
+    for name, value in numbers.items():
+      writer().add_scalar(name, value, step)
+
+  def image(step: int, name: str, pixels: np.ndarray) -> None:
+    writer().add_image(name, pixels, step, dataformats='HWC')
+
+  def close() -> None:
+    if writer.cache_info().currsize:
+      writer().close()
+
+  return _Sink(scalars, image, close)
+
+
+def _wandb(workdir: pathlib.Path, first_step: int, config: Any) -> _Sink:
+  """A run of the W&B project `config.log.wandb`, the same one again after a resume."""
+  try:
+    import wandb  # pyright: ignore[reportMissingImports]  (an extra)
+    from wandb.errors import Error  # pyright: ignore[reportMissingImports]
+  except ImportError as error:  # a folder named `wandb` imports too, but has no `errors`
+    raise UserError(
+      f"config.log.wandb='{config.log.wandb}' needs the package wandb, which is not installed: "
+      "pip install 'dgm_jax[wandb]', or give --config.log.wandb=''"
+    ) from error
+  try:
+    run = wandb.init(
+      project=config.log.wandb,
+      dir=str(workdir),
+      name=workdir.resolve().name,
+      id=_wandb_id(workdir / 'wandb_id', first_step),
+      resume='allow',
+      config=config.to_dict(),
+    )
+  except Error as error:
+    reason = ' '.join(str(error).split())
+    raise UserError(f"W&B did not start ({reason}): log in, or give --config.log.wandb=''") from error
+  run.define_metric('*', step_metric='step')  # W&B's own counter refuses to go back to a checkpoint
+
+  def scalars(step: int, numbers: Numbers) -> None:
+    run.log({'step': step} | dict(numbers))
+
+  def image(step: int, name: str, pixels: np.ndarray) -> None:
+    run.log({'step': step, name: wandb.Image(pixels)})
+
+  return _Sink(scalars, image, run.finish)
+
+
+def _wandb_id(path: pathlib.Path, first_step: int) -> str:
+  """The id kept in `path`, or a new one for a fresh run."""
+  if first_step == 0 or not path.exists():
+    write_atomic(path, secrets.token_hex(4).encode())
+  return path.read_text()

@@ -1,0 +1,105 @@
+"""Dense and convolutional stacks, and heads that emit the parameters of a density.
+
+Axes: ... any leading axes, F features, H height, W width, C channels.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+ACTIVATIONS: dict[str, Callable] = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu}
+glorot = nn.initializers.glorot_uniform()
+
+
+def side_by_side(n: int, init: Callable = glorot) -> Callable:
+  """An initializer for n kernels [in, out] drawn on their own and laid side by side as [in, n out].
+
+  One product then serves n heads, each with the fan of a head of its own.
+  """
+
+  def kernel(key, shape, dtype=jnp.float32):
+    return jnp.concatenate([init(k, (*shape[:-1], shape[-1] // n), dtype) for k in jax.random.split(key, n)], -1)
+
+  return kernel
+
+
+class MLP(nn.Module):
+  """Dense layers, each followed by the activation: [..., in] -> [..., hidden[-1]]."""
+
+  hidden: Sequence[int]
+  activation: str = 'tanh'
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, h: Float[Array, '*B in']) -> Float[Array, '*B F']:
+    for size in self.hidden:
+      h = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=glorot, dtype=self.dtype)(h))
+    return h
+
+
+class NormalHead(nn.Module):
+  """Mean and log-variance of a diagonal normal, float32: [..., F] -> 2 x [..., features].
+
+  A linear layer gives the logarithm of the standard deviation, as in Burda et al. 2016, appendix C.
+  """
+
+  features: int
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, h: Float[Array, '*B F']) -> tuple[Float[Array, '*B Z'], Float[Array, '*B Z']]:
+    both = nn.Dense(2 * self.features, kernel_init=side_by_side(2), dtype=self.dtype)(h)
+    mean, log_std = jnp.split(both.astype(jnp.float32), 2, -1)
+    return mean, 2 * log_std
+
+
+class Downsample(nn.Module):
+  """4x4 convolutions of stride 2, each halving the image: [..., H, W, C] -> [..., H', W', channels[-1]]."""
+
+  channels: Sequence[int]
+  activation: str = 'relu'
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*B H W C']) -> Float[Array, '*B h w F']:
+    for size in self.channels:
+      x = ACTIVATIONS[self.activation](nn.Conv(size, (4, 4), (2, 2), dtype=self.dtype)(x))
+    return x
+
+
+class Upsample(nn.Module):
+  """4x4 transposed convolutions of stride 2, the mirror of `Downsample` onto an image of the given size.
+
+  Activations stand between the layers, not after the last, which has `features` channels.
+  """
+
+  channels: Sequence[int]
+  features: int
+  size: tuple[int, int]
+  activation: str = 'relu'
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, h: Float[Array, '*B F']) -> Float[Array, '*B H W C']:
+    sizes = halvings(self.size, len(self.channels))
+    top, act = sizes[-1], ACTIVATIONS[self.activation]
+    h = act(nn.Dense(top[0] * top[1] * self.channels[-1], dtype=self.dtype)(h))
+    h = h.reshape(*h.shape[:-1], *top, self.channels[-1])
+    widths = (*self.channels[:-1][::-1], self.features)
+    for i, (width, size) in enumerate(zip(widths, sizes[-2::-1], strict=True)):
+      last = i == len(widths) - 1
+      h = nn.ConvTranspose(width, (4, 4), (2, 2), dtype=self.dtype, name='output' if last else None)(h)
+      h = h[..., : size[0], : size[1], :]  # an odd size was rounded up on the way down
+      h = h if last else act(h)
+    return h
+
+
+def halvings(size: tuple[int, int], n: int) -> list[tuple[int, int]]:
+  """The sizes of an image that is halved n times, odd sizes rounded up: [(28, 28), (14, 14), (7, 7), (4, 4)]."""
+  sizes = [size]
+  for _ in range(n):
+    sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+  return sizes

@@ -1,0 +1,87 @@
+"""Optimizers from plain data: name, learning-rate schedule, clipping, weight decay."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from dgm_jax.cli import UserError
+
+
+def total_steps(config: ConfigDict) -> int:
+  """How many steps the run has: `steps`, else the stages of the budget, else `epochs`."""
+  if config.steps:
+    return config.steps
+  if config.stage_epochs:
+    return stage_ends(config)[(config.budget or len(config.stage_epochs)) - 1]
+  return round(config.epochs * steps_per_epoch(config))
+
+
+def steps_per_epoch(config: ConfigDict) -> float:
+  """Steps in which every training example is seen once on average.
+
+  Raises:
+    UserError: the size of the training set is not filled in yet.
+  """
+  if not config.data.examples:
+    raise UserError('config.data.examples is 0: epochs can be counted only once the data is loaded')
+  return config.data.examples / config.batch_size
+
+
+def stage_ends(config: ConfigDict) -> list[int]:
+  """The step at which each of `stage_epochs` ends."""
+  return [round(total * steps_per_epoch(config)) for total in itertools.accumulate(config.stage_epochs)]
+
+
+def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
+  """The learning rate [] at a step [], after a linear warm-up of `warmup_steps`.
+
+  'stages' holds `stage_rates[i]` over the i-th of `stage_epochs`; 'linear' and 'cosine'
+  fall to `end_factor` of the rate over the whole run.
+  """
+  rate, steps = opt.learning_rate, total_steps(config)
+  if opt.schedule == 'stages':
+    ends, rates = jnp.asarray(stage_ends(config)), jnp.asarray(opt.stage_rates, jnp.float32)
+    main = lambda step: rates[jnp.minimum((step >= ends).sum(), len(opt.stage_rates) - 1)]
+  elif opt.schedule == 'linear':
+    main = optax.linear_schedule(rate, rate * opt.end_factor, steps)
+  elif opt.schedule == 'cosine':
+    main = optax.cosine_decay_schedule(rate, steps, opt.end_factor)
+  else:
+    main = optax.constant_schedule(rate)
+  if not opt.warmup_steps:
+    return main
+  return lambda step: main(step) * jnp.minimum(1.0, (step + 1) / opt.warmup_steps)
+
+
+def make(config: ConfigDict, player: str) -> optax.GradientTransformation:
+  """The optimizer of one player: clip by global norm, scale, decay weights (decoupled), step.
+
+  Raises:
+    UserError: the experiment has no optimizer of that name.
+  """
+  if player not in config.optimizer:
+    known = ', '.join(config.optimizer) or 'none'
+    raise UserError(f"config.optimizer has no '{player}', which config.system={config.system} trains; it has {known}")
+  opt: ConfigDict = config.optimizer[player]  # type: ignore[assignment]
+  scale = {
+    'adam': lambda: optax.scale_by_adam(opt.b1, opt.b2, opt.eps),
+    'adamax': lambda: optax.scale_by_adamax(opt.b1, opt.b2, opt.eps),
+    'adagrad': lambda: optax.scale_by_rss(initial_accumulator_value=0.0, eps=opt.eps),
+    'rmsprop': lambda: optax.scale_by_rms(decay=opt.b2, eps=opt.eps),
+    'sgd': lambda: optax.trace(opt.momentum) if opt.momentum else optax.identity(),
+  }[opt.name]()
+  links = [optax.clip_by_global_norm(opt.clip_norm)] if opt.clip_norm else []
+  links.append(scale)
+  if opt.weight_decay:
+    links.append(optax.add_decayed_weights(opt.weight_decay, _matrices))
+  return optax.chain(*links, optax.scale_by_learning_rate(schedule(opt, config)))
+
+
+def _matrices(params):
+  """Weights decay; biases, scales and other vectors do not."""
+
+  return jax.tree.map(lambda p: np.ndim(p) > 1, params)

@@ -1,0 +1,256 @@
+"""One page that tells a run, and the README's table of all of them.
+
+python -m dgm_jax.report --workdir=DIR      writes DIR/report.html: settings, figures, curves, pictures
+python -m dgm_jax.report --results          renders results/*.json into the table of README.md
+python -m dgm_jax.report --results --check  exits with 2 when README.md differs from the records
+"""
+
+import base64
+import html
+import json
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from dgm_jax import cli, log, svg
+from dgm_jax.cli import UserError
+from dgm_jax.files import write_atomic
+
+BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
+HEADER = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
+STYLE = """
+:root { color-scheme: light }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1120px; margin: 0 auto 4em;
+  padding: 0 1.2em }
+h1 { margin: 1em 0 0 } h2 { margin: 1.8em 0 .6em; border-bottom: 1px solid #ddd }
+h3 { font-size: 14px; margin: 0 0 .3em } .lead { color: #555; margin: .2em 0 }
+table { border-collapse: collapse } th, td { text-align: left; padding: .15em 1.4em .15em 0; vertical-align: top }
+th { font-weight: 600 } tbody tr:nth-child(odd) { background: #f7f7f7 } td { font-variant-numeric: tabular-nums }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 1.4em }
+.pictures { display: flex; flex-wrap: wrap; gap: 1.6em } figure { margin: 0 }
+figure img { max-width: 100%; image-rendering: pixelated } figcaption { color: #555; font-size: 13px }
+figcaption span { margin-right: 1em } svg { width: 100% } svg text { font-size: 11px; fill: #666 }
+summary { cursor: pointer; margin: .6em 0 }
+"""
+
+
+def write_report(workdir: str | os.PathLike) -> pathlib.Path:
+  """Writes WORKDIR/report.html, one page that needs no other file, and gives its path.
+
+  Raises:
+    UserError: there is no such folder, or no metrics in it.
+  """
+  workdir = pathlib.Path(workdir)
+  if not workdir.is_dir():
+    raise UserError(f'--workdir={workdir}: no such folder; give the --workdir that train.py was given')
+  metrics = log.read(workdir / 'metrics.jsonl')
+  if not metrics:
+    raise UserError(f'--workdir={workdir}: no metrics in metrics.jsonl; train into this folder first')
+  path = workdir / 'report.html'
+  write_atomic(path, _page(workdir, metrics).encode())
+  return path
+
+
+def _page(workdir: pathlib.Path, metrics: Sequence[Mapping[str, Any]]) -> str:
+  config, env = _load(workdir / 'config.json'), _load(workdir / 'env.json')
+  name = html.escape(workdir.resolve().name)
+  sections = (
+    ('Figures', _figures(workdir)),
+    ('Curves', _curves(metrics, 'split')),
+    ('Pictures', _pictures(workdir / 'pictures')),
+    ('Speed', _curves(log.read(workdir / 'timing.jsonl'), None)),
+    ('Settings', _details('configuration', _flat(config)) + _details('versions and machine', _flat(env))),
+  )
+  body = ''.join(f'<section><h2>{title}</h2>{content}</section>' for title, content in sections if content)
+  head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name}</title>'
+  return (
+    f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head>'
+    f'<body><h1>{name}</h1>{_lead(config, env, metrics)}{body}</body></html>\n'
+  )
+
+
+def _lead(config: Mapping, env: Mapping, metrics: Sequence[Mapping[str, Any]]) -> str:
+  """What was trained on what, how far, and where."""
+  step, total = max(record['step'] for record in metrics), config.get('steps')
+  devices = f'{env["devices"]} x {env["device"]}' if 'device' in env and 'devices' in env else None
+  facts = (
+    config.get('system'),
+    config.get('data', {}).get('name'),
+    f'step {step} of {total}' if total else f'step {step}',
+    devices,
+  )
+  return f'<p class="lead">{html.escape(" · ".join(str(fact) for fact in facts if fact))}</p>'
+
+
+def _figures(workdir: pathlib.Path) -> str:
+  """The figures of every evaluation_<split>.json, one column a split."""
+  found = {path.stem.removeprefix('evaluation_'): _load(path) for path in sorted(workdir.glob('evaluation_*.json'))}
+  names = dict.fromkeys(name for record in found.values() for name in record['metrics'])
+  rows = [[name, *(_figure(record, name) for record in found.values())] for name in names]
+  return _table(['', *found], rows) if rows else ''
+
+
+def _figure(record: Mapping[str, Any], name: str) -> str:
+  """A figure of a record with the samples it took, '' if the record lacks it."""
+  if name not in record['metrics']:
+    return ''
+  count = record.get('samples', {}).get(name)
+  return f'{_number(record["metrics"][name])}' + (f' ({count} samples)' if count else '')
+
+
+def _curves(records: Iterable[Mapping[str, Any]], split: str | None) -> str:
+  """One chart a name; names that were measured on held-out data come first."""
+  charts: dict[str, dict[str, list]] = {}
+  for record in records:
+    line = record[split] if split else 'timing'
+    for name in record.keys() - {'step', 'split'}:
+      charts.setdefault(name, {}).setdefault(line, []).append((record['step'], record[name]))
+  order = sorted(charts, key=lambda name: (charts[name].keys() <= {'train'}, name))
+  drawn = ''.join(svg.chart(name, charts[name]) for name in order)
+  return f'<div class="curves">{drawn}</div>' if drawn else ''
+
+
+def _pictures(folder: pathlib.Path) -> str:
+  """The newest picture of each name, inside the page."""
+  newest: dict[str, tuple[int, pathlib.Path]] = {}
+  for path in folder.glob('*.png'):
+    if match := re.fullmatch(r'(.+)_(\d{8,})', path.stem):
+      newest[match[1]] = max(newest.get(match[1], (-1, path)), (int(match[2]), path))
+  drawn = ''.join(_picture(name, *newest[name]) for name in sorted(newest))
+  return f'<div class="pictures">{drawn}</div>' if drawn else ''
+
+
+def _picture(name: str, step: int, path: pathlib.Path) -> str:
+  title = html.escape(name.replace('_', ' '))
+  source = 'data:image/png;base64,' + base64.b64encode(path.read_bytes()).decode()
+  return (
+    f'<figure><h3>{title}</h3><img alt="{title} at step {step}" src="{source}">'
+    f'<figcaption>step {step}</figcaption></figure>'
+  )
+
+
+def _details(title: str, values: Mapping[str, Any]) -> str:
+  table = _table(['', ''], [[name, json.dumps(value)] for name, value in values.items()])
+  return f'<details><summary>{title}</summary>{table}</details>' if values else ''
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  def row(cells: Sequence[str], tag: str) -> str:
+    return '<tr>' + ''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells) + '</tr>'
+
+  head = f'<thead>{row(header, "th")}</thead>' if any(header) else ''
+  return f'<table>{head}<tbody>{"".join(row(cells, "td") for cells in rows)}</tbody></table>'
+
+
+def _flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Nested settings under dotted names, as they are given on the command line."""
+  flat = {}
+  for name, value in values.items():
+    flat |= _flat(value, f'{prefix}{name}.') if isinstance(value, dict) and value else {prefix + name: value}
+  return flat
+
+
+def _load(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON of a file, {} if there is no such file."""
+  try:
+    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+  except ValueError as error:
+    raise UserError(f'{path}: not JSON ({error}); write it again or remove it') from error
+
+
+def _number(value: float | str) -> str:
+  return f'{float(value):.5g}'
+
+
+def results_table(folder: str | os.PathLike) -> str:
+  """The Markdown table of the records in a folder, one row a record by file name; bench_*.json are left out.
+
+  A row shows the figures that have a published counterpart, or all of them if none has.
+
+  Raises:
+    UserError: a record is not JSON or lacks an entry.
+  """
+  paths = sorted(path for path in pathlib.Path(folder).glob('*.json') if not path.name.startswith('bench_'))
+  if not paths:
+    return 'No records yet.'
+  rows = [HEADER, ('---',) * len(HEADER), *(_result(path) for path in paths)]
+  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
+def _result(path: pathlib.Path) -> tuple[str, ...]:
+  """The cells of one record."""
+  record = _load(path)
+  try:
+    published = record.get('published', {})
+    shown = [name for name in record['metrics'] if name in published] or list(record['metrics'])
+    measured = [f'{name} {_figure(record, name)}' for name in shown]
+    sources = [
+      f'{_number(published[name]["value"])} ({published[name]["source"]})' for name in shown if name in published
+    ]
+    data = f'{record["data"]} {record["split"]}'
+    cells = (f'`{record["system"]}`', f'`{record["config"]}`', data, '\n'.join(measured), '\n'.join(sources))
+    return tuple(_cell(cell) for cell in (*cells, str(record['steps']), record['device']))
+  except KeyError as error:
+    raise UserError(f'{path}: the record has no {error}; write it again with dgm_jax.evaluate --record') from error
+
+
+def _cell(text: str) -> str:
+  return text.replace('|', r'\|').replace('\n', '<br>')
+
+
+def update_readme(readme: str | os.PathLike, results: str | os.PathLike) -> tuple[str, str]:
+  """The README's text as it is, and as it is with the table of `results` between its markers.
+
+  Raises:
+    UserError: the README or one of its markers is missing.
+  """
+  readme = pathlib.Path(readme)
+  if not readme.exists():
+    raise UserError(f'{readme}: no such file; run this in the folder of the repository')
+  old = readme.read_text(encoding='utf-8')
+  before, begin, rest = old.partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not begin or not end:
+    raise UserError(f'{readme}: no place for the table; put the lines {BEGIN} and {END} where it belongs')
+  return old, f'{before}{BEGIN}\n{results_table(results)}\n{END}{after}'
+
+
+def _flags(argv: list[str]) -> flags.FlagValues:
+  """The command line, parsed into its own flags: this module is also imported by programs with a --workdir."""
+  values = flags.FlagValues()
+  flags.DEFINE_string('workdir', None, 'Folder of the run to report.', flag_values=values)
+  flags.DEFINE_bool('results', False, "Render results/*.json into README.md's table.", flag_values=values)
+  flags.DEFINE_bool('check', False, 'With --results: change nothing, exit with 2 on a difference.', flag_values=values)
+  flags.DEFINE_bool('help', False, 'Show this.', short_name='h', flag_values=values)
+  try:
+    rest = values(argv)[1:]
+  except flags.Error as error:
+    raise UserError(f'{error} See --help.') from error
+  if not values.help and (rest or bool(values.workdir) == values.results or (values.check and not values.results)):
+    raise UserError('give either --workdir=DIR, or --results with or without --check; see --help')
+  return values
+
+
+def main(argv: list[str]) -> None:
+  """Writes the page of a run, or the table of all results."""
+  values = _flags(argv)
+  if values.help:
+    print(__doc__, values.get_help(), sep='\n')
+  elif values.workdir:
+    print(write_report(values.workdir))
+  else:
+    old, new = update_readme('README.md', 'results')
+    if values.check and old != new:
+      raise UserError('README.md differs from results/: run `python -m dgm_jax.report --results`')
+    if old != new:
+      write_atomic('README.md', new.encode())
+    print('README.md: the table agrees with results/')
+
+
+if __name__ == '__main__':
+  cli.run(main, sys.argv)

@@ -1,0 +1,70 @@
+"""Draws images from a trained run.
+
+Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=latest|best|STEP]
+       [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
+
+Writes samples.npy (uint8 [n, H, W, C], draws from the model) and one PNG for each picture that is asked for and that
+the system can draw, into --out (the workdir's folder `samples` if not given).
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from dgm_jax import cli
+from dgm_jax import config as experiment
+
+
+def define_flags() -> None:
+  """The command line, in the module's own flags."""
+  flags.DEFINE_string('workdir', None, 'Folder of the run.')
+  flags.DEFINE_integer('n', 64, 'Number of images.', lower_bound=1)
+  flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
+  flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
+  flags.DEFINE_list('what', ['samples'], "Pictures: samples, reconstructions, interpolations, traversals, or 'all'.")
+  flags.DEFINE_string('out', None, 'Folder for the files.')
+
+
+def main(argv: list[str]) -> None:
+  experiment.parse(argv, __doc__)
+  args = flags.FLAGS
+  if not args.workdir:
+    raise cli.UserError('no run given; add --workdir=DIR')
+  folder = Path(args.workdir)
+  config = experiment.load(folder)
+
+  import jax
+  import numpy as np
+
+  from dgm_jax import parallel, workdir
+  from dgm_jax.data import preprocess
+  from dgm_jax.evals import mean, pictures
+
+  parallel.start()
+  needs_data = tuple(args.what) != ('samples',)
+  subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint)
+  to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
+  key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
+  out.mkdir(parents=True, exist_ok=True)
+  draws = jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
+  np.save(out / 'samples.npy', np.asarray(to_uint8(draws)))
+  print(f'{out / "samples.npy"}: {args.n} images of {tuple(config.data.shape)}')
+  blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
+  images = mean.images(subject.split, config, args.n) if needs_data else blank
+  for name, draw in _chosen(pictures.available(subject.system), args.what).items():
+    pictures.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
+    print(out / f'{name}.png')
+
+
+def _chosen(available: dict, names: list[str]) -> dict:
+  if names == ['all']:
+    return available
+  for name in names:
+    if name not in available:
+      raise cli.UserError(f"the system cannot draw '{name}'; it can draw {', '.join(available)}")
+  return {name: available[name] for name in names}
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

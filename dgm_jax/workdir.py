@@ -1,0 +1,156 @@
+"""The folder of a run: its experiment, its surroundings, and how a finished run is taken up again."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dgm_jax import checkpoint, data, optim, parallel, systems
+from dgm_jax import config as experiment
+from dgm_jax.cli import UserError
+from dgm_jax.core import State, System
+from dgm_jax.evals.mean import Subject
+from dgm_jax.files import write_atomic
+
+PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+def claim(workdir: Path, config: ConfigDict, allow_config_change: bool) -> None:
+  """Makes the folder the run's own, or takes up the run that is there; writes config.json and env.json.
+
+  Raises:
+    UserError: the folder cannot be written, or holds a run of another experiment.
+  """
+  page = workdir / 'config.json'
+  if page.exists():
+    old = experiment.to_json(experiment.load(workdir))
+    changes = experiment.differences(old, experiment.to_json(config))
+    if changes and not allow_config_change:
+      raise UserError(
+        f'{workdir} holds a run of another config ({"; ".join(changes[:4])}{"; ..." if changes[4:] else ""});'
+        ' take another --workdir, or add --allow_config_change'
+      )
+  if parallel.main_process():
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+      write_json(page, experiment.to_json(config))
+      write_json(workdir / 'env.json', environment())
+    except OSError as error:
+      raise UserError(f'--workdir={workdir} cannot be written: {error.strerror}') from error
+
+
+def environment() -> dict:
+  """The versions and the devices that a run's figures belong to."""
+  device = jax.devices()[0]
+  return {
+    'versions': {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+    'python': platform.python_version(),
+    'device': processor() if device.platform == 'cpu' else device.device_kind,
+    'devices': jax.device_count(),
+    'processes': jax.process_count(),
+    'commit': commit(),
+  }
+
+
+def processor() -> str:
+  """The CPU's name and its number of cores."""
+  try:
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
+    name = next(line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
+  except (OSError, StopIteration):
+    name = platform.processor() or platform.machine()
+  return f'CPU, {os.cpu_count()} cores, {name}'
+
+
+def commit() -> str:
+  """The commit that the code is at; '' outside a clone."""
+  try:
+    shown = subprocess.run(
+      ['git', 'rev-parse', '--short=12', 'HEAD'], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+    )
+  except (OSError, subprocess.TimeoutExpired):
+    return ''
+  return shown.stdout.strip() if shown.returncode == 0 else ''
+
+
+def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
+  """Fills in what only the data tells: the shape of an example and the number of them."""
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.data.shape = tuple(train.arrays['x'].shape[1:])
+    config.data.examples = train.size
+  return config
+
+
+def shapes(system: System, config: ConfigDict, mesh: Mesh) -> State:
+  """The state that `config` trains, as shapes with their shardings; nothing is computed."""
+  example = {
+    'x': jax.ShapeDtypeStruct((1, *config.data.shape), 'float32'),
+    'index': jax.ShapeDtypeStruct((1,), 'int32'),
+  }
+  example |= {'y': jax.ShapeDtypeStruct((1,), 'int32')}
+  state = jax.eval_shape(system.init, jax.random.key(0), example)
+  shardings = parallel.state_shardings(mesh, state, config.shard_params)
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state, shardings
+  )
+
+
+def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
+  """The step that 'latest', 'best' or a number stands for; None for the newest good one.
+
+  Raises:
+    UserError: it is none of these, or the run keeps no best.
+  """
+  if name == 'latest':
+    return None
+  if name == 'best':
+    if not config.best:
+      raise UserError('the run keeps no best checkpoint (config.best is empty); use --checkpoint=latest')
+    return checkpoint.best_step(workdir, config.best)
+  if not name.isdigit():
+    raise UserError(f"--checkpoint must be latest, best or a step, got '{name}'")
+  return int(name)
+
+
+def open_subject(workdir: Path, split: str, which: str = 'latest', config: ConfigDict | None = None) -> Subject:
+  """A trained run on one split of its data, ready to be measured or sampled.
+
+  Args:
+    split: 'train', 'valid' or 'test'; '' for none, where only samples are wanted.
+    which: 'latest', 'best' or a step.
+    config: the run's experiment, where settings of the measurement were changed.
+  """
+  config = config or experiment.load(workdir)
+  mesh = parallel.mesh()
+  part = data.load(config.data, split) if split else data.Split('', 0, {})
+  system = systems.build(config)
+  restored = checkpoint.restore(workdir, shapes(system, config, mesh), which_step(workdir, config, which))
+  return Subject(config, system, restored.state, part, mesh)
+
+
+def write_json(path: Path, page) -> None:
+  """Writes JSON in one piece: a reader sees the old page or the new one."""
+  write_atomic(path, (json.dumps(page, indent=2) + '\n').encode())
+
+
+def total_steps(config: ConfigDict) -> int:
+  """The length of the run, at least one step."""
+  steps = optim.total_steps(config)
+  if steps < 1:
+    raise UserError(f'the run has {steps} steps; raise config.steps or config.epochs')
+  return steps
+
+
+def _installed(name: str) -> bool:
+  try:
+    importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    return False
+  return True

@@ -1,0 +1,213 @@
+"""Optimizers from plain data: how long a run is, which rate a step has, and what one update does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from dgm_jax import config as experiment
+from dgm_jax import optim
+from dgm_jax.cli import UserError
+
+
+def experiment_with(examples=59_600, batch_size=20, **changes):
+  config = experiment.defaults()
+  config.optimizer = {'model': experiment.optimizer(**changes.pop('optimizer', {}))}
+  config.update({'batch_size': batch_size, 'system': 'vae.vae', **changes})
+  config.data.examples = examples
+  return config
+
+
+def rates(config, steps):
+  schedule = optim.schedule(config.optimizer.model, config)
+  return [float(schedule(jnp.int32(step))) for step in steps]
+
+
+STAGES = tuple(3**i for i in range(8))
+FALL = tuple(1e-3 * 10 ** (-i / 7) for i in range(8))
+
+
+@pytest.mark.parametrize(
+  ('changes', 'steps'),
+  [
+    ({'steps': 7, 'epochs': 100.0}, 7),
+    ({'epochs': 1.0}, 2980),
+    ({'epochs': 0.5, 'batch_size': 100}, 298),
+    ({'epochs': 2.0, 'examples': 1297, 'batch_size': 96}, 27),  # 27.02
+    ({'stage_epochs': STAGES}, 3280 * 2980),
+    ({'stage_epochs': STAGES, 'budget': 1}, 2980),
+    ({'stage_epochs': STAGES, 'budget': 5}, 121 * 2980),
+    ({'stage_epochs': STAGES, 'budget': 8}, 3280 * 2980),
+    ({'stage_epochs': STAGES, 'epochs': 1.0}, 3280 * 2980),
+  ],
+)
+def test_the_length_of_a_run(changes, steps):
+  assert optim.total_steps(experiment_with(**changes)) == steps
+
+
+def test_epochs_cannot_be_counted_before_the_data_is_there():
+  with pytest.raises(UserError, match='config.data.examples is 0'):
+    optim.total_steps(experiment_with(examples=0, epochs=1.0))
+
+
+def test_stages_change_the_rate_after_1_4_13_40_epochs_and_at_no_other_step():
+  stages = {'schedule': 'stages', 'stage_rates': FALL}
+  config = experiment_with(stage_epochs=STAGES, optimizer=stages)
+  ends = [1, 4, 13, 40, 121, 364, 1093, 3280]
+  assert optim.stage_ends(config) == [2980 * epochs for epochs in ends]
+  for i, end in enumerate(optim.stage_ends(config)):
+    after = FALL[min(i + 1, 7)]  # past the end the last rate stays
+    np.testing.assert_allclose(rates(config, [end - 1, end]), [FALL[i], after], rtol=1e-6)
+  # The rates of the paper, 10^(-i/7) thousandths: its code rounds them to 1.0 .72 .52 .37 .27 .19 .14 .10
+  np.testing.assert_allclose(np.array(FALL) * 1e3, [1, 0.72, 0.52, 0.37, 0.27, 0.19, 0.14, 0.1], atol=0.006)
+
+
+def test_a_budget_stops_the_stages_and_does_not_compress_them():
+  stages = {'schedule': 'stages', 'stage_rates': FALL}
+  whole = experiment_with(stage_epochs=STAGES, optimizer=stages)
+  part = experiment_with(stage_epochs=STAGES, budget=3, optimizer=stages)
+  steps = [0, 2979, 2980, 13 * 2980 - 1]
+  assert rates(whole, steps) == rates(part, steps)
+
+
+@pytest.mark.parametrize(
+  ('optimizer', 'expected'),
+  [
+    ({'schedule': 'constant'}, [0.1, 0.1, 0.1, 0.1, 0.1]),
+    # after 0, 1, 5, 9 of 10 steps, and at the end
+    ({'schedule': 'linear', 'end_factor': 0.2}, [0.1, 0.092, 0.06, 0.028, 0.02]),
+    ({'schedule': 'cosine'}, [0.05 * (1 + np.cos(np.pi * t / 10)) for t in (0, 1, 5, 9, 10)]),
+    (
+      {'schedule': 'cosine', 'end_factor': 0.5},
+      [0.05 + 0.025 * (1 + np.cos(np.pi * t / 10)) for t in (0, 1, 5, 9, 10)],
+    ),
+    # a warm-up of 4 steps multiplies by 1/4, 2/4, 3/4, 1
+    ({'schedule': 'constant', 'warmup_steps': 4}, [0.025, 0.05, 0.1, 0.1, 0.1]),
+    ({'schedule': 'linear', 'warmup_steps': 4}, [0.025, 0.045, 0.05, 0.01, 0.0]),
+  ],
+)
+def test_schedules_at_exact_steps(optimizer, expected):
+  config = experiment_with(steps=10, optimizer={'learning_rate': 0.1, **optimizer})
+  np.testing.assert_allclose(rates(config, [0, 1, 5, 9, 10]), expected, rtol=1e-5, atol=1e-9)
+
+
+def updates(config, grads, params=None, steps=1):
+  tx = optim.make(config, 'model')
+  params = params or jax.tree.map(jnp.zeros_like, grads)
+  state = tx.init(params)
+  for _ in range(steps):
+    change, state = tx.update(grads, state, params)
+    params = optax.apply_updates(params, change)
+  return params
+
+
+SLOPES = {'kernel': jnp.array([[3.0, 0.0]]), 'bias': jnp.array([4.0])}  # of norm 5
+
+
+@pytest.mark.parametrize(('clip_norm', 'scale'), [(0.0, 1.0), (10.0, 1.0), (1.0, 0.2), (2.5, 0.5)])
+def test_clipping_shortens_the_whole_gradient_to_the_norm(clip_norm, scale):
+  config = experiment_with(steps=1, optimizer={'name': 'sgd', 'learning_rate': 0.1, 'clip_norm': clip_norm})
+  new = updates(config, SLOPES)
+  np.testing.assert_allclose(new['kernel'], [[-0.3 * scale, 0]], rtol=1e-6)
+  np.testing.assert_allclose(new['bias'], [-0.4 * scale], rtol=1e-6)
+
+
+def test_weight_decay_is_decoupled_follows_the_rate_and_spares_vectors():
+  optimizer = {'name': 'adam', 'learning_rate': 0.1, 'weight_decay': 0.5}
+  params = {'kernel': jnp.array([[2.0, -4.0]]), 'bias': jnp.array([2.0]), 'scale': jnp.float32(2)}
+  flat = jax.tree.map(jnp.zeros_like, params)
+  # With no gradient Adam stands still, and all that moves is the decay: -0.1 * 0.5 of the weight.
+  new = updates(experiment_with(steps=1, optimizer=optimizer), flat, params)
+  np.testing.assert_allclose(new['kernel'], [[1.9, -3.8]], rtol=1e-6)
+  assert (new['bias'], new['scale']) == (2, 2)
+  # It is not a part of the gradient: the first step of Adam is the rate itself, whatever the decay.
+  steep = {'kernel': jnp.array([[7.0, -0.3]]), 'bias': jnp.array([5.0]), 'scale': jnp.float32(0)}
+  new = updates(experiment_with(steps=1, optimizer=optimizer), steep, params)
+  np.testing.assert_allclose(new['kernel'], [[2 - 0.1 - 0.1, -4 + 0.1 + 0.2]], rtol=1e-5)
+  np.testing.assert_allclose(new['bias'], [1.9], rtol=1e-5)
+
+
+# Two steps at a slope of 3 and a rate of 0.1.
+TWO_STEPS = [
+  ({'name': 'sgd'}, -0.6),
+  ({'name': 'sgd', 'momentum': 0.5}, -0.1 * (3 + 4.5)),
+  ({'name': 'adam', 'eps': 1.0}, -2 * 0.1 * 3 / (3 + 1)),
+  ({'name': 'adamax'}, -0.2),
+  ({'name': 'adagrad'}, -0.1 * (1 + 1 / np.sqrt(2))),
+  # the mean square is 9 (1 - b) and then 9 (1 - b^2), without a correction of the bias
+  ({'name': 'rmsprop', 'b2': 0.75}, -0.1 * (1 / np.sqrt(0.25) + 1 / np.sqrt(1 - 0.75**2))),
+]
+
+
+@pytest.mark.parametrize(('optimizer', 'expected'), TWO_STEPS)
+def test_two_steps_of_every_optimizer(optimizer, expected):
+  config = experiment_with(steps=2, optimizer={'learning_rate': 0.1, **optimizer})
+  new = updates(config, {'w': jnp.float32(3)}, steps=2)
+  np.testing.assert_allclose(new['w'], expected, rtol=1e-5)
+
+
+def test_no_optimizer_is_left_out_above():
+  assert {optimizer['name'] for optimizer, _ in TWO_STEPS} == set(experiment.OPTIMIZERS)
+
+
+def test_adam_on_means_with_a_smaller_eps_is_adam_on_sums():
+  # The published IWAE adds a batch's 20 gradients up and has eps = 1e-4; configs/iwae_mnist.py takes their mean and
+  # eps = 1e-4 / 20. Small slopes, so that eps matters: it is a third of the sums.
+  sums = np.random.default_rng(0).normal(size=(6, 5)) * 3e-4
+  config = experiment_with(steps=6, optimizer={'learning_rate': 1e-3, 'eps': 1e-4 / 20})
+  ours, theirs = optim.make(config, 'model'), optax.adam(1e-3, eps=1e-4)
+  plain = optim.make(experiment_with(steps=6, optimizer={'learning_rate': 1e-3, 'eps': 1e-4}), 'model')
+  a = b = c = {'w': jnp.zeros(5)}
+  states = [tx.init(a) for tx in (ours, theirs, plain)]
+  for row in sums:
+    mean, total = {'w': jnp.float32(row / 20)}, {'w': jnp.float32(row)}
+    change, states[0] = ours.update(mean, states[0], a)
+    a = optax.apply_updates(a, change)
+    change, states[1] = theirs.update(total, states[1], b)
+    b = optax.apply_updates(b, change)
+    change, states[2] = plain.update(mean, states[2], c)
+    c = optax.apply_updates(c, change)
+  np.testing.assert_allclose(a['w'], b['w'], rtol=1e-5)
+  assert np.abs(c['w'] - b['w']).max() > 1e-4  # the same eps for the mean is another optimizer
+
+
+def test_the_player_must_have_an_optimizer():
+  with pytest.raises(
+    UserError, match=r"config.optimizer has no 'critic', which config.system=vae.vae trains; it has mo"
+  ):
+    optim.make(experiment_with(steps=1), 'critic')
+
+
+def test_optimizer_settings_are_checked_by_name():
+  with pytest.raises(UserError, match="optimizer has no 'learning_rat'; did you mean 'learning_rate'"):
+    experiment.optimizer(learning_rat=1)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'learning_rate': 0.0}, 'config.optimizer.model.learning_rate must be positive, got 0.0'),
+    ({'clip_norm': -1.0}, 'config.optimizer.model.clip_norm must not be negative'),
+    ({'schedule': 'cosin'}, "config.optimizer.model.schedule must be one of .*did you mean 'cosine'"),
+    ({'name': 'adamw'}, 'config.optimizer.model.name must be one of'),
+    ({'schedule': 'stages', 'stage_rates': (1.0, 2.0)}, 'stage_rates has 2 rates for 0 config.stage_epochs'),
+  ],
+)
+def test_values_out_of_range_are_refused(change, message):
+  config = experiment_with(steps=100)
+  config.optimizer.model = ConfigDict(dict(config.optimizer.model) | change)
+  with pytest.raises(UserError, match=message):
+    experiment.check(config)
+
+
+def test_the_length_of_a_run_is_checked():
+  experiment.check(experiment_with(epochs=1.0))
+  for changes, message in (
+    ({}, 'the run has no length'),
+    ({'stage_epochs': (1, 3), 'budget': 3}, r'budget=3 asks for more stages than config.stage_epochs has \(2\)'),
+    ({'epochs': -1.0}, 'config.epochs must not be negative'),
+  ):
+    with pytest.raises(UserError, match=message):
+      experiment.check(experiment_with(**changes))

@@ -1,0 +1,224 @@
+"""Pictures: every pixel of a grid, the order of rows and columns, and no second compilation.
+
+The toy system has three latents and images [1, 3, 1] whose pixel i shows latent i, so that a grid can be read back.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from dgm_jax.core import State, System
+from dgm_jax.evals import pictures
+
+KEY = jax.random.key(0)
+CODES = np.array([[1.0, 2.0, 3.0], [-1.0, 0.0, 5.0], [4.0, -4.0, 0.5], [0.0, 3.0, -2.0]], np.float32)
+
+
+def toy(**views) -> System:
+  """A linear decoder, x = z + shift; samples are at 0.5."""
+  absent = lambda *_: pytest.fail('pictures never train or evaluate')
+  return System(absent, absent, absent, lambda key, state, n: jnp.full((n, 1, 3, 1), 0.5), views)
+
+
+def encode(key, state, x):
+  return x.reshape(-1, 3) - state.params['shift'][None]
+
+
+def decode(state, z):
+  return (z + state.params['shift'][None]).reshape(-1, 1, 3, 1)
+
+
+def first_state(shift=0.0) -> State:
+  return State(jnp.zeros((), jnp.int32), {'shift': jnp.full(3, shift)}, {}, {})
+
+
+def to_uint8(x) -> np.ndarray:
+  return np.clip(np.round(100 + 10 * np.asarray(x)), 0, 255).astype(np.uint8)
+
+
+def codes_of(picture: np.ndarray) -> np.ndarray:
+  """The latents [rows, columns, 3] that a grid of toy images shows; one pixel is 56 x 56."""
+  small = picture[28::56, 28::56, 0]
+  shown = small[1::2, 1:].reshape(len(small) // 2, -1, 4)[..., :3]
+  return (shown.astype(float) - 100) / 10
+
+
+def test_grid_puts_every_pixel_where_it_must():
+  images = np.array([[[1, 2]], [[3, 4]], [[5, 6]]], np.uint8)[..., None]  # three of 1 x 2
+  g = pictures.BACKGROUND
+  small = [
+    [g, g, g, g, g, g, g],
+    [g, 1, 2, g, 3, 4, g],
+    [g, g, g, g, g, g, g],
+    [g, 5, 6, g, g, g, g],
+    [g, g, g, g, g, g, g],
+  ]
+  np.testing.assert_array_equal(pictures.grid(images, columns=2, scale=1, padding=1)[..., 0], small)
+  twice = np.kron(small, np.ones((2, 2), int))
+  np.testing.assert_array_equal(pictures.grid(images, columns=2, scale=2, padding=1)[..., 0], twice)
+
+
+def test_grid_keeps_colours_and_takes_no_padding():
+  images = np.arange(2 * 2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
+  np.testing.assert_array_equal(pictures.grid(images, 2, scale=1, padding=0), np.concatenate(images, 1))
+
+
+@pytest.mark.parametrize(
+  ('n', 'edge', 'size'), [(16, 8, 37 * 7), (10, 28, (88 * 2, 117 * 2)), (1, 60, 62), (1, 55, 57 * 2)]
+)
+def test_grid_is_readable_by_default(n, edge, size):
+  # edges 8, 28 and 55 become 56, 56 and 110, 60 stays; columns are ceil(sqrt(n)): 4 * (8 + 1) + 1 = 37
+  shape = pictures.grid(np.zeros((n, edge, edge, 1), np.uint8)).shape[:2]
+  assert shape == (size if isinstance(size, tuple) else (size, size))
+
+
+@pytest.mark.parametrize('images', [np.zeros((2, 3, 3, 1)), np.zeros((3, 3, 1), 'u1'), np.zeros((0, 3, 3, 1), 'u1')])
+def test_grid_refuses_what_is_no_batch_of_pixels(images):
+  with pytest.raises(ValueError, match=r'grid takes uint8 images \[n, h, w, c\]'):
+    pictures.grid(images)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_png_round_trip_leaves_one_file(tmp_path, channels):
+  image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
+  pictures.write_png(tmp_path / 'new' / 'a.png', image)
+  with Image.open(tmp_path / 'new' / 'a.png') as read:
+    np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
+  assert [path.name for path in (tmp_path / 'new').iterdir()] == ['a.png']
+
+
+def test_samples_are_means_where_the_system_has_them():
+  means = lambda key, state, n: jnp.arange(3.0 * n).reshape(n, 1, 3, 1)
+  drawn = codes_of(pictures.samples(KEY, toy(mean_sample=means), first_state(), 4, to_uint8))
+  np.testing.assert_allclose(drawn.reshape(4, 3), np.arange(12).reshape(4, 3))
+  plain = codes_of(pictures.samples(KEY, toy(), first_state(), 4, to_uint8))
+  np.testing.assert_allclose(plain, np.full((2, 2, 3), 0.5))
+
+
+def test_reconstructions_lie_below_their_originals():
+  system = toy(reconstruct=lambda key, state, x: x + 1)
+  x = np.arange(9, dtype=np.float32).reshape(3, 1, 3, 1)
+  picture = pictures.reconstructions(KEY, system, first_state(), x, to_uint8, columns=2)
+  shown = codes_of(picture)
+  np.testing.assert_allclose(shown[0], [[0, 1, 2], [3, 4, 5]])
+  np.testing.assert_allclose(shown[1], [[1, 2, 3], [4, 5, 6]])
+  np.testing.assert_allclose(shown[2:, 0], [[6, 7, 8], [7, 8, 9]])
+  assert (picture[4 * 56 :, 4 * 56 :] == pictures.BACKGROUND).all()  # the place of a fourth image stays empty
+
+
+def test_few_reconstructions_take_two_rows():
+  x = np.zeros((3, 1, 3, 1), np.float32)
+  picture = pictures.reconstructions(KEY, toy(reconstruct=lambda key, state, x: x), first_state(), x, to_uint8)
+  assert picture.shape == (5 * 56, 13 * 56, 1)
+
+
+@pytest.mark.parametrize('path', [pictures.linear, pictures.spherical])
+def test_interpolations_go_from_one_decoded_code_to_the_other(path):
+  state, system = first_state(0.5), toy(encode=encode, decode=decode)
+  x = np.concatenate([CODES, CODES[:1]]).reshape(5, 1, 3, 1)  # a fifth without a partner
+  shown = codes_of(pictures.interpolations(KEY, system, state, x, to_uint8, path, steps=5))
+  assert shown.shape == (2, 5, 3)
+  np.testing.assert_allclose(shown[:, 0], CODES[0::2])
+  np.testing.assert_allclose(shown[:, -1], CODES[1::2])
+  if path is pictures.linear:
+    np.testing.assert_allclose(shown[:, 2], (CODES[0::2] + CODES[1::2]) / 2, atol=0.051)  # a pixel is 0.1
+
+
+def test_linear_path_ends_exactly():
+  ends = pictures.linear(CODES[:2], CODES[2:], np.linspace(0, 1, 7, dtype=np.float32))[:, [0, -1]]
+  np.testing.assert_array_equal(ends, np.stack([CODES[:2], CODES[2:]], 1))
+
+
+def test_spherical_path_is_the_arc():
+  # from (2, 0) to (0, 2) on the circle of radius 2: the angle grows evenly
+  t = np.linspace(0, 1, 4, dtype=np.float32)
+  arc = pictures.spherical(np.array([[2.0, 0.0]], np.float32), np.array([[0.0, 2.0]], np.float32), t)
+  np.testing.assert_allclose(arc[0], 2 * np.stack([np.cos(t * np.pi / 2), np.sin(t * np.pi / 2)], 1), atol=1e-6)
+
+
+@pytest.mark.parametrize('b', [[2.0, 4.0], [-1.0, -2.0], [0.0, 0.0]])
+def test_spherical_path_without_a_great_circle_is_straight(b):
+  a, b, t = np.array([[1.0, 2.0]], np.float32), np.array([b], np.float32), np.linspace(0, 1, 5, dtype=np.float32)
+  if not b.any():  # the angle to the origin is taken as a right one: only the first code fades, by a cosine
+    np.testing.assert_allclose(pictures.spherical(a, b, t)[0], np.cos(t * np.pi / 2)[:, None] * a, atol=1e-6)
+  else:
+    np.testing.assert_allclose(pictures.spherical(a, b, t), pictures.linear(a, b, t))
+
+
+def test_traversals_put_the_largest_kl_on_top():
+  kl = lambda key, state, x: jnp.tile(jnp.array([[0.1, 0.7, 0.4]]), (x.shape[0], 1))
+  system = toy(encode=encode, decode=decode, kl_per_dim=kl)
+  shown = codes_of(pictures.traversals(KEY, system, first_state(), CODES.reshape(4, 1, 3, 1), to_uint8))
+  assert shown.shape == (3, 7, 3)
+  for row, latent in enumerate([1, 2, 0]):
+    expected = np.tile(CODES[0], (7, 1))
+    expected[:, latent] = [-3, -2, -1, 0, 1, 2, 3]
+    np.testing.assert_allclose(shown[row], expected)
+
+
+def test_traversals_without_kl_go_by_the_variance_of_the_codes():
+  x = CODES * np.array([1.0, 0.1, 0.5], np.float32)  # variances 3.5, 0.07, 1.7
+  system = toy(encode=encode, decode=decode)
+  shown = codes_of(pictures.traversals(KEY, system, first_state(), x.reshape(4, 1, 3, 1), to_uint8))
+  moved = shown.max(1) - shown.min(1)
+  np.testing.assert_allclose(moved, [[6, 0, 0], [0, 0, 6], [0, 6, 0]])
+
+
+def test_at_most_ten_latents_and_ten_pairs():
+  system = toy(encode=lambda key, state, x: x, decode=lambda state, z: z[:, :3].reshape(-1, 1, 3, 1))
+  x = np.tile(np.arange(24, dtype=np.float32)[:, None], (1, 12))
+  assert pictures.traversals(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
+  assert pictures.interpolations(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
+
+
+@pytest.mark.parametrize(
+  ('views', 'names'),
+  [
+    ({}, {'samples'}),
+    ({'reconstruct'}, {'samples', 'reconstructions'}),
+    ({'encode'}, {'samples'}),
+    ({'encode', 'decode'}, {'samples', 'interpolations', 'traversals'}),
+    (
+      {'encode', 'decode', 'kl_per_dim'},
+      {'samples', 'interpolations', 'spherical_interpolations', 'traversals'},
+    ),
+  ],
+)
+def test_available_is_what_the_views_allow(views, names):
+  assert set(pictures.available(toy(**dict.fromkeys(views, encode)))) == names
+
+
+def test_available_draws_the_same_and_compiles_once():
+  traces = []
+
+  def counted(name, function):
+    return lambda *args: (traces.append(name), function(*args))[1]
+
+  system = toy(
+    encode=counted('encode', encode),
+    decode=counted('decode', decode),
+    reconstruct=counted('reconstruct', lambda key, state, x: x),
+    kl_per_dim=counted('kl', lambda key, state, x: jnp.abs(x.reshape(-1, 3))),
+  )
+  x = CODES.reshape(4, 1, 3, 1)
+  for shift in (0.0, 1.0):
+    drawn = {name: f(KEY, first_state(shift), x, to_uint8) for name, f in pictures.available(system).items()}
+  # two shapes are decoded: interpolations [20, 3], straight and spherical alike, and traversals [21, 3]
+  assert sorted(traces) == ['decode', 'decode', 'encode', 'kl', 'reconstruct']
+  direct = pictures.interpolations(KEY, system, first_state(1.0), x, to_uint8, pictures.spherical)
+  np.testing.assert_array_equal(drawn['spherical_interpolations'], direct)
+  assert codes_of(drawn['samples']).shape == (2, 2, 3)
+
+
+def test_a_state_spread_over_devices_gives_the_same_picture():
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
+  place = lambda *axes: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+  decode_8 = lambda state, z: (z + state.params['shift'][None, :3]).reshape(-1, 1, 3, 1)
+  system = toy(encode=lambda key, state, x: x.reshape(-1, 3), decode=decode_8)
+  one = State(jnp.zeros((), jnp.int32), {'shift': jnp.arange(8.0)}, {}, {})
+  eight = State(jax.device_put(one.step, place()), jax.device_put(one.params, place('data')), {}, {})
+  x = CODES.reshape(4, 1, 3, 1)
+  images = [pictures.traversals(KEY, system, state, x, to_uint8) for state in (one, eight)]
+  np.testing.assert_array_equal(*images)

@@ -1,0 +1,41 @@
+"""Trains an experiment, or goes on with one that was interrupted (the same command again).
+
+Usage: python train.py --config=configs/vae_mnist.py [--config.KEY=VALUE ...] --workdir=DIR
+
+On several machines run the same command on each, with --coordinator=auto on a TPU pod or under Slurm,
+or with --coordinator=HOST:PORT --processes=N --process=I.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from dgm_jax import cli
+from dgm_jax import config as experiment
+
+experiment.define_flags()
+flags.DEFINE_string('workdir', None, 'Folder of the run: figures, pictures, checkpoints, report.')
+flags.DEFINE_bool('allow_config_change', False, 'Go on with a run whose config was another one.')
+flags.DEFINE_string('coordinator', '', "HOST:PORT of process 0, or 'auto' where the cluster is recognised.")
+flags.DEFINE_integer('processes', 1, 'Number of processes, with --coordinator=HOST:PORT.')
+flags.DEFINE_integer('process', 0, 'Number of this process, from 0.')
+
+
+def main(argv: list[str]) -> None:
+  experiment.parse(argv, __doc__)
+  args, config = flags.FLAGS, experiment.value()
+  experiment.check(config)
+  if not args.workdir:
+    raise cli.UserError('no folder given for the run; add --workdir=DIR')
+
+  # JAX is loaded only once the command line is known to be right.
+  from dgm_jax import fit, parallel, report
+
+  parallel.start(args.coordinator, args.processes, args.process)
+  fit.fit(config, Path(args.workdir), args.allow_config_change)
+  if parallel.main_process():
+    print(f'report: {report.write_report(args.workdir)}')
+
+
+if __name__ == '__main__':
+  cli.run(main)
