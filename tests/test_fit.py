@@ -87,7 +87,8 @@ def test_two_processes_train_one_run_and_one_process_restores_it(whole, tmp_path
     address = f'127.0.0.1:{probe.getsockname()[1]}'
   pair = [train(tmp_path, f'--coordinator={address}', '--processes=2', f'--process={i}') for i in range(2)]
   outs = [finish(process) for process in pair]
-  assert '2 x cpu' in outs[0] and outs[1].strip() == ''  # one process speaks
+  assert '2 x cpu' in outs[0]
+  assert all(line.startswith('[Gloo]') for line in outs[1].splitlines())  # one process speaks
   assert checkpoint.steps(tmp_path)[-1] == STEPS
   folder, _ = whole
   apart = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), final_state(tmp_path).params, final_state(folder).params)
@@ -107,7 +108,8 @@ def config_of(**changes):
   config.model = {
     'hidden': ((8,),), 'latents': (3,), 'channels': (), 'activation': 'tanh', 'likelihood': 'bernoulli', 'samples': 1,
   }  # fmt: skip
-  config.optimizer = {'model': experiment.optimizer()}
+  # With a smaller eps Adam divides the rounding of gradients that nearly cancel by their own size.
+  config.optimizer = {'model': experiment.optimizer(eps=1e-4 / 16)}
   experiment.shrink(config)
   config.log.tensorboard = False
   config.update({'batch_size': 16} | changes)
