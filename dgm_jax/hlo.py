@@ -45,7 +45,7 @@ def executions(text: str, find: Callable[[str], Any], loops: bool = True) -> Cou
   @functools.cache
   def inside(name: str) -> Counter:
     total = Counter()
-    for line in bodies[name]:
+    for line in bodies.get(name, ()):
       found = find(line)
       if found is not None:
         total[found] += 1

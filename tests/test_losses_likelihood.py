@@ -3,10 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import scipy.stats
 
+from dgm_jax import distributions as dist
 from dgm_jax import losses
 
 KEY = jax.random.key(3)
+BIG = 1e9
 
 
 def test_bits_per_dim_of_the_published_units():
@@ -37,3 +41,35 @@ def test_dequantize_noise_is_uniform():
     # Mean 1/2 and variance 1/12; the variance of the variance is 1/180 n.
     assert abs(noise.mean() - 0.5) < 4 / np.sqrt(12 * n)
     assert abs(noise.var() - 1 / 12) < 4 / np.sqrt(180 * n)
+
+
+def test_change_of_variables_by_hand():
+  # x = e^z: log p(x) = log N(ln x; 0, 1) - ln x, the log-normal density.
+  x = jnp.asarray([0.5, 3.0])
+  got = losses.change_of_variables(dist.standard_normal_log_prob(jnp.log(x)[:, None]), -jnp.log(x))
+  np.testing.assert_allclose(got, scipy.stats.lognorm(1).logpdf(x), 1e-6)
+  np.testing.assert_array_equal(
+    losses.change_of_variables(jnp.asarray([BIG, -BIG]), jnp.asarray([BIG, -BIG])), [2e9, -2e9]
+  )
+
+
+@pytest.mark.parametrize('alpha', [0.05, 1e-6])
+def test_logit_transform_log_determinant_is_the_jacobians(alpha):
+  x = jnp.asarray([[0.0, 0.2, 0.999], [0.5, 1.0, 1e-3]])
+  y, log_det = losses.logit_transform(x, alpha)
+  jacobian = jax.vmap(jax.jacobian(lambda x: losses.logit_transform(x, alpha)[0]))(x)
+  np.testing.assert_allclose(log_det, np.linalg.slogdet(np.asarray(jacobian, np.float64))[1], 1e-4)
+  np.testing.assert_allclose(losses.logit_transform_inverse(y, alpha), x, atol=2e-7)
+  # The program's form: softplus(y) + softplus(-y) + log(1 - 2 alpha) a dimension.
+  softplus = lambda y: np.logaddexp(0, np.asarray(y, np.float64))
+  np.testing.assert_allclose(log_det, (softplus(y) + softplus(-y) + np.log1p(-2 * alpha)).sum(-1), 1e-4)
+
+
+def test_logit_transform_by_hand():
+  # 1/2 -> 0 with slope 4 (1 - 2 alpha); 1 -> logit(0.95) = ln 19.
+  y, log_det = losses.logit_transform(jnp.asarray([[0.5], [1.0], [0.0]]))
+  np.testing.assert_allclose(y[:, 0], [0, np.log(19), -np.log(19)], atol=1e-6)
+  np.testing.assert_allclose(log_det[0], np.log(4 * 0.9), 1e-6)
+  np.testing.assert_array_equal(losses.logit_transform_inverse(jnp.asarray([BIG, -BIG])), [1, 0])
+  # With the smallest margin the end still has digits: logit(1e-6) = -13.8155.
+  np.testing.assert_allclose(losses.logit_transform(jnp.ones((1, 1)), 1e-6)[0], [[13.81551]], 1e-5)

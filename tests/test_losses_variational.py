@@ -10,6 +10,8 @@ from dgm_jax import losses
 KEY = jax.random.key(2)
 BIG = 1e9
 
+surgery = jax.jit(losses.elbo_surgery, static_argnums=3)
+
 # p(z) = N(0, 1), p(x|z) = N(z, 1), x = 1, q = N(1/2, 1): log p(x) = log N(1; 0, 2).
 LOG_PX = -1.515512
 ELBO = -1.668939
@@ -54,7 +56,7 @@ def test_importance_weighted_bound_of_one_sample_is_the_elbo():
 
 def test_importance_weighted_bound_rises_to_the_evidence():
   # Golden values: L_1 = -1.668939, L_2 = -1.567304, L_5 = -1.5322, L_50 = -1.5170.
-  weights = log_weights(KEY, 50, 20_000)
+  weights = jax.jit(log_weights, static_argnums=(1, 2))(KEY, 50, 20_000)
   bounds = {k: losses.importance_weighted_bound(weights[:k]) for k in (1, 2, 5, 50)}
   golden = {1: ELBO, 2: -1.567304, 5: -1.5322, 50: -1.5170}
   for k, bound in bounds.items():
@@ -100,3 +102,136 @@ def test_active_units_counts_the_variances_above_the_threshold():
   assert losses.active_units(means, 0.0) == 3
   assert losses.active_units(means[:1]) == 0
   assert losses.active_units(means.reshape(2, 2, 2) * BIG) == 3
+
+
+def test_the_three_forms_of_the_elbo_agree():
+  # log p(x) - KL(N(1/2, 1) || N(1/2, 1/2)); E log p(x, z) + H(q); E log p(x|z) - KL(q || p).
+  gap = dist.gaussian_kl(HALF, ZERO, HALF, jnp.log(HALF))
+  evidence = losses.elbo_from_evidence(jnp.asarray([LOG_PX]), gap)
+  energy = -0.5 * (2 * np.log(2 * np.pi) + 1.25 + 1.25)  # E_q[z^2] = E_q[(1 - z)^2] = 5/4
+  from_energy = losses.elbo_from_energy(jnp.asarray([energy]), dist.normal_entropy(ZERO))
+  reconstruction = losses.elbo(jnp.asarray([energy]) / 2, dist.gaussian_kl_standard(HALF, ZERO))
+  for bound in (evidence, from_energy, reconstruction):
+    np.testing.assert_allclose(bound, [ELBO], rtol=2e-6)
+  np.testing.assert_allclose(gap, [0.5 * (1 - np.log(2))], rtol=1e-6)  # 0.153426
+
+
+def test_capacity_elbo_turns_at_the_capacity():
+  log_px_z, kl = jnp.full(3, -10.0), jnp.asarray([24.0, 25.0, 27.0])
+  np.testing.assert_array_equal(losses.capacity_elbo(log_px_z, kl, 25.0, 1000.0), [-1010, -10, -2010])
+  slope = jax.grad(lambda kl: losses.capacity_elbo(log_px_z, kl, 25.0, 1000.0).sum())(kl)
+  assert slope[0] == 1000 and slope[2] == -1000
+  # Without capacity and at weight one, the plain bound: a divergence is never negative.
+  np.testing.assert_array_equal(losses.capacity_elbo(log_px_z, kl, 0.0, 1.0), losses.elbo(log_px_z, kl))
+  assert losses.capacity_elbo(jnp.zeros(1), jnp.asarray([-BIG]), BIG, 1.0)[0] == -2 * BIG
+
+
+def test_hierarchical_elbo_of_a_linear_gaussian_chain_is_its_evidence():
+  """z_2 ~ N(0, 1), z_1 ~ N(a z_2, 1), x ~ N(z_1, 1): with the exact joint posterior the bound is log p(x)."""
+  a, x = 0.8, 1.3
+  # Joint precision of (z_1, z_2) given x, from the exponents -(x - z_1)^2 / 2 - (z_1 - a z_2)^2 / 2 - z_2^2 / 2.
+  covariance = np.linalg.inv(np.asarray([[2, -a], [-a, 1 + a**2]]))
+  mean = covariance @ [x, 0]
+  # q(z_2|x), and q(z_1|z_2, x): z_1 = x / 2 + a z_2 / 2 with variance 1/2.
+  m2, v2 = mean[1], covariance[1, 1]
+  kl_2 = dist.gaussian_kl_standard(jnp.full((1, 1), m2), jnp.full((1, 1), np.log(v2)))
+  # E over z_2 of KL(N((x + a z_2) / 2, 1/2) || N(a z_2, 1)) with E (x - a z_2)^2 / 4.
+  square = ((x - a * m2) ** 2 + a**2 * v2) / 4
+  kl_1 = jnp.asarray([0.5 * (0.5 - 1 + np.log(2) + square)])
+  log_px_z = jnp.asarray([-0.5 * (np.log(2 * np.pi) + (x - mean[0]) ** 2 + covariance[0, 0])])
+  evidence = -0.5 * (np.log(2 * np.pi * (2 + a**2)) + x**2 / (2 + a**2))
+  np.testing.assert_allclose(losses.hierarchical_elbo(log_px_z, (kl_1, kl_2)), [evidence], rtol=1e-5)
+  np.testing.assert_allclose(losses.hierarchical_elbo(log_px_z, [kl_2]), losses.elbo(log_px_z, kl_2))
+  np.testing.assert_array_equal(losses.hierarchical_elbo(-ONE[0] * BIG, (ONE[0] * BIG,)), [-2 * BIG])
+
+
+def posterior_weight(z, mean, logvar, weight):
+  """log p(x, z) - log q(z) with p(z) = N(0, 1), p(x|z) = N(weight z, 1), x = 1, q's own parameters constant."""
+  log_q = losses.sticking_the_landing(dist.normal_log_prob, z, mean, logvar)
+  x = jnp.ones((1, 1))
+  return dist.standard_normal_log_prob(z) + dist.normal_log_prob(x, weight * z, jnp.zeros((1, 1))) - log_q
+
+
+def test_sticking_the_landing_has_no_noise_at_the_posterior():
+  # At q = N(1/2, 1/2), the posterior for weight 1, every sample's gradient is zero; with the score it is not.
+  mean, logvar = HALF, jnp.log(HALF)
+
+  def bound(own, log_q):
+    mean, logvar = own
+    z = dist.normal_sample(KEY, jnp.broadcast_to(mean, (8, 1)), jnp.broadcast_to(logvar, (8, 1)))
+    x = jnp.ones((1, 1))
+    return dist.standard_normal_log_prob(z) + dist.normal_log_prob(x, z, jnp.zeros((1, 1))) - log_q(z, mean, logvar)
+
+  stuck = lambda z, mean, logvar: losses.sticking_the_landing(dist.normal_log_prob, z, mean, logvar)
+  np.testing.assert_allclose(bound((mean, logvar), stuck), bound((mean, logvar), dist.normal_log_prob))
+  noiseless = jax.jit(jax.jacobian(lambda own: bound(own, stuck)))((mean, logvar))
+  noisy = jax.jit(jax.jacobian(lambda own: bound(own, dist.normal_log_prob)))((mean, logvar))
+  assert max(np.abs(g).max() for g in noiseless) < 1e-5
+  assert min(np.abs(g).max() for g in noisy) > 0.1
+
+
+def test_doubly_reparametrized_surrogate_by_hand():
+  # The value is the bound; through z comes w^2 d log_weight, to the decoder w d log_weight.
+  z, mean, logvar, weight = jax.random.normal(KEY, (5, 1)), HALF, ZERO, jnp.asarray(0.7)
+  log_weights = posterior_weight(z, mean, logvar, weight)
+  surrogate = lambda z, weight: losses.doubly_reparametrized_surrogate(
+    lambda z: posterior_weight(z, mean, logvar, weight), z
+  )
+  np.testing.assert_allclose(surrogate(z, weight), losses.importance_weighted_bound(log_weights), rtol=1e-6)
+  by_z, by_weight = jax.jit(jax.grad(surrogate, (0, 1)))(z, weight)
+  normalised = jax.nn.softmax(log_weights)
+  slope_z = jax.grad(lambda z: posterior_weight(z, mean, logvar, weight).sum())(z)
+  np.testing.assert_allclose(by_z, normalised[:, None] ** 2 * slope_z, rtol=1e-5)
+  slope_weight = jax.jacobian(lambda w: posterior_weight(z, mean, logvar, w))(weight)
+  np.testing.assert_allclose(by_weight, jnp.sum(normalised * slope_weight), rtol=1e-5)
+
+
+def test_doubly_reparametrized_gradient_is_unbiased_and_less_noisy():
+  k, mean, logvar = 8, HALF * 0.2, ZERO
+
+  def sample(key, mean):
+    return dist.normal_sample(key, jnp.broadcast_to(mean, (k, 1)), logvar)
+
+  def plain(mean, key):
+    z = sample(key, mean)
+    x = jnp.ones((1, 1))
+    log_joint = dist.standard_normal_log_prob(z) + dist.normal_log_prob(x, z, jnp.zeros((1, 1)))
+    return losses.importance_weighted_bound(log_joint - dist.normal_log_prob(z, mean, logvar))
+
+  def doubly(mean, key):
+    z = sample(key, mean)
+    return losses.doubly_reparametrized_surrogate(lambda z: posterior_weight(z, mean, logvar, 1.0), z)
+
+  keys = jax.random.split(KEY, 20_000)
+  ours, theirs = (jax.jit(jax.vmap(jax.grad(f), (None, 0)))(mean, keys)[:, 0, 0] for f in (doubly, plain))
+  assert abs(ours.mean() - theirs.mean()) < 4 * np.sqrt((ours.var() + theirs.var()) / 20_000)
+  assert ours.var() < 0.5 * theirs.var()
+
+
+def test_doubly_reparametrized_surrogate_on_another_axis():
+  z = jax.random.normal(KEY, (2, 5, 1))
+  of = lambda z: -jnp.sum(jnp.square(z), -1)
+  got = jax.vjp(lambda z: losses.doubly_reparametrized_surrogate(of, z, axis=1), z)
+  expected = jax.vjp(lambda z: losses.doubly_reparametrized_surrogate(of, z.swapaxes(0, 1)), z)
+  np.testing.assert_allclose(got[0], expected[0], rtol=1e-6)
+  np.testing.assert_allclose(got[1](jnp.ones(2))[0], expected[1](jnp.ones(2))[0], rtol=1e-6)
+
+
+def test_elbo_surgery_golden_values():
+  # Mean KL 1.06947024 = marginal KL 0.27188020 + information 0.79759004.
+  means, sd = jnp.asarray([[-1.5], [0.2], [1.0]]), jnp.asarray([[0.3], [0.5], [0.4]])
+  parts = surgery(means, 2 * jnp.log(sd), KEY, 30_000)
+  np.testing.assert_allclose(parts.average_kl, 1.06947024, rtol=1e-6)
+  np.testing.assert_allclose(parts.marginal_kl, 0.27188020, atol=0.02)
+  np.testing.assert_allclose(parts.mutual_information, 0.79759004, atol=0.02)
+  assert abs(parts.marginal_kl + parts.mutual_information - parts.average_kl) < 0.02
+  assert parts.mutual_information < np.log(3)
+
+
+def test_elbo_surgery_information_is_zero_for_one_posterior_and_ln_n_for_separate_ones():
+  same = surgery(jnp.full((6, 2), 0.7), jnp.zeros((6, 2)), KEY, 60)
+  np.testing.assert_allclose(same.mutual_information, 0, atol=1e-5)
+  apart = surgery(100 * jnp.arange(6.0)[:, None], jnp.zeros((6, 1)), KEY, 7)
+  np.testing.assert_allclose(apart.mutual_information, np.log(6), rtol=1e-5)
+  far = surgery(jnp.full((1, 1), BIG), jnp.zeros((1, 1)), KEY, 1)
+  np.testing.assert_allclose([far.average_kl, far.marginal_kl, far.mutual_information], [BIG**2 / 2, BIG**2 / 2, 0])

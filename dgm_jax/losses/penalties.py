@@ -1,5 +1,6 @@
 """What holds a critic or a generator smooth. A critic is [B, ...] -> [B]; the weight is the caller's."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -133,8 +134,8 @@ def path_length(
     images = jnp.asarray(generator(latents), jnp.float32)
     if images.shape[:1] != latents.shape[:1]:
       raise ValueError(f'generator(latents): got shape {images.shape}, expected [{latents.shape[0]}, ...]')
-    pixels = max(1, images[0, ..., :1].size)
-    return jnp.sum(images * jax.random.normal(key, images.shape)) / jnp.sqrt(pixels)
+    pixels = math.prod(images.shape[1:-1])
+    return jnp.sum(images * jax.random.normal(key, images.shape)) / math.sqrt(pixels)
 
   return _norm(jax.grad(projection)(latents))
 

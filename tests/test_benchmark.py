@@ -1,0 +1,128 @@
+"""The benchmark: figures that can be counted by hand, for networks small enough to compile at once."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+
+from configs import vae_digits
+from dgm_jax import benchmark, cli, fit, hlo, parallel
+
+PIXELS, HIDDEN, LATENTS, BATCH = 64, 16, 4, 16  # of vae_digits:tiny
+KERNELS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENTS), (LATENTS, HIDDEN), (HIDDEN, PIXELS))
+DEVICES = 8
+
+
+@pytest.fixture(scope='module')
+def figures():
+  """One setting, measured as the command measures it."""
+  config = vae_digits.get_config('tiny')
+  with jax.check_tracer_leaks(False):
+    return benchmark.measure(config, DEVICES, 2, 0.05)
+
+
+def test_collectives_of_a_step_are_its_gradients(figures):
+  # One sum over the devices for every number of every kernel and bias, and for the loss; 4 bytes each.
+  numbers = sum(m * n + n for m, n in KERNELS) + 1
+  assert set(figures['collectives_per_step']) == {'all-reduce'}
+  assert figures['collective_bytes_per_step'] == 4 * numbers
+
+
+def test_flops_of_a_step_are_its_products_and_little_more(tmp_path):
+  config = vae_digits.get_config('tiny')
+  config.update({'batch_size': 512, 'model': {'hidden': ((512,),), 'latents': (64,)}})
+  program = benchmark.compiled(fit.prepare(config, tmp_path, devices=1))
+  kernels = ((PIXELS, 512), (512, 2 * 64), (64, 512), (512, PIXELS))
+  # Forward, and backward for the kernels and for each layer's input, but not for the first's.
+  by_hand = 2 * 512 * sum((3 - (i == 0)) * m * n for i, (m, n) in enumerate(kernels))
+  for xla in (program.one, program.several):  # XLA takes the body of a loop once
+    assert by_hand < xla.cost_analysis()['flops'] < 1.05 * by_hand
+
+
+def test_flops_of_a_wide_network_are_its_products():
+  b, m, n, k = 64, 256, 384, 128
+  x, w, v = (jax.ShapeDtypeStruct(shape, 'float32') for shape in ((b, m), (m, n), (n, k)))
+  loss = lambda w, v, x: jnp.square(jnp.tanh(x @ w) @ v).sum()
+  program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(w, v, x).compile()
+  by_hand = 2 * b * (2 * m * n + 3 * n * k)
+  assert program.cost_analysis()['flops'] == pytest.approx(by_hand, rel=0.03)
+  # Two matrices and x come in, two gradients go out, and the hidden layer lies between.
+  kept = 4 * (2 * (m * n + n * k) + b * m)
+  assert kept <= hlo.peak_bytes(program) <= kept + 4 * 8 * b * n
+
+
+def test_a_setting_has_all_its_figures(figures):
+  assert figures['batch_size'] == BATCH * DEVICES
+  assert figures['examples_per_second_per_device'] == figures['steps_per_second'] * BATCH
+  assert figures['flops_per_second'] == figures['flops_per_step'] * figures['steps_per_second']
+  assert 0 < figures['fraction_of_matrix_product'] < 1
+  compared = figures['fit_over_scan']
+  assert compared['ratio'] == compared['fit_steps_per_second'] / compared['scan_steps_per_second'] > 0
+  assert len(compared['ratio_of_each_round']) == benchmark.ROUNDS
+  assert compared['steps_a_round'] % 4 == 0  # whole intervals of save_every
+  assert compared['saves_a_round'] == compared['steps_a_round'] // 4
+  json.dumps(figures)
+
+
+def test_products_and_collectives_in_a_loop_count_once_a_turn():
+  mesh = parallel.mesh(DEVICES)
+  rows = parallel.rows(mesh, 1)
+  inner = lambda total, x: (total + x @ x.T, x.sum())
+  turns = lambda x: jax.lax.scan(inner, jnp.zeros((8, 8)), jnp.stack([x, x + 1, x + 2]))[0]
+  program = jax.jit(turns, in_shardings=rows, out_shardings=parallel.replicated(mesh))
+  text = program.lower(jax.ShapeDtypeStruct((8, 64), 'float32')).compile().as_text()
+  assert hlo.left_out(text) == 2
+  outside = 'ENTRY %main (a: f32[2]) -> f32[2] {\n  %x = (f32[3,4]{1,0}, bf16[5]{0}) all-to-all(%a, %b)\n}\n'
+  assert hlo.collectives(outside) == {'all-to-all': {'count': 1, 'bytes': 3 * 4 * 4 + 5 * 2}}
+
+
+def test_collectives_are_found_in_loops_and_asynchronous_pairs():
+  text = """\
+%body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %sum = f32[4]{0} all-reduce(%q), to_apply=%add.1
+}
+ENTRY %main (a: f32[2]) -> f32[16] {
+  %w = (s32[], f32[4]{0}) while(%t), condition=%c.1, body=%body.1, backend_config={"known_trip_count":{"n":"5"}}
+  %s = (f32[2]{0}, f32[16]{0}) all-gather-start(%a), dimensions={0}
+  ROOT %d = f32[16]{0} all-gather-done(%s)
+}
+"""
+  assert hlo.collectives(text) == {'all-gather': {'count': 1, 'bytes': 64}, 'all-reduce': {'count': 5, 'bytes': 80}}
+
+
+def test_a_setting_keeps_the_batch_of_a_device_and_rounds_the_cadence_up():
+  config = vae_digits.get_config()
+  got = benchmark.setting(config, 4, 500)
+  assert (got.batch_size, got.steps_per_call, got.log_every, got.save_every) == (384, 500, 1000, 2500)
+  assert (got.eval_every, got.picture_every) == (0, 0)
+  assert config.batch_size == 96
+
+
+def test_training_on_fewer_devices(tmp_path):
+  run = fit.prepare(vae_digits.get_config('tiny'), tmp_path, devices=2)
+  assert run.mesh.size == 2
+  with pytest.raises(cli.UserError, match='9 devices were asked for, but JAX sees 8'):
+    fit.prepare(vae_digits.get_config('tiny'), tmp_path, devices=9)
+
+
+@pytest.mark.parametrize('text', ['0', 'x', '-1', '1.5'])
+def test_a_wrong_number_is_one_line(text):
+  with pytest.raises(cli.UserError, match=f"--devices takes positive integers with commas between them, got '{text}'"):
+    benchmark.counts('devices', ['1', text])
+
+
+def test_a_failed_start_is_one_line():
+  with pytest.raises(cli.UserError, match=r'train\.py ended before its first step: no such thing'):
+    benchmark._first_call([sys.executable, '-c', 'print("error: no such thing")'])
+
+
+def test_the_record_is_named_after_config_and_variant():
+  config = vae_digits.get_config('tiny')
+  config.source = 'configs/vae_digits.py:tiny'
+  args = type('Args', (), {'out': '', 'record': True, 'results': 'r'})
+  assert str(benchmark._target(args, config)) == 'r/bench_vae_digits_tiny.json'
+  assert np.all([name not in flags.FLAGS for name in ('record', 'seconds')])  # importing defines no flag

@@ -1,0 +1,140 @@
+"""A user's mistake is one line on stderr that says what and where, exit code 2, and no harm."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY = '--config=configs/vae_digits.py:tiny'
+
+
+def command(*words, **environment):
+  """Runs `python WORDS` in the clone's root, on one CPU device."""
+  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'} | environment
+  return subprocess.run([sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+
+
+def mistake(*words, **environment):
+  """The one line that a command ends with; before it, it may only have said what it is doing."""
+  done = command(*words, **environment)
+  lines = done.stderr.strip().splitlines()
+  assert done.returncode == 2, done.stderr
+  assert lines[-1].startswith('error: ') and all('decoding' in line for line in lines[:-1]), done.stderr
+  return lines[-1]
+
+
+@pytest.mark.parametrize(
+  ('flag', 'said'),
+  [
+    ('--config.stpes=3', "config has no key 'stpes'; did you mean 'steps'?"),
+    ('--config.model.latent=3', "config.model has no key 'latent'; did you mean 'latents'?"),
+    ('--config.data.nmae=mnist', "config.data has no key 'nmae'; did you mean 'name'?"),
+    ('--confg=3', "Unknown command line flag 'confg'. Did you mean: config ?"),
+    ('--config.steps=many', "--config.steps=many: invalid literal for int() with base 10: 'many'"),
+    ('--config.steps=-5', 'config.steps must not be negative, got -5'),
+    ('--config.batch_size=0', 'config.batch_size must be at least 1, got 0'),
+    ('--config.log_every=3', 'config.log_every=3 must be a multiple of config.steps_per_call=2'),
+    (
+      '--config.optimizer.model.name=adma',
+      "must be one of adam, adamax, adagrad, rmsprop, sgd, got 'adma'; did you mean",
+    ),
+    ('--config.dtype=float16', 'config.dtype must be one of float32, bfloat16'),
+  ],
+)
+def test_a_wrong_flag_is_answered_without_jax(flag, said, tmp_path):
+  # A module of that name that cannot be imported stands in front of JAX.
+  (tmp_path / 'jax.py').write_text('raise SystemExit("jax was imported")')
+  line = mistake('train.py', TINY, f'--workdir={tmp_path / "run"}', flag, PYTHONPATH=str(tmp_path))
+  assert said in line
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('words', 'said'),
+  [
+    ([TINY], 'no folder given for the run; add --workdir=DIR'),
+    (['--workdir=w'], 'no experiment given; add --config=configs/NAME.py'),
+    (['--config=configs/vae_digits.py:tny', '--workdir=w'], "vae_digits has no variant 'tny'"),
+    (['--config=configs/nowhere.py', '--workdir=w'], 'configs/nowhere.py'),
+  ],
+)
+def test_an_incomplete_command_says_what_is_missing(words, said):
+  assert said in mistake('train.py', *words)
+  assert not (ROOT / 'w').exists()
+
+
+def test_help_and_a_mistyped_key_answer_at_once():
+  seconds = {}
+  for name, words in {'help': ['--help'], 'key': [TINY, '--config.stpes=3', '--workdir=w']}.items():
+    durations = []
+    for _ in range(3):
+      started = time.perf_counter()
+      command('train.py', *words)
+      durations.append(time.perf_counter() - started)
+    seconds[name] = min(durations)
+  assert max(seconds.values()) <= 1.0, seconds
+
+
+def test_help_of_every_command_names_its_flags():
+  for words, flag in (
+    (['train.py'], '--workdir'), (['-m', 'dgm_jax.evaluate'], '--samples'), (['-m', 'dgm_jax.sample'], '--n:'),
+  ):  # fmt: skip
+    done = command(*words, '--help')
+    assert done.returncode == 0 and flag in done.stdout, done.stderr
+
+
+def test_a_dataset_that_is_not_there_is_missed_at_once(tmp_path):
+  started = time.perf_counter()
+  line = mistake(
+    'train.py', TINY, '--config.data.name=mnist', f'--workdir={tmp_path / "run"}', TFDS_DATA_DIR=str(tmp_path)
+  )
+  assert 'mnist' in line and str(tmp_path) in line and 'dgm_jax.prepare' in line
+  assert time.perf_counter() - started < 30  # no wait for a network
+  assert not (tmp_path / 'run').exists()
+
+
+def test_data_that_cannot_be_used_is_named(tmp_path):
+  (tmp_path / 'images').mkdir()
+  (tmp_path / 'images' / 'broken.png').write_bytes(b'no image')
+  np.save(tmp_path / 'flat.npy', np.zeros((20, 3), np.uint8))
+  run = f'--workdir={tmp_path / "run"}'
+  assert 'broken.png' in mistake('train.py', TINY, f'--config.data.name=folder:{tmp_path / "images"}', run)
+  assert 'flat.npy' in mistake('train.py', TINY, f'--config.data.name=npy:{tmp_path / "flat.npy"}', run)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(tmp_path):
+  flags = ['--config.batch_size=12', f'--workdir={tmp_path / "run"}']
+  line = mistake('train.py', TINY, *flags, JAX_NUM_CPU_DEVICES='8')
+  assert 'config.batch_size=12 is not divisible by the 8 devices; try --config.batch_size=8' in line
+
+
+def test_a_system_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
+  line = mistake('train.py', TINY, '--config.system=vae.iwea', f'--workdir={tmp_path / "run"}')
+  assert "dgm_jax.systems.vae has no 'iwea'; did you mean 'iwae'?" in line
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
+  (tmp_path / 'file').write_text('')
+  assert 'cannot be written' in mistake('train.py', TINY, f'--workdir={tmp_path / "file" / "run"}')
+
+
+def test_a_workdir_of_another_experiment_is_left_alone(tmp_path):
+  workdir = f'--workdir={tmp_path}'
+  done = command('train.py', TINY, '--config.steps=4', workdir)
+  assert done.returncode == 0, done.stderr
+  before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+  line = mistake('train.py', TINY, '--config.steps=4', '--config.batch_size=32', workdir)
+  assert 'holds a run of another config (batch_size: 16 -> 32)' in line
+  assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
+
+
+def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
+  for tool in ('evaluate', 'sample'):
+    assert 'is not a workdir' in mistake('-m', f'dgm_jax.{tool}', f'--workdir={tmp_path}')
+  assert str(tmp_path) in mistake('-m', 'dgm_jax.report', f'--workdir={tmp_path}')

@@ -1,0 +1,170 @@
+"""The loop as its users run it: killed and started again, on two processes, on their own data."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from dgm_jax import checkpoint, fit, log, workdir
+from dgm_jax import config as experiment
+
+ROOT = pathlib.Path(__file__).parent.parent
+ENV = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
+STEPS = 240
+
+
+def train(folder, *flags):
+  """Starts `train.py` on the tiny digits, with a checkpoint every 20 steps."""
+  words = ['train.py', '--config=configs/vae_digits.py:tiny', f'--workdir={folder}', f'--config.steps={STEPS}']
+  words += ['--config.log_every=4', '--config.eval_every=40', '--config.save_every=20', '--config.picture_every=0']
+  pipe = subprocess.PIPE
+  return subprocess.Popen([sys.executable, *words, *flags], cwd=ROOT, env=ENV, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish(process):
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == 0, err
+  return out
+
+
+def final_state(folder):
+  config = experiment.load(folder)
+  state = workdir.open_subject(folder, '', config=config).state
+  return jax.tree.map(np.asarray, state)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A run that nothing disturbed."""
+  folder = tmp_path_factory.mktemp('whole')
+  out = finish(train(folder))
+  return folder, out
+
+
+def test_a_run_ends_with_its_test_figure_and_leaves_what_it_promises(whole):
+  folder, out = whole
+  assert any('test' in line and 'neg_elbo_nats=' in line for line in out.splitlines()[-4:])
+  for name in ('config.json', 'env.json', 'metrics.jsonl', 'timing.jsonl', 'report.html'):
+    assert (folder / name).stat().st_size > 0, name
+  assert checkpoint.steps(folder)[-1] == STEPS
+  assert list((folder / 'tb').glob('events*'))
+
+
+def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(whole, tmp_path):
+  """SIGKILL as soon as two checkpoints stand, hence somewhere between them and the end; then the same command."""
+  process = train(tmp_path)
+  while len(checkpoint.steps(tmp_path)) < 2 and process.poll() is None:
+    time.sleep(0.001)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  assert checkpoint.steps(tmp_path)[-1] < STEPS
+  assert 'going on from the checkpoint of step' in finish(train(tmp_path))
+  folder, _ = whole
+  same = jax.tree.map(np.array_equal, final_state(tmp_path), final_state(folder))
+  assert jax.tree.all(same)
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == (folder / 'metrics.jsonl').read_bytes()
+
+
+def test_a_finished_run_is_not_run_again(whole):
+  folder, _ = whole
+  before = (folder / 'metrics.jsonl').read_bytes()
+  assert 'the run is complete' in finish(train(folder))
+  assert (folder / 'metrics.jsonl').read_bytes() == before
+
+
+def test_two_processes_train_one_run_and_one_process_restores_it(whole, tmp_path):
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{probe.getsockname()[1]}'
+  pair = [train(tmp_path, f'--coordinator={address}', '--processes=2', f'--process={i}') for i in range(2)]
+  outs = [finish(process) for process in pair]
+  assert '2 x cpu' in outs[0]
+  assert all(line.startswith('[Gloo]') for line in outs[1].splitlines())  # one process speaks
+  assert checkpoint.steps(tmp_path)[-1] == STEPS
+  folder, _ = whole
+  apart = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), final_state(tmp_path).params, final_state(folder).params)
+  assert max(jax.tree.leaves(apart)) < 1e-4
+  read = [sys.executable, '-m', 'dgm_jax.evaluate', f'--workdir={tmp_path}', '--split=valid', '--only=mean.metrics']
+  done = subprocess.run(read, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=300)
+  assert done.returncode == 0, done.stderr
+  page = json.loads((tmp_path / 'evaluation_valid.json').read_text())
+  logged = [line for line in log.read(tmp_path / 'metrics.jsonl') if line['split'] == 'valid'][-1]
+  assert page['metrics']['neg_elbo_nats'] == pytest.approx(logged['neg_elbo_nats'], rel=1e-5)
+
+
+def config_of(**changes):
+  config = experiment.defaults()
+  config.system = 'vae.vae'
+  config.data.update({'name': 'digits', 'preprocess': 'dynamic_binarize', 'valid_size': 100})
+  config.model = {
+    'hidden': ((8,),), 'latents': (3,), 'channels': (), 'activation': 'tanh', 'likelihood': 'bernoulli', 'samples': 1,
+  }  # fmt: skip
+  # With a smaller eps Adam divides the rounding of gradients that nearly cancel by their own size.
+  config.optimizer = {'model': experiment.optimizer(eps=1e-4 / 16)}
+  experiment.shrink(config)
+  config.log.tensorboard = False
+  config.update({'batch_size': 16} | changes)
+  experiment.check(config)
+  return config
+
+
+def test_all_that_is_said_of_a_step_is_said_before_it_is_saved(tmp_path):
+  """A kill right after a save then loses nothing: the resumed run writes only what comes later."""
+  config = config_of(steps=12, save_every=4, eval_every=4, log_every=4, picture_every=0)
+  run = fit.prepare(config, tmp_path, devices=1)
+  events = []
+  writer = log.silent()._replace(metrics=lambda step, split, _: events.append((split, step)))
+  evaluators = fit.Evaluators(lambda seed, state: {}, lambda seed, state: {}, np.zeros((0, 8, 8, 1)))
+  state, first = fit.start(run)
+  fit.train(
+    run,
+    fit.compiled_call(run),
+    state,
+    first,
+    writer,
+    lambda state, _: events.append(('save', int(state.step))),
+    evaluators,
+  )
+  order = [('train', 4), ('valid', 4), ('save', 4), ('train', 8), ('valid', 8), ('save', 8)]
+  assert events == [*order, ('train', 12), ('valid', 12), ('test', 12), ('save', 12)]
+
+
+def test_sixty_steps_are_the_same_on_one_device_on_eight_and_with_spread_parameters(tmp_path):
+  """Latents wide enough for an array to be worth spreading."""
+  finals = []
+  for name, devices, shard in (('one', 1, False), ('eight', 8, False), ('spread', 8, True)):
+    config = config_of(
+      steps=60, steps_per_call=20, log_every=0, eval_every=0, save_every=0, picture_every=0, shard_params=shard
+    )
+    config.model.hidden = ((512,),)
+    run = fit.prepare(config, tmp_path / name, devices=devices)
+    spread = [not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(run.like.params)]
+    assert any(spread) == shard
+    state, _ = fit.start(run)
+    call = fit.compiled_call(run)
+    for step in range(0, 60, 20):
+      state, _ = call(state, np.uint32(0), run.arrays, fit.indices(run, step, 20))
+    finals.append(jax.tree.map(np.asarray, state.params))
+  for other in finals[1:]:
+    apart = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), finals[0], other)
+    assert max(jax.tree.leaves(apart)) < 1e-5
+
+
+def test_own_data_trains_the_same_experiment(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (60, 6, 5), np.uint8)
+  np.savez(tmp_path / 'mine.npz', x=images)
+  config = config_of(steps=4, picture_every=0)
+  config.data.name = f'npz:{tmp_path / "mine.npz"}'
+  run = fit.prepare(config, tmp_path / 'run', devices=1)
+  state, _ = fit.start(run)
+  _, metrics = fit.compiled_call(run)(state, np.uint32(0), run.arrays, fit.indices(run, 0, 2))
+  assert run.config.data.shape == (6, 5, 1) and np.isfinite(metrics['model/loss'])

@@ -1,0 +1,105 @@
+"""The house keeps its order: who may import whom, what may be called, how long a function may be."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / 'dgm_jax'
+FILES = sorted(PACKAGE.rglob('*.py'))
+FORBIDDEN = {
+  'losses': (
+    'flax',
+    'optax',
+    'orbax',
+    'dgm_jax.nn',
+    'dgm_jax.models',
+    'dgm_jax.systems',
+    'dgm_jax.core',
+    'dgm_jax.fit',
+  ),
+  'distributions': ('flax', 'optax', 'orbax', 'dgm_jax.losses', 'dgm_jax.nn', 'dgm_jax.models', 'dgm_jax.systems'),
+  'nn': ('optax', 'orbax', 'dgm_jax.losses', 'dgm_jax.models', 'dgm_jax.systems', 'dgm_jax.core'),
+  'models': ('optax', 'orbax', 'dgm_jax.losses', 'dgm_jax.systems', 'dgm_jax.core', 'dgm_jax.optim'),
+  'systems': ('orbax', 'dgm_jax.fit', 'dgm_jax.checkpoint', 'dgm_jax.parallel', 'dgm_jax.log'),
+  'data': ('flax', 'optax', 'orbax', 'dgm_jax.models', 'dgm_jax.systems', 'dgm_jax.losses'),
+  'evals': ('orbax', 'dgm_jax.models', 'dgm_jax.checkpoint', 'dgm_jax.log'),
+}
+
+
+def tree(path: pathlib.Path) -> ast.Module:
+  return ast.parse(path.read_text())
+
+
+def imported(path: pathlib.Path) -> set[str]:
+  """Dotted names of all that a file imports: 'dgm_jax.losses' for `from dgm_jax import losses`."""
+  names = set()
+  for node in ast.walk(tree(path)):
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      names |= {node.module} | {f'{node.module}.{alias.name}' for alias in node.names}
+  return names
+
+
+def reaches(name: str, target: str) -> bool:
+  return name == target or name.startswith(target + '.')
+
+
+@pytest.mark.parametrize('part', sorted(FORBIDDEN))
+def test_a_part_imports_only_what_it_may(part):
+  files = [path for path in FILES if path.is_relative_to(PACKAGE / part)]
+  assert files
+  wrong = [
+    f'{path.relative_to(PACKAGE)} imports {name}'
+    for path in files
+    for name in sorted(imported(path))
+    if any(reaches(name, target) for target in FORBIDDEN[part])
+  ]
+  assert not wrong
+
+
+def test_nothing_imports_the_loop_but_the_program_and_the_benchmark():
+  importers = {path.name for path in FILES if any(reaches(name, 'dgm_jax.fit') for name in imported(path))}
+  assert importers == {'benchmark.py'}
+  assert 'dgm_jax.fit' in imported(PACKAGE.parent / 'train.py')
+
+
+def test_only_the_checkpoint_module_knows_orbax():
+  importers = {path.name for path in FILES if any(reaches(name, 'orbax') for name in imported(path))}
+  assert importers == {'checkpoint.py'}
+
+
+def test_nothing_reads_or_runs_what_a_file_brings():
+  modules = {'pickle', 'cloudpickle', 'dill', 'marshal', 'shelve', 'joblib', 'torch'}
+  for path in FILES:
+    assert not modules & {name.split('.')[0] for name in imported(path)}, path
+    for node in ast.walk(tree(path)):
+      if isinstance(node, ast.Call):
+        assert not (isinstance(node.func, ast.Name) and node.func.id in ('eval', 'exec')), f'{path}:{node.lineno}'
+        for keyword in node.keywords:
+          unsafe = keyword.arg in ('allow_pickle', 'shell') and getattr(keyword.value, 'value', None) is not False
+          assert not unsafe, f'{path}:{node.lineno} {keyword.arg}'
+
+
+def test_functions_are_short_and_files_are_not_long():
+  long = []
+  for path in FILES:
+    if len(path.read_text().splitlines()) > 400:
+      long.append(str(path))
+    for node in ast.walk(tree(path)):
+      if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
+        long.append(f'{path}:{node.lineno} {node.name}')
+  assert not long
+
+
+def test_every_public_function_says_what_it_does():
+  silent = [
+    f'{path}:{node.lineno} {node.name}'
+    for path in FILES
+    for node in tree(path).body
+    if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    and not node.name.startswith('_')
+    and not ast.get_docstring(node)
+  ]
+  assert [name for name in silent if not name.endswith(' main')] == []
