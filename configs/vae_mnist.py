@@ -12,6 +12,7 @@ from dgm_jax.config import defaults, optimizer, shrink
 
 PIXELS = {'logistic': ('discretized_logistic', 'scale_symmetric'), 'gaussian': ('gaussian', 'dequantize')}
 KINDS = ('', 'conv', 'logistic', 'gaussian')
+TINY = ('tiny', 'tiny_conv', 'tiny_logistic', 'tiny_gaussian')  # the variants that tests run
 TINY = ('tiny', 'tiny_conv', 'tiny_logistic', 'tiny_gaussian')
 
 

@@ -1,191 +1,212 @@
-"""The contract of every system: each file of configs/, in each of its tiny variants, is held to it by existing.
+"""What every experiment of configs/ keeps, tiny and on the built-in digits: a new file is tested by being there.
 
-A config file lists its tiny variants in TINY, if there are more than the one named 'tiny'.
+A file whose small variants are others than 'tiny' names them in TINY.
 """
 
-import functools
 import importlib.util
-import json
 import pathlib
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax import checkpoint, data, fit
+from dgm_jax import checkpoint, core, fit, parallel, systems
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
-N = 4  # calls of two steps
+CALLS = 3  # of two steps
+BINARY = ('threshold', 'dynamic_binarize', 'static_binarize')
 
 
-@functools.cache
-def module(name: str):
-  spec = importlib.util.spec_from_file_location(f'configs_{name}', CONFIGS / f'{name}.py')
-  loaded = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(loaded)
-  return loaded
+def load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
-NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
-CASES = [(name, variant) for name in NAMES for variant in getattr(module(name), 'TINY', ('tiny',))]
+VARIANTS = [
+  f'{path.stem}:{variant}'
+  for path in sorted(CONFIGS.glob('[a-z]*.py'))
+  for variant in getattr(load(path), 'TINY', ('tiny',))
+]
 
 
-def config_of(name: str, variant: str, **changes):
-  config = module(name).get_config(variant)
-  config.update(changes)
+def tiny(name):
+  stem, variant = name.split(':')
+  config = load(CONFIGS / f'{stem}.py').get_config(variant)
   experiment.check(config)
+  assert config.data.name == 'digits'
+  config.steps = 400  # so that no rate falls to nothing within the steps below,
+  for optimizer in config.optimizer.values():
+    optimizer.warmup_steps = 0  # or has yet to rise
   return config
 
 
-class Case:
-  """One experiment, prepared and trained once for all its tests: compilation is what costs."""
+class Trained(NamedTuple):
+  """Three calls on eight devices, three on one, and two on eight with a checkpoint before the third."""
 
-  def __init__(self, folder, name, variant):
-    self.config = config_of(name, variant, steps=2 * N, steps_per_call=2)
-    self.run = fit.prepare(self.config, folder, devices=1)
-    self.call = fit.compiled_call(self.run)
-    self.first, _ = fit.start(self.run)
-    self.saved = jax.tree.map(np.asarray, self.first)
-    self.states, self.metrics = [], []
-    state = self.fresh()
-    for i in range(N):
-      state, metrics = self.advance(state, 2 * i)
-      self.states.append(jax.tree.map(np.asarray, state))
-      self.metrics.append(metrics)
-
-  def fresh(self):
-    return self.put(self.saved)
-
-  def put(self, state):
-    return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), state, self.run.like)
-
-  def advance(self, state, step):
-    return self.call(state, np.uint32(self.config.seed), self.run.arrays, fit.indices(self.run, step, 2))
-
-  def batch(self, n):
-    split = self.run.splits['valid']
-    index = jnp.arange(n, dtype=jnp.int32)
-    name = preprocess.for_evaluation(self.config.data.preprocess)
-    stored = split.fetch(jax.tree.map(jnp.asarray, split.arrays), index)
-    return preprocess.find(name)(jax.random.key(0), stored)
+  run: fit.Run  # on eight devices
+  call: Any  # of one device
+  start: core.State  # as NumPy
+  eight: core.State
+  one: core.State
+  resumed: core.State
+  metrics: list
+  traces: list  # one entry each time that the step was traced for eight devices
+  owned: set
 
 
-@pytest.fixture(scope='module', params=CASES, ids=lambda case: '-'.join(case))
-def case(request, tmp_path_factory):
-  return Case(tmp_path_factory.mktemp('contract'), *request.param)
+def counting(run, traces):
+  """The run, with a step that leaves a mark whenever it is traced."""
+
+  def step(key, state, batch):
+    traces.append(batch['x'].shape)
+    return run.system.step(key, state, batch)
+
+  return run._replace(system=run.system._replace(step=step))
 
 
-def equal(a, b):
-  same = jax.tree.map(lambda x, y: bool(np.array_equal(x, y)) and x.dtype == y.dtype, a, b)
-  return jax.tree.all(same)
+def owners(monkeypatch):
+  """The names of all networks that a player is about to move, noted while the step is traced."""
+  owned, descend_one = set(), core._descend_one
+
+  def note(player, *args):
+    owned.update(player.owns)
+    return descend_one(player, *args)
+
+  monkeypatch.setattr(core, '_descend_one', note)
+  return owned
 
 
-def test_every_experiment_passes_its_own_check_and_survives_json():
-  for name in NAMES:
-    config = module(name).get_config()
-    experiment.check(config)
-    page = json.loads(json.dumps(experiment.to_json(config)))
-    assert experiment.differences(page, experiment.to_json(experiment.from_json(page))) == []
+def put(run, state):
+  return jax.tree.map(lambda array, leaf: parallel.put(array, leaf.sharding), state, run.like)
 
 
-def test_metrics_are_finite_scalars_named_by_player(case):
-  for name, value in case.metrics[-1].items():
-    assert value.shape == () and np.isfinite(value), name
-    assert name.split('/')[0] in case.config.optimizer
-  assert {f'{player}/loss' for player in case.config.optimizer} <= set(case.metrics[-1])
+def advance(run, call, state, first, calls):
+  """Makes the calls; returns the last state and each one's metrics."""
+  metrics = []
+  for number in range(first, first + calls):
+    state, out = call(state, np.uint32(run.config.seed), run.arrays, fit.indices(run, 2 * number, 2))
+    metrics.append(parallel.fetch(out))
+  return state, metrics
 
 
-def test_many_steps_are_one_compilation(case):
-  assert case.call._cache_size() == 1
+@pytest.fixture(scope='module', params=VARIANTS)
+def trained(request, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('runs')
+  eight = fit.prepare(tiny(request.param), folder / 'eight')
+  one = fit.prepare(tiny(request.param), folder / 'one', devices=1)
+  assert (eight.mesh.size, one.mesh.size) == (8, 1)
+  start, traces = parallel.fetch(fit.start(eight)[0]), []
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    owned = owners(monkeypatch)
+    call = fit.compiled_call(counting(eight, traces))
+    middle, metrics = advance(eight, call, put(eight, start), 0, CALLS - 1)
+    with checkpoint.saving(eight.folder, 1, '') as manager:
+      fit.saver(eight, manager)(middle, {})
+    ended, last = advance(eight, call, middle, CALLS - 1, 1)
+  restored, steps = fit.start(eight)
+  assert steps == 2 * (CALLS - 1)
+  resumed, again = advance(eight, call, restored, CALLS - 1, 1)
+  jax.tree.map(np.testing.assert_array_equal, again, last)
+  call_one = fit.compiled_call(one)
+  alone, _ = advance(one, call_one, put(one, start), 0, CALLS)
+  states = map(parallel.fetch, (ended, alone, resumed))
+  return Trained(one, call_one, start, *states, metrics + last, traces, owned)
 
 
-def test_the_step_counter_counts(case):
-  assert [int(state.step) for state in case.states] == [2 * (i + 1) for i in range(N)]
+def test_metrics_are_finite_scalars_named_by_player(trained):
+  for metrics in trained.metrics:
+    assert {value.shape for value in metrics.values()} == {()}
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert {f'{player}/loss' for player in trained.start.opt} <= set(metrics)
 
 
-def test_every_network_that_a_player_owns_moves_and_no_other(case):
-  for name, start in case.saved.params.items():
-    moved = not equal(start, case.states[-1].params[name])
-    assert moved == (name not in case.config.graft), name
+def test_many_steps_and_a_resume_compile_once(trained):
+  assert len(trained.traces) == 1
 
 
-def test_the_state_is_float32_but_for_counters(case):
-  kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(case.saved)}
-  assert kinds <= {'f', 'i', 'u', 'b'}
-  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(case.saved) if leaf.dtype.kind == 'f')
+def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(trained):
+  assert trained.eight.step == 2 * CALLS
+  jax.tree.map(np.testing.assert_array_equal, trained.resumed, trained.eight)
 
 
-def test_a_restored_state_goes_on_bit_for_bit(case, tmp_path):
-  middle = case.put(case.states[0])
-  with checkpoint.saving(tmp_path, keep=1, best='') as manager:
-    checkpoint.save(manager, middle, {}, {})
-  restored = checkpoint.restore(tmp_path, case.run.like)
-  assert restored.step == 2 and equal(jax.tree.map(np.asarray, restored.state), case.states[0])
-  state = restored.state
-  for i in range(1, N):
-    state, _ = case.advance(state, 2 * i)
-  assert equal(jax.tree.map(np.asarray, state), case.states[-1])
+def test_one_device_and_eight_agree(trained):
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), trained.one, trained.eight)
 
 
-def test_one_device_and_eight_agree(case, tmp_path):
-  run = fit.prepare(case.config, tmp_path, devices=8)
-  call = fit.compiled_call(run)
-  state = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), case.saved, run.like)
-  for i in range(N):
-    state, _ = call(state, np.uint32(case.config.seed), run.arrays, fit.indices(run, 2 * i, 2))
-  far = jax.tree.map(
-    lambda a, b: np.max(np.abs(np.asarray(a, float) - b), initial=0), state.params, case.states[-1].params
-  )
-  assert max(jax.tree.leaves(far)) < 1e-5
+def test_what_a_player_owns_moves_and_nothing_else(trained):
+  def moved(name):
+    pairs = zip(jax.tree.leaves(trained.start.params[name]), jax.tree.leaves(trained.eight.params[name]), strict=True)
+    return any((a != b).any() for a, b in pairs)
+
+  changed = {name for name in trained.start.params if moved(name)}
+  if trained.owned:  # updates in closed form have no owners
+    assert changed == trained.owned
+  assert not changed & set(trained.run.config.graft)
 
 
-def test_evaluation_is_per_example(case):
-  batch, state = case.batch(6), case.put(case.states[-1])
-  metrics = jax.jit(case.run.system.evaluate)(jax.random.key(1), state, batch)
-  for name, value in metrics.items():
-    assert value.shape == (6,) and value.dtype == jnp.float32, name
-    assert np.isfinite(value).all(), name
+def test_the_loss_of_a_lone_player_falls_on_a_fixed_batch(trained):
+  run = trained.run
+  if len(trained.start.opt) != 1:
+    return  # players against each other need not make headway
+  (player,) = trained.start.opt
+  index = parallel.put(np.tile(np.arange(run.config.batch_size, dtype='i4'), (2, 1)), parallel.rows(run.mesh, 1))
+  state, values = put(run, trained.start), []
+  for _ in range(150):
+    state, metrics = trained.call(state, np.uint32(0), run.arrays, index)
+    values.append(float(metrics[f'{player}/loss']))
+  first, last = np.array(values[:10]), np.array(values[-10:])
+  assert first.mean() - last.mean() > 4 * np.sqrt((first.var() + last.var()) / 10)
 
 
-def test_samples_lie_in_data_space(case):
-  state = case.put(case.states[-1])
-  x = jax.jit(case.run.system.sample, static_argnums=2)(jax.random.key(2), state, 5)
-  assert x.shape == (5, *case.run.config.data.shape) and x.dtype == jnp.float32
+def test_evaluate_gives_one_float_for_each_example(trained):
+  run = trained.run
+  stored = run.splits['valid'].fetch(run.splits['valid'].arrays, np.arange(5))
+  batch = preprocess.find(run.config.data.preprocess)(jax.random.key(0), jax.tree.map(jnp.asarray, stored))
+  measured = jax.jit(run.system.evaluate)(jax.random.key(1), put(run, trained.eight), batch)
+  assert measured
+  for values in measured.values():
+    assert (values.shape, values.dtype) == ((5,), jnp.float32)
+    assert np.isfinite(values).all()
+
+
+def test_samples_have_the_shape_and_the_range_of_the_data(trained):
+  run = trained.run
+  x = np.asarray(jax.jit(run.system.sample, static_argnums=2)(jax.random.key(2), put(run, trained.eight), 6))
+  assert (x.shape, x.dtype) == ((6, *run.config.data.shape), np.float32)
   assert np.isfinite(x).all()
-  pixels = np.asarray(preprocess.to_uint8(case.config.data.preprocess, x))
-  assert pixels.shape == x.shape and pixels.dtype == np.uint8
-  if 'binarize' in case.config.data.preprocess:
-    assert set(np.unique(x)) <= {0.0, 1.0}
-  if case.config.data.preprocess == 'scale_symmetric':
+  assert x.std() > 0
+  name = run.config.data.preprocess
+  if name in BINARY:
+    assert set(np.unique(x)) <= {0, 1}
+  elif name == 'scale_symmetric':
     assert np.abs(x).max() <= 1
+  else:  # of an unbounded density, most
+    assert ((x > -0.25) & (x < 1.25)).mean() > 0.8
+  pixels = preprocess.to_uint8(name, x)
+  assert (pixels.shape, pixels.dtype) == (x.shape, np.uint8)
 
 
-def test_the_loss_falls_on_a_fixed_batch(case):
-  """The same key and the same images, 60 times: what every gradient method must manage."""
-  batch, key = case.batch(16), jax.random.key(3)
-
-  def many(state):
-    return jax.lax.scan(lambda s, _: case.run.system.step(key, s, batch), state, None, length=60)[1]
-
-  losses = jax.jit(many)(case.fresh())
-  for player in case.config.optimizer:
-    curve = np.asarray(losses[f'{player}/loss'])
-    assert curve[-10:].mean() < curve[:10].mean(), player
-
-
-def test_epochs_cover_every_example_once(case):
-  size, batch = case.run.splits['train'].size, case.config.batch_size
-  seen = data.order(case.config.seed, 0, -(-size // batch), batch, size).ravel()[:size]
-  assert np.array_equal(np.sort(seen), np.arange(size))
-
-
-def test_activations_in_bfloat16_leave_the_state_in_float32(tmp_path):
-  config = config_of('vae_digits', 'tiny', dtype='bfloat16', steps=2)
-  run = fit.prepare(config, tmp_path, devices=1)
-  state, _ = fit.start(run)
-  state, metrics = fit.compiled_call(run)(state, np.uint32(0), run.arrays, fit.indices(run, 0, 2))
-  assert metrics['model/loss'].dtype == jnp.float32 and np.isfinite(metrics['model/loss'])
-  assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(state))
+@pytest.mark.parametrize('name', VARIANTS)
+def test_the_state_is_float32_also_under_bfloat16(name):
+  config = tiny(name)
+  config.dtype = 'bfloat16'
+  config.data.update({'shape': (8, 8, 1), 'examples': 1297})
+  system = systems.build(config)
+  batch = {
+    'x': jax.ShapeDtypeStruct((16, 8, 8, 1), 'float32'),
+    'y': jax.ShapeDtypeStruct((16,), 'int32'),
+    'index': jax.ShapeDtypeStruct((16,), 'int32'),
+  }
+  key = jax.random.key(0)
+  state = jax.eval_shape(system.init, key, batch)
+  new, metrics = jax.eval_shape(system.step, key, state, batch)
+  kinds = lambda tree: [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+  assert kinds(state) == kinds(new)
+  floats = [leaf.dtype for leaf in jax.tree.leaves((new, metrics)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+  assert set(floats) == {jnp.dtype('float32')}
