@@ -163,14 +163,14 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
     raise UserError(f'{path}: not JSON ({error}); write it again or remove it') from error
 
 
-def _number(value: float | str) -> str:
-  return f'{float(value):.5g}'
+def _number(value: float | str | list[float]) -> str:
+  return ', '.join(map(_number, value)) if isinstance(value, list) else f'{float(value):.5g}'
 
 
 def results_table(folder: str | os.PathLike) -> str:
   """The Markdown table of the records in a folder, one row a record by file name; bench_*.json are left out.
 
-  A row shows the figures that have a published counterpart, or all of them if none has.
+  A row shows the figures that have a published counterpart, or all of them if none has; lists are left to the page.
 
   Raises:
     UserError: a record is not JSON or lacks an entry.
@@ -187,7 +187,8 @@ def _result(path: pathlib.Path) -> tuple[str, ...]:
   record = _load(path)
   try:
     published = record.get('published', {})
-    shown = [name for name in record['metrics'] if name in published] or list(record['metrics'])
+    scalars = [name for name, value in record['metrics'].items() if not isinstance(value, list)]
+    shown = [name for name in scalars if name in published] or scalars
     measured = [f'{name} {_figure(record, name)}' for name in shown]
     sources = [
       f'{_number(published[name]["value"])} ({published[name]["source"]})' for name in shown if name in published

@@ -345,3 +345,16 @@ def test_what_cannot_be_rendered_is_one_line(repository, name, text, message):
     (repository / name).write_text(text)
   with pytest.raises(UserError, match=message):
     report.main(['report', '--results'])
+
+
+def test_the_readme_tells_what_the_records_say():
+  root = pathlib.Path(__file__).parent.parent
+  old, new = report.update_readme(root / 'README.md', root / 'results')
+  assert old == new, 'run `make results`'
+
+
+def test_lists_are_left_out_of_the_table(tmp_path):
+  page = record(metrics={'nll_nats': 90.5, 'kl_per_dimension_nats': [2.0, 1.0]}, published={})
+  (tmp_path / 'a.json').write_text(json.dumps(page))
+  row = report.results_table(tmp_path).splitlines()[-1]
+  assert 'nll_nats 90.5' in row and 'kl_per_dimension' not in row
