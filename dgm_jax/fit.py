@@ -153,7 +153,8 @@ def train(
     writer.progress(step)
     if _due(step, config.log_every, run.total):
       waiting = (step, metrics)
-    if any(_due(step, config[f'{what}_every'], run.total) for what in ('eval', 'picture', 'save')):
+    due = [_due(step, config[f'{what}_every'], run.total) for what in ('eval', 'picture', 'save')]
+    if any(due) or step == run.total:
       flush()
       _between(run, state, step, writer, save, evaluators)
       started, counted = time.perf_counter(), step

@@ -138,6 +138,17 @@ def test_all_that_is_said_of_a_step_is_said_before_it_is_saved(tmp_path):
   assert events == [*order, ('train', 12), ('valid', 12), ('test', 12), ('save', 12)]
 
 
+def test_a_run_that_measures_and_saves_nothing_on_the_way_still_says_how_it_ended(tmp_path):
+  config = config_of(steps=4, log_every=4, save_every=0, eval_every=0, picture_every=0)
+  run = fit.prepare(config, tmp_path, devices=1)
+  said = []
+  writer = log.silent()._replace(metrics=lambda step, split, _: said.append((split, step)))
+  evaluators = fit.Evaluators(lambda seed, state: {}, lambda seed, state: {}, np.zeros((0, 8, 8, 1)))
+  state, first = fit.start(run)
+  fit.train(run, fit.compiled_call(run), state, first, writer, lambda state, _: said.append('saved'), evaluators)
+  assert said == [('train', 4), ('test', 4)]
+
+
 def test_sixty_steps_are_the_same_on_one_device_on_eight_and_with_spread_parameters(tmp_path):
   """Latents wide enough for an array to be worth spreading."""
   finals = []
