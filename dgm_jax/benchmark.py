@@ -64,6 +64,7 @@ def main(argv: list[str]) -> None:
 
   from dgm_jax import workdir
 
+  jax.config.update('jax_enable_compilation_cache', False)  # compile seconds are those of a first time
   if devices:
     jax.config.update('jax_num_cpu_devices', max(devices))
   page = header(config) | {'first_step_seconds': first, 'settings': []}
@@ -161,8 +162,7 @@ def setting(config, devices: int, steps_per_call: int):
 
 
 def compiled(run) -> Program:
-  """Compiles the run's call, and a call of one step, without the cache of compiled programs."""
-  import jax
+  """Compiles the run's call, and a call of one step."""
   import numpy as np
 
   from dgm_jax import fit
@@ -171,7 +171,6 @@ def compiled(run) -> Program:
     return call.lower(run.like, np.uint32(0), run.arrays, fit.indices(run, 0, steps)).compile()
 
   call = fit.compiled_call(run)
-  jax.config.update('jax_enable_compilation_cache', False)
   # The cost of a loop is that of its body once, so the figures of a step come from a call of one step.
   one, started = build(1), time.perf_counter()
   several = build(run.config.steps_per_call)

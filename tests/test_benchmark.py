@@ -63,7 +63,8 @@ def test_a_setting_has_all_its_figures(figures):
   compared = figures['fit_over_scan']
   assert compared['ratio'] == compared['fit_steps_per_second'] / compared['scan_steps_per_second'] > 0
   assert len(compared['ratio_of_each_round']) == benchmark.ROUNDS
-  assert compared['steps_a_round'] % 4 == 0  # whole intervals of save_every
+  # Whole intervals of save_every; a machine too slow for one in the time given makes whole calls.
+  assert compared['steps_a_round'] % (4 if compared['saves_a_round'] else 2) == 0
   assert compared['saves_a_round'] == compared['steps_a_round'] // 4
   json.dumps(figures)
 

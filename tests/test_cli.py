@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import time
@@ -69,15 +70,12 @@ def test_an_incomplete_command_says_what_is_missing(words, said):
 
 
 def test_help_and_a_mistyped_key_answer_at_once():
-  seconds = {}
-  for name, words in {'help': ['--help'], 'key': [TINY, '--config.stpes=3', '--workdir=w']}.items():
-    durations = []
-    for _ in range(3):
-      started = time.perf_counter()
-      command('train.py', *words)
-      durations.append(time.perf_counter() - started)
-    seconds[name] = min(durations)
-  assert max(seconds.values()) <= 1.0, seconds
+  """Within a second of processor time, which other programs on the machine do not lengthen."""
+  for words in (['--help'], [TINY, '--config.stpes=3', '--workdir=w']):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command('train.py', *words)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= 1.0
 
 
 def test_help_of_every_command_names_its_flags():

@@ -6,7 +6,6 @@ the number of devices changes it.
 """
 
 import difflib
-import math
 from collections.abc import Callable
 
 import jax
@@ -132,15 +131,21 @@ def _places(batch: Batch) -> jax.Array:
   return jnp.arange(batch['x'].shape[0], dtype=jnp.uint32)
 
 
-def _noise(key: jax.Array, x: jax.Array, rows: jax.Array) -> jax.Array:
-  return words16(key, rows, math.prod(x.shape[1:])).reshape(x.shape)
+def _noise(key: jax.Array, pixels: jax.Array, rows: jax.Array) -> jax.Array:
+  return words16(key, rows, pixels.shape[1])
+
+
+# Both work on flat pixels [B, D]: on images, a CPU spends more time on indices than on the arithmetic.
 
 
 def _binarize(key: jax.Array, x: jax.Array, rows: jax.Array) -> jax.Array:
+  pixels = x.reshape(x.shape[0], -1)
   # round(65536 x / 255), which is 257 x up to 127 and one more from 128 on
-  limit = x.astype(jnp.uint32) * 257 + (x >= 128).astype(jnp.uint32)
-  return (_noise(key, x, rows) < limit).astype(jnp.float32)
+  limit = pixels.astype(jnp.uint32) * 257 + (pixels >= 128).astype(jnp.uint32)
+  return (_noise(key, pixels, rows) < limit).astype(jnp.float32).reshape(x.shape)
 
 
 def _dequantize(key: jax.Array, x: jax.Array, rows: jax.Array) -> jax.Array:
-  return (x.astype(jnp.float32) + _noise(key, x, rows).astype(jnp.float32) / 65536) / 256
+  pixels = x.reshape(x.shape[0], -1)
+  noise = _noise(key, pixels, rows).astype(jnp.float32)
+  return ((pixels.astype(jnp.float32) + noise / 65536) / 256).reshape(x.shape)

@@ -78,6 +78,7 @@ class Decoder(nn.Module):
 
   def pixels(self, z: Float[Array, '*B Z']) -> tuple[Float[Array, '*B D'], ...]:
     """The likelihood's parameters for every pixel, flattened, float32."""
-    out = self.output(self.bodies[0](z)).astype(jnp.float32)
+    # Two axes only: a product over [B, k, Z] costs its gradient a transposed copy.
+    out = self.output(self.bodies[0](z.reshape(-1, z.shape[-1]))).astype(jnp.float32)
     parts = jnp.split(out, self.parameters, -1)
     return tuple(part.reshape(*z.shape[:-1], -1) for part in parts)
