@@ -6,6 +6,10 @@ Orbax restores flipped bits without a word; the digest does not.
 """
 
 import contextlib
+import hashlib
+import itertools
+import json
+import logging
 import math
 import re
 import sys
@@ -15,7 +19,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -23,6 +26,20 @@ from dgm_jax.cli import UserError
 from dgm_jax.core import State
 
 FOLDER = 'checkpoints'
+DAMAGE = (ValueError, KeyError, TypeError, OSError)  # what comes of reading a damaged file
+
+
+class _Best(NamedTuple):
+  """Orbax's policy for keeping the step whose metric is lowest, also when it was saved before the run was resumed."""
+
+  metric: str
+  before: dict[int, float]  # step -> metric, of earlier starts
+
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    del context
+    values = [(info.metrics or {}).get(self.metric, self.before.get(info.step, math.nan)) for info in checkpoints]
+    lowest = min(filter(math.isfinite, values), default=None)
+    return [value == lowest for value in values]
 
 
 class Restored(NamedTuple):
@@ -52,10 +69,7 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[ocp.CheckpointManage
   """
   kept: list = [policies.LatestN(max(1, keep))]
   if best:
-    # A step without the metric has not been measured: it counts as worst.
-    kept.append(
-      policies.BestN(get_metric_fn=lambda m: -m.get(best, math.inf), n=1, keep_checkpoints_without_metrics=False)
-    )
+    kept.append(_Best(best, _measured(workdir, best)))
   options = ocp.CheckpointManagerOptions(
     preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=jax.process_index() == 0
   )
@@ -70,11 +84,12 @@ def save(manager: ocp.CheckpointManager, state: State, meta: dict[str, Any], met
   """Starts the save of a state under its own step number; the step stands once it is committed.
 
   Args:
-    meta: JSON data; 'digest' and 'shapes' are added.
+    meta: JSON data; 'digest', 'shapes', 'metrics' and 'seal' are added.
     metrics: what the choice of the best step is made by.
   """
   step = int(jax.device_get(state.step))
-  meta = meta | {'digest': digest(state), 'shapes': _shapes(state)}
+  meta = meta | {'digest': digest(state), 'shapes': _shapes(state), 'metrics': metrics}
+  meta |= {'seal': _seal(meta)}
   args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
   if not manager.save(step, args=args, metrics=metrics, force=True):
     raise RuntimeError(f'the checkpoint of step {step} was not saved in {manager.directory}')
@@ -96,13 +111,16 @@ def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
   if not found:
     which = 'no checkpoint' if step is None else f'no checkpoint of step {step}; it has {steps(workdir)}'
     raise UserError(f'{Path(workdir) / FOLDER} has {which}')
-  for step in reversed(found):
-    try:
-      return _restore_step(workdir, like, step)
-    except UserError:
-      raise
-    except Exception as error:
-      _set_aside(workdir, step, error)
+  with _reading(workdir) as manager:
+    for number in reversed(found):
+      try:
+        return _restore_step(manager, like, number)
+      except (UserError, MemoryError, jax.errors.JaxRuntimeError):  # no fault of the checkpoint
+        raise
+      except Exception as error:
+        _set_aside(workdir, number, error)
+  if step is not None:
+    raise UserError(f'the checkpoint of step {step} in {Path(workdir) / FOLDER} was damaged; it has {steps(workdir)}')
   raise UserError(f'no checkpoint in {Path(workdir) / FOLDER} is readable; move the folder away to start anew')
 
 
@@ -112,9 +130,7 @@ def best_step(workdir: Path, metric: str) -> int:
   Raises:
     UserError: no saved step has that metric.
   """
-  with _reading(workdir) as manager:
-    values = {step: (manager.metrics(step) or {}).get(metric) for step in steps(workdir)}
-  measured = {step: value for step, value in values.items() if value is not None}
+  measured = _measured(workdir, metric)
   if not measured:
     raise UserError(f"no checkpoint in {Path(workdir) / FOLDER} was saved with the metric '{metric}'")
   return min(measured, key=lambda step: measured[step])
@@ -129,20 +145,8 @@ def graft(state: State, sources: dict[str, str]) -> State:
   Raises:
     UserError: a run has no such network, or one of other shapes.
   """
-  params = dict(state.params)
-  for name, workdir in sources.items():
-    saved, meta = _read_network(Path(workdir), name)
-    got, expected = _shapes({name: saved}), _shapes({name: params.get(name, {})})
-    if got != expected:
-      other = next(path for path in sorted(got.keys() | expected.keys()) if got.get(path) != expected.get(path))
-      raise UserError(
-        f"config.graft takes '{name}' from {workdir}, but {other} is {got.get(other, 'absent')} there"
-        f' and {expected.get(other, "absent")} here'
-      )
-    if _digest_of(saved) != meta['digest'][f'params/{name}']:
-      raise UserError(f"config.graft: '{name}' of {workdir} is damaged (its digest does not fit)")
-    params[name] = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), saved, params[name])
-  return state.replace(params=params)
+  taken = {name: _read_network(Path(workdir), name, state.params.get(name, {})) for name, workdir in sources.items()}
+  return state.replace(params=state.params | taken)
 
 
 def digest(state: State) -> dict[str, str]:
@@ -192,17 +196,55 @@ def _path(path) -> str:
   return '/'.join(re.sub(r'\W', '', str(entry)) for entry in path)
 
 
-def _reading(workdir: Path):
-  options = ocp.CheckpointManagerOptions(read_only=True)
-  folder = (Path(workdir) / FOLDER).resolve()
-  return contextlib.closing(ocp.CheckpointManager(folder, options=options, item_names=('state', 'meta')))
+@contextlib.contextmanager
+def _reading(workdir: Path) -> Iterator[ocp.CheckpointManager]:
+  """A manager that leaves the folder as it is."""
+  orbax = logging.getLogger('absl')
+  level = orbax.level
+  orbax.setLevel(logging.CRITICAL)  # what is wrong is told once, by us
+  try:
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    folder = (Path(workdir) / FOLDER).resolve()
+    with contextlib.closing(ocp.CheckpointManager(folder, options=options, item_names=('state', 'meta'))) as manager:
+      yield manager
+  finally:
+    orbax.setLevel(level)
 
 
-def _restore_step(workdir: Path, like: State, step: int) -> Restored:
+def _page(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+  """The JSON page of a step.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
+  seal = meta.pop('seal')
+  if seal != _seal(meta):
+    raise ValueError('the seal of its page does not fit')
+  return meta
+
+
+def _seal(meta: dict[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _measured(workdir: Path, metric: str) -> dict[int, float]:
+  """Step -> metric, of the readable steps that were saved with a value of it."""
+  values, found = {}, steps(workdir)
+  if not found:
+    return {}
   with _reading(workdir) as manager:
-    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
-    _compare_shapes(Path(workdir) / FOLDER / str(step), meta['shapes'], _shapes(like))
-    state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
+    for step in found:
+      # A damaged page is not this function's to report: the step is only not the best.
+      with contextlib.suppress(*DAMAGE):
+        values[step] = _page(manager, step)['metrics'].get(metric, math.nan)
+  return {step: value for step, value in values.items() if math.isfinite(value)}
+
+
+def _restore_step(manager: ocp.CheckpointManager, like: State, step: int) -> Restored:
+  meta = _page(manager, step)
+  _compare_shapes(f'{manager.directory / str(step)} was saved by another config:', meta['shapes'], _shapes(like))
+  state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
   if digest(state) != meta['digest']:
     raise ValueError('the digest does not fit')
   # Restored buffers are copied into ones of XLA's own, which donation can reuse.
@@ -210,31 +252,56 @@ def _restore_step(workdir: Path, like: State, step: int) -> Restored:
   return Restored(copy(state), meta, step)
 
 
-def _compare_shapes(where: Path, saved: dict[str, str], expected: dict[str, str]) -> None:
+def _compare_shapes(subject: str, saved: dict[str, str], expected: dict[str, str]) -> None:
   for path in sorted(saved.keys() | expected.keys()):
-    if saved.get(path) != expected.get(path):
-      raise UserError(
-        f'{where} was saved by another config: {path} is {saved.get(path, "absent")} there'
-        f' and {expected.get(path, "absent")} here'
-      )
+    there, here = saved.get(path, 'absent'), expected.get(path, 'absent')
+    if there != here:
+      raise UserError(f'{subject} {path} is {there} there and {here} here')
 
 
 def _set_aside(workdir: Path, step: int, error: Exception) -> None:
   folder = Path(workdir) / FOLDER / str(step)
+  aside = next(path for path in _names(folder) if not path.exists())
   if jax.process_index() == 0:
-    folder.rename(folder.with_name(f'{step}.corrupt'))
-  reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-  print(f'warning: the checkpoint {folder} is damaged and now {step}.corrupt ({reason})', file=sys.stderr)
+    # A run that is still training may have removed the step meanwhile.
+    with contextlib.suppress(FileNotFoundError):
+      folder.rename(aside)
+  print(f'warning: the checkpoint {folder} is damaged and now {aside.name} ({_reason(error)})', file=sys.stderr)
 
 
-def _read_network(workdir: Path, name: str) -> tuple[Any, dict[str, Any]]:
-  found = steps(workdir)
+def _reason(error: Exception) -> str:
+  return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _names(folder: Path) -> Iterator[Path]:
+  """Where a damaged step may go: 4.corrupt, 4.corrupt2, ..."""
+  return (folder.with_name(f'{folder.name}.corrupt{number}') for number in itertools.chain([''], itertools.count(2)))
+
+
+def _read_network(workdir: Path, name: str, like) -> Any:
+  """One network of the last checkpoint, in the shardings of `like`."""
+  found, subject = steps(workdir), f"config.graft takes '{name}' from {workdir}, "
   if not found:
-    raise UserError(f"config.graft takes '{name}' from {workdir}, which has no checkpoint")
-  with _reading(workdir) as manager:
-    meta = manager.restore(found[-1], args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
-    if f'params/{name}' not in meta['digest']:
-      known = ', '.join(key.removeprefix('params/') for key in meta['digest'] if key.startswith('params/'))
-      raise UserError(f"config.graft takes '{name}' from {workdir}, which has no such network; it has {known}")
-    saved = manager.restore(found[-1], args=ocp.args.Composite(state=ocp.args.StandardRestore()))['state']
-  return jax.tree.map(np.asarray, saved['params'][name]), meta
+    raise UserError(f'{subject}which has no checkpoint')
+  try:
+    with _reading(workdir) as manager:
+      return _take(manager, found[-1], subject, name, like)
+  except DAMAGE as error:
+    raise UserError(f'{subject}which is damaged ({_reason(error)})') from error
+
+
+def _take(manager: ocp.CheckpointManager, step: int, subject: str, name: str, like) -> Any:
+  meta = _page(manager, step)
+  if f'params/{name}' not in meta['digest']:
+    known = ', '.join(key.removeprefix('params/') for key in meta['digest'] if key.startswith('params/'))
+    raise UserError(f'{subject}which has no such network; it has {known}')
+  saved = {path: shape for path, shape in meta['shapes'].items() if path.startswith(f'params/{name}/')}
+  _compare_shapes(f'{subject}but', saved, _shapes({'params': {name: like}}))
+  item = {'params': {name: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)}}
+  restore = ocp.args.PyTreeRestore(
+    item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
+  )
+  network = manager.restore(step, args=ocp.args.Composite(state=restore))['state']['params'][name]
+  if _digest_of(network) != meta['digest'][f'params/{name}']:
+    raise ValueError('the digest does not fit')
+  return network

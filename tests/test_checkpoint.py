@@ -1,0 +1,332 @@
+"""Checkpoints: every bit comes back or its loss is noticed, whatever happened to the files."""
+
+import functools
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dgm_jax import checkpoint, parallel
+from dgm_jax.cli import UserError
+from dgm_jax.core import State
+
+# When one of Orbax's reads fails, the others find their event loop closed, and threads say so.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
+
+def arrays(step=4, width=128):
+  """A state of every kind of number that a state may hold, as NumPy; one leaf is large enough to be spread."""
+  random = np.random.default_rng(step)
+  real = lambda *shape: random.normal(size=shape).astype('f4')
+  return State(
+    np.int32(step),
+    {'encoder': {'kernel': real(width, 128), 'bias': real(3)}, 'decoder': {'kernel': real(2, 2)}},
+    {'model': (np.int32(step), real(2, 2), {'half': real(5).astype(jnp.bfloat16)})},
+    {'flags': random.random(6) < 0.5, 'counts': random.integers(-9, 9, (2, 3), 'i4'), 'none': {}},
+  )
+
+
+@functools.cache
+def shardings(devices, shard_params=False):
+  return parallel.state_shardings(parallel.mesh(devices), arrays(), shard_params)
+
+
+def placed(state, devices=1, shard_params=False):
+  return jax.tree.map(parallel.put, jax.tree.map(np.asarray, state), shardings(devices, shard_params))
+
+
+def like(devices=1, shard_params=False, width=128):
+  def shape(leaf, sharding):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  return jax.tree.map(shape, arrays(width=width), shardings(devices, shard_params))
+
+
+def same(a, b):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    x, y = np.asarray(x), np.asarray(y)
+    assert x.dtype == y.dtype
+    assert x.tobytes() == y.tobytes()
+
+
+def write(folder, steps, keep=9, best='', values=None, **placing):
+  with checkpoint.saving(folder, keep, best) as manager:
+    for step in steps:
+      metrics = {best: values[step]} if values and step in values else {}
+      checkpoint.save(manager, placed(arrays(step), **placing), {'note': [1, 'two']}, metrics)
+
+
+@pytest.fixture(scope='module')
+def original(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('original')
+  write(folder, (2, 4))
+  return folder
+
+
+@pytest.fixture
+def run(original, tmp_path):
+  """A run with good checkpoints of steps 2 and 4, to be damaged."""
+  shutil.copytree(original, tmp_path / 'run')
+  return tmp_path / 'run'
+
+
+SPREADS = [(1, False), (8, False), (8, True)]
+
+
+@pytest.mark.parametrize('saved', SPREADS, ids=str)
+def test_the_bits_come_back_on_any_number_of_devices(saved, tmp_path):
+  write(tmp_path, (4,), devices=saved[0], shard_params=saved[1])
+  for devices, shard_params in SPREADS:
+    restored = checkpoint.restore(tmp_path, like(devices, shard_params))
+    assert restored.step == 4
+    assert restored.meta['note'] == [1, 'two']
+    same(restored.state, arrays(4))
+    jax.tree.map(lambda x, s: x.sharding == s or pytest.fail(), restored.state, shardings(devices, shard_params))
+  kernel = restored.state.params['encoder']['kernel']
+  assert kernel.addressable_shards[0].data.shape == (16, 128)  # the last one was spread indeed
+
+
+def test_a_restored_state_can_be_donated(run):
+  state = checkpoint.restore(run, like()).state
+  jax.jit(lambda s: jax.tree.map(lambda x: x, s), donate_argnums=0)(state)
+  assert state.params['encoder']['kernel'].is_deleted()
+
+
+def test_a_given_step_is_restored(run):
+  restored = checkpoint.restore(run, like(), 2)
+  same(restored.state, arrays(2))
+  with pytest.raises(UserError, match=r'no checkpoint of step 3; it has \[2, 4\]'):
+    checkpoint.restore(run, like(), 3)
+
+
+def test_the_digest_is_one_on_any_devices():
+  one = checkpoint.digest(placed(arrays()))
+  assert set(one) == {
+    'step',
+    'params/encoder',
+    'params/decoder',
+    'opt/model',
+    'extra/flags',
+    'extra/counts',
+    'extra/none',
+  }
+  assert one == checkpoint.digest(placed(arrays(), 8)) == checkpoint.digest(placed(arrays(), 8, True))
+  other = checkpoint.digest(placed(arrays(5)))
+  assert [name for name in one if one[name] == other[name]] == ['extra/none']
+
+
+def flip(array, bit):
+  """The array with one bit flipped; a truth value is one bit."""
+  if array.dtype == bool:
+    words = array.reshape(-1).copy()
+    words[bit % words.size] ^= True
+  else:
+    words = array.reshape(-1).view(np.uint8).copy()
+    words[bit // 8 % words.size] ^= np.uint8(1 << bit % 8)
+  return words.view(array.dtype).reshape(array.shape)
+
+
+def test_any_flipped_bit_changes_the_digest_of_its_part_and_of_no_other():
+  state, random = arrays(), np.random.default_rng(0)
+  paths, structure = jax.tree_util.tree_flatten_with_path(state)
+  leaves, before = [leaf for _, leaf in paths], checkpoint.digest(placed(state))
+  for number, leaf in enumerate(leaves):
+    for bit in random.integers(0, 8 * leaf.nbytes, 8):
+      flipped = [*leaves[:number], flip(np.asarray(leaf), int(bit)), *leaves[number + 1 :]]
+      after = checkpoint.digest(placed(jax.tree.unflatten(structure, flipped)))
+      assert sum(before[name] != after[name] for name in before) == 1, (paths[number][0], bit)
+
+
+def test_exchanged_numbers_change_the_digest():
+  # A plain sum would not see it; 0.0 and -0.0 differ, too.
+  state = arrays()
+  kernel = state.params['decoder']['kernel']
+  for changed in (kernel[::-1], kernel.T):
+    new = state.replace(params=state.params | {'decoder': {'kernel': changed.copy()}})
+    assert checkpoint.digest(placed(new)) != checkpoint.digest(placed(state))
+
+
+def damage(path, how):
+  content = bytearray(path.read_bytes())
+  if how == 'flip':
+    content[len(content) // 2] ^= 4
+  elif how == 'cut':
+    content = content[: len(content) // 2]
+  path.write_bytes(content)
+
+
+def state_files(step):
+  """The files that hold a step's numbers."""
+  files = [path for path in (step / 'state').rglob('*') if path.is_file() and path.parent.name == 'd']
+  return [path for path in files if path.parent.parent == step / 'state']
+
+
+@pytest.mark.parametrize('how', ['flip', 'cut', 'empty page'])
+def test_a_damaged_step_is_set_aside_with_one_line_and_the_one_before_it_taken(run, how, capfd):
+  step = run / 'checkpoints' / '4'
+  if how == 'empty page':
+    (step / 'meta' / 'metadata').write_text('{}')
+  else:
+    files = state_files(step)
+    assert files
+    for path in files:
+      damage(path, how)
+  restored = checkpoint.restore(run, like())
+  same(restored.state, arrays(2))
+  assert sorted(path.name for path in (run / 'checkpoints').iterdir()) == ['2', '4.corrupt']
+  lines = capfd.readouterr().err.splitlines()
+  assert len(lines) == 1
+  assert lines[0].startswith(f'warning: the checkpoint {step} is damaged and now 4.corrupt (')
+
+
+def test_a_bit_of_the_page_is_noticed_wherever_it_is(run):
+  # Shapes, digests and the metric on the page are trusted: they have a seal of their own.
+  page = run / 'checkpoints' / '4' / 'meta' / 'metadata'
+  good = page.read_bytes()
+  for place in np.random.default_rng(0).integers(0, len(good), 25):
+    page.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+    assert checkpoint.restore(run, like()).step == 2, (place, good)
+    (run / 'checkpoints' / '4.corrupt').rename(run / 'checkpoints' / '4')
+
+
+def test_another_step_s_damage_does_no_harm(run):
+  for path in (run / 'checkpoints' / '2').rglob('*'):
+    if path.is_file():
+      damage(path, 'flip')
+  same(checkpoint.restore(run, like()).state, arrays(4))
+  assert checkpoint.steps(run) == [2, 4]
+
+
+def test_a_step_that_is_damaged_twice_keeps_both_remains(run):
+  for _ in range(2):
+    (run / 'checkpoints' / '4' / 'meta' / 'metadata').write_text('{}')
+    assert checkpoint.restore(run, like()).step == 2
+    write(run, (4,))
+  assert sorted(path.name for path in (run / 'checkpoints').iterdir()) == ['2', '4', '4.corrupt', '4.corrupt2']
+  assert checkpoint.restore(run, like()).step == 4
+
+
+def test_where_all_is_damaged_nothing_starts_afresh(run):
+  for step in ('2', '4'):
+    damage(run / 'checkpoints' / step / 'meta' / 'metadata', 'cut')
+  with pytest.raises(UserError, match=r'no checkpoint in .*checkpoints is readable; move the folder away'):
+    checkpoint.restore(run, like())
+
+
+def test_a_damaged_step_that_was_asked_for_is_not_replaced_by_another(run):
+  damage(run / 'checkpoints' / '2' / 'meta' / 'metadata', 'cut')
+  with pytest.raises(UserError, match=r'the checkpoint of step 2 in .* was damaged; it has \[4\]'):
+    checkpoint.restore(run, like(), 2)
+
+
+def test_another_config_s_shapes_are_told_by_path_and_nothing_is_set_aside(run):
+  expected = (
+    r'4 was saved by another config: params/encoder/kernel is float32\[128,128\] there and float32\[64,128\] here'
+  )
+  with pytest.raises(UserError, match=expected):
+    checkpoint.restore(run, like(width=64))
+  half = like()
+  half.opt['model'][2]['half'] = jax.ShapeDtypeStruct((5,), 'float32', sharding=shardings(1).step)
+  with pytest.raises(UserError, match=r'opt/model/2/half is bfloat16\[5\] there and float32\[5\] here'):
+    checkpoint.restore(run, half)
+  assert checkpoint.steps(run) == [2, 4]
+
+
+def test_no_checkpoint_is_an_error_and_not_a_fresh_start(tmp_path):
+  for call in (lambda: checkpoint.restore(tmp_path, like()), lambda: checkpoint.restore(tmp_path / 'none', like())):
+    with pytest.raises(UserError, match='has no checkpoint'):
+      call()
+  assert checkpoint.steps(tmp_path / 'none') == []
+  with pytest.raises(UserError, match=r"no checkpoint in .* was saved with the metric 'nll'"):
+    checkpoint.best_step(tmp_path, 'nll')
+
+
+def test_what_is_no_step_is_passed_over(run):
+  folder = run / 'checkpoints'
+  (folder / '9').mkdir()
+  (folder / 'notes').mkdir()
+  (folder / '7.orbax-checkpoint-tmp').mkdir()
+  (folder / '8').write_text('')
+  (folder / 'readme.txt').write_text('')
+  assert checkpoint.steps(run) == [2, 4]
+  same(checkpoint.restore(run, like()).state, arrays(4))
+
+
+def test_the_newest_are_kept(tmp_path):
+  write(tmp_path, (1, 2, 3, 4, 5), keep=2)
+  assert checkpoint.steps(tmp_path) == [4, 5]
+
+
+def test_the_best_is_kept_beside_the_newest_also_over_an_interruption(tmp_path):
+  values = {1: 5.0, 2: 3.0, 4: 3.5, 5: float('nan'), 6: 9.0}
+  write(tmp_path, (1, 2, 3, 4), keep=1, best='nll', values=values)  # step 3 was not measured
+  assert checkpoint.steps(tmp_path) == [2, 4]
+  write(tmp_path, (5, 6), keep=1, best='nll', values=values)
+  assert checkpoint.steps(tmp_path) == [2, 6]
+  assert checkpoint.best_step(tmp_path, 'nll') == 2
+  with pytest.raises(UserError, match="was saved with the metric 'mse'"):
+    checkpoint.best_step(tmp_path, 'mse')
+  write(tmp_path, (7,), keep=1, best='nll', values={7: 2.0})
+  assert checkpoint.steps(tmp_path) == [7]
+
+
+def test_an_exception_still_commits_the_save_in_flight(tmp_path):
+  with pytest.raises(RuntimeError, match='lightning'), checkpoint.saving(tmp_path, 2, '') as manager:
+    checkpoint.save(manager, placed(arrays(3)), {}, {})
+    raise RuntimeError('lightning')
+  same(checkpoint.restore(tmp_path, like()).state, arrays(3))
+  assert not list((tmp_path / 'checkpoints').glob('*tmp*'))
+
+
+def test_what_is_trained_on_does_not_reach_into_a_save_in_flight(tmp_path):
+  state, steps = placed(arrays(0)), (1, 2, 3)
+  change = jax.jit(lambda s: jax.tree.map(lambda x: x + x.dtype.type(1), s), donate_argnums=0)
+  expected = {}
+  with checkpoint.saving(tmp_path, 9, '') as manager:
+    for step in steps:
+      state = change(state.replace(extra={}))
+      expected[step] = jax.tree.map(np.array, state)
+      checkpoint.save(manager, state, {}, {})
+  wanted = like().replace(extra={})
+  for step in steps:
+    same(checkpoint.restore(tmp_path, wanted, step).state, expected[step])
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_graft_takes_a_network_and_leaves_the_rest(run, devices):
+  fresh = placed(arrays(0), devices, shard_params=devices > 1)
+  new = checkpoint.graft(fresh, {'encoder': str(run)})
+  same(new.params['encoder'], arrays(4).params['encoder'])
+  same(new.replace(params=new.params | {'encoder': fresh.params['encoder']}), fresh)
+  jax.tree.map(lambda a, b: a.sharding == b.sharding or pytest.fail(), new, fresh)
+
+
+def test_graft_takes_networks_of_several_runs(run, tmp_path):
+  write(tmp_path / 'other', (9,))
+  new = checkpoint.graft(placed(arrays(0)), {'encoder': str(run), 'decoder': str(tmp_path / 'other')})
+  same(new.params, {'encoder': arrays(4).params['encoder'], 'decoder': arrays(9).params['decoder']})
+
+
+def test_graft_refuses_in_one_line_what_does_not_fit(run, tmp_path):
+  fresh = placed(arrays(0))
+  small = fresh.replace(params=fresh.params | {'encoder': {'kernel': jnp.zeros((64, 128))}})
+  bare = fresh.replace(params={})
+  more = fresh.replace(params=fresh.params | {'critic': {'kernel': jnp.zeros(3)}})
+  for state, sources, message in (
+    (small, {'encoder': str(run)}, r'but params/encoder/bias is float32\[3\] there and absent here'),
+    (more, {'critic': str(run)}, r'which has no such network; it has decoder, encoder'),
+    (fresh, {'encoder': str(tmp_path / 'none')}, r'which has no checkpoint'),
+    (bare, {'decoder': str(run)}, r'but params/decoder/kernel is float32\[2,2\] there and absent here'),
+  ):
+    with pytest.raises(UserError, match=f"^config.graft takes '{next(iter(sources))}' from .*{message}$"):
+      checkpoint.graft(state, sources)
+  for path in state_files(run / 'checkpoints' / '4'):
+    damage(path, 'flip')
+  with pytest.raises(UserError, match=r'which is damaged'):
+    checkpoint.graft(fresh, {'encoder': str(run)})
+  (run / 'checkpoints' / '4' / 'meta' / 'metadata').write_text('{}')
+  with pytest.raises(UserError, match=r'which is damaged'):
+    checkpoint.graft(fresh, {'encoder': str(run)})
+  assert checkpoint.steps(run) == [2, 4]  # the other run is not ours to tidy up
