@@ -166,9 +166,10 @@ def logistic_mixture_split(parameters: Float[ArrayLike, '*B P'], channels: int =
   if not size or size % rows:
     raise ValueError(f'parameters: got shape {parameters.shape}, expected a last axis that {rows} divides')
   table = parameters.reshape(*parameters.shape[:-1], rows, size // rows)
-  log_scales = jnp.maximum(table[..., 1 + channels : 1 + 2 * channels, :], _MIXTURE_LOG_SCALE_FLOOR)
-  coefficients = jnp.tanh(table[..., 1 + 2 * channels :, :])
-  return LogisticMixture(table[..., 0, :], table[..., 1 : 1 + channels, :], log_scales, coefficients)
+  # Split, unlike slices, has one concatenation for a gradient.
+  logits, means, log_scales, coefficients = jnp.split(table, [1, 1 + channels, 1 + 2 * channels], -2)
+  log_scales = jnp.maximum(log_scales, _MIXTURE_LOG_SCALE_FLOOR)
+  return LogisticMixture(logits[..., 0, :], means, log_scales, jnp.tanh(coefficients))
 
 
 def logistic_mixture_log_prob(
@@ -193,8 +194,9 @@ def logistic_mixture_log_prob(
   Reference: Salimans et al. 2017, arXiv:1701.05517, equations 1 to 3.
   """
   x, (logits, means, log_scales, coefficients) = _checked_mixture(x, mixture)
-  means = jnp.stack([_coupled(x, means, coefficients, c) for c in range(means.shape[-2])], -2)
-  log_bins = _log_bin(x[..., None], means, log_scales, levels)
+  rows = [row[..., 0, :] for row in jnp.split(coefficients, coefficients.shape[-2], -2)] if coefficients.size else []
+  shifts = jnp.stack([_shift(x, rows, c, logits) for c in range(x.shape[-1])], -2)
+  log_bins = _log_bin(x[..., None], means + shifts, log_scales, levels)
   # Weights are normalised first: beside a logit of 1e9 the rest would have no digits.
   return jax.nn.logsumexp(jnp.sum(log_bins, -2) + jax.nn.log_softmax(logits), -1)
 
@@ -225,8 +227,10 @@ def logistic_mixture_sample(key: Key[Array, ''], mixture: LogisticMixture, level
   component = jax.random.categorical(component_key, logits)[..., None, None]
   means, log_scales, coefficients = (jnp.take_along_axis(a, component, -1) for a in rest)
   noise = jnp.exp(log_scales[..., 0]) * jax.random.logistic(noise_key, x.shape)
+  rows = [coefficients[..., pair, :] for pair in range(coefficients.shape[-2])]
   for c in range(channels):
-    x = x.at[..., c].set(_to_grid(_coupled(x, means, coefficients, c)[..., 0] + noise[..., c], levels))
+    shifted = means[..., c, :] + _shift(x, rows, c, means[..., c, :])
+    x = x.at[..., c].set(_to_grid(shifted[..., 0] + noise[..., c], levels))
   return x
 
 
@@ -238,13 +242,10 @@ def _checked_mixture(x: ArrayLike, mixture: LogisticMixture) -> tuple[Array, Log
   return x, LogisticMixture(*parameters)
 
 
-def _coupled(x: Array, means: Array, coefficients: Array, channel: int) -> Array:
-  """[..., K] means of one channel, given the channels before it."""
+def _shift(x: Array, coefficients: list[Array], channel: int, like: Array) -> Array:
+  """[..., K] what the channels before one add to its means; `coefficients` are [..., K], a pair of channels each."""
   first = channel * (channel - 1) // 2
-  mean = means[..., channel, :]
-  for c in range(channel):
-    mean = mean + coefficients[..., first + c, :] * x[..., c, None]
-  return mean
+  return sum((coefficients[first + c] * x[..., c, None] for c in range(channel)), jnp.zeros_like(like))
 
 
 def _to_grid(x: Array, levels: int) -> Array:
