@@ -2,7 +2,7 @@
 
 Paper: Kingma & Welling 2014, arXiv:1312.6114, one hidden layer of 500 units, here with 16 latents.
 Command: python train.py --config=configs/vae_digits.py --workdir=runs/vae_digits     (`make train`)
-Expected: test -ELBO and pictures as recorded in results/vae_digits.json; about a minute on two CPU cores.
+Expected: test -ELBO 23.1 nats, NLL 22.8 (results/vae_digits.json); a minute and a half on two CPU cores.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink

@@ -5,7 +5,7 @@ convolutions in the manner of DCGAN (conv).
 Command: python train.py --config=configs/vae_mnist.py --workdir=runs/vae_mnist
 Variants: (none) dense, Bernoulli, dynamic binarization; conv: convolutional, likewise; logistic, gaussian: dense on
 256 levels with a discretized logistic or a Gaussian likelihood; tiny, tiny_conv, tiny_logistic, tiny_gaussian.
-Expected: test NLL about 89 nats (dense), as recorded in results/; one to ten minutes on two CPU cores.
+Expected: one to ten minutes on two CPU cores; no full run is recorded yet.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink
