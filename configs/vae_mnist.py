@@ -1,6 +1,6 @@
-"""Variational autoencoders on MNIST: dense on binary pixels, or convolutional on grey ones.
+"""Variational autoencoders on MNIST: dense or convolutional, on binary pixels or on 256 levels.
 
-Paper: Kingma & Welling 2014, arXiv:1312.6114; networks of Burda et al. 2016 (dense) and of four strided
+Paper: Kingma & Welling 2014, arXiv:1312.6114; networks of Burda et al. 2016 (dense) and of three strided
 convolutions in the manner of DCGAN (conv).
 Command: python train.py --config=configs/vae_mnist.py --workdir=runs/vae_mnist
 Variants: (none) dense, Bernoulli, dynamic binarization; conv: convolutional, likewise; logistic, gaussian: dense on
