@@ -109,8 +109,6 @@ def header(config) -> dict:
     'versions': environment['versions'],
     'commit': environment['commit'],
     'scaling': 'weak: the batch of a device is the same in every setting',
-    'fit_over_scan_includes': 'logging, TensorBoard and checkpoints at the cadence of the experiment, each round '
-    'waiting for its last checkpoint; no evaluation, no pictures',
   }
 
 
@@ -264,7 +262,12 @@ def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
       if number:  # the first round warms up
         sides['scan'].append(steps / scan_seconds)
         sides['fit'].append(steps / (time.perf_counter() - started))
-  return _compared(sides) | {'steps_a_round': steps, 'saves_a_round': steps // (run.config.save_every or steps + 1)}
+  saves = steps // run.config.save_every if run.config.save_every else 0
+  kept = (
+    f'{saves} checkpoints a round, the last waited for' if saves else 'no checkpoints, which --seconds is too short for'
+  )
+  includes = f'logging, TensorBoard, {kept}; no evaluation, no pictures'
+  return _compared(sides) | {'steps_a_round': steps, 'saves_a_round': saves, 'includes': includes}
 
 
 def stretch(run, rate: float, seconds: float):
@@ -342,7 +345,7 @@ def _row(figures: dict) -> str:
     f' {figures["fraction_of_matrix_product"]:.1%} of a matrix product{note}\n'
     f'  {figures["peak_bytes"] / 2**20:.1f} MiB a device; collectives move'
     f' {figures["collective_bytes_per_step"] / 2**20:.3f} MiB a step {figures["collectives_per_step"]}\n'
-    f'  fit / bare scan = {compared["ratio"]:.3f} (rounds {each[0]:.3f} to {each[-1]:.3f})'
+    f'  fit / bare scan = {compared["ratio"]:.3f} (rounds {each[0]:.3f} to {each[-1]:.3f}), {compared["includes"]}'
   )
 
 

@@ -66,7 +66,15 @@ def test_a_setting_has_all_its_figures(figures):
   # Whole intervals of save_every; a machine too slow for one in the time given makes whole calls.
   assert compared['steps_a_round'] % (4 if compared['saves_a_round'] else 2) == 0
   assert compared['saves_a_round'] == compared['steps_a_round'] // 4
+  assert f'{compared["saves_a_round"]} checkpoints a round' in compared['includes']
   json.dumps(figures)
+
+
+def test_a_round_without_a_checkpoint_is_said_to_be_one(tmp_path):
+  run = fit.prepare(vae_digits.get_config('tiny'), tmp_path, devices=1)  # save_every=4, steps_per_call=2
+  for rate, steps, save_every in ((3.0, 2, 0), (4.0, 4, 4), (30.0, 8, 4)):
+    shorter, got = benchmark.stretch(run, rate, 1.0)
+    assert (got, shorter.config.save_every) == (steps, save_every)
 
 
 def test_products_and_collectives_in_a_loop_count_once_a_turn():
