@@ -126,19 +126,26 @@ def train(
   in_flight: collections.deque = collections.deque()
   started, counted = time.perf_counter(), first
 
-  def flush():
-    nonlocal waiting, started, counted
-    if waiting is not None:
-      at, metrics = waiting
-      writer.metrics(at, 'train', parallel.fetch(metrics))  # waits for the devices
+  def count(at):
+    nonlocal started, counted
+    if at > counted:
       now = time.perf_counter()
       rate = (at - counted) / (now - started)
       rates = {'steps_per_second': rate, 'examples_per_second': rate * config.batch_size}
       writer.timing(at, {'seconds': now - started, **rates})
-      waiting, started, counted = None, now, at
+      started, counted = now, at
+
+  def flush():
+    nonlocal waiting
+    if waiting is not None:
+      at, metrics = waiting
+      writer.metrics(at, 'train', parallel.fetch(metrics))  # waits for the devices
+      count(at)
+      waiting = None
 
   while step < run.total:
-    steps = min(config.steps_per_call, run.total - step)
+    # Calls end at multiples of steps_per_call, also where a run of another length is taken up.
+    steps = min(config.steps_per_call - step % config.steps_per_call, run.total - step)
     state, metrics = call(state, seed, run.arrays, indices(run, step, steps))
     if step == first:
       jax.block_until_ready(metrics)
@@ -156,6 +163,8 @@ def train(
     due = [_due(step, config[f'{what}_every'], run.total) for what in ('eval', 'picture', 'save')]
     if any(due) or step == run.total:
       flush()
+      jax.block_until_ready(metrics)
+      count(step)  # where nothing was logged, the time has passed all the same
       _between(run, state, step, writer, save, evaluators)
       started, counted = time.perf_counter(), step
   return state

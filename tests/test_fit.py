@@ -149,6 +149,64 @@ def test_a_run_that_measures_and_saves_nothing_on_the_way_still_says_how_it_ende
   assert said == [('train', 4), ('test', 4)]
 
 
+class Machine:
+  """A host whose work takes no time, beside a device that needs a second for a step, and a hundred to measure."""
+
+  now = busy_until = 0.0
+
+  def clock(self):
+    return self.now
+
+  def call(self, state, seed, arrays, index):
+    self.busy_until = max(self.now, self.busy_until) + len(index)
+    return state, {'loss': self.busy_until}
+
+  def wait(self, metrics):
+    self.now = max(self.now, metrics['loss'])
+    return metrics
+
+  def measure(self, seed, state):
+    self.now = self.busy_until = max(self.now, self.busy_until) + 100
+    return {}
+
+
+def train_on_a_machine(folder, monkeypatch, first=0, **changes):
+  """Runs the loop; returns its timing lines, the sizes of its calls, and how many steps were saved."""
+  run, machine = fit.prepare(config_of(picture_every=0, **changes), folder, devices=1), Machine()
+  lines, calls, saved = [], [], []
+  monkeypatch.setattr(fit.time, 'perf_counter', machine.clock)
+  monkeypatch.setattr(fit.parallel, 'fetch', machine.wait)
+  monkeypatch.setattr(jax, 'block_until_ready', machine.wait)
+
+  def call(state, seed, arrays, index):
+    calls.append(len(index))
+    return machine.call(state, seed, arrays, index)
+
+  writer = log.silent()._replace(timing=lambda step, numbers: lines.append((step, numbers)))
+  evaluators = fit.Evaluators(machine.measure, machine.measure, np.zeros((0, 8, 8, 1)))
+  fit.train(run, call, None, first, writer, lambda state, _: saved.append(machine.now), evaluators)
+  return lines, calls, len(saved)
+
+
+@pytest.mark.parametrize(
+  'cadence',
+  [{'log_every': 2}, {'log_every': 4}, {'log_every': 0}, {'log_every': 6, 'eval_every': 4, 'save_every': 2}],
+)
+def test_no_second_of_training_is_lost_or_counted_twice(tmp_path, monkeypatch, cadence):
+  lines, _, _ = train_on_a_machine(tmp_path, monkeypatch, **{'steps': 12, 'eval_every': 6, 'save_every': 4} | cadence)
+  measured = 300 if cadence.get('eval_every', 6) == 6 else 400  # the test split once, the other two or three times
+  assert sum(numbers['seconds'] for _, numbers in lines) == 12 + measured
+  rates = [numbers['steps_per_second'] for _, numbers in lines if 'steps_per_second' in numbers]
+  assert rates and set(rates) == {1.0}
+
+
+def test_a_run_that_is_taken_up_between_two_calls_keeps_its_cadence(tmp_path, monkeypatch):
+  """A run of 5 steps is lengthened to 12: calls of two steps must end at even steps again, or nothing is ever due."""
+  _, calls, saved = train_on_a_machine(tmp_path, monkeypatch, first=5, steps=12, save_every=4, eval_every=0)
+  assert calls == [1, 2, 2, 2]
+  assert saved == 2  # after 8 and 12
+
+
 def test_sixty_steps_are_the_same_on_one_device_on_eight_and_with_spread_parameters(tmp_path):
   """Latents wide enough for an array to be worth spreading."""
   finals = []
