@@ -28,6 +28,11 @@ def main(argv: list[str]) -> None:
   if not args.workdir:
     raise cli.UserError('no folder given for the run; add --workdir=DIR')
 
+  if args.processes > 1 and not args.coordinator:
+    raise cli.UserError('--processes needs the address of process 0: add --coordinator=HOST:PORT')
+  if not 0 <= args.process < args.processes:
+    raise cli.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
+
   # JAX is loaded only once the command line is known to be right.
   from dgm_jax import fit, parallel, report
 

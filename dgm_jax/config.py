@@ -7,7 +7,7 @@ import difflib
 import importlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from absl import flags
@@ -146,40 +146,41 @@ def check(config: ConfigDict) -> None:
   """
   _check_keys(config, defaults(), 'config')
   for key in ('steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep'):
-    _require(config[key] >= 0, f'config.{key} must not be negative, got {config[key]}')
+    require(config[key] >= 0, f'config.{key} must not be negative, got {config[key]}')
   for key in ('batch_size', 'steps_per_call', 'eval_batch_size', 'init_examples', 'pictures'):
-    _require(config[key] >= 1, f'config.{key} must be at least 1, got {config[key]}')
+    require(config[key] >= 1, f'config.{key} must be at least 1, got {config[key]}')
   for key in ('log_every', 'eval_every', 'save_every', 'picture_every'):
-    _require(
+    require(
       config[key] % config.steps_per_call == 0,
       f'config.{key}={config[key]} must be a multiple of config.steps_per_call={config.steps_per_call}, or 0 for never',
     )
-  _require(
+  require(
     bool(config.steps) + bool(config.epochs) + bool(config.stage_epochs) >= 1,
     'the run has no length; set config.steps or config.epochs',
   )
-  _require(
+  require(
     config.budget <= len(config.stage_epochs),
     f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
   )
-  _one_of('config.dtype', config.dtype, DTYPES)
-  _require(config.nll.samples >= 1 and config.nll.rows >= 1, 'config.nll.samples and .rows must be at least 1')
-  _require(config.data.size >= 0, f'config.data.size must not be negative, got {config.data.size}')
-  _one_of('config.data.channels', config.data.channels, (0, 1, 3))
+  one_of('config.dtype', config.dtype, DTYPES)
+  require(0 <= config.seed < 2**32, f'config.seed must be in [0, 2^32), got {config.seed}')
+  require(config.nll.samples >= 1 and config.nll.rows >= 1, 'config.nll.samples and .rows must be at least 1')
+  require(config.data.size >= 0, f'config.data.size must not be negative, got {config.data.size}')
+  one_of('config.data.channels', config.data.channels, (0, 1, 3))
   for player, opt in config.optimizer.items():
     _check_optimizer(f'config.optimizer.{player}', opt, config)
 
 
 def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
   _check_keys(opt, ConfigDict(optimizer()), path)
-  _one_of(f'{path}.name', opt.name, OPTIMIZERS)
-  _one_of(f'{path}.schedule', opt.schedule, SCHEDULES)
-  _require(opt.learning_rate > 0, f'{path}.learning_rate must be positive, got {opt.learning_rate}')
+  one_of(f'{path}.name', opt.name, OPTIMIZERS)
+  one_of(f'{path}.schedule', opt.schedule, SCHEDULES)
+  require(opt.learning_rate > 0, f'{path}.learning_rate must be positive, got {opt.learning_rate}')
   for key in ('weight_decay', 'clip_norm', 'warmup_steps', 'momentum'):
-    _require(opt[key] >= 0, f'{path}.{key} must not be negative, got {opt[key]}')
+    require(opt[key] >= 0, f'{path}.{key} must not be negative, got {opt[key]}')
   if opt.schedule == 'stages':
     got, expected = len(opt.stage_rates), len(config.stage_epochs)
-    _require(got == expected > 0, f'{path}.stage_rates has {got} rates for {expected} config.stage_epochs')
+    require(got == expected > 0, f'{path}.stage_rates has {got} rates for {expected} config.stage_epochs')
 
 
 def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:
@@ -188,13 +189,35 @@ def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:
       raise UserError(f'{path} has no key {_named(key, known)}')
     expected = known[key]
     if isinstance(expected, ConfigDict):
-      _require(isinstance(got, ConfigDict), f'{path}.{key} must hold keys, got {got!r}')
+      require(isinstance(got, ConfigDict), f'{path}.{key} must hold keys, got {got!r}')
       if len(expected):
         _check_keys(got, expected, f'{path}.{key}')
     else:
       fits = isinstance(got, (int, float)) if isinstance(expected, float) else isinstance(got, type(expected))
       fits = fits or (isinstance(expected, tuple) and isinstance(got, list))
-      _require(fits, f'{path}.{key} must be of type {type(expected).__name__}, got {got!r}')
+      require(fits, f'{path}.{key} must be of type {type(expected).__name__}, got {got!r}')
+
+
+def one_of(path: str, got, allowed: Iterable) -> None:
+  """Refuses a setting that is none of those allowed.
+
+  Raises:
+    UserError: names the key, what it may be, and the nearest.
+  """
+  allowed = tuple(allowed)
+  if got not in allowed:
+    hint = _named(got, allowed) if isinstance(got, str) else repr(got)
+    raise UserError(f'{path} must be one of {", ".join(map(str, allowed))}, got {hint}')
+
+
+def require(holds: bool, message: str) -> None:
+  """Refuses an experiment of which something does not hold.
+
+  Raises:
+    UserError: the message.
+  """
+  if not holds:
+    raise UserError(message)
 
 
 def by_path(package: str, name: str):
@@ -214,8 +237,8 @@ def by_path(package: str, name: str):
     folder = Path(importlib.import_module(package).__path__[0])
     modules = sorted(path.stem for path in folder.glob('[a-z]*.py'))
     raise UserError(f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}') from error
-  if not callable(getattr(module, function, None)):
-    public = [n for n, f in vars(module).items() if getattr(f, '__module__', '') == module.__name__ and n[0] != '_']
+  public = [n for n, f in vars(module).items() if getattr(f, '__module__', '') == module.__name__ and n[0] != '_']
+  if function not in public:
     raise UserError(f'{package}.{module_name} has no {_named(function, public)}')
   return getattr(module, function)
 
@@ -284,17 +307,6 @@ def _unknown_key(argv: list[str], error: Exception) -> str:
 def _named(key: str, known) -> str:
   near = difflib.get_close_matches(key, list(known), n=1)
   return f"'{key}'" + (f"; did you mean '{near[0]}'?" if near else '')
-
-
-def _one_of(path: str, got, allowed: tuple) -> None:
-  if got not in allowed:
-    hint = _named(got, allowed) if isinstance(got, str) else repr(got)
-    raise UserError(f'{path} must be one of {", ".join(map(str, allowed))}, got {hint}')
-
-
-def _require(holds: bool, message: str) -> None:
-  if not holds:
-    raise UserError(message)
 
 
 def _one_line(error: BaseException) -> str:

@@ -76,6 +76,7 @@ def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False,
   """Loads the data, builds the system for all devices (or the first so many), claims the folder."""
   mesh = parallel.mesh(devices)
   parallel.check_batch('batch_size', config.batch_size, mesh)
+  preprocess.find(config.data.preprocess)  # a mistake must not leave its mark on the folder
   splits = {name: data.load(config.data, name) for name in ('train', 'valid', 'test')}
   config = workdir.resolve(config, splits['train'])
   total = workdir.total_steps(config)
@@ -91,7 +92,7 @@ def compiled_call(run: Run) -> Callable:
 
   The key of a step is a function of the seed and the step; metrics are means over the S steps.
   """
-  prepare_batch = experiment.by_path('dgm_jax.data', f'preprocess.{run.config.data.preprocess}')
+  prepare_batch = preprocess.find(run.config.data.preprocess)
   fetch, by_row = run.splits['train'].fetch, parallel.rows(run.mesh)
 
   def call(state, seed, arrays, index):
@@ -196,7 +197,7 @@ def start(run: Run) -> tuple[State, int]:
     restored = checkpoint.restore(run.folder, run.like)
     return restored.state, restored.step
   shardings = jax.tree.map(lambda leaf: leaf.sharding, run.like)
-  prepare_batch = experiment.by_path('dgm_jax.data', f'preprocess.{run.config.data.preprocess}')
+  prepare_batch = preprocess.find(run.config.data.preprocess)
   train = run.splits['train']
 
   def init(seed, arrays, index):

@@ -45,6 +45,9 @@ def mistake(*words, **environment):
       "must be one of adam, adamax, adagrad, rmsprop, sgd, got 'adma'; did you mean",
     ),
     ('--config.dtype=float16', 'config.dtype must be one of float32, bfloat16'),
+    ('--config.seed=-1', 'config.seed must be in [0, 2^32), got -1'),
+    ('--processes=2', '--processes needs the address of process 0: add --coordinator=HOST:PORT'),
+    ('--process=1', '--process=1 must be in [0, 1), the number of --processes'),
   ],
 )
 def test_a_wrong_flag_is_answered_without_jax(flag, said, tmp_path):

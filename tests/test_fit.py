@@ -15,6 +15,7 @@ import pytest
 
 from dgm_jax import checkpoint, fit, log, workdir
 from dgm_jax import config as experiment
+from dgm_jax.cli import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 ENV = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
@@ -115,6 +116,29 @@ def config_of(**changes):
   config.update({'batch_size': 16} | changes)
   experiment.check(config)
   return config
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'said'),
+  [
+    ('data.preprocess', 'dynamic_binarise', "no preprocessing named 'dynamic_binarise' .* did you mean 'dynamic_bi"),
+    ('system', 'vae.ConfigDict', "dgm_jax.systems.vae has no 'ConfigDict'"),
+    ('system', 'gann.gan', "dgm_jax.systems has no 'gann.gan'"),
+    ('model.likelihood', 'bernouli', "did you mean 'bernoulli'"),
+    ('model.activation', 'tan', "config.model.activation must be one of .*did you mean 'tanh'"),
+    ('model.samples', 0, 'config.model.samples must be at least 1, got 0'),
+    ('model.latents', (3, 2), r'config.model.hidden=\(\(8,\),\) must list the layers of as many networks'),
+    ('data.name', 'digit:', 'give digits, a TFDS name'),
+    ('batch_size', 12, 'config.batch_size=12 is not divisible by the 8 devices; try --config.batch_size=8'),
+  ],
+)
+def test_a_mistake_that_only_the_loop_can_see_leaves_the_folder_alone(key, value, said, tmp_path):
+  """Had it been claimed for the mistaken experiment, the mended one would be refused as another."""
+  config = config_of()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError, match=said):
+    fit.prepare(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
 
 
 def test_all_that_is_said_of_a_step_is_said_before_it_is_saved(tmp_path):

@@ -14,6 +14,7 @@ from dgm_jax import config as experiment
 from dgm_jax import distributions, losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models.vae import Decoder, Encoder
+from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.systems.likelihoods import Likelihood
 
 
@@ -74,6 +75,13 @@ def _system(config: ConfigDict, bound: Callable[[Terms], jax.Array]) -> System:
 
 def _parts(config: ConfigDict) -> Parts:
   model = config.model
+  experiment.one_of('config.model.activation', model.activation, ACTIVATIONS)
+  experiment.require(model.samples >= 1, f'config.model.samples must be at least 1, got {model.samples}')
+  experiment.require(
+    len(model.hidden) == len(model.latents) >= 1,
+    f'config.model.hidden={model.hidden} must list the layers of as many networks as there are stochastic layers in'
+    f' config.model.latents={model.latents}',
+  )
   likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')()
   common = {
     'hidden': tuple(map(tuple, model.hidden)), 'latents': tuple(model.latents), 'channels': tuple(model.channels),
