@@ -261,9 +261,10 @@ def _compare_shapes(subject: str, saved: dict[str, str], expected: dict[str, str
 
 def _set_aside(workdir: Path, step: int, error: Exception) -> None:
   folder = Path(workdir) / FOLDER / str(step)
+  if not folder.is_dir():  # another process has set it aside, or a run that is still training has removed it
+    return
   aside = next(path for path in _names(folder) if not path.exists())
   if jax.process_index() == 0:
-    # A run that is still training may have removed the step meanwhile.
     with contextlib.suppress(FileNotFoundError):
       folder.rename(aside)
   print(f'warning: the checkpoint {folder} is damaged and now {aside.name} ({_reason(error)})', file=sys.stderr)

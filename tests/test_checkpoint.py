@@ -208,6 +208,21 @@ def test_a_step_that_is_damaged_twice_keeps_both_remains(run):
   assert checkpoint.restore(run, like()).step == 4
 
 
+def test_a_step_that_is_removed_meanwhile_is_passed_over_in_silence(run, monkeypatch, capfd):
+  """As when a run that is still training drops an old checkpoint while another program looks for the newest."""
+  page = checkpoint._page
+
+  def remove_first(manager, step):
+    if step == 4:
+      shutil.rmtree(run / 'checkpoints' / '4')
+    return page(manager, step)
+
+  monkeypatch.setattr(checkpoint, '_page', remove_first)
+  assert checkpoint.restore(run, like()).step == 2
+  assert capfd.readouterr().err == ''
+  assert [path.name for path in (run / 'checkpoints').iterdir()] == ['2']
+
+
 def test_where_all_is_damaged_nothing_starts_afresh(run):
   for step in ('2', '4'):
     damage(run / 'checkpoints' / step / 'meta' / 'metadata', 'cut')
