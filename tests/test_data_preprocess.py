@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from dgm_jax import noise
 from dgm_jax.cli import UserError
-from dgm_jax.data import noise, preprocess
+from dgm_jax.data import preprocess
 
 EVERY_LEVEL = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
 

@@ -14,6 +14,7 @@ from dgm_jax import config as experiment
 from dgm_jax import losses, optim, systems
 from dgm_jax.core import State
 from dgm_jax.nn.blocks import NormalHead, side_by_side
+from dgm_jax.noise import standard_normal
 from dgm_jax.systems import likelihoods, vae
 
 KEY = jax.random.key(0)
@@ -211,7 +212,7 @@ def written_out(params, x, noise):
 def test_two_layers_agree_with_the_formula_written_out(two_layers):
   parts, _, state, x = two_layers
   noise = [
-    np.asarray(jax.random.normal(key, (5, 3, size)), np.float64)
+    np.asarray(standard_normal(key, (5, 3, size)), np.float64)
     for key, size in zip(jax.random.split(KEY), (3, 2), strict=True)
   ]
   log_px, log_p1, log_p2, log_q1, log_q2, kl2 = written_out(state.params, x, noise)

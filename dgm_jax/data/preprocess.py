@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from dgm_jax.cli import UserError
-from dgm_jax.data.noise import words16
+from dgm_jax.noise import words16
 
 Batch = dict[str, jax.Array]
 

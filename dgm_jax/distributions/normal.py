@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Key
 
 from dgm_jax import shapes
+from dgm_jax.noise import standard_normal
 
 LOG_TWO_PI = 1.8378770664093453
 
@@ -51,7 +52,7 @@ def normal_sample(
   Reference: Kingma & Welling 2014, arXiv:1312.6114, section 2.4.
   """
   mean, logvar = shapes.events(mean=mean, logvar=logvar)
-  noise = jax.random.normal(key, jnp.broadcast_shapes(mean.shape, logvar.shape))
+  noise = standard_normal(key, jnp.broadcast_shapes(mean.shape, logvar.shape))
   return mean + jnp.exp(0.5 * logvar) * noise
 
 
@@ -230,7 +231,7 @@ def multivariate_normal_sample(
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, section 11.1.1.
   """
   mean, scale_tril = shapes.float32('mean[..., D] scale_tril[D, D]', mean, scale_tril)
-  noise = jax.random.normal(key, mean.shape)
+  noise = standard_normal(key, mean.shape)
   return mean + jnp.einsum('...j,ij->...i', noise, jnp.tril(scale_tril), precision='highest')
 
 

@@ -15,6 +15,7 @@ from dgm_jax import distributions, losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models.vae import Decoder, Encoder
 from dgm_jax.nn.blocks import ACTIVATIONS
+from dgm_jax.noise import standard_normal
 from dgm_jax.systems.likelihoods import Likelihood
 
 
@@ -116,12 +117,20 @@ def draw(parts: Parts, key: Key, state: State, x: jax.Array, k: int) -> Terms:
   layers, latents = [], []
   for level, noise_key in enumerate(jax.random.split(key, len(parts.encoder.latents))):
     mean, logvar = encoder(latents[-1], level, method='above') if level else _per_sample(encoder(x, method='first'))
-    noise = jax.random.normal(noise_key, (x.shape[0], k, mean.shape[-1]))
+    noise = standard_normal(noise_key, (x.shape[0], k, mean.shape[-1]))
     layers.append((mean, logvar))
     latents.append(mean + jnp.exp(0.5 * logvar) * noise)
-  log_px_z = parts.likelihood.log_prob(_flat(x)[:, None], decoder(latents[0], method='pixels'))
+  log_px_z = _log_likelihood(parts, _flat(x), decoder(latents[0], method='pixels'))
   priors = [decoder(z, level + 1, method='below') for level, z in enumerate(latents[1:])]
   return _weigh(log_px_z, layers, latents, priors)
+
+
+def _log_likelihood(parts: Parts, x: jax.Array, numbers) -> jax.Array:
+  """log p(x|z) in nats of x [B, D] for k latents each, [B, k]."""
+  if numbers[0].shape[1] > 1:
+    return parts.likelihood.log_prob(x[:, None], numbers)
+  # The encoder's own x, on two axes: a second shape of it would be binarized a second time.
+  return parts.likelihood.log_prob(x, tuple(n[:, 0] for n in numbers))[:, None]
 
 
 def _weigh(log_px_z, layers, latents, priors) -> Terms:
@@ -154,7 +163,7 @@ def _sample(parts: Parts) -> Callable:
 def _ancestral(parts: Parts, decoder: Callable, key: Key, n: int) -> jax.Array:
   """z_0 of n draws from the prior, [n, Z_0]."""
   first, *keys = jax.random.split(key, len(parts.decoder.latents))
-  z = jax.random.normal(first, (n, parts.decoder.latents[-1]))
+  z = standard_normal(first, (n, parts.decoder.latents[-1]))
   for level, key in zip(range(len(keys), 0, -1), keys, strict=True):
     z = distributions.normal_sample(key, *decoder(z, level, method='below'))
   return z

@@ -1,9 +1,12 @@
-"""Cheap random words for the noise that is added to pixels in the inner loop.
+"""Cheap random numbers for the inner loop: 16-bit words for pixels, normal noise for latents.
 
-`jax.random.bits` runs Threefry on a CPU as a loop over memory, and returns half of
-its output. Here the same cipher is written out, so that XLA fuses all twenty rounds
-into one vectorized pass, and all of its output is used: 16 bits a pixel.
+`jax.random` runs Threefry on a CPU as a loop over memory, and `bits` returns half of its
+output. Here the same cipher is written out, so that XLA fuses all twenty rounds into one
+vectorized pass, and all of its output is used. Counters are indices, so that an array
+that is sharded over devices gets the numbers it would have got on one.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -57,3 +60,24 @@ def words16(key: jax.Array, rows: jax.Array, length: int) -> jax.Array:
   pair = threefry((jnp.broadcast_to(words[0], shape), jnp.broadcast_to(words[1], shape)), (row, column))
   halves = jax.lax.bitcast_convert_type(jnp.concatenate(pair, axis=1), jnp.uint16)
   return halves.reshape(shape[0], -1)[:, :length].astype(jnp.uint32)
+
+
+def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Independent draws from N(0, 1), by the inverse of the distribution function at 23-bit midpoints.
+
+  Args:
+    key: one PRNG key of any implementation.
+    shape: of the result.
+
+  Returns:
+    float32 of that shape, within +-5.3; positive and negative values mirror each other exactly.
+  """
+  *rows, length = shape or (1,)
+  half = (*rows, -(-length // 2))
+  words = jax.random.bits(key, (2,), jnp.uint32)
+  row = jnp.broadcast_to(jnp.arange(math.prod(rows), dtype=jnp.uint32).reshape(*rows, 1), half)
+  column = jax.lax.broadcasted_iota(jnp.uint32, half, len(rows))
+  pair = threefry((jnp.broadcast_to(words[0], half), jnp.broadcast_to(words[1], half)), (row, column))
+  bits = jnp.concatenate(pair, -1)[..., :length]
+  unit = jax.lax.bitcast_convert_type((bits >> 9) | np.uint32(0x3F800000), jnp.float32) - 1  # [0, 1), 2^23 values
+  return (np.float32(math.sqrt(2)) * jax.lax.erf_inv(2 * unit - np.float32(1 - 2**-23))).reshape(shape)
