@@ -1,4 +1,4 @@
-"""Mean field and EM where the truth is known: grids by enumeration, regression by quadrature, factors in closed form."""
+"""Mean field and EM where the truth is known: by enumeration, by quadrature, in closed form."""
 
 import itertools
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dgm_jax.inference import mean_field
 from dgm_jax.inference.mixture import Mixture, Responsibilities, Structure, natural, respond, split
 
 
