@@ -45,7 +45,8 @@ class FullDecoder(nn.Module):
     mean = nn.Dense(self.dims, kernel_init=small, name='mean')(z)
     below = jnp.tril(self.param('below', nn.initializers.zeros, (self.dims, self.dims)), -1)
     log_std = self.param('log_std', nn.initializers.zeros, (self.dims,))
-    return mean, below + jnp.diag(jnp.exp(log_std))
+    # Each row in units of its own scale: the gradients are then of one size.
+    return mean, jnp.exp(log_std)[:, None] * (below + jnp.eye(self.dims))
 
 
 DECODERS = {'diagonal': DiagonalDecoder, 'full': FullDecoder}

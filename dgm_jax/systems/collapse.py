@@ -102,7 +102,7 @@ def _system(config: ConfigDict, objective: Callable) -> System:
     for_encoder, for_decoder = jax.random.split(key)
     x = batch['x'].reshape(batch['x'].shape[0], -1)
     params = decoder.init(for_decoder, jnp.zeros((1, config.model.latents)))['params']
-    params['mean']['bias'], params['log_std'] = x.mean(0), 0.5 * jnp.log(x.var(0) + 1e-4)
+    params['mean']['bias'], params['log_std'] = x.mean(0), 0.5 * jnp.log(x.var(0) + 1e-2)
     return {'encoder': encoder.init(for_encoder, x[:1])['params'], 'decoder': params}, {}
 
   views = {

@@ -146,7 +146,13 @@ def _system(config: ConfigDict, surrogate: Surrogate) -> System:
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('encoder', 'decoder')))
   start = lambda key, batch: _networks(parts, key, batch, surrogate.start)
-  return system(start, move, _evaluate(parts), _sample(parts), **_views(parts))
+
+  def gradient(key: Key, state: State, batch: Batch):
+    """The estimate of the loss's gradient in the encoder's parameters."""
+    own = lambda encoder: loss(key, state.replace(params=state.params | {'encoder': encoder}), batch)[0]
+    return jax.grad(own)(state.params['encoder'])
+
+  return system(start, move, _evaluate(parts), _sample(parts), gradient=gradient, **_views(parts))
 
 
 def _rms(x: jax.Array) -> jax.Array:
