@@ -1,6 +1,6 @@
 """The rows that tables of likelihoods begin with: uniform, pixel histograms, one multivariate normal.
 
-Paper: van den Oord et al. 2016, arXiv:1601.06759, CIFAR-10: uniform 8.00, multivariate Gaussian 4.70 bits per dimension.
+Paper: van den Oord et al. 2016, arXiv:1601.06759, CIFAR-10: uniform 8.00, multivariate Gaussian 4.70 bits/dim.
 Command: python train.py --config=configs/baselines.py:gaussian --workdir=runs/gaussian_cifar10
 Variants: uniform histogram position_histogram gaussian; tiny_... of each. Another set: --config.data.name=mnist.
 Expected, test: uniform 8.00; one histogram 7.91, one a pixel 7.88; Gaussian 4.64 (all 50,000 images, no ridge; the

@@ -228,7 +228,9 @@ def _flags(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_string('workdir', None, 'Folder of the run to report.', flag_values=values)
   flags.DEFINE_bool('results', False, "Render results/*.json into README.md's table.", flag_values=values)
   flags.DEFINE_bool('check', False, 'With --results: change nothing, exit with 2 on a difference.', flag_values=values)
-  flags.DEFINE_string('topic', None, "A topic of dgm_jax/topics, several with commas between, or 'all'.", flag_values=values)
+  flags.DEFINE_string(
+    'topic', None, "A topic of dgm_jax/topics, several with commas between, or 'all'.", flag_values=values
+  )
   flags.DEFINE_string('out', 'theory.html', 'With --topic: the page to write.', flag_values=values)
   flags.DEFINE_bool('help', False, 'Show this.', short_name='h', flag_values=values)
   try:

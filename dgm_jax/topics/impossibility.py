@@ -61,10 +61,8 @@ def _mixed() -> Row:
   uniform = jnp.asarray(np.random.default_rng(1).random((200, 4)))
   z = jnp.stack([marginal.quantile(uniform[:, i]) for i, marginal in enumerate(marginals)], 1)
   f = lambda z: entangle.entangle(z, marginals, entangle.householder(4, ALPHA))
-  log_p = lambda z: sum(
-    jnp.log(jax.vmap(jax.grad(marginal.cdf))(z[:, i])) for i, marginal in enumerate(marginals)
-  )
-  jacobian = jax.vmap(jax.jacfwd(f))(z)
+  log_p = lambda z: sum(jnp.log(jax.vmap(jax.grad(marginal.cdf))(z[:, i])) for i, marginal in enumerate(marginals))
+  jacobian = jax.jit(jax.vmap(jax.jacfwd(f)))(z)
   error = log_p(f(z)) + jnp.linalg.slogdet(jacobian)[1] - log_p(z)
   return Row('four kinds of factors: |log p(f(z)) + log |det| - log p(z)|', 0.0, float(jnp.abs(error).max()), 1e-7)
 
@@ -72,7 +70,7 @@ def _mixed() -> Row:
 def _least_partial(dims: int) -> float:
   z = jnp.asarray(np.random.default_rng(2).random((2000, dims)))
   f = lambda z: entangle.entangle(z, [entangle.UNIFORM] * dims, entangle.householder(dims, ALPHA))
-  return float(jnp.abs(jax.vmap(jax.jacfwd(f))(z)).min())
+  return float(jax.jit(lambda z: jnp.abs(jax.vmap(jax.jacfwd(f))(z)).min())(z))
 
 
 def _picture() -> np.ndarray:

@@ -86,11 +86,13 @@ def _mixture():
   # A sweep is M then E, theirs E then M; their bound leaves out a constant.
   ours, lower = np.asarray(run.bounds)[1:, 0], np.asarray(theirs.lower_bounds_)
   means = np.asarray(run.factors['parameters'].means) + x.mean(0)
+  distance = float(np.abs(means - theirs.means_).max())
+  size = abs(lower[-1])
   rows = [
-    Row('Bayesian mixture, gain of the bound: scikit-learn', lower[-1] - lower[0], ours[-1] - ours[0], 1e-6 * abs(lower[-1])),
-    Row('Bayesian mixture, distance of the means from scikit-learn', 0.0, float(np.abs(means - theirs.means_).max()), 1e-5),
+    Row('Bayesian mixture, gain of the bound: scikit-learn', lower[-1] - lower[0], ours[-1] - ours[0], 1e-6 * size),
+    Row('Bayesian mixture, distance of the means from scikit-learn', 0.0, distance, 1e-5),
     Row('Bayesian mixture, largest fall of the bound', 0.0, _fall(run.bounds), 1e-9 * abs(ours[-1])),
-  ]  # fmt: skip
+  ]
   return rows, [(i + 1.0, float(bound)) for i, bound in enumerate(np.asarray(run.bounds).ravel())]
 
 

@@ -21,7 +21,7 @@ class Run(NamedTuple):
   state: State
   curves: dict[str, list[tuple[float, float]]]
   test: dict[str, jax.Array]
-  train: dict[str, jax.Array] = {}  # as the first step saw them
+  train: dict[str, jax.Array]
 
 
 def digits(config: ConfigDict, steps: int, points: int = 30) -> Run:
@@ -70,7 +70,9 @@ def loop(system: System, batch: Callable, first: dict, steps: int, points: int =
   state, metrics = run(jax.random.key(seed), first)
   stretch = max(1, steps // points)
   curves = {
-    name: [(float(i + stretch), float(np.mean(values[i : i + stretch]))) for i in range(0, steps - stretch + 1, stretch)]
+    name: [
+      (float(i + stretch), float(np.mean(values[i : i + stretch]))) for i in range(0, steps - stretch + 1, stretch)
+    ]
     for name, values in jax.tree.map(np.asarray, metrics).items()
   }
   return state, curves
@@ -79,4 +81,4 @@ def loop(system: System, batch: Callable, first: dict, steps: int, points: int =
 def means(run: Run, seed: int = 0) -> dict[str, float]:
   """What `System.evaluate` measures on the test images, averaged."""
   measured = jax.jit(run.system.evaluate)(jax.random.key(seed), run.state, run.test)
-  return {name: float(np.mean(values, dtype=np.float64)) for name, values in measured.items()}
+  return {name: float(np.asarray(values, np.float64).mean()) for name, values in measured.items()}
