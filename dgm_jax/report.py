@@ -3,7 +3,7 @@
 python -m dgm_jax.report --workdir=DIR      writes DIR/report.html: settings, figures, curves, pictures
 python -m dgm_jax.report --results          renders results/*.json into the table of README.md
 python -m dgm_jax.report --results --check  exits with 2 when README.md differs from the records
-python -m dgm_jax.report --topic=NAME|all   runs the theory of a topic, prints its tables, writes --out (theory.html)
+python -m dgm_jax.report --topic=NAME|all   runs the theory of a topic, prints its tables, writes --out
 """
 
 import base64
@@ -231,7 +231,7 @@ def _flags(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_string(
     'topic', None, "A topic of dgm_jax/topics, several with commas between, or 'all'.", flag_values=values
   )
-  flags.DEFINE_string('out', 'theory.html', 'With --topic: the page to write.', flag_values=values)
+  flags.DEFINE_string('out', 'runs/theory.html', 'With --topic: the page to write.', flag_values=values)
   flags.DEFINE_bool('help', False, 'Show this.', short_name='h', flag_values=values)
   try:
     rest = values(argv)[1:]
@@ -253,7 +253,9 @@ def main(argv: list[str]) -> None:
   elif values.topic:
     from dgm_jax.topics import run  # imports JAX and trains: not for a table of records
 
-    write_atomic(values.out, run.document(values.topic, STYLE).encode())
+    page = run.document(values.topic, STYLE)
+    pathlib.Path(values.out).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(values.out, page.encode())
     print(values.out)
   else:
     old, new = update_readme('README.md', 'results')

@@ -23,7 +23,7 @@ def baselines() -> Topic:
     'one normal': _run('baseline.gaussian', {'ridge': RIDGE}, 'static_dequantize', 1, 1296),
     'mixture of 10 normals, EM': _run('latent.gmm', _gmm(10), 'static_dequantize', 40, 1296),
     'mixture of 1 normal, EM': _run('latent.gmm', _gmm(1), 'static_dequantize', 2, 1296),
-    'deep mixture, 4 x 4 paths': _run('latent.deep_gmm', {'components': (4, 4)}, 'dequantize', 1500),
+    'deep mixture, 3 x 3 paths': _run('latent.deep_gmm', {'components': (3, 3)}, 'dequantize', 600),
   }
   bits = {name: runs.means(run)['bits_per_dim'] for name, run in trained.items()}
   return Topic(
