@@ -6,7 +6,7 @@ Command: python train.py --config=configs/collapse.py:full --workdir=runs/collap
 Variants: diagonal (the latents are used), full (they are not), annealing, free_bits and capacity (with the full
 decoder); tiny.
 Expected: `python -m dgm_jax.report --topic=collapse` runs all of them on the deck's two-dimensional normals, where
-bound and divergence are known in closed form; here, on digits, a minute on two CPU cores.
+bound and divergence are known in closed form; here, on digits, no full run is recorded.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink

@@ -3,7 +3,7 @@
 Paper: van den Oord & Schrauwen 2014, Factoring variations in natural images with deep Gaussian mixture models. Its
 CIFAR-10 model (4.00 bits per dimension) has locally connected maps; here maps are full, for small images.
 Command: python train.py --config=configs/deep_gmm.py --workdir=runs/deep_gmm_digits
-Expected: a few minutes on two CPU cores; `python -m dgm_jax.report --topic=baselines` measures a short run.
+Expected: no full run is recorded yet; `python -m dgm_jax.report --topic=baselines` measures a short run.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink

@@ -3,7 +3,7 @@
 Paper: Dempster et al. 1977; stepwise: Cappe & Moulines 2009, arXiv:0712.4273.
 Command: python train.py --config=configs/gmm.py --workdir=runs/gmm_digits
 Variants: (none) EM on all 1296 training digits at once; stepwise: batches of 108 with the rate (t + 1)^-0.6; tiny.
-Expected: `python -m dgm_jax.report --topic=baselines` measures it beside the other densities; a minute on two cores.
+Expected: `python -m dgm_jax.report --topic=baselines` measures it beside the other densities; no full run is recorded.
 """
 
 from dgm_jax.config import defaults, shrink

@@ -6,7 +6,7 @@ Command: python train.py --config=configs/vae_estimators.py:score --workdir=runs
 Variants, normal latents: reparametrized score constant_baseline optimal_baseline leave_one_out vimco; Bernoulli
 latents: discrete_score discrete_constant_baseline discrete_optimal_baseline discrete_leave_one_out discrete_vimco; tiny
 and tiny_discrete. Four samples an image each, so that all see the same number of decoded images.
-Expected: `python -m dgm_jax.report --topic=estimators` trains and compares them; half a minute each on two CPU cores.
+Expected: `python -m dgm_jax.report --topic=estimators` trains and compares them; no full run is recorded.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink
