@@ -1,7 +1,7 @@
 """Measures a trained run on a split of its data.
 
 Usage: python -m dgm_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=latest|best|STEP] [--samples=5000]
-       [--only=mean.metrics,latent.units] [--record]
+       [--only=mean.metrics,latent.units] [--what=surgery] [--record]
 
 Prints every figure and writes DIR/evaluation_SPLIT.json; with --record also results/SYSTEM_DATA_VARIANT.json,
 from which the README's table is made.
@@ -26,6 +26,7 @@ def define_flags() -> None:
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
   flags.DEFINE_integer('samples', 0, 'Importance samples of the likelihood; 0: config.nll.samples.', lower_bound=0)
   flags.DEFINE_list('only', [], 'Measurements to make, of dgm_jax/evals; empty: config.evals.')
+  flags.DEFINE_list('what', [], 'The same by the name of a module of dgm_jax/evals: surgery is surgery.surgery.')
   flags.DEFINE_bool('record', False, 'Also write a record into --results.')
   flags.DEFINE_string('results', 'results', 'Folder of the records.')
   flags.DEFINE_string('name', '', 'Name of the record; empty: made from system, data and variant.')
@@ -46,7 +47,8 @@ def main(argv: list[str]) -> None:
   parallel.start()
   subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config)
   started = time.perf_counter()
-  metrics = measure(subject, tuple(args.only) or config.evals)
+  chosen = (*args.only, *(f'{name}.{name}' for name in args.what))
+  metrics = measure(subject, chosen or config.evals)
   page = record(workdir_path, subject, args.split, metrics)
   page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
   workdir.write_json(workdir_path / f'evaluation_{args.split}.json', page)

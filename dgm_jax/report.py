@@ -3,6 +3,7 @@
 python -m dgm_jax.report --workdir=DIR      writes DIR/report.html: settings, figures, curves, pictures
 python -m dgm_jax.report --results          renders results/*.json into the table of README.md
 python -m dgm_jax.report --results --check  exits with 2 when README.md differs from the records
+python -m dgm_jax.report --topic=NAME|all   runs the theory of a topic, prints its tables, writes --out
 """
 
 import base64
@@ -227,13 +228,18 @@ def _flags(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_string('workdir', None, 'Folder of the run to report.', flag_values=values)
   flags.DEFINE_bool('results', False, "Render results/*.json into README.md's table.", flag_values=values)
   flags.DEFINE_bool('check', False, 'With --results: change nothing, exit with 2 on a difference.', flag_values=values)
+  flags.DEFINE_string(
+    'topic', None, "A topic of dgm_jax/topics, several with commas between, or 'all'.", flag_values=values
+  )
+  flags.DEFINE_string('out', 'runs/theory.html', 'With --topic: the page to write.', flag_values=values)
   flags.DEFINE_bool('help', False, 'Show this.', short_name='h', flag_values=values)
   try:
     rest = values(argv)[1:]
   except flags.Error as error:
     raise UserError(f'{error} See --help.') from error
-  if not values.help and (rest or bool(values.workdir) == values.results or (values.check and not values.results)):
-    raise UserError('give either --workdir=DIR, or --results with or without --check; see --help')
+  chosen = bool(values.workdir) + values.results + bool(values.topic)
+  if not values.help and (rest or chosen != 1 or (values.check and not values.results)):
+    raise UserError('give one of --workdir=DIR, --topic=NAME, and --results with or without --check; see --help')
   return values
 
 
@@ -244,6 +250,13 @@ def main(argv: list[str]) -> None:
     print(__doc__, values.get_help(), sep='\n')
   elif values.workdir:
     print(write_report(values.workdir))
+  elif values.topic:
+    from dgm_jax.topics import run  # imports JAX and trains: not for a table of records
+
+    page = run.document(values.topic, STYLE)
+    pathlib.Path(values.out).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(values.out, page.encode())
+    print(values.out)
   else:
     old, new = update_readme('README.md', 'results')
     if values.check and old != new:

@@ -46,6 +46,13 @@ def float32(pattern: str, *arrays: ArrayLike) -> tuple[jax.Array, ...]:
   return tuple(jnp.asarray(array, jnp.float32) for array in arrays)
 
 
+def floats(pattern: str, *arrays: ArrayLike) -> tuple[jax.Array, ...]:
+  """Checks the arrays as `check` does and returns them in one precision: float32, or float64 where one has it."""
+  check(pattern, *arrays)
+  dtype = jnp.result_type(jnp.float32, *arrays)
+  return tuple(jnp.asarray(array, dtype) for array in arrays)
+
+
 def events(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns the arguments as float32 after checking that they are `[..., D]` and broadcast without a change of rank.
 

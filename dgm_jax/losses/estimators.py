@@ -1,4 +1,7 @@
-"""Gradients of expectations: surrogates whose gradient, not whose value, is the estimate."""
+"""Gradients of expectations: surrogates whose gradient, not whose value, is the estimate.
+
+They keep float64 where JAX has it enabled, so that exact identities can be seen to hold.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Float32, Key, Num
+from jaxtyping import Array, Float, Key, Num
 
 from dgm_jax import shapes
 
@@ -17,7 +20,7 @@ _CHUNK = 256
 
 def score_function_surrogate(
   log_q: Float[ArrayLike, '*B'], reward: Float[ArrayLike, '*B'], baseline: Num[ArrayLike, '*#B'] = 0.0
-) -> Float32[Array, '*B']:
+) -> Float[Array, '*B']:
   """The reward, per sample, with the gradient (reward - baseline) d log q(z) + d reward.
 
   An unbiased gradient of E_q[reward] for any baseline that does not depend on the sample; where the reward
@@ -36,14 +39,14 @@ def score_function_surrogate(
 
   Reference: Williams 1992, doi:10.1007/BF00992696, equation 3; Mnih & Gregor 2014, arXiv:1402.0030, equation 8.
   """
-  log_q, reward = shapes.float32('log_q[...] reward[...]', log_q, reward)
+  log_q, reward = shapes.floats('log_q[...] reward[...]', log_q, reward)
   if jnp.ndim(baseline):
-    log_q, reward, baseline = shapes.float32('log_q[...] reward[...] baseline[...]', log_q, reward, baseline)
+    log_q, reward, baseline = shapes.floats('log_q[...] reward[...] baseline[...]', log_q, reward, baseline)
   signal = jax.lax.stop_gradient(reward - baseline)
   return reward + signal * _zero_with_gradient(log_q)
 
 
-def leave_one_out_baseline(rewards: Float[ArrayLike, '*S'], axis: int = 0) -> Float32[Array, '*S']:
+def leave_one_out_baseline(rewards: Float[ArrayLike, '*S'], axis: int = 0) -> Float[Array, '*S']:
   """For every sample the mean reward of the others, in the unit of the reward, the samples on `axis`.
 
   Args:
@@ -59,13 +62,13 @@ def leave_one_out_baseline(rewards: Float[ArrayLike, '*S'], axis: int = 0) -> Fl
   Reference: Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free, equation 8.
   """
   count = _samples('rewards', rewards, axis)
-  rewards = jnp.asarray(rewards, jnp.float32)
+  (rewards,) = shapes.floats('rewards[...]', rewards)
   return (jnp.sum(rewards, axis, keepdims=True) - rewards) / (count - 1)
 
 
 def vimco_surrogate(
   log_weights: Float[ArrayLike, '*S'], log_q: Float[ArrayLike, '*S'], axis: int = 0
-) -> Float32[Array, '...']:
+) -> Float[Array, '...']:
   """Importance-weighted bound in nats, the samples on `axis`, with a gradient for discrete latents.
 
   sum_k (L - L_-k) d log q(z_k) + sum_k w_k d log_weights_k, where L_-k is the bound with weight k replaced by the
@@ -85,7 +88,7 @@ def vimco_surrogate(
   Reference: Mnih & Rezende 2016, arXiv:1602.06725, equations 8 to 10.
   """
   count = _samples('log_weights', log_weights, axis)
-  log_weights, log_q = shapes.float32('log_weights[...] log_q[...]', log_weights, log_q)
+  log_weights, log_q = shapes.floats('log_weights[...] log_q[...]', log_weights, log_q)
   log_weights, log_q = jnp.moveaxis(log_weights, axis, 0), jnp.moveaxis(log_q, axis, 0)
   bound = jax.nn.logsumexp(log_weights, 0) - math.log(count)
   own = jnp.eye(count, dtype=bool).reshape(count, count, *(1,) * (log_weights.ndim - 1))

@@ -186,6 +186,9 @@ def _views(parts: Parts) -> dict[str, Callable]:
     decoder = _bind(parts, state)[1]
     return _shaped(parts, parts.likelihood.mean(decoder(_ancestral(parts, decoder, key, n), method='pixels')))
 
+  def posterior(state, x):
+    return parts.encoder.apply({'params': state.params['encoder']}, x, method='first')
+
   def layers(key, state, x):
     terms = draw(parts, key, state, x, 1)
     return [(mean[:, 0], kl[:, 0]) for (mean, _), kl in zip(terms.layers, terms.kl_per_dim, strict=True)]
@@ -195,7 +198,7 @@ def _views(parts: Parts) -> dict[str, Callable]:
     'kl_per_dim': lambda key, state, x: layers(key, state, x)[-1][1],
     'log_prob': lambda key, state, x, samples, rows: _log_prob(parts, key, state, x, samples, rows),
     'bits': lambda nats: parts.likelihood.bits(nats, _flat(jnp.zeros((1, *parts.decoder.shape))).shape[1]),
-  }  # fmt: skip
+  } | ({'posterior': posterior} if len(parts.encoder.latents) == 1 else {})  # fmt: skip
 
 
 def _log_prob(parts: Parts, key: Key, state: State, x: jax.Array, samples: int, rows: int) -> jax.Array:

@@ -1,0 +1,29 @@
+"""A mixture of normals, trained by EM: an EM step is a Move.
+
+Paper: Dempster et al. 1977; stepwise: Cappe & Moulines 2009, arXiv:0712.4273.
+Command: python train.py --config=configs/gmm.py --workdir=runs/gmm_digits
+Variants: (none) EM on all 1296 training digits at once; stepwise: batches of 108 with the rate (t + 1)^-0.6; tiny.
+Expected: `python -m dgm_jax.report --topic=baselines` measures it beside the other densities; no full run is recorded.
+"""
+
+from dgm_jax.config import defaults, shrink
+
+
+def get_config(variant=''):
+  if variant not in ('', 'stepwise', 'tiny'):
+    raise ValueError(f"gmm has no variant '{variant}'; it has stepwise and tiny")
+  config = defaults()
+  config.system = 'latent.gmm'
+  # With noise that is drawn once for good, and batches that are the whole split, every step sees the same data.
+  config.data.update({'name': 'digits', 'preprocess': 'static_dequantize', 'valid_size': 101})
+  config.model = {'components': 10, 'covariance': 'full', 'power': 0.0, 'regularization': 1e-3}
+  config.update({'batch_size': 1296, 'steps': 60, 'steps_per_call': 10, 'best': 'nll_nats'})
+  config.update({'log_every': 10, 'eval_every': 10, 'save_every': 30, 'picture_every': 60})
+  if variant == 'stepwise':
+    config.model.power = 0.6
+    config.update({'batch_size': 108, 'steps': 720})
+  if variant == 'tiny':
+    config.model.update({'components': 3, 'covariance': 'tied', 'power': 0.6, 'regularization': 0.02})
+    shrink(config)
+    config.data.size = 4  # 16 dimensions
+  return config

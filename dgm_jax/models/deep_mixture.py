@@ -1,0 +1,60 @@
+"""Deep Gaussian mixtures: layers of mixtures, each component an affine map.
+
+Axes: B batch, D dimensions, K components of a layer, P paths through the layers.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class DeepMixture(nn.Module):
+  """A normal variable sent through one of K affine maps, then through one of the next layer's, down to the data.
+
+  The maps are kept by their inverses, from the data upwards: u = kernel x + bias. Each path is a normal
+  distribution, and the prod K of them share the layers' parameters.
+
+  Reference: van den Oord & Schrauwen 2014, Factoring variations in natural images with deep Gaussian mixture models.
+  """
+
+  components: Sequence[int]  # of each layer, the one next to the data first
+  dims: int
+
+  def setup(self):
+    shapes = [(size, self.dims) for size in self.components]
+    self.kernels = [self.param(f'kernel_{i}', _near_identity, (*shape, self.dims)) for i, shape in enumerate(shapes)]
+    normal = nn.initializers.normal(0.5)
+    self.biases = [self.param(f'bias_{i}', normal, shape) for i, shape in enumerate(shapes)]
+    self.logits = [self.param(f'logits_{i}', nn.initializers.zeros, shape[:1]) for i, shape in enumerate(shapes)]
+
+  def __call__(self, x: Float[Array, 'B D']) -> tuple[Float[Array, 'B P D'], Float[Array, ' P']]:
+    """What x is at the top of every path, and the log-weight of the path with its maps' log-determinants, in nats.
+
+    The density of x is the sum over the paths of exp(log-weight) N(top; 0, I).
+    """
+    tops, log_weights = x[:, None], jnp.zeros(1, x.dtype)
+    for kernel, bias, logits in zip(self.kernels, self.biases, self.logits, strict=True):
+      tops = jnp.einsum('bpd,ked->bpke', tops, kernel, precision='highest') + bias[None, None]
+      tops = tops.reshape(x.shape[0], -1, self.dims)
+      own = jax.nn.log_softmax(logits) + jnp.linalg.slogdet(kernel)[1]
+      log_weights = (log_weights[:, None] + own[None]).reshape(-1)
+    return tops, log_weights
+
+  def generate(self, top: Float[Array, 'B D'], path: Sequence[Int[Array, ' B']]) -> Float[Array, 'B D']:
+    """The data that a normal variable `top` becomes along a path, one component a layer, the data's layer first."""
+    layers = list(zip(self.kernels, self.biases, path, strict=True))
+    for kernel, bias, component in layers[::-1]:
+      top = jnp.linalg.solve(kernel[component], (top - bias[component])[..., None])[..., 0]
+    return top
+
+  def weights(self) -> list[Float[Array, ' K']]:
+    """The logits of every layer's components, the data's layer first."""
+    return list(self.logits)
+
+
+def _near_identity(key: Array, shape: tuple[int, int, int], dtype=jnp.float32) -> Array:
+  noise = jax.random.normal(key, shape, dtype) * 0.1 / shape[-1] ** 0.5
+  return jnp.eye(shape[-1], dtype=dtype)[None] + noise

@@ -1,0 +1,36 @@
+"""Runs topics one after another."""
+
+import time
+
+from dgm_jax import config as experiment
+from dgm_jax import parallel
+from dgm_jax.topics import page
+
+NAMES = (
+  'estimators', 'mean_field', 'em', 'elbo_forms', 'surgery', 'collapse', 'impossibility', 'baselines'
+)  # fmt: skip
+
+
+def document(chosen: str, style: str) -> str:
+  """Runs the topics, prints each one's tables when it is done, and gives the page of all.
+
+  Args:
+    chosen: names with commas between, or 'all'.
+    style: of the page.
+
+  Raises:
+    UserError: there is no such topic.
+  """
+  names = NAMES if chosen == 'all' else tuple(chosen.split(','))
+  for name in names:
+    experiment.one_of('--topic', name, (*NAMES, 'all'))
+  parallel.start()
+  topics, seconds = {}, {}
+  for name in names:
+    started = time.perf_counter()
+    topics[name] = experiment.by_path('dgm_jax.topics', f'{name}.{name}')()
+    seconds[name] = time.perf_counter() - started
+    print(page.text(name, topics[name]), f'({seconds[name]:.0f} s)\n', flush=True)
+  missed = [f'{name}: {row.name}' for name, topic in topics.items() for row in topic.rows if not row.holds]
+  print(f'{len(missed)} predicted figures do not hold' if missed else 'every predicted figure holds')
+  return page.document(topics, seconds, style)
