@@ -20,13 +20,13 @@ def get_config(variant=''):
     'network': {'features': 128, 'layers': 10, 'head': 32, 'first': 7, 'size': 5},
   }  # fmt: skip
   config.optimizer = {'model': optimizer(learning_rate=1e-3)}
-  # XLA's convolutions on a CPU are an order of magnitude slower inside a loop; a step takes long enough by itself.
+  # XLA's convolutions on a CPU are some twenty times slower inside a loop; a step takes long enough by itself.
   config.steps_per_call = 1
   if variant == 'small':
     config.model.network.update({'features': 32, 'layers': 4, 'size': 5})
     config.optimizer.model.update({'schedule': 'linear'})
-    config.update({'batch_size': 16, 'steps': 3000})
-    config.update({'log_every': 100, 'eval_every': 1000, 'save_every': 500, 'picture_every': 2000})
+    config.update({'batch_size': 16, 'steps': 2400})
+    config.update({'log_every': 100, 'eval_every': 800, 'save_every': 400, 'picture_every': 2400})
     config.init_examples = 16
   if variant == 'tiny':
     config.model.network.update({'features': 6, 'layers': 2, 'head': 6, 'first': 3})
