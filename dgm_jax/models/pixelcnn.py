@@ -48,7 +48,11 @@ class PixelCNN(nn.Module):
     self, image: Float[Array, 'B H W C'], above: Any, condition: Condition = None, at: Place = WHOLE
   ) -> Float[Array, '*S P']:
     """The numbers of the pixels at a place."""
-    wide, narrow, options = group_sizes(2 * self.hidden, self.groups), group_sizes(self.hidden, self.groups), {'dtype': self.dtype}
+    wide, narrow, options = (
+      group_sizes(2 * self.hidden, self.groups),
+      group_sizes(self.hidden, self.groups),
+      {'dtype': self.dtype},
+    )
     seen = shared(condition, at)
     x = masked.MaskedConv(wide, masked.causal(self.first, False), True, from_image, **options)(image, at)
     for _ in range(self.blocks):
@@ -91,9 +95,7 @@ class GatedPixelCNN(nn.Module):
 
   def setup(self):
     sizes = group_sizes(self.features, self.groups)
-    self.stack = [
-      GatedLayer(sizes, self.size if i else self.first, not i, self.dtype) for i in range(self.layers + 1)
-    ]
+    self.stack = [GatedLayer(sizes, self.size if i else self.first, not i, self.dtype) for i in range(self.layers + 1)]
 
   def __call__(self, image: Float[Array, 'B H W C'], condition: Condition = None) -> Float[Array, 'B H W P']:
     """The numbers of all pixels."""

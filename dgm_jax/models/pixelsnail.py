@@ -56,7 +56,9 @@ class CausalAttention(nn.Module):
     values = self.variable('cache', 'values', jnp.zeros, (batch, height * width, self.values), x.dtype)
     now = at.row * width + at.column
     before = jnp.maximum(now - 1, 0)  # at the first position this writes what the second one overwrites
-    where = jnp.broadcast_to(coordinates(height, width)[0].reshape(-1, 2)[jnp.stack([before, now])][:, None], (2, batch, 2))
+    where = jnp.broadcast_to(
+      coordinates(height, width)[0].reshape(-1, 2)[jnp.stack([before, now])][:, None], (2, batch, 2)
+    )
     key, value = self._content(last.value, image[:, before // width, before % width], where[0])
     keys.value, values.value = keys.value.at[:, before].set(key), values.value.at[:, before].set(value)
     last.value = x

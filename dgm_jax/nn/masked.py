@@ -7,6 +7,7 @@ of that pixel alone: each convolution keeps the few rows of its input that it wi
 Axes: B batch, H height, W width, C channels in, F features out; `...` is [B, H, W], [B, W] or [B] as `at` says.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -157,7 +158,9 @@ class Conv(nn.Module):
     window = None if at.row is None else self.read(self, x, self.taps, at)
     y = correlate(x, window, kernel.astype(self.dtype), self.taps, at)
     if self.use_bias:
-      y += self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype).reshape(*[1] * (y.ndim - 1), -1)
+      y += (
+        self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype).reshape(*[1] * (y.ndim - 1), -1)
+      )
     return y
 
 
@@ -189,7 +192,7 @@ def _convolve(x, kernel, padding, strides: int):
 def group_sizes(features: int, groups: int) -> tuple[int, ...]:
   """How many of the features belong to each color; they lie side by side."""
   ends = [features * g // groups for g in range(groups + 1)]
-  return tuple(b - a for a, b in zip(ends[:-1], ends[1:], strict=True))
+  return tuple(b - a for a, b in itertools.pairwise(ends))
 
 
 class Pointwise(nn.Module):

@@ -81,7 +81,9 @@ class NormUpsample(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE) -> Float[Array, '*T F']:
     shape = (2, self.across, x.shape[-1], self.features)
-    return normalised(self, shape, lambda kernel: self._spread(x.astype(self.dtype), kernel.astype(self.dtype), at), 1.0)
+    return normalised(
+      self, shape, lambda kernel: self._spread(x.astype(self.dtype), kernel.astype(self.dtype), at), 1.0
+    )
 
   def _spread(self, x, kernel, at: Place):
     if at.column is not None:

@@ -17,6 +17,8 @@ from dgm_jax import config as experiment
 from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
+from dgm_jax.models.pixelcnn_pp import PixelCNNpp
+from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.systems import raster
 from dgm_jax.systems.pixels import Pixel
 
@@ -47,6 +49,22 @@ def gated_pixelcnn(config: ConfigDict) -> System:
   return _system(config, GatedPixelCNN)
 
 
+def pixelcnn_pp(config: ConfigDict) -> System:
+  """Two streams of gated residual blocks at several resolutions.
+
+  Reference: Salimans et al. 2017, arXiv:1701.05517.
+  """
+  return _system(config, PixelCNNpp)
+
+
+def pixelsnail(config: ConfigDict) -> System:
+  """Gated residual blocks and attention over all previous pixels.
+
+  Reference: Chen et al. 2018, arXiv:1712.09763.
+  """
+  return _system(config, PixelSNAIL)
+
+
 def parts(config: ConfigDict, network: Callable) -> Parts:
   """The network that `config.model.network` describes, for the likelihood and the data of the experiment.
 
@@ -60,6 +78,12 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
     experiment.one_of(f'a key of config.model.network ({network.__name__})', name, _settings(network))
   experiment.require(model.classes >= 0, f'config.model.classes must not be negative, got {model.classes}')
   experiment.require(0 <= model.ema < 1, f'config.model.ema must be in [0, 1), got {model.ema}')
+  joint = network in (PixelCNNpp, PixelSNAIL)
+  experiment.require(
+    pixel.groups == 1 or not joint,
+    f'config.model.likelihood={model.likelihood} orders the {pixel.groups} channels of config.data, which'
+    f" {network.__name__} draws at once; use 'logistic_mixture'",
+  )
   module = network(pixel.numbers, groups=pixel.groups, dtype=config.dtype, **settings)
   return Parts(module, pixel, shape, model.classes, model.ema)
 

@@ -6,7 +6,6 @@ Axes: ... any leading axes, C channels of a pixel, P numbers of its distribution
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from dgm_jax import distributions
@@ -45,7 +44,9 @@ def categorical(channels: int, model) -> Pixel:
     channels * levels,
     channels,
     lambda x: x,
-    lambda x, numbers: distributions.categorical_log_prob(jnp.round(x * half + half).astype(jnp.int32), logits(numbers)),
+    lambda x, numbers: distributions.categorical_log_prob(
+      jnp.round(x * half + half).astype(jnp.int32), logits(numbers)
+    ),
     lambda key, numbers, temperature: (
       distributions.categorical_sample(key, logits(numbers) / temperature).astype(jnp.float32) / half - 1
     ),
@@ -63,9 +64,7 @@ def logistic_mixture(channels: int, model) -> Pixel:
 
   def sample(key, numbers, temperature):
     mixture = split(numbers)
-    cooled = mixture._replace(
-      logits=mixture.logits / temperature, log_scales=mixture.log_scales + jnp.log(temperature)
-    )
+    cooled = mixture._replace(logits=mixture.logits / temperature, log_scales=mixture.log_scales + jnp.log(temperature))
     return distributions.logistic_mixture_sample(key, cooled)
 
   return Pixel(

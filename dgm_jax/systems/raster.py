@@ -5,7 +5,6 @@ Both samplers draw position i with the noise of (key, i), and so the same pixels
 Axes: B batch, H height, W width, C channels, P numbers of a pixel's distribution, D condition.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
