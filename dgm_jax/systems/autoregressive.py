@@ -65,6 +65,16 @@ def pixelsnail(config: ConfigDict) -> System:
   return _system(config, PixelSNAIL)
 
 
+NETWORKS = {
+  'pixelcnn': PixelCNN, 'gated_pixelcnn': GatedPixelCNN, 'pixelcnn_pp': PixelCNNpp, 'pixelsnail': PixelSNAIL,
+}  # fmt: skip
+
+
+def network_of(config: ConfigDict) -> Callable:
+  """The class of the network that a system of this file trains."""
+  return NETWORKS[config.system.rpartition('.')[2]]
+
+
 def parts(config: ConfigDict, network: Callable) -> Parts:
   """The network that `config.model.network` describes, for the likelihood and the data of the experiment.
 
