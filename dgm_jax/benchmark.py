@@ -1,12 +1,15 @@
 """Measures how fast an experiment trains, and what its compiled program does.
 
 Usage: python -m dgm_jax.benchmark --config=configs/x.py[:variant] [--config.KEY=VALUE ...] [--steps_per_call=100,500]
-       [--devices=1,2,4,8] [--seconds=10] [--out=FILE | --record]
+       [--devices=1,2,4,8] [--seconds=10] [--what=train|sample] [--out=FILE | --record]
 
 Prints a table, and writes JSON to --out, with --record to results/bench_CONFIG.json, otherwise to the terminal. Every
 combination of --steps_per_call and --devices is one setting. The batch of a device stays the same (weak scaling): on n
 devices the batch is n times config.batch_size. Without accelerators --devices makes so many virtual CPU devices, which
 share the same cores.
+
+--what=sample times, instead of training, the drawing of --images images with a network's memory, and naively, with the
+whole network for every pixel (--naive_pixels of them, of which the rest is inferred), at each of the --sizes.
 """
 
 import contextlib
@@ -44,6 +47,10 @@ def define_flags() -> None:
   experiment.define_flags()
   flags.DEFINE_list('steps_per_call', [], 'Steps in one compiled call, to sweep; empty: config.steps_per_call.')
   flags.DEFINE_list('devices', [], 'Numbers of devices, to sweep; empty: all there are.')
+  flags.DEFINE_enum('what', 'train', ('train', 'sample'), 'What is timed.')
+  flags.DEFINE_list('sizes', [], 'With --what=sample: edges of the images; empty: that of the data.')
+  flags.DEFINE_integer('images', 16, 'With --what=sample: images drawn at a time.', lower_bound=1)
+  flags.DEFINE_integer('naive_pixels', 16, 'With --what=sample: pixels drawn naively.', lower_bound=1)
   flags.DEFINE_float('seconds', 10.0, 'How long each figure of a setting is measured.', lower_bound=0.01)
   flags.DEFINE_bool('first_step', True, 'Also time a fresh start of train.py, twice.')
   flags.DEFINE_string('out', '', 'File for the JSON.')
@@ -57,12 +64,13 @@ def main(argv: list[str]) -> None:
   experiment.check(config)
   calls = counts('steps_per_call', args.steps_per_call) or [config.steps_per_call]
   devices = counts('devices', args.devices)
+  if args.what == 'sample':
+    sampling(config, args)
+    return
   # Before this process takes the devices: an accelerator may serve one process only.
   first = first_step_seconds(config) if args.first_step else None
 
   import jax
-
-  from dgm_jax import workdir
 
   jax.config.update('jax_enable_compilation_cache', False)  # compile seconds are those of a first time
   if devices:
@@ -74,6 +82,12 @@ def main(argv: list[str]) -> None:
       print(_row(page['settings'][-1]), flush=True)
   if first is not None:
     print(f'first step: {first:.2f} s after the start of train.py, with compiled programs in the cache')
+  _write(args, config, page)
+
+
+def _write(args, config, page: dict) -> None:
+  from dgm_jax import workdir
+
   target = _target(args, config)
   if target is None:
     print(json.dumps(page, indent=2))
@@ -81,6 +95,23 @@ def main(argv: list[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     workdir.write_json(target, page)
     print(f'record: {target}')
+
+
+def sampling(config, args) -> None:
+  """Times both samplers of an autoregressive system at each size, and writes the page."""
+  import jax
+
+  from dgm_jax import data, drawing_speed, workdir
+
+  jax.config.update('jax_enable_compilation_cache', False)
+  config = workdir.resolve(config, data.load(config.data, 'valid'))
+  sizes = counts('sizes', args.sizes) or [config.data.shape[0]]
+  page = header(config) | {'what': 'sample', 'settings': []}
+  del page['scaling']
+  for size in sizes:
+    page['settings'].append(drawing_speed.measure(config, size, args.images, args.naive_pixels))
+    print(drawing_speed.row(page['settings'][-1]), flush=True)
+  _write(args, config, page)
 
 
 def counts(flag: str, texts: list[str]) -> list[int]:
@@ -354,6 +385,7 @@ def _target(args, config) -> Path | None:
   if args.out:
     return Path(args.out)
   name = '_'.join(filter(None, (Path(config.source.partition(':')[0]).stem, config.source.partition(':')[2])))
+  name += '_sample' * (args.what == 'sample')
   return Path(args.results) / f'bench_{name}.json' if args.record else None
 
 

@@ -1,0 +1,50 @@
+"""PixelSNAIL: residual blocks and attention over all previous pixels, on binary MNIST and on CIFAR-10.
+
+Paper: Chen et al. 2018, arXiv:1712.09763; on MNIST 64 features and 8 blocks of two.
+Command: python train.py --config=configs/pixelsnail.py --workdir=runs/pixelsnail
+Variants: (none) binary MNIST, small: 32 features and 2 blocks, for a CPU; cifar10, cifar10_small; tiny.
+Expected: 78.61 nats on dynamically binarized MNIST in the community after 457 epochs; 2.85 bits/dim on
+CIFAR-10 (paper).
+"""
+
+from dgm_jax.config import defaults, optimizer, shrink
+
+VARIANTS = ('', 'small', 'cifar10', 'cifar10_small', 'tiny')
+
+
+def get_config(variant=''):
+  if variant not in VARIANTS:
+    raise ValueError(f"pixelsnail has no variant '{variant}'; it has {' '.join(VARIANTS[1:])}")
+  config = defaults()
+  config.system = 'autoregressive.pixelsnail'
+  cifar10 = variant.startswith('cifar10')
+  name, preprocess = ('cifar10', 'scale_symmetric') if cifar10 else ('mnist', 'dynamic_binarize')
+  config.data.update({'name': name, 'preprocess': preprocess, 'valid_size': 400})
+  network = {'features': 64, 'blocks': 8, 'resnets': 2, 'keys': 4, 'values': 32, 'chunk': 1024, 'dropout': 0.0}
+  config.model = {
+    'likelihood': 'logistic_mixture' if cifar10 else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 0,
+    'ema': 0.9995, 'network': network | {'nonlinearity': 'elu'},
+  }  # fmt: skip
+  config.optimizer = {'model': optimizer(learning_rate=1e-3, b1=0.95, b2=0.9995, eps=1e-6)}
+  # XLA's convolutions on a CPU are some twenty times slower inside a loop; a step takes long enough by itself.
+  config.update({'steps_per_call': 1, 'log_every': 100, 'eval_every': 800, 'save_every': 400, 'picture_every': 2400})
+  config.update({'init_examples': 16, 'eval_batch_size': 100, 'best': 'nll_nats'})
+  config.update({'batch_size': 128, 'epochs': 457.0, 'init_examples': 64})
+  if cifar10:
+    config.model.network.update(
+      {'features': 256, 'blocks': 12, 'resnets': 4, 'keys': 16, 'values': 128, 'dropout': 0.5}
+    )
+    config.published = {'bits_per_dim': {'value': 2.85, 'source': 'Chen et al. 2018, table 1'}}
+  if variant.endswith('small'):
+    config.model.ema = 0.99
+    config.model.network.update({'features': 32, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 16, 'dropout': 0.0})
+    config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 2e-3, 'b2': 0.999})
+    config.update({'batch_size': 16, 'epochs': 0.0, 'steps': 2400})
+  if not variant:
+    source = 'a program of the community, same sizes, dynamic binarization, 457 epochs'
+    config.published = {'nll_nats': {'value': 78.61, 'source': source}}
+  if variant == 'tiny':
+    config.model.ema = 0.9
+    config.model.network.update({'features': 4, 'blocks': 1, 'resnets': 1, 'keys': 2, 'values': 3})
+    shrink(config)
+  return config

@@ -1,0 +1,74 @@
+"""How long autoregressive systems take to draw images, with a memory and without."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from dgm_jax.cli import UserError
+from dgm_jax.systems import autoregressive, raster
+
+ROUNDS = 3
+
+
+def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> dict:
+  """Seconds for `images` images of size x size by an untrained network, with a memory and naively.
+
+  The naive sampler runs the network once a pixel outside of any loop, where XLA's convolutions are fastest; its figure
+  is the median of `naive_pixels` such runs times the number of pixels (and of channels in turn).
+
+  Raises:
+    UserError: the system is not an autoregressive one.
+  """
+  if not config.system.startswith('autoregressive.'):
+    raise UserError(f'--what=sample times autoregressive systems; config.system is {config.system}')
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.data.shape = (size, size, config.data.shape[-1])
+  made = autoregressive.parts(config, autoregressive.network_of(config))
+  given = jnp.zeros((images, *made.shape))
+  condition = jnp.zeros((images, made.classes)) if made.classes else None
+  read = made.pixel.inputs(given)
+  params = jax.jit(made.network.init)(jax.random.key(0), read, condition)['params']
+  known = jnp.zeros(given.shape[:3], bool)
+
+  def draw(params):
+    drawing = raster.Drawing(made.network, params, made.pixel, condition)
+    return raster.incremental(jax.random.key(1), drawing, given, known)
+
+  fast = _seconds(jax.jit(draw).lower(params).compile(), ROUNDS, params)
+  whole = jax.jit(made.network.apply).lower({'params': params}, read, condition).compile()
+  one = _seconds(whole, naive_pixels, {'params': params}, read, condition)
+  slow = one * size * size * made.pixel.groups
+  return {
+    'size': size,
+    'images': images,
+    'incremental_seconds_per_image': fast / images,
+    'incremental_microseconds_per_pixel_and_image': 1e6 * fast / images / size**2,
+    'naive_seconds_per_image': slow / images,
+    'naive_over_incremental': slow / fast,
+    'naive_passes_timed': naive_pixels,
+  }
+
+
+def row(figures: dict) -> str:
+  """One line of the table."""
+  return (
+    f'{figures["size"]}x{figures["size"]}, {figures["images"]} images at a time:'
+    f' {figures["incremental_seconds_per_image"]:.4g} s an image with a memory,'
+    f' {figures["naive_seconds_per_image"]:.4g} s without: {figures["naive_over_incremental"]:.1f} times'
+  )
+
+
+def _seconds(program: Callable, rounds: int, *args) -> float:
+  """The median time of a compiled program's runs, after one to warm up."""
+  jax.block_until_ready(program(*args))
+  times = []
+  for _ in range(rounds):
+    started = time.perf_counter()
+    jax.block_until_ready(program(*args))
+    times.append(time.perf_counter() - started)
+  return statistics.median(times)

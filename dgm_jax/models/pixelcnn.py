@@ -1,0 +1,157 @@
+"""PixelCNN and Gated PixelCNN: what each pixel's distribution is, given those before it in raster order.
+
+Every network is called as (image, condition) on whole images, or drawn from position by position: `rows` computes
+what a row needs of the rows above it, `pixels` one position of it.
+
+Axes: B batch, H height, W width, C channels, D condition, P numbers of a pixel's distribution.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dgm_jax.nn import masked
+from dgm_jax.nn.masked import WHOLE, Place, Pointwise, from_image, gate, group_sizes, shared
+
+Condition = Float[Array, 'B D'] | Float[Array, 'B H W D'] | None
+
+
+class PixelCNN(nn.Module):
+  """Masked convolutions with residual blocks; a wedge above and to the right of a pixel stays out of its sight.
+
+  Reference: van den Oord et al. 2016, arXiv:1601.06759, table 1.
+  """
+
+  numbers: int
+  hidden: int = 16  # h; the maps between blocks have 2 h
+  blocks: int = 7
+  head: int = 32
+  groups: int = 1  # channels that are drawn one after another
+  first: int = 7  # the side of the first kernel
+  size: int = 3
+  dtype: jnp.dtype | str = 'float32'
+
+  def __call__(self, image: Float[Array, 'B H W C'], condition: Condition = None) -> Float[Array, 'B H W P']:
+    """The numbers of all pixels."""
+    return self.pixels(image, self.rows(image, condition), condition)
+
+  def rows(self, image: Float[Array, 'B H W C'], condition: Condition = None, at: Place = WHOLE) -> Any:
+    """Nothing: each position is computed from those before it."""
+    return ()
+
+  @nn.compact
+  def pixels(
+    self, image: Float[Array, 'B H W C'], above: Any, condition: Condition = None, at: Place = WHOLE
+  ) -> Float[Array, '*S P']:
+    """The numbers of the pixels at a place."""
+    wide, narrow, options = (
+      group_sizes(2 * self.hidden, self.groups),
+      group_sizes(self.hidden, self.groups),
+      {'dtype': self.dtype},
+    )
+    seen = shared(condition, at)
+    x = masked.MaskedConv(wide, masked.causal(self.first, False), True, from_image, **options)(image, at)
+    for _ in range(self.blocks):
+      y = _conditioned(Pointwise(narrow, **options)(jax.nn.relu(x)), seen, self.dtype)
+      y = masked.MaskedConv(narrow, masked.causal(self.size, False), **options)(jax.nn.relu(y), at)
+      x = x + Pointwise(wide, **options)(jax.nn.relu(y))
+    return head(x, (self.head, self.head), self.numbers, self.groups, self.dtype)
+
+
+def head(x, hidden: Sequence[int], numbers: int, groups: int, dtype):
+  """1x1 layers after the rectifier, and the numbers, float32."""
+  for features in hidden:
+    x = Pointwise(group_sizes(features, groups), dtype=dtype)(jax.nn.relu(x))
+  return Pointwise(group_sizes(numbers, groups), dtype=dtype)(jax.nn.relu(x)).astype(jnp.float32)
+
+
+def _conditioned(y, condition, dtype):
+  """y plus a linear map of the condition, if there is one."""
+  if condition is None:
+    return y
+  return y + nn.Dense(y.shape[-1], use_bias=False, dtype=dtype)(condition)
+
+
+class GatedPixelCNN(nn.Module):
+  """A vertical stack for the rows above and a horizontal one for the pixels before: every previous pixel is seen.
+
+  The image enters the vertical stack from the row above, so that the link to the horizontal stack needs no shift.
+
+  Reference: van den Oord et al. 2016, arXiv:1606.05328, section 2 and figure 2.
+  """
+
+  numbers: int
+  features: int = 32
+  layers: int = 7
+  head: int = 32
+  groups: int = 1
+  first: int = 7
+  size: int = 3
+  dtype: jnp.dtype | str = 'float32'
+
+  def setup(self):
+    sizes = group_sizes(self.features, self.groups)
+    self.stack = [GatedLayer(sizes, self.size if i else self.first, not i, self.dtype) for i in range(self.layers + 1)]
+
+  def __call__(self, image: Float[Array, 'B H W C'], condition: Condition = None) -> Float[Array, 'B H W P']:
+    """The numbers of all pixels."""
+    return self.pixels(image, self.rows(image, condition), condition)
+
+  def rows(self, image: Float[Array, 'B H W C'], condition: Condition = None, at: Place = WHOLE) -> Any:
+    """What each layer of the vertical stack tells the horizontal one, [..., 2 F] each."""
+    x, links = image, []
+    for layer in self.stack:
+      x, link = layer.vertical(x, shared(condition, at), at)
+      links.append(link)
+    return links
+
+  @nn.compact
+  def pixels(
+    self, image: Float[Array, 'B H W C'], above: Any, condition: Condition = None, at: Place = WHOLE
+  ) -> Float[Array, '*S P']:
+    """The numbers of the pixels at a place."""
+    x = image
+    for layer, link in zip(self.stack, masked.column(above, at), strict=True):
+      x = layer.horizontal(x, link, shared(condition, at), at)
+    return head(x, (self.head,), self.numbers, self.groups, self.dtype)
+
+
+class GatedLayer(nn.Module):
+  """One layer of both stacks."""
+
+  sizes: Sequence[int]  # features of each color
+  size: int  # the side of the square kernel that the two stacks share
+  first: bool  # reads the image, strictly before the pixel, and has no residual
+  dtype: jnp.dtype | str
+
+  def setup(self):
+    half, features = self.size // 2, sum(self.sizes)
+    twice, read = tuple(2 * n for n in self.sizes), from_image if self.first else masked.remembered
+    above = masked.rectangle(half + self.first, self.first, half, half)
+    self.down = masked.Conv(2 * features, above, read, dtype=self.dtype)
+    self.link = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
+    self.across = masked.MaskedConv(twice, masked.before(self.size), self.first, read, dtype=self.dtype)
+    self.out = Pointwise(self.sizes, dtype=self.dtype)
+    # Without a condition these are never called, and have no parameters.
+    self.condition_down = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
+    self.condition_across = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
+
+  def vertical(self, x, condition, at: Place):
+    """The next map of the vertical stack [..., F], and what the horizontal one is told [..., 2 F]."""
+    y = self.down(x, at)
+    link = self.link(y)
+    if condition is not None:
+      y += self.condition_down(condition)
+    return gate(y, (sum(self.sizes),)), link
+
+  def horizontal(self, x, link, condition, at: Place):
+    """The next map of the horizontal stack, [..., F]."""
+    y = self.across(x, at) + link
+    if condition is not None:
+      y += self.condition_across(condition)
+    y = self.out(gate(y, self.sizes))
+    return y if self.first else x + y

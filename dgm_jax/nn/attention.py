@@ -1,0 +1,52 @@
+"""Attention over the positions before one's own.
+
+Axes: B batch, N positions in raster order, K features of keys, V features of values.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# Keeps the first position's quotient defined, as in the authors' program: it attends to nothing and gets zero.
+_NOTHING = 1e-6
+
+
+def attend(
+  query: Float[Array, 'B M K'], key: Float[Array, 'B N K'], value: Float[Array, 'B N V'], first: Array | int = 0
+) -> Float[Array, 'B M V']:
+  """Averages of the values of earlier positions, weighted by the softmax of query . key / sqrt(K).
+
+  Args:
+    query: of the positions first, first + 1, ...
+    key: of all positions; those from a query's own on are not seen.
+    value: likewise.
+    first: the position of the first query.
+
+  Returns: [B, M, V]; zero at position 0.
+
+  Reference: Chen et al. 2018, arXiv:1712.09763, section 2.
+  """
+  scores = jnp.einsum('bmk,bnk->bmn', query, key, preferred_element_type=jnp.float32) / math.sqrt(query.shape[-1])
+  own = first + jnp.arange(query.shape[1])
+  seen = (jnp.arange(key.shape[1])[None] < own[:, None])[None]
+  # The largest score that is seen, or 0 where there is none; no gradient passes a softmax's shift.
+  top = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True, where=seen, initial=-1e30))
+  weights = jnp.where(seen, jnp.exp(jnp.where(seen, scores - top, 0.0)), 0.0)
+  total = weights.sum(-1, keepdims=True) + _NOTHING
+  return jnp.einsum('bmn,bnv->bmv', (weights / total).astype(value.dtype), value)
+
+
+def attend_in_chunks(
+  query: Float[Array, 'B N K'], key: Float[Array, 'B N K'], value: Float[Array, 'B N V'], chunk: int
+) -> Float[Array, 'B N V']:
+  """`attend` for all positions, with at most `chunk` queries' scores held at a time, forward and backward."""
+  batch, n, features = query.shape
+  size = max(d for d in range(1, min(chunk, n) + 1) if n % d == 0)
+  if size == n:
+    return attend(query, key, value)
+  chunks = query.reshape(batch, n // size, size, features).swapaxes(0, 1)
+  one = jax.checkpoint(lambda first_and_chunk: attend(first_and_chunk[1], key, value, first_and_chunk[0]))
+  out = jax.lax.map(one, (jnp.arange(0, n, size), chunks))
+  return out.swapaxes(0, 1).reshape(batch, n, -1)

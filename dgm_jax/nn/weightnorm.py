@@ -1,0 +1,137 @@
+"""Weight-normalised causal layers, started from the data, and the gated residual block that is made of them.
+
+When a module is initialised, it sets each feature's scale and bias so that over the batch and all positions the
+feature has mean 0 and a given standard deviation.
+
+Axes: as in `dgm_jax.nn.masked`.
+
+Reference: Salimans & Kingma 2016, arXiv:1602.07868, sections 2 and 3; Salimans et al. 2017, arXiv:1701.05517.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dgm_jax.nn.masked import WHOLE, Place, Taps, correlate, remembered
+
+
+def concat_elu(x: Float[Array, '*S C']) -> Float[Array, '*S D']:
+  """elu of x and of -x, side by side: [..., C] -> [..., 2 C]."""
+  return jax.nn.elu(jnp.concatenate([x, -x], -1))
+
+
+NONLINEARITIES: dict[str, Callable] = {'elu': jax.nn.elu, 'concat_elu': concat_elu}
+
+
+def normalised(module: nn.Module, shape: tuple[int, ...], apply: Callable, deviation: float):
+  """`apply(kernel) + bias` for the kernel g v / |v| of a module, with one g for each of the last axis' features."""
+  direction = module.param('direction', nn.initializers.normal(0.05), shape)
+  unit = direction * jax.lax.rsqrt(jnp.square(direction).sum(range(len(shape) - 1), keepdims=True))
+  scale, bias = nn.initializers.ones, nn.initializers.zeros
+  if module.is_initializing():
+    y = apply(unit).astype(jnp.float32)
+    mean, variance = y.mean(range(y.ndim - 1)), y.var(range(y.ndim - 1))
+    start = deviation * jax.lax.rsqrt(variance + 1e-10)
+    scale, bias = (lambda key, shape: start), (lambda key, shape: -mean * start)
+  scale, bias = module.param('scale', scale, shape[-1:]), module.param('bias', bias, shape[-1:])
+  y = apply(unit * scale.reshape(*[1] * (len(shape) - 1), -1))
+  return y + bias.astype(y.dtype).reshape(*[1] * (y.ndim - 1), -1)
+
+
+class NormConv(nn.Module):
+  """A weight-normalised convolution over the causal taps alone, or, without taps, of 1x1."""
+
+  features: int
+  taps: Taps | None = None
+  read: Callable = remembered
+  deviation: float = 1.0
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE) -> Float[Array, '*T F']:
+    x = x.astype(self.dtype)
+    if self.taps is None:
+      apply = lambda kernel: x @ kernel.astype(self.dtype)
+      return normalised(self, (x.shape[-1], self.features), apply, self.deviation)
+    window = None if at.row is None else self.read(self, x, self.taps, at)
+    apply = lambda kernel: correlate(x, window, kernel.astype(self.dtype), self.taps, at)
+    channels = (x if window is None else window).shape[-1]
+    return normalised(self, (self.taps.count, channels, self.features), apply, self.deviation)
+
+
+class NormUpsample(nn.Module):
+  """A weight-normalised transposed convolution of stride 2 that looks at nothing further down, nor to the right.
+
+  Of `across` = 3 columns each input position reaches the two of its own and the one before; of 2, its own alone.
+
+  Args of a call:
+    x: [B, H, W, C], [B, W, C] or [B, C], half an image.
+    at: in the image of twice the size.
+
+  Returns: [B, 2 H, 2 W, F], [B, 2 W, F] or [B, F].
+  """
+
+  features: int
+  across: int
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE) -> Float[Array, '*T F']:
+    shape = (2, self.across, x.shape[-1], self.features)
+    return normalised(
+      self, shape, lambda kernel: self._spread(x.astype(self.dtype), kernel.astype(self.dtype), at), 1.0
+    )
+
+  def _spread(self, x, kernel, at: Place):
+    if at.column is not None:
+      return x @ kernel[at.row % 2, at.column % 2]
+    if at.row is not None:
+      return _interleave(jnp.einsum('bwc,kcf->bwkf', x, kernel[at.row % 2]))
+    y = _interleave(jnp.einsum('bhwc,ikcf->bhiwkf', x, kernel))
+    return y.reshape(y.shape[0], -1, *y.shape[3:])
+
+
+def _interleave(y):
+  """[..., W, k, F] -> [..., 2 W, F]."""
+  if y.shape[-2] == 3:
+    before, even, odd = (part[..., 0, :] for part in jnp.split(y, 3, -2))
+    following = jnp.concatenate([before[..., 1:, :], jnp.zeros_like(before[..., :1, :])], -2)
+    y = jnp.stack([even, odd + following], -2)
+  return y.reshape(*y.shape[:-3], -1, y.shape[-1])
+
+
+class GatedResnet(nn.Module):
+  """x + a * sigmoid(b), where two convolutions of x, another map and a condition give (a, b).
+
+  Args of a call:
+    x: [..., F].
+    other: [..., G] at the same places, or None.
+    condition: [..., D] that broadcasts, or None.
+    at: where.
+
+  Returns: [..., F].
+
+  Reference: Salimans et al. 2017, arXiv:1701.05517, section 2 (after its program).
+  """
+
+  taps: Taps | None  # None: 1x1
+  nonlinearity: str = 'concat_elu'
+  dropout: float = 0.0  # where there is an rng of that name
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*S F'], other=None, condition=None, at: Place = WHOLE) -> Float[Array, '*S F']:
+    act, features = NONLINEARITIES[self.nonlinearity], x.shape[-1]
+    y = NormConv(features, self.taps, dtype=self.dtype)(act(x), at)
+    if other is not None:
+      y = y + NormConv(features, dtype=self.dtype)(act(other))
+    y = nn.Dropout(self.dropout, deterministic=not self.has_rng('dropout'))(act(y))
+    y = NormConv(2 * features, self.taps, deviation=0.1, dtype=self.dtype)(y, at)
+    if condition is not None:
+      start = nn.initializers.normal(0.05)
+      y = y + nn.Dense(2 * features, use_bias=False, kernel_init=start, dtype=self.dtype)(condition)
+    a, b = jnp.split(y, 2, -1)
+    return x + a * jax.nn.sigmoid(b)

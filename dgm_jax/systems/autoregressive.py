@@ -1,0 +1,182 @@
+"""Autoregressive models of images: each pixel's distribution given those before it, trained by maximum likelihood.
+
+Axes: B batch, H height, W width, C channels, D condition.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from dgm_jax import config as experiment
+from dgm_jax import losses, optim
+from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
+from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
+from dgm_jax.models.pixelcnn_pp import PixelCNNpp
+from dgm_jax.models.pixelsnail import PixelSNAIL
+from dgm_jax.systems import raster
+from dgm_jax.systems.pixels import Pixel
+
+
+class Parts(NamedTuple):
+  """The network, what its numbers mean, and the images that it is about."""
+
+  network: nn.Module
+  pixel: Pixel
+  shape: tuple[int, int, int]
+  classes: int  # of the labels it is told; 0: none
+  ema: float  # decay of the parameters' average, which is then what is measured and drawn from; 0: none
+
+
+def pixelcnn(config: ConfigDict) -> System:
+  """Masked convolutions.
+
+  Reference: van den Oord et al. 2016, arXiv:1601.06759.
+  """
+  return _system(config, PixelCNN)
+
+
+def gated_pixelcnn(config: ConfigDict) -> System:
+  """A vertical and a horizontal stack of gated layers.
+
+  Reference: van den Oord et al. 2016, arXiv:1606.05328.
+  """
+  return _system(config, GatedPixelCNN)
+
+
+def pixelcnn_pp(config: ConfigDict) -> System:
+  """Two streams of gated residual blocks at several resolutions.
+
+  Reference: Salimans et al. 2017, arXiv:1701.05517.
+  """
+  return _system(config, PixelCNNpp)
+
+
+def pixelsnail(config: ConfigDict) -> System:
+  """Gated residual blocks and attention over all previous pixels.
+
+  Reference: Chen et al. 2018, arXiv:1712.09763.
+  """
+  return _system(config, PixelSNAIL)
+
+
+NETWORKS = {
+  'pixelcnn': PixelCNN, 'gated_pixelcnn': GatedPixelCNN, 'pixelcnn_pp': PixelCNNpp, 'pixelsnail': PixelSNAIL,
+}  # fmt: skip
+
+
+def network_of(config: ConfigDict) -> Callable:
+  """The class of the network that a system of this file trains."""
+  return NETWORKS[config.system.rpartition('.')[2]]
+
+
+def parts(config: ConfigDict, network: Callable) -> Parts:
+  """The network that `config.model.network` describes, for the likelihood and the data of the experiment.
+
+  Raises:
+    UserError: the network has no such setting, or there is no such likelihood.
+  """
+  model, shape = config.model, tuple(config.data.shape)
+  pixel = experiment.by_path('dgm_jax.systems', f'pixels.{model.likelihood}')(shape[-1], model)
+  settings = model.network.to_dict()
+  for name in settings:
+    experiment.one_of(f'a key of config.model.network ({network.__name__})', name, _settings(network))
+  experiment.require(model.classes >= 0, f'config.model.classes must not be negative, got {model.classes}')
+  experiment.require(0 <= model.ema < 1, f'config.model.ema must be in [0, 1), got {model.ema}')
+  joint = network in (PixelCNNpp, PixelSNAIL)
+  experiment.require(
+    pixel.groups == 1 or not joint,
+    f'config.model.likelihood={model.likelihood} orders the {pixel.groups} channels of config.data, which'
+    f" {network.__name__} draws at once; use 'logistic_mixture'",
+  )
+  module = network(pixel.numbers, groups=pixel.groups, dtype=config.dtype, **settings)
+  return Parts(module, pixel, shape, model.classes, model.ema)
+
+
+def _settings(network: Callable) -> list[str]:
+  fixed = ('numbers', 'groups', 'dtype', 'parent', 'name')
+  return [name for name in inspect.signature(network).parameters if name not in fixed]
+
+
+def _system(config: ConfigDict, network: Callable) -> System:
+  made = parts(config, network)
+
+  def networks(key: Key, batch: Batch):
+    x = made.pixel.inputs(batch['x'])
+    params = made.network.init(key, x, _labels(made, batch))['params']
+    # A copy, so that the step may give its arguments' memory away.
+    return {'model': params}, {'ema': {'model': jax.tree.map(jnp.copy, params)}} if made.ema else {}
+
+  def loss(key: Key, state: State, batch: Batch):
+    nats = log_prob_map(made, state.params['model'], batch['x'], _labels(made, batch), {'dropout': key})
+    return -nats.sum((1, 2)).mean(), ({}, {})
+
+  def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
+    del key
+    nats = -log_prob_map(made, _measured(made, state), batch['x'], _labels(made, batch)).sum((1, 2))
+    return {'nll_nats': nats, 'bits_per_dim': losses.bits_per_dim(nats, math.prod(made.shape))}
+
+  move = descend(model=Player(loss, optim.make(config, 'model'), ('model',)))
+  move = chain(move, average('model', made.ema)) if made.ema else move
+  return system(networks, move, evaluate, _sample(made), **_views(made))
+
+
+def log_prob_map(made: Parts, params, x: jax.Array, condition=None, rngs: dict | None = None) -> jax.Array:
+  """The log-probability of each pixel given those before it, nats.
+
+  Args:
+    x: [B, H, W, C] in data space.
+    condition: [B, D], [B, H, W, D] or None.
+    rngs: of dropout, in training.
+
+  Returns: [B, H, W]; their sum is that of the image.
+  """
+  numbers = made.network.apply({'params': params}, made.pixel.inputs(x), condition, rngs=rngs)
+  return made.pixel.log_prob(x, numbers)
+
+
+def _sample(made: Parts) -> Callable:
+  def sample(key: Key, state: State, n: int) -> jax.Array:
+    given = jnp.zeros((n, *made.shape))
+    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool))
+
+  return sample
+
+
+def _complete(made: Parts, key: Key, state: State, given, known, labels=None, temperature=1.0) -> jax.Array:
+  """Draws what is not known [B, H, W] of given [B, H, W, C]; without labels, the classes go by rows of a grid."""
+  condition = None
+  if made.classes:
+    rows = jnp.arange(given.shape[0]) // math.ceil(math.sqrt(given.shape[0]))
+    condition = jax.nn.one_hot(rows % made.classes if labels is None else labels, made.classes)
+  drawing = raster.Drawing(made.network, _measured(made, state), made.pixel, condition, temperature)
+  return raster.incremental(key, drawing, given, known)
+
+
+def _views(made: Parts) -> dict[str, Callable]:
+  def log_prob(key, state, x, labels=None):
+    return log_prob_pixels(key, state, x, labels).sum((1, 2))
+
+  def log_prob_pixels(key, state, x, labels=None):
+    del key
+    condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
+    return log_prob_map(made, _measured(made, state), x, condition)
+
+  def complete(key, state, given, known, labels=None, temperature=1.0):
+    return _complete(made, key, state, given, known, labels, temperature)
+
+  return {'log_prob': log_prob, 'log_prob_pixels': log_prob_pixels, 'complete': complete}
+
+
+def _labels(made: Parts, batch: Batch) -> jax.Array | None:
+  return jax.nn.one_hot(batch['y'], made.classes) if made.classes else None
+
+
+def _measured(made: Parts, state: State):
+  """The parameters that are measured and drawn from."""
+  return state.extra['ema']['model'] if made.ema else state.params['model']
