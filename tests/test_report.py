@@ -164,11 +164,11 @@ def test_the_command_prints_the_path(workdir, capsys):
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
-    ([], 'give either --workdir=DIR, or --results'),
-    (['--workdir=a', '--results'], 'give either'),
-    (['--workdir=a', '--check'], 'give either'),
-    (['--check'], 'give either'),
-    (['--results', 'more'], 'give either'),
+    ([], 'give one of --workdir=DIR, --topic=NAME, and --results'),
+    (['--workdir=a', '--results'], 'give one of'),
+    (['--workdir=a', '--check'], 'give one of'),
+    (['--check'], 'give one of'),
+    (['--results', 'more'], 'give one of'),
     (['--workdri=a'], 'Did you mean: workdir'),
   ],
 )
