@@ -55,7 +55,7 @@ def dependence(name, channels, kind, height, width):
   where channels are joint, a pixel."""
   module, pixel, params = make(name, channels, kind, height, width)
   image = jax.random.normal(jax.random.key(4), (height, width, channels))
-  jacobian = jax.jit(jax.jacrev(lambda image: module.apply({'params': params}, image[None])[0]))(image)
+  jacobian = jax.jit(jax.jacfwd(lambda image: module.apply({'params': params}, image[None])[0]))(image)
   place, units = height * width, pixel.groups
   table = np.abs(np.asarray(jacobian)).reshape(place, units, -1, place, units, channels // units)
   return table.sum((2, 5)).reshape(place * units, place * units)
