@@ -124,7 +124,7 @@ def test_all_images_of_three_by_three_have_probability_one_and_are_drawn_as_ofte
 def seen(network, center=14, size=28):
   """How many pixels the middle of an image depends on, by propagating which positions each tap reaches."""
   image = jnp.zeros((1, size, size, 1))
-  params = jax.tree.map(lambda p: jnp.full(p.shape, 0.01), jax.jit(network.init)(jax.random.key(0), image)['params'])
+  params = jax.tree.map(lambda p: jnp.full(p.shape, 0.1), jax.jit(network.init)(jax.random.key(0), image)['params'])
   number = lambda image: network.apply({'params': params}, image)[0, center, center].sum()
   return int((jax.jit(jax.grad(number))(image + 0.5)[0] != 0).sum())
 
