@@ -38,6 +38,6 @@ def get_config(variant=''):
   if variant == 'cifar10':
     config.published = {'bits_per_dim': {'value': 3.14, 'source': 'van den Oord et al. 2016, table 5'}}
   if variant == 'tiny':
-    config.model.network.update({'hidden': 4, 'blocks': 1, 'head': 6, 'first': 3})
+    config.model.network.update({'hidden': 8, 'blocks': 1, 'head': 8, 'first': 3})
     shrink(config)
   return config

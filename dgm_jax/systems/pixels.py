@@ -47,8 +47,9 @@ def categorical(channels: int, model) -> Pixel:
     lambda x, numbers: distributions.categorical_log_prob(
       jnp.round(x * half + half).astype(jnp.int32), logits(numbers)
     ),
-    lambda key, numbers, temperature: (
-      distributions.categorical_sample(key, logits(numbers) / temperature).astype(jnp.float32) / half - 1
+    # Compilers divide by multiplying with the reciprocal, by which the last level would exceed 1.
+    lambda key, numbers, temperature: jnp.clip(
+      distributions.categorical_sample(key, logits(numbers) / temperature).astype(jnp.float32) / half - 1, -1, 1
     ),
   )
 
