@@ -196,24 +196,27 @@ def train(
   run: Run, call: Callable, state: State, first: int, writer: log.Writer, save: Callable, evaluators: Evaluators,
   skipped: int = 0, note: Callable = lambda steps, seconds: None,
 ) -> State:  # fmt: skip
-  """Makes the steps from `first` to the end of the run, several with each `call`; leaves out `skipped` batches.
+  """Makes the steps from `first` to the end, several with each `call`, `skipped` batches further on in their stream.
 
   `save(state, measured)` is given None where what was due is yet to be done; `note(steps, seconds)` the first call.
-  Raises Diverged, or Stopped at a signal, when the last finished step is saved.
   """
   config, total, watch = run.config, run.total, log.stopwatch(writer, first, run.config.batch_size)
-  # A range of batches that is left out leaves its noise behind, too.
-  seed = np.uint32((config.seed + skipped * 0x9E3779B9) % 2**32)
+  seed = np.uint32((config.seed + skipped * 0x9E3779B9) % 2**32)  # batches left out leave their noise behind, too
   step, saved, due, waiting, in_flight = first, first, False, None, collections.deque()
 
   def flush():
     nonlocal waiting
     if waiting is not None:
       (at, metrics, sound), waiting = waiting, None
-      metrics = parallel.fetch(metrics)  # waits for the devices
-      writer.metrics(at, 'train', metrics)
+      writer.metrics(at, 'train', parallel.fetch(metrics))  # waits for the devices
       watch.count(at)
-      _examine(at, metrics, sound, state, skipped)
+      _examine(at, {}, sound, state, skipped)
+
+  def catch_up(ahead):
+    while len(in_flight) > ahead:
+      at, metrics = in_flight.popleft()
+      jax.block_until_ready(metrics)
+      _examine(at, parallel.fetch(metrics), True, state, skipped)
 
   try:
     while step < total:
@@ -221,9 +224,8 @@ def train(
       # Calls end at multiples of steps_per_call, also where a run of another length is taken up.
       steps = min(config.steps_per_call - step % config.steps_per_call, total - step)
       state, metrics = call(state, seed, run.arrays, indices(run, step + skipped, steps))
-      in_flight.append(metrics)
-      if step == first or len(in_flight) > AHEAD:
-        jax.block_until_ready(in_flight.popleft())
+      in_flight.append((step + steps, metrics))
+      catch_up(AHEAD if step > first else 0)
       if step == first:
         note(steps, watch.first(step + steps))
       step += steps
@@ -233,9 +235,9 @@ def train(
         waiting = (step, metrics, finite(state))
       if step == total or any(_due(step, config[every], total) for every in WORK):
         flush()
-        jax.block_until_ready(metrics)
+        catch_up(0)
         watch.count(step)  # where nothing was logged, the time has passed all the same
-        _examine(step, parallel.fetch(metrics), finite(state), state, skipped)
+        _examine(step, {}, finite(state), state, skipped)
         due = True
         measured = _between(run, state, step, writer, evaluators)
         if _due(step, config.save_every, total):
@@ -246,14 +248,13 @@ def train(
   except signals.Stopped:
     flush()
     if step > saved:
-      _examine(step, {}, finite(state), state, skipped)
       save(state, None if due else {})
     writer.say(f'ending early, with step {step} of {total} saved' if step else 'ending before the first step')
     raise
   return state
 
 
-def _examine(step: int, metrics: dict, sound: jax.Array, state: State, skipped: int) -> None:
+def _examine(step: int, metrics: dict, sound: jax.Array | bool, state: State, skipped: int) -> None:
   """Raises Diverged where a metric, or a number of the state, is not finite."""
   wrong = [f'{name} is {float(value)}' for name, value in metrics.items() if not math.isfinite(value)]
   if wrong or not bool(sound):
