@@ -15,7 +15,10 @@ def trials(few: int, all_of_them: int) -> int:
 def record(name: str, **figures) -> None:
   """Keeps the figures of one promise."""
   if RECORD:
+    from dgm_jax import workdir
+
     path = pathlib.Path(RECORD)
-    page = json.loads(path.read_text()) if path.exists() else {}
-    page.setdefault('measured', {})[name] = figures
-    path.write_text(json.dumps(page, indent=2) + '\n')
+    measured = json.loads(path.read_text())['measured'] if path.exists() else {}
+    there = workdir.environment()
+    page = {name: there[name] for name in ('device', 'versions', 'python', 'commit')}
+    workdir.write_json(path, page | {'measured': measured | {name: figures}})
