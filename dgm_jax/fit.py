@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -41,7 +41,7 @@ class Run(NamedTuple):
   splits: dict[str, data.Split]
   mesh: Mesh
   like: State  # shapes and shardings of the state
-  arrays: dict[str, jax.Array]  # the training split, on the devices
+  arrays: dict[str, Any]  # the training split, on the devices
   folder: Path
   total: int  # steps
 
@@ -146,7 +146,13 @@ def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False,
 
 def assemble(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
   """Loads the data and builds the system for all devices (or the first so many); leaves the folder alone."""
-  mesh = parallel.mesh(devices)
+  run = describe(config, parallel.mesh(devices), folder)
+  spread = lambda like, array: parallel.put(array, like.sharding)
+  return run._replace(arrays=jax.tree.map(spread, run.arrays, run.splits['train'].arrays))
+
+
+def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
+  """The run of a mesh that may consist of devices elsewhere: nothing is put on them."""
   parallel.check_batch('batch_size', config.batch_size, mesh, config.accumulate)
   preprocess.find(config.data.preprocess)  # a mistake must not leave its mark on the folder
   splits = {name: data.load(config.data, name) for name in ('train', 'valid', 'test')}
@@ -154,7 +160,8 @@ def assemble(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
   total = workdir.total_steps(config)
   system = systems.build(config)
   like = workdir.shapes(system, config, mesh)
-  arrays = {name: parallel.put(array, parallel.replicated(mesh)) for name, array in splits['train'].arrays.items()}
+  shape = lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=parallel.replicated(mesh))
+  arrays = {name: shape(array) for name, array in splits['train'].arrays.items()}
   return Run(config, system, splits, mesh, like, arrays, folder, total)
 
 
