@@ -12,7 +12,7 @@ from trials import record, trials
 
 from dgm_jax import log
 
-SAVE_EVERY = 4000  # half a second
+SAVE_EVERY = 1000
 FLAGS = (
   '--config.steps_per_call=100', '--config.log_every=100', '--config.eval_every=20000', '--config.eval_batch_size=64',
   f'--config.save_every={SAVE_EVERY}', '--config.picture_every=0', '--config.optimizer.model.schedule=constant',
@@ -38,12 +38,14 @@ def kill_once(folder, chance) -> Kill:
   """Starts the run, lets it live for a random time, kills it, and examines the checkpoints."""
   before, told = runs.newest(folder), (folder / 'metrics.jsonl').stat().st_mtime_ns if folder.exists() else 0
   process = runs.start(folder, *FLAGS, '--config.steps=10000000')
-  if chance.random() < 0.8:  # some time after the first steps of this start, otherwise on the way there
-    while process.poll() is None and progress_time(folder) <= told:
+  moment = chance.random()
+  if moment < 0.2:  # on the way to the first steps
+    time.sleep(chance.uniform(0.5, 5))
+  else:  # some time after the first steps of this start, or after it has saved, when the next save is under way
+    reached = (lambda: progress_time(folder) > told) if moment < 0.5 else (lambda: runs.newest(folder) > before)
+    while process.poll() is None and not reached():
       time.sleep(0.005)
-    time.sleep(chance.uniform(0, 1.5))
-  else:
-    time.sleep(chance.uniform(0.5, 6))
+    time.sleep(chance.uniform(0, 0.5))
   process.send_signal(signal.SIGKILL)
   code, out, err = runs.finish(process)
   assert code == -signal.SIGKILL, err
