@@ -80,6 +80,8 @@ def test_the_other_of_two_ends_soon_after_one_was_killed(tmp_path):
     folder = tmp_path / str(number) / 'run'
     processes = pair(folder, '--config.steps=1000000')
     wait_for_step(folder, 44, processes)
+    while not runs.newest(folder) and all(process.poll() is None for process in processes):
+      time.sleep(0.01)
     killed, other = processes[number % 2], processes[1 - number % 2]
     killed.send_signal(signal.SIGKILL)
     sent = time.monotonic()
