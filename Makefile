@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 WORKDIR ?= runs/vae_digits
 
-.PHONY: train test lint results clean
+.PHONY: train test faults lint results clean
 
 train: $(VENV)/.installed
 	@echo "== training a variational autoencoder on the built-in digits (configs/vae_digits.py) into $(WORKDIR)"
@@ -13,6 +13,12 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	@echo "== running the tests on two processes; the first run compiles, later ones take their programs from a cache"
 	$(RUN) -m pytest
+
+faults: $(VENV)/.installed-test
+	@echo "== breaking runs in every way that docs/reliability.md promises to survive; about twenty minutes"
+	rm -f results/faults.json
+	FAULTS_RECORD=$(CURDIR)/results/faults.json $(RUN) -m pytest tests/faults -n 0
+	$(RUN) tests/faults/table.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

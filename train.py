@@ -16,9 +16,11 @@ from dgm_jax import config as experiment
 experiment.define_flags()
 flags.DEFINE_string('workdir', None, 'Folder of the run: figures, pictures, checkpoints, report.')
 flags.DEFINE_bool('allow_config_change', False, 'Go on with a run whose config was another one.')
+flags.DEFINE_enum('on_nan', 'abort', ('abort', 'rollback'), 'At a NaN: end, or go back to the last checkpoint and on.')
 flags.DEFINE_string('coordinator', '', "HOST:PORT of process 0, or 'auto' where the cluster is recognised.")
 flags.DEFINE_integer('processes', 1, 'Number of processes, with --coordinator=HOST:PORT.')
 flags.DEFINE_integer('process', 0, 'Number of this process, from 0.')
+flags.DEFINE_integer('heartbeat', 30, 'Seconds of silence after which a process counts as lost.', 5, 30)
 
 
 def main(argv: list[str]) -> None:
@@ -36,8 +38,9 @@ def main(argv: list[str]) -> None:
   # JAX is loaded only once the command line is known to be right.
   from dgm_jax import fit, parallel, report
 
-  parallel.start(args.coordinator, args.processes, args.process)
-  fit.fit(config, Path(args.workdir), args.allow_config_change)
+  parallel.start(args.coordinator, args.processes, args.process, args.heartbeat)
+  rollbacks = fit.ROLLBACKS if args.on_nan == 'rollback' else 0
+  fit.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
   if parallel.main_process():
     print(f'report: {report.write_report(args.workdir)}')
 

@@ -1,12 +1,12 @@
 """Measures how fast an experiment trains, and what its compiled program does.
 
 Usage: python -m dgm_jax.benchmark --config=configs/x.py[:variant] [--config.KEY=VALUE ...] [--steps_per_call=100,500]
-       [--devices=1,2,4,8] [--seconds=10] [--what=train|sample] [--out=FILE | --record]
+       [--devices=1,2,4,8] [--seconds=10] [--what=train|sample] [--topology=v5e:8x8] [--out=FILE | --record]
 
 Prints a table, and writes JSON to --out, with --record to results/bench_CONFIG.json, otherwise to the terminal. Every
 combination of --steps_per_call and --devices is one setting. The batch of a device stays the same (weak scaling): on n
 devices the batch is n times config.batch_size. Without accelerators --devices makes so many virtual CPU devices, which
-share the same cores.
+share the same cores: n of them can at best do the work of one. --topology only compiles, for TPUs that are not there.
 
 --what=sample times, instead of training, the drawing of --images images with a network's memory, and naively, with the
 whole network for every pixel (--naive_pixels of them, of which the rest is inferred), at each of the --sizes.
@@ -51,6 +51,7 @@ def define_flags() -> None:
   flags.DEFINE_list('sizes', [], 'With --what=sample: edges of the images; empty: that of the data.')
   flags.DEFINE_integer('images', 16, 'With --what=sample: images drawn at a time.', lower_bound=1)
   flags.DEFINE_integer('naive_pixels', 16, 'With --what=sample: pixels drawn naively.', lower_bound=1)
+  flags.DEFINE_string('topology', '', 'A slice of TPUs to compile a step for, such as v5e:8x8; nothing is timed.')
   flags.DEFINE_float('seconds', 10.0, 'How long each figure of a setting is measured.', lower_bound=0.01)
   flags.DEFINE_bool('first_step', True, 'Also time a fresh start of train.py, twice.')
   flags.DEFINE_string('out', '', 'File for the JSON.')
@@ -65,7 +66,17 @@ def main(argv: list[str]) -> None:
   calls = counts('steps_per_call', args.steps_per_call) or [config.steps_per_call]
   devices = counts('devices', args.devices)
   if args.what == 'sample':
-    sampling(config, args)
+    from dgm_jax import drawing_speed
+
+    page = {name: value for name, value in header(config).items() if name != 'scaling'}
+    settings = drawing_speed.sweep(config, counts('sizes', args.sizes), args.images, args.naive_pixels)
+    _write(args, config, page | {'what': 'sample', 'settings': settings})
+    return
+  if args.topology:
+    from dgm_jax import topology
+
+    topology.devices(args.topology)  # a mistake is answered before the data is loaded
+    _write(args, config, topology.cost(config, args.topology))
     return
   # Before this process takes the devices: an accelerator may serve one process only.
   first = first_step_seconds(config) if args.first_step else None
@@ -80,12 +91,16 @@ def main(argv: list[str]) -> None:
     for steps in calls:
       page['settings'].append(measure(config, n, steps, args.seconds))
       print(_row(page['settings'][-1]), flush=True)
+  page['weak_scaling'] = weak_scaling(page['settings'], jax.devices()[0].platform == 'cpu')
+  for line in page['weak_scaling']['efficiency']:
+    print(f'{line["devices"]} devices, {line["steps_per_call"]} steps a call: efficiency {line["efficiency"]:.2f}')
   if first is not None:
     print(f'first step: {first:.2f} s after the start of train.py, with compiled programs in the cache')
   _write(args, config, page)
 
 
 def _write(args, config, page: dict) -> None:
+  """To a file, if one was asked for, else to the terminal."""
   from dgm_jax import workdir
 
   target = _target(args, config)
@@ -97,21 +112,24 @@ def _write(args, config, page: dict) -> None:
     print(f'record: {target}')
 
 
-def sampling(config, args) -> None:
-  """Times both samplers of an autoregressive system at each size, and writes the page."""
-  import jax
+def weak_scaling(settings: list[dict], shared: bool) -> dict:
+  """How much of its speed a device keeps beside others, relative to the setting of fewest devices.
 
-  from dgm_jax import data, drawing_speed, workdir
+  Args:
+    shared: the devices are virtual and share the same cores, so that all of them together are as fast as one at best.
+  """
 
-  jax.config.update('jax_enable_compilation_cache', False)
-  config = workdir.resolve(config, data.load(config.data, 'valid'))
-  sizes = counts('sizes', args.sizes) or [config.data.shape[0]]
-  page = header(config) | {'what': 'sample', 'settings': []}
-  del page['scaling']
-  for size in sizes:
-    page['settings'].append(drawing_speed.measure(config, size, args.images, args.naive_pixels))
-    print(drawing_speed.row(page['settings'][-1]), flush=True)
-  _write(args, config, page)
+  def rate(figures: dict) -> float:
+    return figures['examples_per_second_per_device'] * (figures['devices'] if shared else 1)
+
+  lines = []
+  for figures in settings:
+    alike = [other for other in settings if other['steps_per_call'] == figures['steps_per_call']]
+    base = min(alike, key=lambda other: other['devices'])
+    kept = {name: figures[name] for name in ('devices', 'steps_per_call')}
+    lines.append(kept | {'efficiency': rate(figures) / rate(base)})
+  what = 'all devices together, which share the same cores' if shared else 'a device'
+  return {'of': f'the examples/s of {what}, relative to the fewest devices', 'efficiency': lines}
 
 
 def counts(flag: str, texts: list[str]) -> list[int]:

@@ -2,7 +2,7 @@
 
 A step folder holds the state and, committed together with it, a JSON page: the
 experiment, the versions, the shapes, and a digest of every part of the state.
-Orbax restores flipped bits without a word; the digest does not.
+Orbax restores flipped bits without a word, and stores a NaN like any number; we do not.
 """
 
 import contextlib
@@ -11,8 +11,9 @@ import itertools
 import json
 import logging
 import math
-import re
+import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +21,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from dgm_jax.cli import UserError
+from dgm_jax import log
+from dgm_jax.cli import DIVERGED, UNSAVED, Halt, UserError
 from dgm_jax.core import State
+from dgm_jax.digest import digest, finite, first_bad, num_bytes, of, shapes
 
 FOLDER = 'checkpoints'
+ITEMS = ('state', 'meta')
+UNFINISHED = '*.orbax-checkpoint-tmp*'  # what Orbax writes to before it renames
 DAMAGE = (ValueError, KeyError, TypeError, OSError)  # what comes of reading a damaged file
 
 
@@ -67,17 +73,19 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[ocp.CheckpointManage
     keep: so many newest steps are kept.
     best: the name of a metric; the step where it was lowest is kept, too. '' for none.
   """
+  folder = (Path(workdir) / FOLDER).resolve()
+  _tidy(folder)
   kept: list = [policies.LatestN(max(1, keep))]
   if best:
     kept.append(_Best(best, _measured(workdir, best)))
-  options = ocp.CheckpointManagerOptions(
-    preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=jax.process_index() == 0
-  )
-  manager = ocp.CheckpointManager((Path(workdir) / FOLDER).resolve(), options=options, item_names=('state', 'meta'))
-  try:
-    yield manager
-  finally:
-    manager.close()
+  options = ocp.CheckpointManagerOptions(preservation_policy=policies.AnyPreservationPolicy(kept))
+  with _quiet():
+    manager = ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
+    try:
+      yield manager
+    finally:
+      with contextlib.closing(manager), _committing(folder):
+        manager.wait_until_finished()
 
 
 def save(manager: ocp.CheckpointManager, state: State, meta: dict[str, Any], metrics: dict[str, float]) -> None:
@@ -86,20 +94,38 @@ def save(manager: ocp.CheckpointManager, state: State, meta: dict[str, Any], met
   Args:
     meta: JSON data; 'digest', 'shapes', 'metrics' and 'seal' are added.
     metrics: what the choice of the best step is made by.
+
+  Raises:
+    Halt: a number of the state is not finite, or this save or the one before it failed.
   """
-  step = int(jax.device_get(state.step))
-  meta = meta | {'digest': digest(state), 'shapes': _shapes(state), 'metrics': metrics}
+  step, folder = int(jax.device_get(state.step)), Path(manager.directory)
+  if not bool(jax.device_get(finite(state))):
+    raise Halt(f'{first_bad(state)} is not finite at step {step}, which is not saved', DIVERGED)
+  meta = meta | {'digest': digest(state), 'shapes': shapes(state), 'metrics': metrics}
   meta |= {'seal': _seal(meta)}
   args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-  if not manager.save(step, args=args, metrics=metrics, force=True):
-    raise RuntimeError(f'the checkpoint of step {step} was not saved in {manager.directory}')
+  with _committing(folder):
+    saved = manager.save(step, args=args, metrics=metrics, force=True)
+  if not saved:
+    raise RuntimeError(f'the checkpoint of step {step} was not saved in {folder}')
+
+
+def check_space(workdir: Path, like: State) -> None:
+  """Refuses to start a run whose checkpoints have no room: the next is written before the last but one is removed.
+
+  Raises:
+    UserError: fewer bytes are free than two states take.
+  """
+  needed, free = 2 * num_bytes(like), shutil.disk_usage(workdir).free
+  if free < needed:
+    raise UserError(f'{workdir} has {free:,} bytes free, and checkpoints need {needed:,}: free some space first')
 
 
 def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
   """The newest good state of a run, or that of the given step.
 
   A step whose digest does not fit, or that cannot be read, is renamed `<step>.corrupt`, and the one
-  before it is taken.
+  before it is taken; a line names both.
 
   Args:
     like: shapes, dtypes and shardings, as `jax.ShapeDtypeStruct` leaves.
@@ -111,14 +137,18 @@ def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
   if not found:
     which = 'no checkpoint' if step is None else f'no checkpoint of step {step}; it has {steps(workdir)}'
     raise UserError(f'{Path(workdir) / FOLDER} has {which}')
+  notes: list[str] = []
   with _reading(workdir) as manager:
     for number in reversed(found):
       try:
-        return _restore_step(manager, like, number)
+        restored = _restore_step(manager, like, number)
+        _warn(notes, f'; step {number} is taken')
+        return restored
       except (UserError, MemoryError, jax.errors.JaxRuntimeError):  # no fault of the checkpoint
         raise
       except Exception as error:
-        _set_aside(workdir, number, error)
+        notes += _set_aside(workdir, number, _reason(error))
+  _warn(notes, '')
   if step is not None:
     raise UserError(f'the checkpoint of step {step} in {Path(workdir) / FOLDER} was damaged; it has {steps(workdir)}')
   raise UserError(f'no checkpoint in {Path(workdir) / FOLDER} is readable; move the folder away to start anew')
@@ -149,66 +179,63 @@ def graft(state: State, sources: dict[str, str]) -> State:
   return state.replace(params=state.params | taken)
 
 
-def digest(state: State) -> dict[str, str]:
-  """A fingerprint of each part of the state, the same on any number of devices: {'params/encoder': '9c..'}."""
-  parts = {'step': state.step}
-  for field in ('params', 'opt', 'extra'):
-    parts |= {f'{field}/{name}': part for name, part in getattr(state, field).items()}
-  return {name: _digest_of(part) for name, part in sorted(parts.items())}
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Silences what Orbax and its threads say of a failure: it is told once, by us."""
+  logger, hook = logging.getLogger('absl'), threading.excepthook
+  level = logger.level
+  logger.setLevel(logging.CRITICAL)
+  # When one of several reads or writes fails, the others find their event loop closed.
+  threading.excepthook = lambda args: None if 'Event loop is closed' in str(args.exc_value) else hook(args)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
+    threading.excepthook = hook
 
 
-def _digest_of(tree) -> str:
-  return '-'.join(f'{int(word):08x}' for word in jax.device_get(_fingerprint(jax.tree.leaves(tree))))
+@contextlib.contextmanager
+def _committing(folder: Path) -> Iterator[None]:
+  """Turns a failed save into one line, and removes what it left.
 
-
-@jax.jit
-def _fingerprint(leaves: list[jax.Array]) -> jax.Array:
-  """Two sums modulo 2^32 over all words, weighted by position, [2] uint32.
-
-  Sums of integers do not depend on the order of summation, hence not on the sharding; an odd weight
-  lets no single flipped bit pass.
+  Raises:
+    Halt: it names the folder, the reason, the free bytes, and what is left to go on from.
   """
-  total = jnp.zeros(2, jnp.uint32)
-  for number, leaf in enumerate(leaves):
-    words = _words(leaf)
-    place = jax.lax.iota(jnp.uint32, words.size).reshape(words.shape)
-    first = (words * (2 * place + 1)).sum(dtype=jnp.uint32)
-    second = ((words ^ jnp.uint32(0x9E3779B9)) * ((place * jnp.uint32(0x85EBCA6B)) | 1)).sum(dtype=jnp.uint32)
-    total = total * jnp.uint32(0x01000193) + jnp.stack([first, second]) * jnp.uint32(2 * number + 1)
-  return total
+  try:
+    yield
+  except (OSError, ValueError, RuntimeError) as error:  # TensorStore's full disk is a ValueError
+    if jax.process_index() == 0:
+      for draft in folder.glob(UNFINISHED):
+        shutil.rmtree(draft, ignore_errors=True)
+    free, kept = shutil.disk_usage(folder).free, steps(folder.parent)
+    last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
+    reason = 'the disk is full' if 'RESOURCE_EXHAUSTED' in str(error) or 'No space' in str(error) else _reason(error)
+    raise Halt(f'no checkpoint can be written to {folder}: {reason} ({free:,} bytes free); {last}', UNSAVED) from error
 
 
-def _words(leaf: jax.Array) -> jax.Array:
-  """The bits of an array as uint32, one word an element (two halves for 64 bits are added up)."""
-  if leaf.dtype == jnp.bool_:
-    return leaf.astype(jnp.uint32)
-  bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f'uint{8 * min(4, leaf.dtype.itemsize)}'))
-  return bits.astype(jnp.uint32)
-
-
-def _shapes(tree) -> dict[str, str]:
-  """'path' -> 'float32[784,200]' for every leaf."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {_path(path): f'{leaf.dtype}{list(leaf.shape)}'.replace(' ', '') for path, leaf in leaves}
-
-
-def _path(path) -> str:
-  return '/'.join(re.sub(r'\W', '', str(entry)) for entry in path)
+def _tidy(folder: Path) -> None:
+  """Removes drafts of saves that were killed, sets aside half-deleted steps, and names what else lies about."""
+  if jax.process_index() == 0 and folder.is_dir():
+    for draft in folder.glob(UNFINISHED):
+      shutil.rmtree(draft, ignore_errors=True)
+    whole = {str(step) for step in steps(folder.parent)}
+    for path in sorted(folder.iterdir()):
+      # Orbax would count it among the newest, and drop a good one for it.
+      if path.name.isdigit() and path.name not in whole:
+        _warn(_set_aside(folder.parent, int(path.name), 'it holds no state'), '')
+      elif path.name not in whole and '.corrupt' not in path.name:
+        print(f'warning: {path} is no checkpoint and is ignored', file=sys.stderr)
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices('checkpoints')
 
 
 @contextlib.contextmanager
 def _reading(workdir: Path) -> Iterator[ocp.CheckpointManager]:
   """A manager that leaves the folder as it is."""
-  orbax = logging.getLogger('absl')
-  level = orbax.level
-  orbax.setLevel(logging.CRITICAL)  # what is wrong is told once, by us
-  try:
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    folder = (Path(workdir) / FOLDER).resolve()
-    with contextlib.closing(ocp.CheckpointManager(folder, options=options, item_names=('state', 'meta'))) as manager:
-      yield manager
-  finally:
-    orbax.setLevel(level)
+  options = ocp.CheckpointManagerOptions(read_only=True)
+  folder = (Path(workdir) / FOLDER).resolve()
+  with _quiet(), contextlib.closing(ocp.CheckpointManager(folder, options=options, item_names=ITEMS)) as manager:
+    yield manager
 
 
 def _page(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
@@ -229,21 +256,24 @@ def _seal(meta: dict[str, Any]) -> str:
 
 
 def _measured(workdir: Path, metric: str) -> dict[int, float]:
-  """Step -> metric, of the readable steps that were saved with a value of it."""
-  values, found = {}, steps(workdir)
+  """Step -> metric, of the readable steps that were saved with a value of it, or measured after a restart."""
+  found = steps(workdir)
   if not found:
     return {}
+  lines = [line for line in log.read(Path(workdir) / 'metrics.jsonl') if line['split'] == 'valid']
+  later = {line['step']: line.get(metric, math.nan) for line in lines}
+  values = {}
   with _reading(workdir) as manager:
     for step in found:
       # A damaged page is not this function's to report: the step is only not the best.
       with contextlib.suppress(*DAMAGE):
-        values[step] = _page(manager, step)['metrics'].get(metric, math.nan)
+        values[step] = _page(manager, step)['metrics'].get(metric, later.get(step, math.nan))
   return {step: value for step, value in values.items() if math.isfinite(value)}
 
 
 def _restore_step(manager: ocp.CheckpointManager, like: State, step: int) -> Restored:
   meta = _page(manager, step)
-  _compare_shapes(f'{manager.directory / str(step)} was saved by another config:', meta['shapes'], _shapes(like))
+  _compare_shapes(f'{manager.directory / str(step)} was saved by another config:', meta['shapes'], shapes(like))
   state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
   if digest(state) != meta['digest']:
     raise ValueError('the digest does not fit')
@@ -259,15 +289,25 @@ def _compare_shapes(subject: str, saved: dict[str, str], expected: dict[str, str
       raise UserError(f'{subject} {path} is {there} there and {here} here')
 
 
-def _set_aside(workdir: Path, step: int, error: Exception) -> None:
+def _set_aside(workdir: Path, step: int, reason: str) -> list[str]:
+  """Renames a damaged step; returns the line that tells it, if there is something to tell."""
   folder = Path(workdir) / FOLDER / str(step)
-  if not folder.is_dir():  # another process has set it aside, or a run that is still training has removed it
-    return
+  if not folder.exists():  # another process has set it aside, or a run that is still training has removed it
+    return []
   aside = next(path for path in _names(folder) if not path.exists())
   if jax.process_index() == 0:
-    with contextlib.suppress(FileNotFoundError):
+    try:
       folder.rename(aside)
-  print(f'warning: the checkpoint {folder} is damaged and now {aside.name} ({_reason(error)})', file=sys.stderr)
+    except FileNotFoundError:
+      return []
+    except OSError as error:
+      return [f'warning: the checkpoint {folder} is damaged ({reason}) and cannot be renamed ({error.strerror})']
+  return [f'warning: the checkpoint {folder} is damaged and now {aside.name} ({reason})']
+
+
+def _warn(notes: list[str], end: str) -> None:
+  for note in notes:
+    print(note + end, file=sys.stderr)
 
 
 def _reason(error: Exception) -> str:
@@ -297,12 +337,12 @@ def _take(manager: ocp.CheckpointManager, step: int, subject: str, name: str, li
     known = ', '.join(key.removeprefix('params/') for key in meta['digest'] if key.startswith('params/'))
     raise UserError(f'{subject}which has no such network; it has {known}')
   saved = {path: shape for path, shape in meta['shapes'].items() if path.startswith(f'params/{name}/')}
-  _compare_shapes(f'{subject}but', saved, _shapes({'params': {name: like}}))
+  _compare_shapes(f'{subject}but', saved, shapes({'params': {name: like}}))
   item = {'params': {name: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)}}
   restore = ocp.args.PyTreeRestore(
     item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
   )
   network = manager.restore(step, args=ocp.args.Composite(state=restore))['state']['params'][name]
-  if _digest_of(network) != meta['digest'][f'params/{name}']:
+  if of(network) != meta['digest'][f'params/{name}']:
     raise ValueError('the digest does not fit')
   return network

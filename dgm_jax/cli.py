@@ -1,20 +1,53 @@
-"""What every command shares: one clear line and exit code 2 for a user's mistake.
+"""What every command shares: one clear line and an exit code of its own for whatever can be expected to go wrong.
 
 Imports nothing heavy, so that `--help` and a mistyped key answer at once.
 """
 
+import os
 import sys
 from collections.abc import Callable
+
+from dgm_jax import signals
+
+MISTAKE, DIVERGED, UNSAVED, ALONE = 2, 3, 4, 5  # exit codes; 128 + n after signal n
 
 
 class UserError(Exception):
   """A mistake the user can mend: the message says what, where, and what to do."""
 
 
+class Halt(Exception):
+  """The run cannot go on, through nobody's mistake: the message says why, what was kept, and what to do.
+
+  Attributes:
+    code: the exit code, DIVERGED, UNSAVED or ALONE.
+  """
+
+  def __init__(self, message: str, code: int):
+    super().__init__(message)
+    self.code = code
+
+
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> None:
-  """Runs `main(argv)`; a UserError becomes one line on stderr and exit code 2."""
+  """Runs `main(argv)`; whatever ends it early is one line on stderr and an exit code."""
   try:
-    main(sys.argv if argv is None else argv)
+    with signals.owned():
+      main(sys.argv if argv is None else argv)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+    sys.exit(MISTAKE)
+  except Halt as halt:
+    print(f'error: {halt}', file=sys.stderr)
+    _leave(halt.code, wait=halt.code != ALONE)
+  except signals.Stopped as stopped:
+    print(f'{stopped}; the same command goes on from the last checkpoint', file=sys.stderr)
+    _leave(stopped.code)
+
+
+def _leave(code: int, wait: bool = True) -> None:
+  """Ends the process: at once, since a compiler may still be at work; many processes wait for one another first."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  if wait and signals.shared():
+    sys.exit(code)
+  os._exit(code)

@@ -21,6 +21,7 @@ FREE = (
   'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
+DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'stages')
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
@@ -46,6 +47,7 @@ def defaults() -> ConfigDict:
       'model': {},
       'optimizer': {},  # player name -> optimizer(...)
       'batch_size': 100,
+      'accumulate': 1,  # gradients are averaged over so many slices of the batch, one held in memory at a time
       'steps': 0,  # length of the run: either steps,
       'epochs': 0.0,  # or epochs,
       'stage_epochs': (),  # or the sum of these,
@@ -63,6 +65,7 @@ def defaults() -> ConfigDict:
       'keep': 2,  # the newest checkpoints that are kept, beside the best
       'best': '',  # a validation metric: its lowest checkpoint is kept
       'dtype': 'float32',  # of activations; losses are always float32
+      'parallel': 'jit',  # one program for all devices; 'pmap': a step of its own on each, gradients averaged
       'shard_params': False,  # spread parameters and optimizer state over the devices, too
       'graft': {},  # network name -> workdir of the run that it is taken from
       'log': {'tensorboard': True, 'wandb': ''},
@@ -163,6 +166,16 @@ def check(config: ConfigDict) -> None:
     f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
   )
   one_of('config.dtype', config.dtype, DTYPES)
+  one_of('config.parallel', config.parallel, DRIVERS)
+  require(config.accumulate >= 1, f'config.accumulate must be at least 1, got {config.accumulate}')
+  require(
+    config.batch_size % config.accumulate == 0,
+    f'config.batch_size={config.batch_size} must be a multiple of config.accumulate={config.accumulate}',
+  )
+  require(
+    not (config.shard_params and config.parallel == 'pmap'),
+    "config.shard_params=True needs config.parallel='jit': with 'pmap' each device holds all parameters",
+  )
   require(0 <= config.seed < 2**32, f'config.seed must be in [0, 2^32), got {config.seed}')
   require(config.nll.samples >= 1 and config.nll.rows >= 1, 'config.nll.samples and .rows must be at least 1')
   require(config.data.size >= 0, f'config.data.size must not be negative, got {config.data.size}')

@@ -4,6 +4,7 @@ B is the batch, the leading axis of every array of a Batch. Losses and metrics
 are in nats unless their name says otherwise.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -49,7 +50,8 @@ class Player(NamedTuple):
   """Minimises `loss` over the networks it owns; all others are constants to it.
 
   `loss(key, state, batch) -> (scalar, (extra, metrics))`, where `extra` holds the
-  entries of `State.extra` that the loss has brought up to date.
+  entries of `State.extra` that the loss has brought up to date. A `tx` that has a number
+  `accumulate` (`optim.make`) wants the gradients of so many slices of the batch, averaged.
   """
 
   loss: Callable[[Key, State, Batch], tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
@@ -89,13 +91,50 @@ def _descend_one(player: Player, opt, key: Key, state: State, batch: Batch):
   """One player's new networks, optimizer state, extras and metrics, from the old state."""
   mine = _pick(state.params, player.owns)
 
-  def loss(own):
+  def loss(own, key, batch):
     return player.loss(key, state.replace(params=state.params | own), batch)
 
-  (value, (extra, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(mine)
+  gradient = accumulated(jax.value_and_grad(loss, has_aux=True), getattr(player.tx, 'accumulate', 1))
+  (value, (extra, metrics)), grads = gradient(mine, key, batch)
   updates, opt = player.tx.update(grads, opt, mine)
   metrics = {'loss': value} | metrics
   return optax.apply_updates(mine, updates), opt, extra, metrics
+
+
+def accumulated(function: Callable, n: int) -> Callable:
+  """`function(params, key, batch) -> tree`, made on n slices of the batch in turn, its real numbers averaged.
+
+  It holds the memory of a slice. For a loss that is a mean over examples, the gradient is that of the whole batch;
+  statistics are averaged, too, and whole numbers are those of the last slice.
+
+  Raises:
+    ValueError: at trace time, a batch that n does not divide.
+  """
+  if n == 1:
+    return function
+
+  def add(total: jax.Array, one: jax.Array) -> jax.Array:
+    return total + one / n if jnp.issubdtype(one.dtype, jnp.inexact) else one
+
+  def call(params: Params, key: Key, batch: Batch):
+    slices = jax.random.split(key, n), _slices(batch, n, f'config.accumulate={n}')
+    like = jax.eval_shape(function, params, *jax.tree.map(lambda x: x[0], slices))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    turn = lambda total, one: (jax.tree.map(add, total, function(params, *one)), None)
+    return jax.lax.scan(turn, zeros, slices)[0]
+
+  return call
+
+
+def _slices(batch: Batch, n: int, who: str) -> Batch:
+  """[B, ...] -> [n, B / n, ...] with a stride, so that a batch that is sharded over devices stays where it is."""
+
+  def one(x: jax.Array) -> jax.Array:
+    if x.shape[0] % n:
+      raise ValueError(f'{who} needs a batch that {n} divides, got {x.shape[0]}')
+    return x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1)
+
+  return jax.tree.map(one, batch)
 
 
 def chain(*moves: Move) -> Move:
@@ -124,29 +163,25 @@ def chain(*moves: Move) -> Move:
 def repeat(n: int, move: Move) -> Move:
   """Makes `move` n times, each on its own n-th of the batch; metrics are means over the n.
 
-  The slices are strided, so a batch that is sharded over devices stays where it is.
-
   Raises:
     ValueError: at trace time, a batch that n does not divide.
   """
-
-  def slices(x):
-    if x.shape[0] % n:
-      raise ValueError(f'repeat({n}) needs a batch that {n} divides, got {x.shape[0]}')
-    return x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1)
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
     def body(state, key_and_slice):
       return move.apply(key_and_slice[0], state, key_and_slice[1])
 
-    state, metrics = jax.lax.scan(body, state, (jax.random.split(key, n), jax.tree.map(slices, batch)))
+    state, metrics = jax.lax.scan(body, state, (jax.random.split(key, n), _slices(batch, n, f'repeat({n})')))
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
   return Move(move.init, apply)
 
 
 def average(name: str, decay: float) -> Move:
-  """Keeps `extra['ema'][name]`, the exponential moving average of a network's parameters."""
+  """Keeps `extra['ema'][name]`, the exponential moving average of a network's parameters, to be evaluated and sampled.
+
+  `networks` of `system` makes the first one.
+  """
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
     del key, batch
@@ -156,8 +191,24 @@ def average(name: str, decay: float) -> Move:
   return Move(lambda params: {}, apply)
 
 
+def averaged(state: State) -> State:
+  """The state to evaluate and to sample: where an average of a network is kept, it stands for the network."""
+  return state.replace(params=state.params | state.extra.get('ema', {}))
+
+
+def _on_average(function: Callable) -> Callable:
+  @functools.wraps(function)
+  def call(*args, **kwargs):
+    return function(*(averaged(arg) if isinstance(arg, State) else arg for arg in args), **kwargs)
+
+  return call
+
+
 def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable, **views: Callable) -> System:
-  """Closes a move into a System; `networks(key, batch) -> (params, extra)` makes the first state."""
+  """Closes a move into a System; `networks(key, batch) -> (params, extra)` makes the first state.
+
+  All but the step see a network's average where one is kept.
+  """
 
   def init(key: Key, batch: Batch) -> State:
     params, extra = networks(key, batch)
@@ -167,7 +218,8 @@ def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable,
     state, metrics = move.apply(key, state, batch)
     return state.replace(step=state.step + 1), metrics
 
-  return System(init, step, evaluate, sample, views)
+  seen = {name: _on_average(view) for name, view in views.items()}
+  return System(init, step, _on_average(evaluate), _on_average(sample), seen)
 
 
 def _pick(params: Params, names: tuple[str, ...]) -> Params:

@@ -8,10 +8,22 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from dgm_jax import data, workdir
 from dgm_jax.cli import UserError
 from dgm_jax.systems import autoregressive, raster
 
 ROUNDS = 3
+
+
+def sweep(config: ConfigDict, sizes: list[int], images: int, naive_pixels: int) -> list[dict]:
+  """`measure` at each size, or at that of the data if none is given; prints a line for each."""
+  jax.config.update('jax_enable_compilation_cache', False)
+  config = workdir.resolve(config, data.load(config.data, 'valid'))
+  found = []
+  for size in sizes or [config.data.shape[0]]:
+    found.append(measure(config, size, images, naive_pixels))
+    print(row(found[-1]), flush=True)
+  return found
 
 
 def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> dict:

@@ -1,7 +1,7 @@
 """Measures a trained run on a split of its data.
 
 Usage: python -m dgm_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=latest|best|STEP] [--samples=5000]
-       [--only=mean.metrics,latent.units] [--what=surgery] [--record]
+       [--weights=average|raw] [--only=mean.metrics,latent.units] [--what=surgery] [--record]
 
 Prints every figure and writes DIR/evaluation_SPLIT.json; with --record also results/SYSTEM_DATA_VARIANT.json,
 from which the README's table is made.
@@ -24,6 +24,7 @@ def define_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
   flags.DEFINE_enum('split', 'test', SPLITS, 'Which part of the data.')
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
+  flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_integer('samples', 0, 'Importance samples of the likelihood; 0: config.nll.samples.', lower_bound=0)
   flags.DEFINE_list('only', [], 'Measurements to make, of dgm_jax/evals; empty: config.evals.')
   flags.DEFINE_list('what', [], 'The same by the name of a module of dgm_jax/evals: surgery is surgery.surgery.')
@@ -45,14 +46,14 @@ def main(argv: list[str]) -> None:
   from dgm_jax import parallel, workdir
 
   parallel.start()
-  subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config)
+  subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config, args.weights)
   started = time.perf_counter()
   chosen = (*args.only, *(f'{name}.{name}' for name in args.what))
   metrics = measure(subject, chosen or config.evals)
   page = record(workdir_path, subject, args.split, metrics)
   page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
   workdir.write_json(workdir_path / f'evaluation_{args.split}.json', page)
-  print(f'{args.split} split, {subject.split.size} examples, step {page["steps"]}:')
+  print(f'{args.split} split, {subject.split.size} examples, step {page["steps"]}, {page["weights"]}:')
   for name, value in metrics.items():
     print(f'  {name} = {value:.5g}' if isinstance(value, float) else f'  {name} = {[round(v, 4) for v in value]}')
   if args.record:
@@ -93,6 +94,7 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
     'wall_seconds': round(sum(line['seconds'] for line in timing), 1),
     'versions': environment['versions'],
     'commit': workdir.commit(),
+    'weights': workdir.weights(subject.state),
     'metrics': metrics,
     'samples': {'nll_nats': config.nll.samples} if 'nll_nats' in metrics else {},
     'published': config.published.to_dict(),

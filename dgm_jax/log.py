@@ -15,6 +15,7 @@ import os
 import pathlib
 import secrets
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -43,6 +44,21 @@ class Writer(NamedTuple):
     self.close()
 
 
+class Stopwatch(NamedTuple):
+  """Times stretches of training; no second is lost or counted twice."""
+
+  first: Callable[[int], float]  # (step), after a call that compiled: its seconds, which give no rate
+  count: Callable[[int], None]  # (step), writes the time since the last stretch, unless there was no step since
+  restart: Callable[[int], None]  # (step), leaves out the time since
+
+
+class Lost(NamedTuple):
+  """What an earlier start had done beyond its last checkpoint, as far as it told."""
+
+  steps: int
+  seconds: float
+
+
 class _Sink(NamedTuple):
   """One service that takes scalars and images."""
 
@@ -59,7 +75,7 @@ class _Terminal(NamedTuple):
   close: Callable[[], None]
 
 
-def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: Any) -> Writer:
+def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: Any, due: bool = False) -> Writer:
   """The writer of a run that goes on after `first_step`; for one process only, the others take `silent()`.
 
   Lines of later steps, which a killed run may have left, are cut; at step 0 the files start empty.
@@ -69,6 +85,7 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
     first_step: completed steps of the checkpoint that the run goes on from, 0 for a fresh run.
     total_steps: the step at which the run ends, for the bar.
     config: a ConfigDict with `log.tensorboard` (bool) and `log.wandb` (project name, '' for off).
+    due: `first_step` is yet to be measured: lines about it that are not of training are cut, too.
 
   Raises:
     UserError: W&B is asked for and missing, or it refuses to start.
@@ -80,7 +97,7 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
     sinks.append(_wandb(workdir, first_step, config))
   if config.log.tensorboard:
     sinks.append(_tensorboard(workdir / 'tb', first_step))
-  lines = {name: _open_lines(workdir / f'{name}.jsonl', first_step) for name in ('metrics', 'timing')}
+  lines = {name: _open_lines(workdir / f'{name}.jsonl', first_step, due) for name in ('metrics', 'timing')}
   terminal = _terminal(total_steps)
 
   def metrics(step: int, split: str, numbers: Numbers) -> None:
@@ -119,6 +136,37 @@ def silent() -> Writer:
   return Writer(nothing, nothing, nothing, nothing, nothing, nothing)
 
 
+def stopwatch(writer: Writer, step: int, batch_size: int) -> Stopwatch:
+  """A watch that starts now, at `step`, and writes to the timing of `writer`."""
+  started, counted = time.perf_counter(), step
+
+  def restart(at: int) -> None:
+    nonlocal started, counted
+    started, counted = time.perf_counter(), at
+
+  def count(at: int) -> None:
+    if at > counted:
+      seconds = time.perf_counter() - started
+      rate = (at - counted) / seconds
+      writer.timing(at, {'seconds': seconds, 'steps_per_second': rate, 'examples_per_second': rate * batch_size})
+      restart(at)
+
+  def first(at: int) -> float:
+    seconds = time.perf_counter() - started
+    writer.timing(at, {'seconds': seconds})
+    restart(at)
+    return seconds
+
+  return Stopwatch(first, count, restart)
+
+
+def lost(workdir: str | os.PathLike, first_step: int) -> Lost:
+  """What the timing of a run tells about steps after `first_step`; to be asked before `open` cuts it."""
+  later = [line for line in read(pathlib.Path(workdir) / 'timing.jsonl') if line['step'] > first_step]
+  steps = max((line['step'] for line in later), default=first_step) - first_step
+  return Lost(steps, sum(line.get('seconds', 0.0) for line in later))
+
+
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
   """The lines of a JSON lines file of this module, without those that are torn; [] for a missing file."""
   path = pathlib.Path(path)
@@ -136,12 +184,14 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _open_lines(path: pathlib.Path, first_step: int):
+def _open_lines(path: pathlib.Path, first_step: int, due: bool):
   """Opens a file for appending, after cutting what does not belong to the first `first_step` steps."""
 
   def kept(line: bytes) -> bool:
     record = _parse(line)
-    return first_step > 0 and record is not None and record['step'] <= first_step
+    if first_step == 0 or record is None or record['step'] > first_step:
+      return False
+    return not due or record['step'] < first_step or record.get('split', 'train') == 'train'
 
   old = path.read_bytes().splitlines() if path.exists() else []
   write_atomic(path, b''.join(line + b'\n' for line in old if kept(line)))

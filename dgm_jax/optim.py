@@ -1,6 +1,8 @@
 """Optimizers from plain data: name, learning-rate schedule, clipping, weight decay."""
 
 import itertools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,16 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from dgm_jax import parallel
 from dgm_jax.cli import UserError
+
+
+class Optimizer(NamedTuple):
+  """An optax transformation that also says over how many slices of a batch its gradients are to be averaged."""
+
+  init: Callable
+  update: Callable
+  accumulate: int
 
 
 def total_steps(config: ConfigDict) -> int:
@@ -57,8 +68,11 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
   return lambda step: main(step) * jnp.minimum(1.0, (step + 1) / opt.warmup_steps)
 
 
-def make(config: ConfigDict, player: str) -> optax.GradientTransformation:
+def make(config: ConfigDict, player: str) -> Optimizer:
   """The optimizer of one player: clip by global norm, scale, decay weights (decoupled), step.
+
+  The gradients that it is given are averaged before: over `config.accumulate` slices of the batch, and, where each
+  device makes its own step, over the devices.
 
   Raises:
     UserError: the experiment has no optimizer of that name.
@@ -78,7 +92,10 @@ def make(config: ConfigDict, player: str) -> optax.GradientTransformation:
   links.append(scale)
   if opt.weight_decay:
     links.append(optax.add_decayed_weights(opt.weight_decay, _matrices))
-  return optax.chain(*links, optax.scale_by_learning_rate(schedule(opt, config)))
+  tx = optax.chain(*links, optax.scale_by_learning_rate(schedule(opt, config)))
+  if config.parallel == 'pmap':
+    tx = parallel.averaging(tx)
+  return Optimizer(tx.init, tx.update, config.accumulate)
 
 
 def _matrices(params):

@@ -22,6 +22,7 @@ from dgm_jax import cli, log, svg
 from dgm_jax.cli import UserError
 from dgm_jax.files import write_atomic
 
+OTHERS = ('bench_', 'faults')  # records of other things than a trained system
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 HEADER = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
 STYLE = """
@@ -169,14 +170,14 @@ def _number(value: float | str | list[float]) -> str:
 
 
 def results_table(folder: str | os.PathLike) -> str:
-  """The Markdown table of the records in a folder, one row a record by file name; bench_*.json are left out.
+  """The Markdown table of the records in a folder, one row a record by file name; others are left out.
 
   A row shows the figures that have a published counterpart, or all of them if none has; lists are left to the page.
 
   Raises:
     UserError: a record is not JSON or lacks an entry.
   """
-  paths = sorted(path for path in pathlib.Path(folder).glob('*.json') if not path.name.startswith('bench_'))
+  paths = sorted(path for path in pathlib.Path(folder).glob('*.json') if not path.name.startswith(OTHERS))
   if not paths:
     return 'No records yet.'
   rows = [HEADER, ('---',) * len(HEADER), *(_result(path) for path in paths)]

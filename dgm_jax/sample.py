@@ -1,7 +1,7 @@
 """Draws images from a trained run.
 
 Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=latest|best|STEP]
-       [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
+       [--weights=average|raw] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
 
 Writes samples.npy (uint8 [n, H, W, C], draws from the model) and one PNG for each picture that is asked for and that
 the system can draw, into --out (the workdir's folder `samples` if not given).
@@ -21,6 +21,7 @@ def define_flags() -> None:
   flags.DEFINE_integer('n', 64, 'Number of images.', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
+  flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, reconstructions, interpolations, traversals, or 'all'.")
   flags.DEFINE_string('out', None, 'Folder for the files.')
 
@@ -42,13 +43,13 @@ def main(argv: list[str]) -> None:
 
   parallel.start()
   needs_data = tuple(args.what) != ('samples',)
-  subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint)
+  subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
   to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)
   draws = jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
   np.save(out / 'samples.npy', np.asarray(to_uint8(draws)))
-  print(f'{out / "samples.npy"}: {args.n} images of {tuple(config.data.shape)}')
+  print(f'{out / "samples.npy"}: {args.n} images of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   for name, draw in _chosen(pictures.available(subject.system), args.what).items():

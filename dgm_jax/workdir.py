@@ -119,20 +119,32 @@ def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
   return int(name)
 
 
-def open_subject(workdir: Path, split: str, which: str = 'latest', config: ConfigDict | None = None) -> Subject:
+def open_subject(
+  workdir: Path, split: str, which: str = 'latest', config: ConfigDict | None = None, weights: str = 'average'
+) -> Subject:
   """A trained run on one split of its data, ready to be measured or sampled.
 
   Args:
     split: 'train', 'valid' or 'test'; '' for none, where only samples are wanted.
     which: 'latest', 'best' or a step.
     config: the run's experiment, where settings of the measurement were changed.
+    weights: 'average' for the moving averages of the networks that have one, 'raw' for none.
   """
   config = config or experiment.load(workdir)
   mesh = parallel.mesh()
   part = data.load(config.data, split) if split else data.Split('', 0, {})
   system = systems.build(config)
   restored = checkpoint.restore(workdir, shapes(system, config, mesh), which_step(workdir, config, which))
-  return Subject(config, system, restored.state, part, mesh)
+  state = restored.state
+  if weights == 'raw':
+    state = state.replace(extra={name: part for name, part in state.extra.items() if name != 'ema'})
+  return Subject(config, system, state, part, mesh)
+
+
+def weights(state: State) -> str:
+  """Which parameters are measured and sampled, in words."""
+  names = sorted(state.extra.get('ema', {}))
+  return f'the moving averages of {", ".join(names)}' if names else 'the parameters as trained'
 
 
 def write_json(path: Path, page) -> None:

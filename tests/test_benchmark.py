@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from configs import vae_digits
-from dgm_jax import benchmark, cli, fit, hlo, parallel
+from dgm_jax import benchmark, cli, fit, hlo, parallel, topology
 
 PIXELS, HIDDEN, LATENTS, BATCH = 64, 16, 4, 16  # of vae_digits:tiny
 KERNELS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENTS), (LATENTS, HIDDEN), (HIDDEN, PIXELS))
@@ -135,3 +135,32 @@ def test_the_record_is_named_after_config_and_variant():
   args = type('Args', (), {'out': '', 'record': True, 'results': 'r'})
   assert str(benchmark._target(args, config)) == 'r/bench_vae_digits_tiny.json'
   assert np.all([name not in flags.FLAGS for name in ('record', 'seconds')])  # importing defines no flag
+
+
+def test_weak_scaling_is_the_speed_that_a_device_keeps():
+  lines = [{'devices': n, 'steps_per_call': 5, 'examples_per_second_per_device': r} for n, r in ((2, 80.0), (4, 60.0))]
+  for shared, expected in ((False, [1, 0.75]), (True, [1, 1.5])):  # on shared cores, 160 and 240 examples/s in all
+    found = benchmark.weak_scaling(lines, shared)
+    assert [line['efficiency'] for line in found['efficiency']] == expected
+  assert 'share the same cores' in found['of']
+
+
+@pytest.mark.parametrize(
+  ('name', 'said'),
+  [
+    ('v5e:8x8', "compiles with libtpu, which is not installed: pip install 'dgm_jax\\[tpu\\]'"),
+    ('v3:2x2', 'give a chip of v4, v5e, v5p, v6e and a shape, such as v5e:8x8'),
+    ('v5e', 'give a chip of'),
+  ],
+)
+def test_a_topology_that_cannot_be_had_is_one_line(name, said, monkeypatch):
+  monkeypatch.setattr(topology.importlib.util, 'find_spec', lambda module: None)
+  with pytest.raises(cli.UserError, match=said):
+    topology.devices(name)
+
+
+def test_the_efficiency_on_paper_is_arithmetic():
+  # A second of arithmetic at 197 TFLOP/s; 200 GB over links of 200 GB/s, of which a ring of four sends 3/2.
+  found = topology.on_paper('v5e', 4, 197e12, 200e9)
+  assert (found['compute_seconds'], found['all_reduce_seconds']) == (1, 1.5)
+  assert found['weak_scaling_efficiency'] == 1 / 2.5

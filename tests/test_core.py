@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from dgm_jax.core import Move, Player, State, average, chain, descend, repeat, system
+from dgm_jax import optim
+from dgm_jax.core import Move, Player, State, average, averaged, chain, descend, repeat, system
 
 KEY = jax.random.key(0)
 SGD = optax.sgd(0.5)
@@ -226,11 +227,77 @@ def test_system_counts_steps_and_keeps_what_no_player_owns():
     params = {'critic': jnp.float32(4), 'frozen': jnp.float32(1)}
     return params, {'ema': {'critic': params['critic']}}
 
-  made = system(networks, move, None, None, encode=len)
-  assert made.views == {'encode': len}
+  made = system(networks, move, lambda key, state, batch: None, lambda key, state, n: None)
   now = made.init(KEY, {'x': jnp.zeros(2)})
   assert (now.step, now.step.dtype, set(now.opt)) == (0, jnp.int32, {'critic'})
   now, metrics = made.step(KEY, now, {'x': jnp.zeros(2)})
   # 4 -> 2 -> 1, then the average of 4 and 1
   assert (now.step, now.params, now.extra['ema']) == (1, {'critic': 1, 'frozen': 1}, {'critic': 2.5})
   assert metrics['critic/loss'] == (8 + 2) / 2
+
+
+def test_a_kept_average_is_evaluated_and_sampled_and_trained_on_never():
+  """The network goes 4 -> 2, its average to 3; the other network has none."""
+  seen = []
+
+  def loss(key, state, batch):
+    seen.append(('step', state.params['critic'], state.params['other']))
+    return pull('critic')(key, state, batch)
+
+  def look(name):
+    return lambda *args: seen.append((name, *(arg.params['critic'] for arg in args if isinstance(arg, State))))
+
+  move = chain(descend(critic=Player(loss, SGD, ('critic',))), average('critic', 0.5))
+  networks = lambda key, batch: ({'critic': 4.0, 'other': 7.0}, {'ema': {'critic': jnp.float32(4)}})
+  made = system(networks, move, look('evaluate'), look('sample'), decode=look('decode'), bits=lambda nats: nats / 2)
+  raw = made.step(KEY, made.step(KEY, made.init(KEY, {}), {})[0], {})[0]  # 4 -> 2 -> 1, averages 3 and 2
+  assert [float(values[1].primal if hasattr(values[1], 'primal') else values[1]) for values in seen] == [4, 2]
+  del seen[:]
+  made.evaluate(KEY, raw, {})
+  made.sample(KEY, raw, 3)
+  made.views['decode'](raw, jnp.zeros(2))
+  assert seen == [('evaluate', 2), ('sample', 2), ('decode', 2)]
+  assert made.views['bits'](3.0) == 1.5
+  assert averaged(raw).params == {'critic': 2, 'other': 7} and raw.params['critic'] == 1
+  without = raw.replace(extra={})
+  assert averaged(without).params == without.params
+
+
+def regress(key, state, batch):
+  """Half the mean square of w x - y, with a statistic, a count and a metric."""
+  del key
+  error = batch['x'] @ state.params['net']['w'] - batch['y']
+  extra = {'mean': batch['x'].mean(0), 'count': state.extra['count'] + 1}
+  return (error**2).mean() / 2, (extra, {'error': jnp.abs(error).mean()})
+
+
+@pytest.mark.parametrize('slices', [2, 8])
+def test_accumulated_gradients_of_a_mean_are_those_of_the_whole_batch_to_the_last_bit(slices):
+  """Small whole numbers and divisions by powers of two leave nothing to round."""
+  random = np.random.default_rng(0)
+  whole = lambda *shape: jnp.asarray(random.integers(-8, 9, shape), jnp.float32)
+  batch, w = {'x': whole(16, 4), 'y': whole(16)}, whole(4)
+  before = State(jnp.int32(0), {'net': {'w': w}}, {}, {'mean': jnp.zeros(4), 'count': jnp.int32(5)})
+  results = []
+  for accumulate in (1, slices):
+    tx = optim.Optimizer(*optax.sgd(0.25), accumulate)
+    move = descend(model=Player(regress, tx, ('net',)))
+    results.append(jax.jit(move.apply)(KEY, ready(move, before), batch))
+  jax.tree.map(np.testing.assert_array_equal, *results)
+  error = np.asarray(batch['x'] @ w - batch['y'])
+  expected = np.asarray(w) - 0.25 * (np.asarray(batch['x']) * error[:, None]).mean(0)
+  np.testing.assert_array_equal(results[1][0].params['net']['w'], expected)
+  assert results[1][0].extra['count'] == 6
+  with pytest.raises(ValueError, match=r'config\.accumulate=3 needs a batch that 3 divides, got 16'):
+    move = descend(model=Player(regress, optim.Optimizer(*optax.sgd(0.25), 3), ('net',)))
+    move.apply(KEY, ready(move, before), batch)
+
+
+def test_accumulated_slices_have_keys_of_their_own():
+  noise = lambda key, state, batch: (state.params['net'] * jax.random.normal(key), ({}, {}))
+  values = []
+  for accumulate in (1, 4):
+    move = descend(model=Player(noise, optim.Optimizer(*optax.sgd(1.0), accumulate), ('net',)))
+    values.append(float(move.apply(KEY, ready(move, state(net=0)), {'x': jnp.zeros(4)})[0].params['net']))
+  expected = -np.mean([jax.random.normal(key) for key in jax.random.split(KEY, 4)])
+  assert values[1] == pytest.approx(expected, rel=1e-6) and values[0] != pytest.approx(values[1])

@@ -69,9 +69,9 @@ def test_a_part_imports_only_what_it_may(part):
   assert not wrong
 
 
-def test_nothing_imports_the_loop_but_the_program_and_the_benchmark():
+def test_nothing_imports_the_loop_but_the_program_and_the_benchmarks():
   importers = {path.name for path in FILES if any(reaches(name, 'dgm_jax.fit') for name in imported(path))}
-  assert importers == {'benchmark.py'}
+  assert importers == {'benchmark.py', 'topology.py'}
   assert 'dgm_jax.fit' in imported(PACKAGE.parent / 'train.py')
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dgm_jax import data, parallel
+from dgm_jax import data, parallel, signals
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
+
+AHEAD = 2  # batches that the host may run ahead of the devices, so that a signal is answered soon
 
 
 class Subject(NamedTuple):
@@ -40,13 +42,14 @@ def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh,
     for_data, for_fn = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
     return fn(for_fn, state, prepare(for_data, split.fetch(arrays, index)))
 
-  measure = jax.jit(measure, out_shardings=parallel.replicated(mesh))
+  measure = parallel.interruptible(jax.jit(measure, out_shardings=parallel.replicated(mesh)))
 
   def run(seed: int, state: State) -> dict[str, np.ndarray]:
-    parts = [
-      measure(np.uint32(seed), np.uint32(i), state, arrays, parallel.put(rows, parallel.rows(mesh)))
-      for i, rows in enumerate(index)
-    ]
+    parts = []
+    for i, rows in enumerate(index):
+      jax.block_until_ready(parts[-AHEAD:][:1])
+      signals.poll()
+      parts.append(measure(np.uint32(seed), np.uint32(i), state, arrays, parallel.put(rows, parallel.rows(mesh))))
     there = mask.ravel() > 0
     return jax.tree.map(lambda *pieces: np.concatenate(pieces)[there], *map(parallel.fetch, parts))
 

@@ -1,0 +1,82 @@
+"""Fingerprints of a state, and whether its numbers are finite: the same answers on any number of devices."""
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dgm_jax.core import State
+
+
+def digest(state: State) -> dict[str, str]:
+  """A fingerprint of each part of the state: {'params/encoder': '9c..'}."""
+  return {name: of(part) for name, part in sorted(_parts(state).items())}
+
+
+def of(tree) -> str:
+  """The fingerprint of one tree of arrays."""
+  return '-'.join(f'{int(word):08x}' for word in jax.device_get(_fingerprint(jax.tree.leaves(tree))))
+
+
+@jax.jit
+def finite(tree) -> jax.Array:
+  """Whether every real number in a tree is finite, [] bool; not waited for."""
+  checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+  return functools.reduce(jnp.logical_and, checks, jnp.bool_(True))
+
+
+def first_bad(tree) -> str:
+  """The path of the first array that holds a NaN or an infinity, '' if there is none."""
+  return next((name for name, leaf in named_leaves(tree) if not bool(jax.device_get(finite(leaf)))), '')
+
+
+def named_leaves(tree) -> Iterator[tuple[str, Any]]:
+  """('params/encoder/kernel', array) for every array of a tree, in its order."""
+  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    yield '/'.join(re.sub(r'\W', '', str(entry)) for entry in path), leaf
+
+
+def shapes(tree) -> dict[str, str]:
+  """'path' -> 'float32[784,200]' for every array or shape of a tree."""
+  return {name: f'{leaf.dtype}{list(leaf.shape)}'.replace(' ', '') for name, leaf in named_leaves(tree)}
+
+
+def num_bytes(tree) -> int:
+  """What the arrays or shapes of a tree take, one copy."""
+  return sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _parts(state: State) -> dict[str, Any]:
+  parts = {'step': state.step}
+  for field in ('params', 'opt', 'extra'):
+    parts |= {f'{field}/{name}': part for name, part in getattr(state, field).items()}
+  return parts
+
+
+@jax.jit
+def _fingerprint(leaves: list[jax.Array]) -> jax.Array:
+  """Two sums modulo 2^32 over all words, weighted by position, [2] uint32.
+
+  Sums of integers do not depend on the order of summation, hence not on the sharding; an odd weight
+  lets no single flipped bit pass.
+  """
+  total = jnp.zeros(2, jnp.uint32)
+  for number, leaf in enumerate(leaves):
+    words = _words(leaf)
+    place = jax.lax.iota(jnp.uint32, words.size).reshape(words.shape)
+    first = (words * (2 * place + 1)).sum(dtype=jnp.uint32)
+    second = ((words ^ jnp.uint32(0x9E3779B9)) * ((place * jnp.uint32(0x85EBCA6B)) | 1)).sum(dtype=jnp.uint32)
+    total = total * jnp.uint32(0x01000193) + jnp.stack([first, second]) * jnp.uint32(2 * number + 1)
+  return total
+
+
+def _words(leaf: jax.Array) -> jax.Array:
+  """The bits of an array as uint32, one word an element (two halves for 64 bits are added up)."""
+  if leaf.dtype == jnp.bool_:
+    return leaf.astype(jnp.uint32)
+  bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f'uint{8 * min(4, leaf.dtype.itemsize)}'))
+  return bits.astype(jnp.uint32)

@@ -1,0 +1,89 @@
+"""One trainer a folder: a lock that names its holder, and dies with it."""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dgm_jax.cli import UserError
+
+NAME = 'lock.json'  # {host, pid, started}; empty: nobody trains here
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+  """Holds a folder; what a holder that was killed left behind is taken over, with a line.
+
+  The kernel drops the lock with the process. Where the file system has no locks, the page alone decides: then a
+  holder on another machine can only be believed.
+
+  Raises:
+    UserError: another process holds the folder, or it cannot be written.
+  """
+  path = Path(folder) / NAME
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open('a+')
+  except OSError as error:
+    raise UserError(f'--workdir={folder} cannot be written: {error.strerror}') from error
+  with file:
+    _take(file, path)
+    try:
+      yield
+    finally:
+      file.truncate(0)
+
+
+def _take(file, path: Path) -> None:
+  kernel = True
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    raise UserError(_held(path, _holder(path))) from error
+  except OSError:  # a network file system without locks
+    kernel = False
+  holder = _holder(path)
+  if holder and not kernel and _alive(holder):
+    raise UserError(f'{_held(path, holder)}; if it is gone, remove {path}')
+  if holder:
+    print(f'warning: taking over {path.parent} from {_described(holder)}, which is gone', file=sys.stderr)
+  file.truncate(0)
+  started = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+  json.dump({'host': socket.gethostname(), 'pid': os.getpid(), 'started': started}, file)
+  file.flush()
+
+
+def _holder(path: Path) -> dict:
+  """The page of the lock, {} where it is empty or cut short."""
+  try:
+    page = json.loads(path.read_text())
+    return {'host': str(page['host']), 'pid': int(page['pid']), 'started': str(page['started'])}
+  except (OSError, ValueError, KeyError, TypeError):
+    return {}
+
+
+def _alive(holder: dict) -> bool:
+  """Whether a holder may live; of another machine nothing is known."""
+  if holder['host'] != socket.gethostname():
+    return True
+  try:
+    os.kill(holder['pid'], 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    pass
+  return True
+
+
+def _held(path: Path, holder: dict) -> str:
+  who = _described(holder) if holder else 'another process'
+  return f'{path.parent} is being trained by {who}; take another --workdir, or wait'
+
+
+def _described(holder: dict) -> str:
+  return f'process {holder["pid"]} on {holder["host"]}, started {holder["started"]}'

@@ -1,0 +1,129 @@
+"""Who answers SIGTERM and Ctrl-C, and when.
+
+One process: our handlers. Until training has begun, and while a program compiles, the first signal ends the process
+at once, because the newest state is already on disk. While `deferred`, it is only noted; the loops ask `poll`
+between two steps and between two batches of an evaluation. A second signal always ends the process at once.
+Many processes: JAX's preemption service owns SIGTERM and agrees with the others on the poll at which all of them
+stop; a handler of ours would switch it off. Ctrl-C is passed on to it.
+
+Imports nothing heavy.
+"""
+
+import contextlib
+import itertools
+import os
+import signal
+import threading
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Stopped(BaseException):
+  """The process was asked to end; no `except Exception` may take it for a fault."""
+
+  def __init__(self, number: int):
+    super().__init__(f'{signal.Signals(number).name} received')
+    self.code = 128 + number  # 143 for SIGTERM, 130 for Ctrl-C
+
+
+# What the handlers and the polls share: the number of the first signal, and who is in charge.
+_watch = types.SimpleNamespace(received=0, deferring=False, many=False, polls=itertools.count())
+
+
+@contextlib.contextmanager
+def owned() -> Iterator[None]:
+  """Within the block both signals are ours; to be entered in the main thread, before JAX may take SIGTERM."""
+  _watch.received, _watch.deferring, _watch.many = 0, False, False
+  # A shell's background jobs ignore Ctrl-C, and go on doing so.
+  before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN}
+  for number in before:
+    signal.signal(number, _handle)
+  try:
+    yield
+  finally:
+    if not _watch.many:
+      for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def shared() -> bool:
+  """Whether SIGTERM belongs to JAX's preemption service."""
+  return _watch.many
+
+
+def share() -> None:
+  """Leaves SIGTERM to JAX's preemption service, which was started within `owned`."""
+  _watch.many = True
+  # Python still has a handler for SIGTERM, but the system no longer calls it.
+  signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+  """Within the block a signal is only noted; `poll` answers it."""
+  before, _watch.deferring = _watch.deferring, True
+  try:
+    yield
+  finally:
+    _watch.deferring = before
+
+
+def poll() -> None:
+  """Ends the work here if a signal has come; called where the state is whole.
+
+  Of many processes each must call it the same number of times; they all stop at the same call.
+
+  Raises:
+    Stopped: a signal has come.
+  """
+  if _watch.many:
+    from jax.experimental import multihost_utils
+
+    if multihost_utils.reached_preemption_sync_point(next(_watch.polls)):
+      raise Stopped(signal.SIGTERM)
+  elif _watch.received:
+    raise Stopped(_watch.received)
+
+
+def interruptible(function: Callable[[], Any]) -> Any:
+  """`function()`, beside the main thread, so that a signal is answered while a compiler does not let go of it.
+
+  Raises:
+    Stopped: a signal has come; the function is left to itself.
+  """
+  if _watch.many or not _owned():
+    return function()
+  result: list = []
+
+  def run() -> None:
+    try:
+      result.append((function(), None))
+    except BaseException as error:  # handed to the thread that waits
+      result.append((None, error))
+
+  thread = threading.Thread(target=run, daemon=True)
+  thread.start()
+  while thread.is_alive():
+    thread.join(0.1)
+    poll()
+  value, error = result[0]
+  if error is not None:
+    raise error
+  return value
+
+
+def _owned() -> bool:
+  return threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _handle
+
+
+def _handle(number: int, frame) -> None:
+  del frame
+  name = signal.Signals(number).name
+  if _watch.received:
+    os.write(2, f'{name} again: ending at once; the last checkpoint stands\n'.encode())
+    os._exit(128 + number)
+  _watch.received = number
+  if not _watch.deferring:
+    raise Stopped(number)
+  os.write(2, f'{name} received: finishing the step and saving; once more to end at once\n'.encode())

@@ -1,0 +1,83 @@
+"""Costs a pod run without a pod: compiles the training step for a slice of TPUs that need not be there.
+
+Usage: python -m dgm_jax.benchmark --config=configs/x.py --topology=v5e:8x8
+
+Needs libtpu, which the extra `dgm_jax[tpu]` installs; no TPU. The batch of a device stays `config.batch_size`.
+"""
+
+import importlib.util
+import time
+
+from dgm_jax.cli import UserError
+
+# Of one chip: bfloat16 FLOP/s; bytes/s that it sends to its neighbours, both ways of all links together.
+CHIPS = {'v4': (275e12, 300e9), 'v5e': (197e12, 200e9), 'v5p': (459e12, 600e9), 'v6e': (918e12, 448e9)}
+SOURCE = "Google Cloud's pages on TPU v4, v5e, v5p and v6e: peak compute and interchip bandwidth of a chip"
+
+
+def devices(name: str):
+  """The devices of a slice such as 'v5e:8x8'.
+
+  Raises:
+    UserError: libtpu is missing, or knows no such slice.
+  """
+  chip, colon, shape = name.partition(':')
+  if chip not in CHIPS or not colon or not all(n.isdigit() for n in shape.split('x')):
+    raise UserError(f'--topology={name}: give a chip of {", ".join(CHIPS)} and a shape, such as v5e:8x8')
+  if importlib.util.find_spec('libtpu') is None:
+    raise UserError(f"--topology={name} compiles with libtpu, which is not installed: pip install 'dgm_jax[tpu]'")
+  from jax.experimental import topologies
+
+  try:
+    return topologies.get_topology_desc(platform='tpu', topology_name=name).devices
+  except Exception as error:  # libtpu's own errors have no common class
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    raise UserError(f'--topology={name}: libtpu does not give it ({reason})') from error
+
+
+def cost(config, name: str) -> dict:
+  """What one step costs on a slice, from its compiled program: FLOPs, memory, collectives, and an efficiency on paper.
+
+  The efficiency takes the chip's peak for the arithmetic and a ring over its links for the all-reduce, one after the
+  other: with n devices each sends 2 (n - 1) / n of the bytes.
+  """
+  import jax
+  import numpy as np
+  from jax.sharding import AxisType, Mesh
+
+  from dgm_jax import fit, hlo
+
+  found = np.asarray(devices(name))
+  mesh = Mesh(found, ('data',), axis_types=(AxisType.Auto,))
+  config = config.copy_and_resolve_references()
+  config.batch_size *= len(found)
+  run = fit.describe(config, mesh)
+  index = jax.ShapeDtypeStruct((1, config.batch_size), 'int32', sharding=fit.parallel.rows(mesh, 1))
+  started = time.perf_counter()
+  program = fit.compiled_call(run).lower(run.like, np.uint32(0), run.arrays, index).compile()
+  seconds = time.perf_counter() - started
+  kinds = hlo.collectives(program.as_text())
+  flops, sent = program.cost_analysis()['flops'], sum(kind['bytes'] for kind in kinds.values())
+  return {
+    'topology': name,
+    'devices': len(found),
+    'batch_size': config.batch_size,
+    'compile_seconds': round(seconds, 2),
+    'flops_per_step_and_device': flops,
+    'peak_bytes': hlo.peak_bytes(program),
+    'collectives_per_step': kinds,
+    'collective_bytes_per_step': sent,
+    'on_paper': on_paper(name.partition(':')[0], len(found), flops, sent),
+  }
+
+
+def on_paper(chip: str, count: int, flops: float, sent: float) -> dict:
+  """Seconds of a step's arithmetic and of its all-reduce at a chip's peak rates, and the share of the first."""
+  peak, link = CHIPS[chip]
+  compute, transfer = flops / peak, 2 * (count - 1) / count * sent / link
+  return {
+    'compute_seconds': compute,
+    'all_reduce_seconds': transfer,
+    'weak_scaling_efficiency': compute / (compute + transfer),
+    'rates': SOURCE,
+  }

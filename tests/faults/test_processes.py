@@ -1,0 +1,96 @@
+"""Two processes train one run: asked to end, killed, and taken up again by one."""
+
+import shutil
+import signal
+import socket
+import time
+
+import pytest
+import runs
+from trials import record, trials
+
+HEARTBEAT = 10
+
+
+def pair(folder, *flags):
+  """Two processes of one device each."""
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{probe.getsockname()[1]}'
+  flags = (*flags, f'--coordinator={address}', '--processes=2', f'--heartbeat={HEARTBEAT}')
+  return [runs.start(folder, *flags, f'--process={number}') for number in range(2)]
+
+
+def wait_for_step(folder, step, processes):
+  """Until a figure of the step is written."""
+  path = folder / 'metrics.jsonl'
+  while not (path.exists() and f'"step": {step},' in path.read_text()):
+    assert all(process.poll() is None for process in processes), [runs.finish(p)[2][-800:] for p in processes]
+    time.sleep(0.01)
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  """A run of two processes that nothing disturbed."""
+  folder = tmp_path_factory.mktemp('undisturbed') / 'run'
+  for code, _, err in map(runs.finish, pair(folder)):
+    assert code == 0, err
+  return folder
+
+
+def test_a_signal_to_one_of_two_makes_both_save_the_same_step(tmp_path, undisturbed):
+  good, seconds = 0, []
+  for number in range(trials(1, 6)):
+    folder = tmp_path / str(number) / 'run'
+    processes = pair(folder)
+    wait_for_step(folder, 8 + 20 * number, processes)
+    sent = time.monotonic()
+    processes[number % 2].send_signal(signal.SIGTERM)
+    ended = [runs.finish(process, 60) for process in processes]
+    seconds.append(time.monotonic() - sent)
+    codes, step = [code for code, _, _ in ended], runs.newest(folder)
+    assert codes == [143, 143], [err[-1500:] for _, _, err in ended]
+    assert f'with step {step} of' in ended[0][1]
+    if number == 0:  # taken up by one process of two devices
+      runs.complete(folder, devices=2)
+      assert runs.same(folder, undisturbed)
+    good += 1
+  record('two processes, signal to one', trials=good, both_saved_the_same_step=good, most_seconds=max(seconds))
+
+
+def test_two_killed_processes_are_taken_up_by_one_with_the_same_end(tmp_path, undisturbed):
+  folder = tmp_path / 'run'
+  processes = pair(folder)
+  wait_for_step(folder, 100, processes)
+  for process in processes:
+    process.send_signal(signal.SIGKILL)
+  assert [runs.finish(process)[0] for process in processes] == [-9, -9]
+  assert 40 <= runs.newest(folder) <= 240
+  alone = tmp_path / 'alone' / 'run'
+  shutil.copytree(folder, alone)
+  runs.complete(alone, devices=2)
+  same = runs.same(alone, undisturbed)
+  record('two processes, killed, then one', identical_in_the_end=same)
+  assert same
+
+
+def test_the_other_of_two_ends_soon_after_one_was_killed(tmp_path):
+  seconds, codes = [], []
+  for number in range(trials(1, 4)):
+    folder = tmp_path / str(number) / 'run'
+    processes = pair(folder, '--config.steps=1000000')
+    wait_for_step(folder, 44, processes)
+    while not runs.newest(folder) and all(process.poll() is None for process in processes):
+      time.sleep(0.01)
+    killed, other = processes[number % 2], processes[1 - number % 2]
+    killed.send_signal(signal.SIGKILL)
+    sent = time.monotonic()
+    code, _, err = runs.finish(other, HEARTBEAT + 5)
+    seconds.append(time.monotonic() - sent)
+    codes.append(code)
+    runs.finish(killed)
+    ours = f'error: process {1 - number % 2} cannot go on, most likely because another one has ended' in err
+    assert (code == 5 and ours) or 'most likely indicates that another task died' in err, err[-1500:]
+    assert runs.newest(folder) >= 40
+  record('two processes, one killed', trials=len(codes), heartbeat=HEARTBEAT, most_seconds=max(seconds), codes=codes)
+  assert max(seconds) < HEARTBEAT + 5

@@ -1,0 +1,78 @@
+"""Files are data: nothing that is read can run code, nothing is fetched unchecked, no archive is unpacked whole."""
+
+import ast
+import os
+import pathlib
+import stat
+
+import pytest
+
+from dgm_jax import config as experiment
+from dgm_jax import parallel
+from dgm_jax.cli import UserError
+
+PACKAGE = pathlib.Path(__file__).parent.parent / 'dgm_jax'
+FILES = [*sorted(PACKAGE.rglob('*.py')), PACKAGE.parent / 'train.py']
+RUNS_CODE = {'pickle', 'cloudpickle', 'dill', 'marshal', 'shelve', 'joblib', 'torch', 'runpy', 'code', 'imp'}
+FETCHES = {'urllib', 'requests', 'http', 'httpx', 'ftplib', 'aiohttp', 'gdown', 'wget', 'huggingface_hub'}
+UNPACKS = {'extractall', 'unpack_archive', 'extract'}
+CALLS = {'eval', 'exec', 'compile', '__import__', 'popen', 'execv', 'execve', 'urlretrieve', 'urlopen'}
+
+
+def tree(path):
+  return ast.parse(path.read_text())
+
+
+def imports(path):
+  """The first parts of all modules that a file imports."""
+  for node in ast.walk(tree(path)):
+    if isinstance(node, ast.Import):
+      yield from (alias.name.split('.')[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      yield node.module.split('.')[0]
+
+
+def calls(path):
+  """(name, node) of every call: 'load' for both `load(...)` and `np.load(...)`."""
+  for node in ast.walk(tree(path)):
+    if isinstance(node, ast.Call):
+      yield getattr(node.func, 'attr', getattr(node.func, 'id', '')), node
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_nothing_that_is_read_runs_and_nothing_is_fetched(path):
+  # Data is downloaded by TensorFlow Datasets alone, which knows the SHA-256 of every file.
+  assert not set(imports(path)) & (RUNS_CODE | FETCHES)
+  for name, node in calls(path):
+    method = isinstance(node.func, ast.Attribute)
+    known = {'compile'} if method else set()  # a jitted function's, a regular expression's
+    assert name not in CALLS - known, f'{path}:{node.lineno} {name}'
+    assert not (name == 'system' and method and getattr(node.func.value, 'id', '') == 'os'), f'{path}:{node.lineno}'
+    assert name not in UNPACKS, f'{path}:{node.lineno} {name}'
+    keywords = {keyword.arg: getattr(keyword.value, 'value', None) for keyword in node.keywords}
+    assert not keywords.get('shell') and not keywords.get('allow_pickle'), f'{path}:{node.lineno}'
+    if name == 'load' and isinstance(node.func, ast.Attribute) and getattr(node.func.value, 'id', '') == 'np':
+      assert keywords.get('allow_pickle') is False, f'{path}:{node.lineno} says nothing of pickles'
+  assert 'http://' not in path.read_text()
+
+
+def test_names_are_looked_up_in_one_place_and_only_in_this_package(tmp_path):
+  users = {path.name for path in FILES for name, _ in calls(path) if name == 'import_module'}
+  assert users == {'config.py'}
+  for name in ('os.system', 'subprocess.run', '..os.system', 'vae.jax', 'vae.__loader__', 'vae.vae.__globals__', 'vae'):
+    with pytest.raises(UserError):
+      experiment.by_path('dgm_jax.systems', name)
+
+
+def test_compiled_programs_lie_in_a_folder_of_the_user_alone(tmp_path, monkeypatch, capsys):
+  kept = []
+  monkeypatch.setattr(parallel.jax.config, 'update', lambda name, value: kept.append(name))
+  cache = tmp_path / 'programs'
+  cache.mkdir(mode=0o777)
+  os.chmod(cache, 0o777)
+  parallel._keep_programs(cache)
+  assert stat.S_IMODE(cache.stat().st_mode) == 0o700 and 'jax_compilation_cache_dir' in kept
+  del kept[:]
+  monkeypatch.setattr(parallel.os, 'getuid', lambda: os.stat(tmp_path).st_uid + 1)
+  parallel._keep_programs(cache)  # somebody else's
+  assert not kept and 'compiled programs are not kept' in capsys.readouterr().err
