@@ -72,9 +72,9 @@ def main(argv: list[str]) -> None:
     settings = drawing_speed.sweep(config, counts('sizes', args.sizes), args.images, args.naive_pixels)
     _write(args, config, page | {'what': 'sample', 'settings': settings})
     return
-  if args.topology:
-    from dgm_jax import topology
+  from dgm_jax import topology
 
+  if args.topology:
     topology.devices(args.topology)  # a mistake is answered before the data is loaded
     _write(args, config, topology.cost(config, args.topology))
     return
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
     for steps in calls:
       page['settings'].append(measure(config, n, steps, args.seconds))
       print(_row(page['settings'][-1]), flush=True)
-  page['weak_scaling'] = weak_scaling(page['settings'], jax.devices()[0].platform == 'cpu')
+  page['weak_scaling'] = topology.weak_scaling(page['settings'], jax.devices()[0].platform == 'cpu')
   for line in page['weak_scaling']['efficiency']:
     print(f'{line["devices"]} devices, {line["steps_per_call"]} steps a call: efficiency {line["efficiency"]:.2f}')
   if first is not None:
@@ -110,26 +110,6 @@ def _write(args, config, page: dict) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     workdir.write_json(target, page)
     print(f'record: {target}')
-
-
-def weak_scaling(settings: list[dict], shared: bool) -> dict:
-  """How much of its speed a device keeps beside others, relative to the setting of fewest devices.
-
-  Args:
-    shared: the devices are virtual and share the same cores, so that all of them together are as fast as one at best.
-  """
-
-  def rate(figures: dict) -> float:
-    return figures['examples_per_second_per_device'] * (figures['devices'] if shared else 1)
-
-  lines = []
-  for figures in settings:
-    alike = [other for other in settings if other['steps_per_call'] == figures['steps_per_call']]
-    base = min(alike, key=lambda other: other['devices'])
-    kept = {name: figures[name] for name in ('devices', 'steps_per_call')}
-    lines.append(kept | {'efficiency': rate(figures) / rate(base)})
-  what = 'all devices together, which share the same cores' if shared else 'a device'
-  return {'of': f'the examples/s of {what}, relative to the fewest devices', 'efficiency': lines}
 
 
 def counts(flag: str, texts: list[str]) -> list[int]:

@@ -81,3 +81,23 @@ def on_paper(chip: str, count: int, flops: float, sent: float) -> dict:
     'weak_scaling_efficiency': compute / (compute + transfer),
     'rates': SOURCE,
   }
+
+
+def weak_scaling(settings: list[dict], shared: bool) -> dict:
+  """How much of its speed a device keeps beside others, relative to the setting of fewest devices.
+
+  Args:
+    shared: the devices are virtual and share the same cores, so that all of them together are as fast as one at best.
+  """
+
+  def rate(figures: dict) -> float:
+    return figures['examples_per_second_per_device'] * (figures['devices'] if shared else 1)
+
+  lines = []
+  for figures in settings:
+    alike = [other for other in settings if other['steps_per_call'] == figures['steps_per_call']]
+    base = min(alike, key=lambda other: other['devices'])
+    kept = {name: figures[name] for name in ('devices', 'steps_per_call')}
+    lines.append(kept | {'efficiency': rate(figures) / rate(base)})
+  what = 'all devices together, which share the same cores' if shared else 'a device'
+  return {'of': f'the examples/s of {what}, relative to the fewest devices', 'efficiency': lines}

@@ -140,7 +140,7 @@ def test_the_record_is_named_after_config_and_variant():
 def test_weak_scaling_is_the_speed_that_a_device_keeps():
   lines = [{'devices': n, 'steps_per_call': 5, 'examples_per_second_per_device': r} for n, r in ((2, 80.0), (4, 60.0))]
   for shared, expected in ((False, [1, 0.75]), (True, [1, 1.5])):  # on shared cores, 160 and 240 examples/s in all
-    found = benchmark.weak_scaling(lines, shared)
+    found = topology.weak_scaling(lines, shared)
     assert [line['efficiency'] for line in found['efficiency']] == expected
   assert 'share the same cores' in found['of']
 
