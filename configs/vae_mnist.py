@@ -13,7 +13,6 @@ from dgm_jax.config import defaults, optimizer, shrink
 PIXELS = {'logistic': ('discretized_logistic', 'scale_symmetric'), 'gaussian': ('gaussian', 'dequantize')}
 KINDS = ('', 'conv', 'logistic', 'gaussian')
 TINY = ('tiny', 'tiny_conv', 'tiny_logistic', 'tiny_gaussian')  # the variants that tests run
-TINY = ('tiny', 'tiny_conv', 'tiny_logistic', 'tiny_gaussian')
 
 
 def get_config(variant=''):
@@ -32,7 +31,7 @@ def get_config(variant=''):
     config.model.update({'hidden': ((256,),), 'latents': (32,), 'channels': (32, 64, 64)})
   config.optimizer = {'model': optimizer(learning_rate=1e-3, schedule='cosine', warmup_steps=500)}
   config.update({'batch_size': 100, 'epochs': 100.0, 'steps_per_call': 500, 'best': 'neg_elbo_nats'})
-  config.update({'log_every': 500, 'eval_every': 2500, 'save_every': 2500, 'picture_every': 10_000})
+  config.update({'log_every': 500, 'eval_every': 2500, 'save_every': 10_000, 'picture_every': 10_000})
   config.evals = ('mean.metrics', 'likelihood.nll', 'latent.units')
   if tiny:
     config.model.update({'hidden': ((16,),), 'latents': (4,), 'channels': (4, 4) if kind == 'conv' else ()})

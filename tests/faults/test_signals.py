@@ -41,11 +41,12 @@ class Ended(NamedTuple):
 
 @pytest.fixture(scope='module')
 def interrupted(tmp_path_factory):
-  """A run that was asked to end after step 62."""
+  """A run that was asked to end at step 62 or, where its thread has to wait for a core, a little later."""
   folder = tmp_path_factory.mktemp('interrupted') / 'run'
   code, _, err = runs.finish(runs.start(folder, child=('step', 32, 0, 'SIGTERM')))
   assert code == 143, err
-  assert runs.newest(folder) in (62, 64)
+  finished = int((folder.parent / 'steps').read_text().split()[-1])
+  assert runs.newest(folder) == finished and 62 <= finished < 80  # when a measurement is due
   return folder
 
 
