@@ -67,6 +67,12 @@ def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -
   return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
 
 
+def classes(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10) -> np.ndarray:
+  """Grid of draws of each class, a row for each; of x nothing counts."""
+  del x
+  return grid(to_uint8(_call(system.views['classes'], state, key, state, columns, static=(2,))), columns)
+
+
 def reconstructions(
   key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16
 ) -> np.ndarray:
@@ -168,6 +174,8 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
     return lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8, **options)
 
   pictures = {'samples': lambda key, state, x, to_uint8: samples(key, system, state, len(x), to_uint8)}
+  if 'classes' in system.views:
+    pictures['classes'] = bind(classes)
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
   if {'encode', 'decode'} <= set(system.views):
