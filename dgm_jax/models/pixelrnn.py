@@ -6,7 +6,6 @@ Axes: B batch, H height, W width, C channels, D condition, P numbers of a pixel'
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
