@@ -155,7 +155,9 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
   """The run of a mesh that may consist of devices elsewhere: nothing is put on them."""
   parallel.check_batch('batch_size', config.batch_size, mesh, config.accumulate)
   preprocess.find(config.data.preprocess)  # a mistake must not leave its mark on the folder
-  splits = {name: data.load(config.data, name) for name in ('train', 'valid', 'test')}
+  # Where nothing is measured on them, no examples need be held out.
+  names = ('train', 'valid', 'test') if config.eval_every else ('train', 'test')
+  splits = {name: data.load(config.data, name) for name in names}
   config = workdir.resolve(config, splits['train'])
   total = workdir.total_steps(config)
   system = systems.build(config)
@@ -324,9 +326,8 @@ def _evaluators(run: Run) -> Evaluators:
   def measure(split: str) -> Callable:
     return mean.per_example(run.system.evaluate, run.splits[split], run.config, run.mesh)
 
-  return Evaluators(
-    measure('valid'), measure('test'), mean.images(run.splits['valid'], run.config, run.config.pictures)
-  )
+  shown = 'valid' if 'valid' in run.splits else 'test'
+  return Evaluators(measure(shown), measure('test'), mean.images(run.splits[shown], run.config, run.config.pictures))
 
 
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:
