@@ -150,7 +150,7 @@ def test_no_example_is_held_out_where_none_is_measured(tmp_path):
   assert run.splits['train'].size == 1397
   evaluators = fit._evaluators(run)
   assert evaluators.images.shape == (run.config.pictures, 8, 8, 1)
-  with pytest.raises(UserError, match='digits has no validation examples: set --config.data.valid_size'):
+  with pytest.raises(UserError, match=r'digits has no validation examples: set --config.data.valid_size'):
     everything.eval_every = 4
     fit.prepare(everything, tmp_path / 'measured', devices=1)
 
