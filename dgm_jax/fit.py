@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -178,8 +179,11 @@ def compiled_call(run: Run) -> Callable:
   def call(state, seed, arrays, index):
     train_key = jax.random.fold_in(jax.random.key(seed), 1)
 
-    def one(state, index):
-      for_data, for_step = jax.random.split(driver.key(jax.random.fold_in(train_key, state.step)))
+    def keys(step):
+      return jax.random.split(driver.key(jax.random.fold_in(train_key, step)))
+
+    def one(state, key_and_index):
+      (for_data, for_step), index = key_and_index
       batch = driver.place(fetch(arrays, index))
       # Without the barrier each use of the batch would gather and binarize it anew.
       batch = jax.lax.optimization_barrier(prepare_batch(for_data, batch))
@@ -187,8 +191,11 @@ def compiled_call(run: Run) -> Callable:
 
     # XLA's convolutions on a CPU are twenty times slower inside a loop, even one of a single turn.
     if run.config.steps_per_call == 1:
-      return one(state, index[0])
-    state, metrics = jax.lax.scan(one, state, index)
+      return one(state, (keys(state.step), index[0]))
+    steps = index.shape[0]
+    each = jax.vmap(keys)(state.step + jnp.arange(steps))
+    # Two steps a turn: parameters go from one memory to another and back, and need not be copied between.
+    state, metrics = jax.lax.scan(one, state, (each, index), unroll=2 - steps % 2)
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
   return driver.compile(call)
