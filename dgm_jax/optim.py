@@ -1,6 +1,7 @@
 """Optimizers from plain data: name, learning-rate schedule, clipping, weight decay."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
   elif opt.schedule == 'cosine':
     main = optax.cosine_decay_schedule(rate, steps, opt.end_factor)
   elif opt.schedule == 'exponential':
-    main = lambda step: rate * jnp.exp(step * jnp.log(opt.decay))
+    main = lambda step: rate * jnp.exp(step * math.log(opt.decay))
   else:
     main = optax.constant_schedule(rate)
   if not opt.warmup_steps:
