@@ -82,7 +82,7 @@ def configuration(args):
 
 
 def correlate_full(x, window, kernel, taps, at, square: bool):
-  """`masked.correlate` on whole images by a full kernel times a mask: n x n where there are rows, or `square`; else 1 x n."""
+  """`masked.correlate` on whole images by a full kernel times a mask: n x n over rows or if `square`, else 1 x n."""
   import jax.numpy as jnp
 
   from dgm_jax.nn import masked
