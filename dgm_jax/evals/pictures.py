@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dgm_jax.core import Key, State, System
+from dgm_jax.evals import plane
 from dgm_jax.files import write_atomic
 
 ToUint8 = Callable[[Any], np.ndarray]
@@ -65,6 +66,14 @@ def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -
   """Grid of n draws from the model; of the decoder's means where the system has `mean_sample`."""
   draw = system.views.get('mean_sample', system.sample)
   return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
+
+
+def game(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
+  """Samples of a game: a grid of images, or for points x [n, D] with D = 1, 2 a map of data, samples and critic."""
+  if x.ndim > 2:
+    return samples(key, system, state, len(x), to_uint8)
+  fake = _call(system.sample, state, key, state, len(x), static=(2,))
+  return plane.draw(x, fake, lambda points: _call(system.views['critic'], state, state, points))
 
 
 def reconstructions(
@@ -168,6 +177,8 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
     return lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8, **options)
 
   pictures = {'samples': lambda key, state, x, to_uint8: samples(key, system, state, len(x), to_uint8)}
+  if 'critic' in system.views:
+    pictures['samples'] = bind(game)
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
   if {'encode', 'decode'} <= set(system.views):

@@ -1,0 +1,176 @@
+"""Generative adversarial networks: two players, each a loss of its own and moves in turn or at once.
+
+Where the critic moves n times for each move of the generator, `config.batch_size` is n times the size of a minibatch:
+every move sees data of its own, and the whole turn is one step. Axes: B batch, n generated examples, Z latents.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from dgm_jax import config as experiment
+from dgm_jax import losses, optim
+from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, repeat, system
+from dgm_jax.systems import adversaries
+from dgm_jax.systems.adversaries import Parts, fakes, forward, held, noted
+
+GENERATOR_LOSSES = ('nonsaturating', 'minimax', 'feature_matching')
+
+
+def gan(config: ConfigDict) -> System:
+  """Both players at once, on the same data and the same generated examples.
+
+  Reference: Goodfellow et al. 2014, arXiv:1406.2661, equation 1 and section 3.
+  """
+  game = adversaries.parts(config)
+  return _system(config, game, descend(**_players(config, game)))
+
+
+def dcgan(config: ConfigDict) -> System:
+  """The discriminator first, then the generator against what it has become.
+
+  Strided convolutions stand for all pooling: a mean over positions steadied the game, and slowed it down, in the
+  paper's trials. Batch normalisation kept its generator from giving a single point; it is no cure for lost modes.
+
+  Reference: Radford et al. 2016, arXiv:1511.06434, section 3.
+  """
+  game = adversaries.parts(config)
+  players = _players(config, game)
+  turns = (descend(discriminator=players['discriminator']), descend(generator=players['generator']))
+  return _system(config, game, chain(*turns))
+
+
+def improved_gan(config: ConfigDict) -> System:
+  """Players in turn, with any of: feature matching (`model.generator_loss`), minibatch discrimination
+  (`model.critic.kernels`), historical averaging (`model.historical`), labels smoothed on one side
+  (`model.real_label`, the target itself) and virtual batch normalisation (`model.generator.norm`).
+
+  Reference: Salimans et al. 2016, arXiv:1606.03498, section 3.
+  """
+  model, game = config.model, adversaries.parts(config)
+  players = _players(config, game)
+  turns = [
+    descend(discriminator=_held(players['discriminator'], model.historical)),
+    descend(generator=_held(players['generator'], model.historical)),
+  ]
+  if model.historical:
+    turns.append(adversaries.remember('critic', 'generator'))
+  return _system(config, game, chain(*turns))
+
+
+def wgan(config: ConfigDict) -> System:
+  """A critic whose weights are clipped after each of its moves; `model.critic_steps` of them for one of the generator.
+
+  Reference: Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1.
+  """
+  bound = config.model.clip
+  experiment.require(bound > 0, f'config.model.clip must be positive, got {bound}')
+  nothing = lambda critic, real, fake, key: jnp.zeros(real.shape[0])
+  return _wasserstein(config, nothing, lambda move: chain(move, adversaries.clip('critic', bound)))
+
+
+def wgan_gp(config: ConfigDict) -> System:
+  """A critic whose slope between real and generated examples is drawn to one with the weight `model.penalty`.
+
+  Reference: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1.
+  """
+  weight = config.model.penalty
+  norms = config.model.critic.get('norm', 'none')
+  experiment.require(
+    norms in ('none', 'layer'),
+    f"config.model.critic.norm='{norms}' ties the examples of a batch together, which the penalty on each one's slope"
+    ' forbids: take layer or none',
+  )
+  penalty = lambda critic, real, fake, key: weight * losses.gradient_penalty(critic, real, fake, key)
+  return _wasserstein(config, penalty, lambda move: move)
+
+
+def _players(config: ConfigDict, game: Parts) -> dict[str, Player]:
+  model = config.model
+  experiment.one_of('config.model.generator_loss', model.generator_loss, GENERATOR_LOSSES)
+  return {
+    'discriminator': Player(_discriminator(game, model.real_label), optim.make(config, 'discriminator'), ('critic',)),
+    'generator': Player(_generator(game, _objective(model.generator_loss)), optim.make(config, 'generator'), ('generator',)),
+  }  # fmt: skip
+
+
+def _held(player: Player, weight: float) -> Player:
+  return player._replace(loss=held(player.owns[0], weight, player.loss))
+
+
+def _objective(name: str) -> Callable:
+  """`objective(values [n], features [n, F], real_features [B, F]) -> scalar` for the generator to minimise."""
+  if name == 'feature_matching':
+    # The mean over features, as released: the paper's norm sums them.
+    return lambda values, fake, real: losses.feature_matching(real, fake) / fake.shape[-1]
+  loss = {'nonsaturating': losses.nonsaturating_generator, 'minimax': losses.minimax_generator}[name]
+  return lambda values, fake, real: loss(values).mean()
+
+
+def _discriminator(game: Parts, real_label: float) -> Callable:
+  def loss(key: Key, state: State, batch: Batch):
+    for_z, *keys = jax.random.split(key, 4)
+    fake, _ = fakes(game, state, game.prior(for_z, batch['x'].shape[0]), keys[0])
+    (real_logit, _), seen_real = forward(game.critic, 'critic', state, batch['x'], keys[1])
+    (fake_logit, _), seen_fake = forward(game.critic, 'critic', state, fake, keys[2])
+    value = losses.minimax_discriminator(real_logit, fake_logit, real_label).mean()
+    right = {'real_accuracy': (real_logit > 0).mean(), 'fake_accuracy': (fake_logit < 0).mean()}
+    return value, (noted(game, 'critic', state, [seen_real, seen_fake]), right)
+
+  return loss
+
+
+def _generator(game: Parts, objective: Callable) -> Callable:
+  """Splits its key as the discriminator does: where both move at once, they see the same generated examples."""
+
+  def loss(key: Key, state: State, batch: Batch):
+    for_z, *keys = jax.random.split(key, 4)
+    fake, seen = fakes(game, state, game.prior(for_z, batch['x'].shape[0]), keys[0])
+    (_, real), _ = forward(game.critic, 'critic', state, batch['x'], keys[1])
+    (values, features), _ = forward(game.critic, 'critic', state, fake, keys[2])
+    return objective(values, features, real), (noted(game, 'generator', state, [seen]), {})
+
+  return loss
+
+
+def _wasserstein(config: ConfigDict, penalty: Callable, bounded: Callable[[Move], Move]) -> System:
+  """`penalty(critic, real, fake, key) -> [B]` is added to the critic's loss; `bounded` may alter its move."""
+  model, game = config.model, adversaries.parts(config)
+  experiment.require(model.critic_steps >= 1, f'config.model.critic_steps must be at least 1, got {model.critic_steps}')
+
+  def critic_loss(key: Key, state: State, batch: Batch):
+    for_z, for_fake, for_critic, for_penalty = jax.random.split(key, 4)
+    fake, _ = fakes(game, state, game.prior(for_z, batch['x'].shape[0]), for_fake)
+    judge = lambda x: forward(game.critic, 'critic', state, x, for_critic)
+    ((real_value, _), seen_real), ((fake_value, _), seen_fake) = judge(batch['x']), judge(fake)
+    extra = penalty(lambda x: judge(x)[0][0], batch['x'], fake, for_penalty).mean()
+    distance = -losses.wasserstein_critic(real_value, fake_value).mean()
+    seen = noted(game, 'critic', state, [seen_real, seen_fake])
+    return extra - distance, (seen, {'distance': distance, 'penalty': extra})
+
+  def generator_loss(key: Key, state: State, batch: Batch):
+    for_z, for_fake, for_critic = jax.random.split(key, 3)
+    count = batch['x'].shape[0] // model.critic_steps * model.ratio
+    fake, seen = fakes(game, state, game.prior(for_z, count), for_fake)
+    (values, _), _ = forward(game.critic, 'critic', state, fake, for_critic)
+    return losses.wasserstein_generator(values).mean(), (noted(game, 'generator', state, [seen]), {})
+
+  critic = bounded(descend(critic=Player(critic_loss, optim.make(config, 'critic'), ('critic',))))
+  # A call of a single step is one that is to have no loop in it.
+  unroll = model.critic_steps if config.steps_per_call == 1 else 1
+  generator = descend(generator=Player(generator_loss, optim.make(config, 'generator'), ('generator',)))
+  return _system(config, game, chain(repeat(model.critic_steps, critic, unroll), generator))
+
+
+def _system(config: ConfigDict, game: Parts, move: Move) -> System:
+  model = config.model
+
+  def networks(key: Key, batch: Batch):
+    params, extra = adversaries.start(game, key, batch)
+    return params, adversaries.keep(params, extra, model)
+
+  if model.average:
+    move = chain(move, average('generator', model.average))
+  return system(networks, move, adversaries.values(game), adversaries.sampler(game), **adversaries.views(game))
