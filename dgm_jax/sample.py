@@ -44,6 +44,8 @@ def main(argv: list[str]) -> None:
   parallel.start()
   needs_data = tuple(args.what) != ('samples',)
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
+  if subject.system.sample is None:
+    raise cli.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)

@@ -176,7 +176,9 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
   def bind(draw: Callable, **options) -> Callable:
     return lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8, **options)
 
-  pictures = {'samples': lambda key, state, x, to_uint8: samples(key, system, state, len(x), to_uint8)}
+  pictures = {}
+  if system.sample:
+    pictures['samples'] = lambda key, state, x, to_uint8: samples(key, system, state, len(x), to_uint8)
   if 'critic' in system.views:
     pictures['samples'] = bind(game)
   if 'reconstruct' in system.views:

@@ -4,6 +4,8 @@ Where the critic moves n times for each move of the generator, `config.batch_siz
 every move sees data of its own, and the whole turn is one step. Axes: B batch, n generated examples, Z latents.
 """
 
+import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -13,6 +15,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, repeat, system
+from dgm_jax.models.dcgan import Recognizer
 from dgm_jax.systems import adversaries
 from dgm_jax.systems.adversaries import Parts, fakes, forward, held, noted
 
@@ -174,3 +177,99 @@ def _system(config: ConfigDict, game: Parts, move: Move) -> System:
   if model.average:
     move = chain(move, average('generator', model.average))
   return system(networks, move, adversaries.values(game), adversaries.sampler(game), **adversaries.views(game))
+
+
+def infogan(config: ConfigDict) -> System:
+  """A GAN whose generator keeps the information of some latents in its images, where a third network can find it.
+
+  Latents are noise, a categorical code as one-hot, then continuous codes. Both players' losses hold minus the bound of
+  the information, as released: the paper's minimax over the value alone would leave open who trains the recognizer.
+
+  Reference: Chen et al. 2016, arXiv:1606.03657, equation 6.
+  """
+  model = config.model
+  game = adversaries.parts(config)._replace(prior=functools.partial(_coded, model))
+  settings = {'norm': adversaries.normalisation('config.model.recognizer.norm', 'batch', model), 'dtype': config.dtype}
+  recognizer = Recognizer(model.classes, model.continuous, **model.recognizer.to_dict(), **settings)
+  move = chain(
+    descend(discriminator=Player(
+      _informed_discriminator(game, recognizer, model), optim.make(config, 'discriminator'), ('critic', 'recognizer')
+    )),
+    descend(generator=Player(_informed_generator(game, recognizer, model), optim.make(config, 'generator'), ('generator',))),
+  )  # fmt: skip
+
+  def networks(key: Key, batch: Batch):
+    params, extra = adversaries.start(game, key, batch)
+    width = jax.eval_shape(lambda z: _features(game, params, extra, z), game.prior(key, 1)).shape[-1]
+    made = recognizer.init(key, jnp.zeros((1, width)))
+    return params | {'recognizer': made['params']}, extra | {'recognizer_statistics': made['batch_stats']}
+
+  def recognized(state: State, x: jax.Array):
+    features = adversaries.inference(game.critic, 'critic', state, x)[1]
+    return adversaries.inference(recognizer, 'recognizer', state, features)
+
+  def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
+    z = game.prior(key, batch['x'].shape[0])
+    categorical, gaussian = _information(model, z, recognized(state, adversaries.decode(game, state, z)))
+    measured = {'categorical_information_nats': categorical, 'gaussian_information_nats': gaussian}
+    return adversaries.values(game)(key, state, batch) | measured
+
+  classes = lambda state, x: recognized(state, x)[0]
+  views = adversaries.views(game) | {'recognize': recognized, 'cluster': classes}
+  return system(networks, move, evaluate, adversaries.sampler(game), **views)
+
+
+def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
+  """[n, latents + classes + continuous]: noise and continuous codes uniform on (-1, 1), the class uniform."""
+  for_noise, for_class = jax.random.split(key)
+  noise = adversaries.uniform(for_noise, n, model.latents + model.continuous)
+  code = jax.nn.one_hot(jax.random.randint(for_class, (n,), 0, model.classes), model.classes)
+  return jnp.concatenate([noise[:, : model.latents], code, noise[:, model.latents :]], 1)
+
+
+def _information(model: ConfigDict, z: jax.Array, recognized) -> tuple[jax.Array, jax.Array]:
+  """Lower bounds of the information in the categorical code and in the continuous ones, nats [n] each."""
+  logits, mean = recognized
+  code = z[:, model.latents : model.latents + model.classes].argmax(1)
+  rest, entropy = z[:, model.latents + model.classes :], model.continuous * math.log(2.0)
+  gaussian = losses.infogan_gaussian_information(rest, mean, jnp.zeros_like(mean), entropy)
+  return losses.infogan_categorical_information(code, logits), gaussian
+
+
+def _features(game: Parts, params, extra, z: jax.Array) -> jax.Array:
+  state = State(jnp.zeros((), jnp.int32), params, {}, extra)
+  return adversaries.inference(game.critic, 'critic', state, adversaries.decode(game, state, z))[1]
+
+
+def _found(recognizer: Recognizer, state: State, features: jax.Array, z: jax.Array, model: ConfigDict, key: Key):
+  """The weighted bound of a batch, what the recognizer has seen, and both bounds."""
+  out, seen = forward(recognizer, 'recognizer', state, features, key)
+  categorical, gaussian = _information(model, z, out)
+  bounds = {'categorical_information_nats': categorical.mean(), 'gaussian_information_nats': gaussian.mean()}
+  return model.weight * categorical.mean() + model.gaussian_weight * gaussian.mean(), seen, bounds
+
+
+def _informed_discriminator(game: Parts, recognizer: Recognizer, model: ConfigDict) -> Callable:
+  def loss(key: Key, state: State, batch: Batch):
+    for_z, *keys = jax.random.split(key, 5)
+    z = game.prior(for_z, batch['x'].shape[0])
+    fake, _ = fakes(game, state, z, keys[0])
+    (real_logit, _), seen_real = forward(game.critic, 'critic', state, batch['x'], keys[1])
+    (fake_logit, features), seen_fake = forward(game.critic, 'critic', state, fake, keys[2])
+    information, seen, bounds = _found(recognizer, state, features, z, model, keys[3])
+    extra = noted(game, 'critic', state, [seen_real, seen_fake]) | noted(game, 'recognizer', state, [seen])
+    return losses.minimax_discriminator(real_logit, fake_logit).mean() - information, (extra, bounds)
+
+  return loss
+
+
+def _informed_generator(game: Parts, recognizer: Recognizer, model: ConfigDict) -> Callable:
+  def loss(key: Key, state: State, batch: Batch):
+    for_z, *keys = jax.random.split(key, 4)
+    z = game.prior(for_z, batch['x'].shape[0])
+    fake, seen = fakes(game, state, z, keys[0])
+    (logit, features), _ = forward(game.critic, 'critic', state, fake, keys[1])
+    information, _, _ = _found(recognizer, state, features, z, model, keys[2])
+    return losses.nonsaturating_generator(logit).mean() - information, (noted(game, 'generator', state, [seen]), {})
+
+  return loss
