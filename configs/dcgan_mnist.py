@@ -25,6 +25,7 @@ def get_config(variant=''):
   config.update({'steps_per_call': 1, 'log_every': 50, 'eval_every': 1000, 'save_every': 500, 'picture_every': 500})
   _dcgan(config) if kind == 'dcgan' else _wasserstein(config, kind)
   config.evals = ('mean.metrics', 'generated.classifier')
+  config.judge = 'runs/classifier_mnist'
   if size == 'small':
     _narrow(config, 4)
   if size == 'tiny':
@@ -40,7 +41,9 @@ def _dcgan(config):
     'generator': {
       'network': 'dcgan', 'dense': (1024,), 'channels': (128, 64), 'norm': 'batch', 'output': 'sigmoid', 'bias': True
     },
-    'critic': {'network': 'dcgan', 'channels': (64, 128), 'dense': (1024,), 'norm': 'batch', 'bias': True, 'kernels': 0},
+    'critic': {
+      'network': 'dcgan', 'channels': (64, 128), 'dense': (1024,), 'norm': 'batch', 'bias': True, 'kernels': 0
+    },
     'latents': 100, 'prior': 'uniform', 'real_label': 1.0, 'generator_loss': 'nonsaturating', 'average': 0.0,
     'momentum': 0.9, 'references': 0,
   }  # fmt: skip

@@ -32,6 +32,7 @@ def get_config(variant=''):
   config.update({'batch_size': 128 // by, 'steps': 3500 if by == 2 else 5000, 'steps_per_call': 1})
   config.update({'log_every': 50, 'eval_every': 500, 'save_every': 500, 'picture_every': 500})
   config.evals = ('mean.metrics', 'generated.classifier', 'generated.clusters')
+  config.judge = 'runs/classifier_mnist'
   source = 'unsupervised, MNIST; arXiv:1606.03657, section 7.2'
   config.published = {'unsupervised_accuracy': {'value': 0.95, 'source': source}}
   if variant == 'tiny':

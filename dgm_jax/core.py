@@ -207,9 +207,7 @@ def _on_average(function: Callable) -> Callable:
   return call
 
 
-def system(
-  networks: Callable, move: Move, evaluate: Callable, sample: Callable | None, **views: Callable
-) -> System:
+def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable | None, **views: Callable) -> System:
   """Closes a move into a System; `networks(key, batch) -> (params, extra)` makes the first state.
 
   All but the step see a network's average where one is kept.

@@ -66,7 +66,7 @@ class NoisyClassifier(nn.Module):
 
 
 class SoftplusGenerator(nn.Module):
-  """Dense layers with softplus, normalised by the batch without a gain, then pixels in [0, 1]: [B, Z] -> [B, *shape]."""
+  """Dense layers with softplus and batch statistics, no gain, then pixels in [0, 1]: [B, Z] -> [B, *shape]."""
 
   hidden: Sequence[int]
   shape: Sequence[int]

@@ -130,7 +130,7 @@ def inference(module: nn.Module, name: str, state: State, x: jax.Array) -> Any:
 
 
 def noted(game: Parts, name: str, state: State, seen: list[dict]) -> dict[str, Any]:
-  """The entry of `State.extra` with the averages of a network's statistics after some more batches; {} if it has none."""
+  """The entry of `State.extra` with a network's statistics averaged over some more batches; {} if it has none."""
   entry = f'{name}_statistics'
   if entry not in state.extra:
     return {}

@@ -93,10 +93,11 @@ def wgan_gp(config: ConfigDict) -> System:
 def _players(config: ConfigDict, game: Parts) -> dict[str, Player]:
   model = config.model
   experiment.one_of('config.model.generator_loss', model.generator_loss, GENERATOR_LOSSES)
+  discriminator, generator = _discriminator(game, model.real_label), _generator(game, _objective(model.generator_loss))
   return {
-    'discriminator': Player(_discriminator(game, model.real_label), optim.make(config, 'discriminator'), ('critic',)),
-    'generator': Player(_generator(game, _objective(model.generator_loss)), optim.make(config, 'generator'), ('generator',)),
-  }  # fmt: skip
+    'discriminator': Player(discriminator, optim.make(config, 'discriminator'), ('critic',)),
+    'generator': Player(generator, optim.make(config, 'generator'), ('generator',)),
+  }
 
 
 def _held(player: Player, weight: float) -> Player:
@@ -191,12 +192,10 @@ def infogan(config: ConfigDict) -> System:
   game = adversaries.parts(config)._replace(prior=functools.partial(_coded, model))
   settings = {'norm': adversaries.normalisation('config.model.recognizer.norm', 'batch', model), 'dtype': config.dtype}
   recognizer = Recognizer(model.classes, model.continuous, **model.recognizer.to_dict(), **settings)
-  move = chain(
-    descend(discriminator=Player(
-      _informed_discriminator(game, recognizer, model), optim.make(config, 'discriminator'), ('critic', 'recognizer')
-    )),
-    descend(generator=Player(_informed_generator(game, recognizer, model), optim.make(config, 'generator'), ('generator',))),
-  )  # fmt: skip
+  losses_of = _informed_discriminator(game, recognizer, model), _informed_generator(game, recognizer, model)
+  discriminator = Player(losses_of[0], optim.make(config, 'discriminator'), ('critic', 'recognizer'))
+  generator = Player(losses_of[1], optim.make(config, 'generator'), ('generator',))
+  move = chain(descend(discriminator=discriminator), descend(generator=generator))
 
   def networks(key: Key, batch: Batch):
     params, extra = adversaries.start(game, key, batch)

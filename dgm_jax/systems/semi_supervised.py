@@ -47,8 +47,11 @@ def feature_matching(config: ConfigDict) -> System:
     made = generator.init(for_generator, jnp.zeros((1, model.latents)))
     judged = critic.init({'params': for_critic, 'noise': for_noise}, batch['x'][:500])
     params = {'generator': made['params'], 'critic': judged['params']}
-    extra = {'generator_statistics': made['batch_stats'], 'critic_constants': judged['constants']}
-    return params, extra | {'labelled': labelled(batch, model.labels, model.classes), 'ema': {'critic': params['critic']}}
+    extra = {
+      'generator_statistics': made['batch_stats'], 'critic_constants': judged['constants'],
+      'labelled': labelled(batch, model.labels, model.classes), 'ema': {'critic': params['critic']},
+    }  # fmt: skip
+    return params, extra
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
