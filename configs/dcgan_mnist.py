@@ -48,7 +48,7 @@ def _dcgan(config):
     'momentum': 0.9, 'references': 0,
   }  # fmt: skip
   adam = optimizer(learning_rate=2e-4, b1=0.5)
-  config.optimizer = {'discriminator': adam, 'generator': adam}
+  config.optimizer = {'discriminator': dict(adam), 'generator': dict(adam)}
   config.update({'batch_size': 128, 'epochs': 25.0})
 
 
@@ -62,7 +62,7 @@ def _wasserstein(config, kind):
   }  # fmt: skip
   adam = optimizer(learning_rate=1e-4, b1=0.0, b2=0.9)
   slow = optimizer(name='rmsprop', learning_rate=5e-5, b2=0.99)
-  config.optimizer = dict.fromkeys(('critic', 'generator'), slow if kind == 'wgan' else adam)
+  config.optimizer = {role: dict(slow if kind == 'wgan' else adam) for role in ('critic', 'generator')}
   config.update({'batch_size': 5 * 50, 'steps': 200_000})
 
 
@@ -74,5 +74,5 @@ def _narrow(config, by):
       network.dense = tuple(width // by for width in network.dense)
   if 'penalty' in config.model:
     # The faster decays of the code for MNIST; a shorter run bears the larger rate.
-    config.optimizer = dict.fromkeys(('critic', 'generator'), optimizer(learning_rate=2e-4, b1=0.5, b2=0.9))
+    config.optimizer = {role: optimizer(learning_rate=2e-4, b1=0.5, b2=0.9) for role in ('critic', 'generator')}
   config.epochs, config.steps = 0.0, 4000

@@ -35,12 +35,12 @@ def get_config(variant='gan_25gaussians'):
   adam = optimizer(learning_rate=1e-4, b1=0.5, b2=0.9)
   if system == 'gan':
     config.model.update({'generator_loss': 'nonsaturating', 'real_label': 1.0})
-    config.optimizer = {'discriminator': adam, 'generator': adam}
+    config.optimizer = {'discriminator': dict(adam), 'generator': dict(adam)}
   else:
     # Without momentum, which the first of the two papers found to blow up under clipping.
     slow = optimizer(name='rmsprop', learning_rate=5e-5, b2=0.99)
     config.model.update({'critic_steps': turns, 'ratio': 1, 'clip': 0.01, 'penalty': 0.1})
-    config.optimizer = dict.fromkeys(('critic', 'generator'), slow if system == 'wgan' else adam)
+    config.optimizer = {role: dict(slow if system == 'wgan' else adam) for role in ('critic', 'generator')}
   config.update({'batch_size': 256 * turns, 'steps': 6000, 'steps_per_call': 100})
   config.update({'log_every': 100, 'eval_every': 1000, 'save_every': 1000, 'picture_every': 1000, 'pictures': 2500})
   config.evals = ('modes.modes',) if points not in ('gaussian', 'swiss_roll') else ('mean.metrics',)

@@ -22,7 +22,7 @@ def get_config(variant=''):
     'labels': 100, 'average': 0.999,
   }  # fmt: skip
   adam = optimizer(learning_rate=3e-3, b1=0.5, eps=0.0, eps_root=1e-8)
-  config.optimizer = {'discriminator': adam, 'generator': adam}
+  config.optimizer = {'discriminator': dict(adam), 'generator': dict(adam)}
   config.update({'batch_size': 200, 'steps': 180_000 if variant == 'paper' else 12_000, 'steps_per_call': 100})
   config.update({'log_every': 600, 'eval_every': 600, 'save_every': 1200, 'picture_every': 3000})
   source = '300 epochs, 100 labels; arXiv:1606.03498, table 1'

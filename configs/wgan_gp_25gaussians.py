@@ -25,7 +25,7 @@ def get_config(variant=''):
     'average': 0.0, 'momentum': 0.9, 'references': 0,
   }  # fmt: skip
   adam = optimizer(learning_rate=1e-4, b1=0.5, b2=0.9)
-  config.optimizer = {'critic': adam, 'generator': adam}
+  config.optimizer = {'critic': dict(adam), 'generator': dict(adam)}
   config.update({'batch_size': 5 * 256, 'steps': 100_000 if variant == 'paper' else 6000, 'steps_per_call': 100})
   config.update({'log_every': 100, 'eval_every': 1000, 'save_every': 1000, 'picture_every': 1000, 'pictures': 2500})
   config.evals = ('modes.modes',)

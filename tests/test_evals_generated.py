@@ -109,7 +109,7 @@ def test_inception_score_in_closed_form():
 
 def test_coverage_of_identical_distributions_is_the_closed_form():
   # 1 - prod_i (N - i) / (2 N - i): 0.9692 with five neighbours, 0.8758 with three, at N = 500.
-  pairs = RANDOM.normal(size=(8, 2, 500, 64))
+  pairs = RANDOM.normal(size=(8, 2, 500, 4))
   five, three = ([distances.density_coverage(*pair, k) for pair in pairs] for k in (5, 3))
   mean = lambda found, name: np.mean([one[name] for one in found])
   ratio = lambda k: 1 - math.prod((500 - i) / (1000 - i) for i in range(1, k + 1))
