@@ -140,6 +140,45 @@ def interpolations(
   return _decoded(system, state, codes, to_uint8)
 
 
+def walks(
+  key: Key,
+  system: System,
+  state: State,
+  x: np.ndarray,
+  to_uint8: ToUint8,
+  path: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] = linear,
+  steps: int = 10,
+) -> np.ndarray:
+  """Grid whose rows go from one draw of the latents to another, for systems without an encoder.
+
+  A generator that has learned its examples by heart jumps between them. Uniform latents want straight lines, normal
+  ones `spherical`.
+
+  Args:
+    key: of the draws.
+    system: with the views `latents` (key, n) and `decode`.
+    state: the trained state.
+    x: [B, ...], of which only the number counts: at most B // 2 rows, and at most 10.
+    to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
+    path: `linear` or `spherical`.
+    steps: images a row, both ends included.
+
+  Returns:
+    The grid, uint8 [H, W, c].
+
+  Reference: Radford et al. 2016, arXiv:1511.06434, section 6.1.
+  """
+  rows = max(1, min(len(x) // 2, ROWS))
+  z = np.asarray(system.views['latents'](key, 2 * rows))
+  return _decoded(system, state, path(z[::2], z[1::2], np.linspace(0, 1, steps, dtype=z.dtype)), to_uint8)
+
+
+def sweeps(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, view: str) -> np.ndarray:
+  """Grid of the decodings of codes [rows, columns, Z] that the view of this name gives for a key."""
+  del x
+  return _decoded(system, state, np.asarray(system.views[view](key)), to_uint8)
+
+
 def traversals(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, steps: int = 7) -> np.ndarray:
   """Grid whose rows move one latent of x[0]'s code from -3 to 3, with a prior of unit standard deviation in mind.
 
@@ -183,6 +222,12 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
     pictures['samples'] = bind(game)
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
+  if {'latents', 'decode'} <= set(system.views):
+    for name, path in (('walks', linear), ('spherical_walks', spherical)):
+      pictures[name] = bind(walks, path=path)
+  for view in ('class_sweeps', 'continuous_sweeps'):
+    if view in system.views:
+      pictures[view] = bind(sweeps, view=view)
   if {'encode', 'decode'} <= set(system.views):
     pictures |= {'interpolations': bind(interpolations), 'traversals': bind(traversals)}
   if {'encode', 'decode', 'kl_per_dim'} <= set(system.views):

@@ -155,12 +155,10 @@ def sampler(game: Parts) -> Callable[[Key, State, int], jax.Array]:
 
 
 def views(game: Parts) -> dict[str, Callable]:
-  """What can be looked at in every game: `decode`, `latents` (key, n) and `critic` (state, x) -> [B]."""
-  return {
-    'decode': functools.partial(decode, game),
-    'latents': game.prior,
-    'critic': lambda state, x: inference(game.critic, 'critic', state, x)[0],
-  }
+  """What can be looked at in a game: `critic` (state, x) -> [B]; of images, `decode` and `latents` (key, n), too."""
+  images = {'decode': functools.partial(decode, game), 'latents': game.prior}
+  critic = lambda state, x: inference(game.critic, 'critic', state, x)[0]
+  return {'critic': critic} | (images if len(game.generator.shape) == 3 else {})
 
 
 def values(game: Parts) -> Callable[[Key, State, Batch], Metrics]:

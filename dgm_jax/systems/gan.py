@@ -215,6 +215,7 @@ def infogan(config: ConfigDict) -> System:
 
   classes = lambda state, x: recognized(state, x)[0]
   views = adversaries.views(game) | {'recognize': recognized, 'cluster': classes}
+  views |= {name: functools.partial(sweep, game, model) for name, sweep in SWEEPS.items()}
   return system(networks, move, evaluate, adversaries.sampler(game), **views)
 
 
@@ -224,6 +225,27 @@ def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
   noise = adversaries.uniform(for_noise, n, model.latents + model.continuous)
   code = jax.nn.one_hot(jax.random.randint(for_class, (n,), 0, model.classes), model.classes)
   return jnp.concatenate([noise[:, : model.latents], code, noise[:, model.latents :]], 1)
+
+
+def _class_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
+  """[classes, 10, Z]: a row for each class, a column for each draw of everything else."""
+  draws = game.prior(key, 10)[None]
+  z = jnp.broadcast_to(draws, (model.classes, 10, draws.shape[-1]))
+  code = jnp.broadcast_to(jnp.eye(model.classes)[:, None], (model.classes, 10, model.classes))
+  return z.at[..., model.latents : model.latents + model.classes].set(code)
+
+
+def _continuous_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
+  """[5 x codes, 10, Z]: five draws for each continuous code, which goes from -2 to 2 though trained on (-1, 1)."""
+  draws = game.prior(key, 5)[None, :, None]
+  z = jnp.broadcast_to(draws, (model.continuous, 5, 10, draws.shape[-1]))
+  line = jnp.broadcast_to(jnp.linspace(-2, 2, 10), (5, 10))
+  for code in range(model.continuous):
+    z = z.at[code, :, :, model.latents + model.classes + code].set(line)
+  return z.reshape(-1, 10, z.shape[-1])
+
+
+SWEEPS = {'class_sweeps': _class_sweeps, 'continuous_sweeps': _continuous_sweeps}
 
 
 def _information(model: ConfigDict, z: jax.Array, recognized) -> tuple[jax.Array, jax.Array]:
