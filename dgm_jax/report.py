@@ -280,7 +280,7 @@ def _flags(argv: list[str]) -> flags.FlagValues:
   chosen = bool(values.workdir) + values.results + bool(values.topic) + values.compare
   if not values.help and (bool(rest) != values.compare or chosen != 1 or (values.check and not values.results)):
     raise UserError(
-      'give one of --workdir=DIR, --compare DIR DIR, --topic=NAME, and --results with or without --check; see --help'
+      'give one of --workdir=DIR, --topic=NAME, and --results with or without --check, or --compare DIR DIR; see --help'
     )
   return values
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import losses
+from dgm_jax.cli import UserError
 from dgm_jax.core import Batch, Key, Metrics, Move, Params, State
 from dgm_jax.models import adversary, dcgan, resnet_gan
 from dgm_jax.nn.norm import BatchNorm, LayerNorm, VirtualBatchNorm, running
@@ -64,7 +65,7 @@ def parts(config: ConfigDict) -> Parts:
   model = config.model
   experiment.one_of('config.model.prior', model.prior, PRIORS)
   prior = functools.partial(PRIORS[model.prior], size=model.latents)
-  references = model.references if model.generator.norm == 'virtual' else 0
+  references = model.references if model.generator.get('norm', 'none') == 'virtual' else 0
   experiment.require(
     model.critic.get('norm', 'none') != 'virtual',
     "config.model.critic.norm='virtual' is for generators; take batch, layer or none",
@@ -79,12 +80,15 @@ def build(config: ConfigDict, role: str, known: dict[str, Callable], **more) -> 
   settings = dict(config.model[role].to_dict())
   name, norm = settings.pop('network'), settings.pop('norm', 'none')
   experiment.one_of(f'config.model.{role}.network', name, known)
+  fields = set(known[name].__dataclass_fields__) - {'parent', 'name', 'dtype', 'norm', *more}
+  for setting in settings:
+    experiment.one_of(f'a setting of config.model.{role}', setting, sorted(fields))
   if norm != 'none':
     more['norm'] = normalisation(f'config.model.{role}.norm', norm, config.model)
   try:
     return known[name](**settings, **more, dtype=config.dtype)
   except TypeError as error:
-    raise experiment.UserError(f'config.model.{role}: the network {name} {str(error).partition(") ")[2]}') from error
+    raise UserError(f'config.model.{role} does not make a network {name}: {" ".join(str(error).split())}') from error
 
 
 def normalisation(path: str, name: str, model: ConfigDict) -> Callable:
