@@ -12,7 +12,8 @@ import scipy.linalg
 from dgm_jax import parallel
 from dgm_jax.cli import UserError
 from dgm_jax.data import points
-from dgm_jax.evals import distances, generated, modes, plane
+from dgm_jax.evals import distances, generated, modes, nearest, plane
+from dgm_jax.evals.pictures import grid
 from dgm_jax.systems import inception
 
 RANDOM = np.random.default_rng(11)
@@ -224,3 +225,14 @@ def test_without_its_weights_inception_says_so(tmp_path):
   np.savez(tmp_path / 'weights.npz', kernel=np.zeros(3))
   with pytest.raises(UserError, match='has the SHA-256'):
     inception.judge(f'{tmp_path}/weights.npz#00')
+
+
+def test_neighbours_are_the_nearest_training_images():
+  train = RANDOM.integers(256, size=(50, 3, 3, 1), dtype=np.uint8)
+  images = np.stack([train[7], train[31], np.clip(train[2].astype(int) + 2, 0, 255).astype(np.uint8)])
+  index, apart = nearest.neighbours(images, train)
+  np.testing.assert_array_equal(index, [7, 31, 2])
+  np.testing.assert_allclose(apart[:2], [0, 0], atol=1e-4)
+  assert 0 < apart[2] <= 2
+  drawn = nearest.picture(images[:2], train, columns=2)
+  np.testing.assert_array_equal(drawn, grid(np.concatenate([images[:2], images[:2]]), 2))
