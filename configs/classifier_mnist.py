@@ -2,7 +2,7 @@
 
 Command: python train.py --config=configs/classifier_mnist.py --workdir=runs/classifier_mnist
 Variants: (none); tiny.
-Expected: at most 1.5 % error on the test images. Two minutes on two CPU cores.
+Expected: at most 1.5 % error on the test images (ours: 1.04). Two minutes on two CPU cores.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink
