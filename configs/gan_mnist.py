@@ -1,7 +1,7 @@
 """The first GAN on MNIST: dense layers against maxout.
 
-Paper: Goodfellow et al. 2014, arXiv:1406.2661; settings of its released code. Its momentum rises from 0.5 to 0.7 and its
-rate falls by a factor of 1.000004 a step; both are held at their start here.
+Paper: Goodfellow et al. 2014, arXiv:1406.2661; settings of its released code. Its momentum rises from 0.5 to 0.7 and
+its rate falls by a factor of 1.000004 a step; both are held at their start here.
 Command: python train.py --config=configs/gan_mnist.py --workdir=runs/gan_mnist
 Variants: (none); improved: virtual batch normalisation, minibatch discrimination, historical averaging and smoothed
 labels on the same task, Adam as in DCGAN; tiny, tiny_improved.

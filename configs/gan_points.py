@@ -6,7 +6,7 @@ Command: python train.py --config=configs/gan_points.py:gan_25gaussians --workdi
 Variants: SYSTEM_POINTS with system gan, wgan or wgan_gp and points gaussian, 8gaussians, 25gaussians or swiss_roll;
 tiny, tiny_wgan.
 Expected, on 25gaussians after 6,000 steps: the first GAN finds 20 modes, 0.14 nats from uniform; WGAN with clipped
-weights, whose critic is a plain bowl, finds 21 and leaves the inner ones out; WGAN-GP all. A minute or two on two cores.
+weights, whose critic is a plain bowl, finds 21 and leaves the inner ones out; WGAN-GP all. A minute or two.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink
