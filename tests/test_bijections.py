@@ -223,17 +223,17 @@ def test_the_halves_of_a_checkerboard_are_its_two_colours():
   assert (odd == 1).all()
 
 
-def test_a_masked_network_sees_earlier_dimensions_and_all_of_them():
+@pytest.mark.parametrize('hidden', [(9,), (9, 8)])
+def test_a_masked_network_sees_earlier_dimensions_and_all_of_them(hidden):
   with jax.enable_x64(True):
-    for hidden in ((9,), (9, 8)):
-      module = made.MADE(hidden, 2, 'tanh')
-      params = module.init(jax.random.key(0), jnp.zeros((1, 6)))['params']
-      params = jax.tree.map(lambda p: jax.random.normal(jax.random.key(5), p.shape, 'float64'), params)
-      x = jax.random.normal(jax.random.key(1), (6,), 'float64')
-      jacobian = jax.jacfwd(lambda x: module.apply({'params': params}, x[None])[0])(x).reshape(2, 6, 6)
-      for one in jacobian:
-        assert (one[np.triu_indices(6)] == 0).all()
-        assert (one[np.tril_indices(6, -1)] != 0).all()
+    module = made.MADE(hidden, 2, 'tanh')
+    params = module.init(jax.random.key(0), jnp.zeros((1, 6)))['params']
+    params = jax.tree.map(lambda p: jax.random.normal(jax.random.key(5), p.shape, 'float64'), params)
+    x = jax.random.normal(jax.random.key(1), (6,), 'float64')
+    jacobian = jax.jacfwd(lambda x: module.apply({'params': params}, x[None])[0])(x).reshape(2, 6, 6)
+    for one in jacobian:
+      assert (one[np.triu_indices(6)] == 0).all()
+      assert (one[np.tril_indices(6, -1)] != 0).all()
 
 
 def test_a_spline_at_zero_is_the_identity_and_smooth_at_its_ends():

@@ -67,6 +67,30 @@ def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -
   return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
 
 
+def plane(key: Key, system: System, state: State, reach: float = 6.0, size: int = 240, n: int = 40_000) -> np.ndarray:
+  """The density of points of the plane beside a histogram of n draws, on [-reach, reach]^2; the darker the more.
+
+  Args:
+    key: of the draws.
+    system: with the view `log_prob`, and points [n, 2] for data.
+    state: the trained state.
+    reach: of the square.
+    size: pixels a side.
+    n: how many are drawn.
+
+  Returns:
+    uint8 [size, 2 size, 1].
+  """
+  line = (np.arange(size, dtype='f4') + 0.5) / size * 2 * reach - reach
+  x, y = np.meshgrid(line, line[::-1])
+  log_prob = _call(system.views['log_prob'], state, key, state, np.stack([x.ravel(), y.ravel()], 1))
+  points = _call(system.sample, state, key, state, n, static=(2,))
+  ends = np.linspace(-reach, reach, size // 3 + 1)
+  counts = np.histogram2d(points[:, 1], points[:, 0], (ends, ends))[0][::-1].repeat(3, 0).repeat(3, 1)
+  shade = lambda mass: (255 * (1 - np.minimum(1, mass / np.quantile(mass, 0.998)))).astype(np.uint8)
+  return np.concatenate([shade(np.exp(log_prob).reshape(size, size)), shade(counts)], 1)[..., None]
+
+
 def reconstructions(
   key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16
 ) -> np.ndarray:
@@ -167,7 +191,10 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
   def bind(draw: Callable, **options) -> Callable:
     return lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8, **options)
 
-  pictures = {'samples': lambda key, state, x, to_uint8: samples(key, system, state, len(x), to_uint8)}
+  def drawn(key, state, x, to_uint8):
+    return plane(key, system, state) if x.ndim == 2 else samples(key, system, state, len(x), to_uint8)
+
+  pictures = {'samples': drawn}
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
   if {'encode', 'decode'} <= set(system.views):

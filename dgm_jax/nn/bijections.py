@@ -35,6 +35,15 @@ def scale(start: Callable = lambda x: jnp.zeros(x.shape[1:])) -> Bijection:
   return bijection(lambda key, x: {'log_scale': start(x)}, forward, inverse)
 
 
+def shift() -> Bijection:
+  """y = x + bias, one for every number of an example, 0 at the start."""
+  return bijection(
+    lambda key, x: {'bias': jnp.zeros(x.shape[1:])},
+    lambda params, stats, x: (x + params['bias'][None], zeros(x), {}),
+    lambda params, stats, y: (y - params['bias'][None], zeros(y)),
+  )
+
+
 def actnorm() -> Bijection:
   """y = (x + bias) exp(s) by channel, started so that over the first batch every channel has mean 0 and variance 1.
 

@@ -5,6 +5,7 @@ Axes: B batch, D dimensions, N numbers for each of them.
 Reference: Germain et al. 2015, arXiv:1502.03509; Papamakarios et al. 2017, arXiv:1705.07057.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -24,7 +25,7 @@ def masks(dims: int, hidden: Sequence[int], numbers: int) -> list[np.ndarray]:
   Hidden units have the degrees 1 to D - 1 in turn, so that every degree is in every layer of at least D - 1 units.
   """
   degrees = [np.arange(1, dims + 1), *(np.arange(size) % max(1, dims - 1) + 1 for size in hidden)]
-  inner = [(a[:, None] <= b[None]).astype(np.float32) for a, b in zip(degrees[:-1], degrees[1:], strict=True)]
+  inner = [(a[:, None] <= b[None]).astype(np.float32) for a, b in itertools.pairwise(degrees)]
   last = (degrees[-1][:, None] < np.arange(1, dims + 1)[None]).astype(np.float32)
   return [*inner, np.tile(last, (1, numbers))]
 
