@@ -39,18 +39,22 @@ class Dense(nn.Module):
 
 
 class TanhScale(nn.Module):
-  """The second half of a network's numbers becomes g tanh(.), with one learned g, 0 at the start.
+  """The second half of a network's numbers becomes g tanh(.), with one learned g.
+
+  Where both g and the network's last layer start at 0, neither would ever move.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1.
   """
 
   network: Callable  # features -> module
   features: int
+  start: float  # g
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B *S C']) -> Float[Array, 'B *S F']:
     shift, raw = jnp.split(self.network(self.features)(x), 2, -1)
-    return jnp.concatenate([shift, self.param('scale', nn.initializers.zeros, ()) * jnp.tanh(raw)], -1)
+    g = self.param('scale', nn.initializers.constant(self.start), ())
+    return jnp.concatenate([shift, g * jnp.tanh(raw)], -1)
 
 
 class ResNet(nn.Module):

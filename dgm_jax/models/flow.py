@@ -49,7 +49,7 @@ def realnvp_dense(
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 3; Durkan et al. 2019, arXiv:1906.04032.
   """
   dense = lambda features: conditioners.Dense(features, hidden, activation, dtype=dtype)
-  network = dense if elementwise == 'spline' else lambda features: conditioners.TanhScale(dense, features)
+  network = dense if elementwise == 'spline' else lambda features: conditioners.TanhScale(dense, features, 1.0)
   layers = [coupling.coupling(network, ELEMENTWISE[elementwise](), i) for i in (0, 1)]
   moved = rev.repeat(couplings // 2, rev.chain(*layers), unroll)
   inside = rev.chain(coupling.even_odd(), MEMORY[memory](moved), rev.invert(coupling.even_odd()))
@@ -77,14 +77,14 @@ def realnvp(
 
   def of_colours(width, kept):
     on_grid = lambda features: conditioners.OnGrid(resnet(width), features, kept)
-    return _normed(on_grid if geometry == 'grid' else resnet(width), kept)
+    return _normed(on_grid if geometry == 'grid' else resnet(width), kept, 0.0)
 
   def scale(level):
     size = width * 2**level
     if level == scales - 1:
       return _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0, 1)])
     colours = _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0)])
-    channels = _within(coupling.halves(), [_normed(resnet(2 * size), kept) for kept in (0, 1, 0)])
+    channels = _within(coupling.halves(), [_normed(resnet(2 * size), kept, 1.0) for kept in (0, 1, 0)])
     channels = _within(coupling.squeeze(), [channels])
     return rev.chain(colours, channels, coupling.checkerboard(), rev.on(0, scale(level + 1)))
 
@@ -92,8 +92,8 @@ def realnvp(
   return MEMORY[memory](scale(0))
 
 
-def _normed(network: Callable, kept: int) -> Bijection:
-  scaled = lambda features: conditioners.TanhScale(network, features)
+def _normed(network: Callable, kept: int, start: float) -> Bijection:
+  scaled = lambda features: conditioners.TanhScale(network, features, start)
   layer = coupling.coupling(scaled, coupling.affine(), kept)
   return rev.chain(layer, rev.on(1 - kept, bijections.batch_norm()))
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dgm_jax.nn import spline as rational
-from dgm_jax.nn.reversible import Bijection, permutation, zeros
+from dgm_jax.nn.reversible import Bijection, apply, permutation, zeros
 
 
 class Elementwise(NamedTuple):
@@ -121,14 +121,6 @@ def coupling(network: Callable[[int], nn.Module], elementwise: Elementwise, kept
   return Bijection(init, forward, inverse, pull)
 
 
-def apply(module: nn.Module, params, stats, x):
-  """A linen module's value, with the statistics of x itself where none are given, and those that it used."""
-  if stats is None:
-    h, changed = module.apply({'params': params}, x, mutable=['batch_stats'])
-    return h, jax.lax.stop_gradient(changed.get('batch_stats', {}))
-  return module.apply({'params': params, 'batch_stats': stats}, x), stats
-
-
 def halves() -> Bijection:
   """[B, ..., 2 C] -> its first and its second channels."""
   return permutation(lambda x: tuple(jnp.split(x, 2, -1)), lambda y: jnp.concatenate(y, -1))
@@ -171,6 +163,20 @@ def squeeze(factor: int = 2) -> Bijection:
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 3.6.
   """
   return permutation(lambda x: to_depth(x, factor), lambda y: from_depth(y, factor))
+
+
+def swap() -> Bijection:
+  """(a, b) -> (b, a)."""
+  return permutation(lambda x: x[::-1], lambda y: y[::-1])
+
+
+def pad(kept: int, channels: int) -> Bijection:
+  """Puts zeros behind `kept` channels until there are `channels`: injective only, the inverse drops what is there.
+
+  Reference: Jacobsen et al. 2018, arXiv:1802.07088, section 3.1.
+  """
+  widen = lambda x: jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - kept)])
+  return permutation(widen, lambda y: y[..., :kept])
 
 
 def to_depth(x: jax.Array, factor: int = 2) -> jax.Array:

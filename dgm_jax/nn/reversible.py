@@ -13,6 +13,7 @@ Reference: Gomez et al. 2017, arXiv:1707.04585, section 3.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -44,6 +45,22 @@ def permutation(forward: Callable, inverse: Callable) -> Bijection:
     lambda params, stats, x: (forward(x), zeros(x), {}),
     lambda params, stats, y: (inverse(y), zeros(y)),
   )
+
+
+def one_way(module: nn.Module) -> Bijection:
+  """A linen module that cannot be inverted: it may stand beside bijections in a chain, though not in `reversible`.
+
+  Its value is the whole result: the log-determinant is 0.
+  """
+
+  def forward(params, stats, x):
+    y, seen = apply(module, params, stats, x)
+    return y, zeros(x), seen
+
+  def refuse(*args):
+    raise ValueError(f'{type(module).__name__} has no inverse, and cannot stand in `reversible`')
+
+  return Bijection(lambda key, x: module.init(key, x).get('params', {}), forward, refuse, refuse)
 
 
 def invert(part: Bijection) -> Bijection:
@@ -181,6 +198,14 @@ def reversible(part: Bijection) -> Bijection:
 
   run.defvjp(save, back)
   return Bijection(part.init, run, part.inverse, part.pull)
+
+
+def apply(module: nn.Module, params, stats, x):
+  """A linen module's value, with the statistics of x itself where none are given, and those that it used."""
+  if stats is None:
+    h, changed = module.apply({'params': params}, x, mutable=['batch_stats'])
+    return h, jax.lax.stop_gradient(changed.get('batch_stats', {}))
+  return module.apply({'params': params, 'batch_stats': stats}, x), stats
 
 
 def zeros(x: Any) -> jax.Array:
