@@ -35,7 +35,7 @@ class System(NamedTuple):
   init: Callable[[Key, Batch], State]
   step: Callable[[Key, State, Batch], tuple[State, Metrics]]
   evaluate: Callable[[Key, State, Batch], Metrics]  # each metric [B]
-  sample: Callable[[Key, State, int], jax.Array]  # [n, ...] in data space
+  sample: Callable[[Key, State, int], jax.Array] | None  # [n, ...] in data space; None: it classifies
   views: Mapping[str, Callable] = {}  # encode, decode, reconstruct, log_prob, interpolate ...
 
 
@@ -204,7 +204,7 @@ def _on_average(function: Callable) -> Callable:
   return call
 
 
-def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable, **views: Callable) -> System:
+def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable | None, **views: Callable) -> System:
   """Closes a move into a System; `networks(key, batch) -> (params, extra)` makes the first state.
 
   All but the step see a network's average where one is kept.
@@ -219,7 +219,7 @@ def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable,
     return state.replace(step=state.step + 1), metrics
 
   seen = {name: _on_average(view) for name, view in views.items()}
-  return System(init, step, _on_average(evaluate), _on_average(sample), seen)
+  return System(init, step, _on_average(evaluate), sample and _on_average(sample), seen)
 
 
 def _pick(params: Params, names: tuple[str, ...]) -> Params:

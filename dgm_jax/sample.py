@@ -47,9 +47,10 @@ def main(argv: list[str]) -> None:
   to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)
-  draws = jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
-  np.save(out / 'samples.npy', np.asarray(draws if draws.ndim == 2 else to_uint8(draws)))  # points are no pixels
-  print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
+  if subject.system.sample:
+    draws = jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
+    np.save(out / 'samples.npy', np.asarray(draws if draws.ndim == 2 else to_uint8(draws)))  # points are no pixels
+    print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   for name, draw in _chosen(pictures.available(subject.system), args.what).items():

@@ -63,7 +63,7 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
 def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -> np.ndarray:
   """Grid of n draws from the model; of the decoder's means where the system has `mean_sample`."""
-  draw = system.views.get('mean_sample', system.sample)
+  draw = system.views.get('mean_sample') or system.sample
   return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
 
 
@@ -194,7 +194,7 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
   def drawn(key, state, x, to_uint8):
     return plane(key, system, state) if x.ndim == 2 else samples(key, system, state, len(x), to_uint8)
 
-  pictures = {'samples': drawn}
+  pictures = {'samples': drawn} if system.sample else {}
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
   if {'encode', 'decode'} <= set(system.views):
