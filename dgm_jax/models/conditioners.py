@@ -111,15 +111,16 @@ class GlowNet(nn.Module):
 
   features: int
   width: int = 512
+  act: Callable = nn.relu
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
     small = nn.initializers.normal(0.05)
     h = nn.Conv(self.width, (3, 3), use_bias=False, kernel_init=small, dtype=self.dtype)(_edged(x))
-    h = nn.relu(Started(name='started_0')(h))
+    h = self.act(Started(name='started_0')(h))
     h = nn.Conv(self.width, (1, 1), use_bias=False, kernel_init=small, dtype=self.dtype)(h)
-    h = nn.relu(Started(name='started_1')(h))
+    h = self.act(Started(name='started_1')(h))
     return ZeroConv(self.features, self.dtype)(h).astype(x.dtype)
 
 

@@ -104,7 +104,7 @@ def _within(partition: Bijection, layers: list[Bijection]) -> Bijection:
 
 def glow(
   shape: Sequence[int], width: int = 512, steps: int = 32, levels: int = 3, memory: str = 'reversible',
-  unroll: int = 1, dtype=None,
+  unroll: int = 1, act: Callable = jax.nn.relu, dtype=None,
 ) -> Bijection:  # fmt: skip
   """Steps of actnorm, 1x1 convolution and affine coupling; half of the channels leave at each level.
 
@@ -117,11 +117,12 @@ def glow(
     levels: how often the image is squeezed.
     memory: what is kept for the gradient.
     unroll: steps written out in the compiled loop; all of them on a CPU, whose convolutions are slow in a loop.
+    act: the nonlinearity of those networks.
     dtype: of the networks.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.
   """
-  network = lambda features: conditioners.GlowNet(features, width, dtype)
+  network = lambda features: conditioners.GlowNet(features, width, act, dtype)
   prior = lambda features: conditioners.ZeroConv(features, dtype)
   moved = _within(coupling.halves(), [coupling.coupling(network, coupling.sigmoid_affine())])
   step = rev.chain(bijections.actnorm(), bijections.invertible_dense(), moved)

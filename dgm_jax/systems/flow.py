@@ -114,7 +114,7 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   """
   model, shape = config.model, tuple(config.data.shape)
   settings = model.network.to_dict()
-  known = [name for name in inspect.signature(build).parameters if name not in ('shape', 'dtype')]
+  known = [name for name in inspect.signature(build).parameters if name not in ('shape', 'act', 'dtype')]
   for name in settings:
     experiment.one_of(f'a key of config.model.network ({build.__name__})', name, known)
   for name, allowed in CHOICES.items():
