@@ -96,7 +96,8 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
     'commit': workdir.commit(),
     'weights': workdir.weights(subject.state),
     'metrics': metrics,
-    'samples': {'nll_nats': config.nll.samples} if 'nll_nats' in metrics else {},
+    # Some systems know it exactly; that which is importance-sampled comes with its error.
+    'samples': {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {},
     'published': config.published.to_dict(),
   }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -155,7 +156,9 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
   """The run of a mesh that may consist of devices elsewhere: nothing is put on them."""
   parallel.check_batch('batch_size', config.batch_size, mesh, config.accumulate)
   preprocess.find(config.data.preprocess)  # a mistake must not leave its mark on the folder
-  splits = {name: data.load(config.data, name) for name in ('train', 'valid', 'test')}
+  # Where nothing is measured on them, no examples need be held out.
+  names = ('train', 'valid', 'test') if config.eval_every else ('train', 'test')
+  splits = {name: data.load(config.data, name) for name in names}
   config = workdir.resolve(config, splits['train'])
   total = workdir.total_steps(config)
   system = systems.build(config)
@@ -176,8 +179,11 @@ def compiled_call(run: Run) -> Callable:
   def call(state, seed, arrays, index):
     train_key = jax.random.fold_in(jax.random.key(seed), 1)
 
-    def one(state, index):
-      for_data, for_step = jax.random.split(driver.key(jax.random.fold_in(train_key, state.step)))
+    def keys(step):
+      return jax.random.split(driver.key(jax.random.fold_in(train_key, step)))
+
+    def one(state, key_and_index):
+      (for_data, for_step), index = key_and_index
       batch = driver.place(fetch(arrays, index))
       # Without the barrier each use of the batch would gather and binarize it anew.
       batch = jax.lax.optimization_barrier(prepare_batch(for_data, batch))
@@ -185,8 +191,11 @@ def compiled_call(run: Run) -> Callable:
 
     # XLA's convolutions on a CPU are twenty times slower inside a loop, even one of a single turn.
     if run.config.steps_per_call == 1:
-      return one(state, index[0])
-    state, metrics = jax.lax.scan(one, state, index)
+      return one(state, (keys(state.step), index[0]))
+    steps = index.shape[0]
+    each = jax.vmap(keys)(state.step + jnp.arange(steps))
+    # Two steps a turn: parameters go from one memory to another and back, and need not be copied between.
+    state, metrics = jax.lax.scan(one, state, (each, index), unroll=2 - steps % 2)
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
   return driver.compile(call)
@@ -324,9 +333,8 @@ def _evaluators(run: Run) -> Evaluators:
   def measure(split: str) -> Callable:
     return mean.per_example(run.system.evaluate, run.splits[split], run.config, run.mesh)
 
-  return Evaluators(
-    measure('valid'), measure('test'), mean.images(run.splits['valid'], run.config, run.config.pictures)
-  )
+  shown = 'valid' if 'valid' in run.splits else 'test'
+  return Evaluators(measure(shown), measure('test'), mean.images(run.splits[shown], run.config, run.config.pictures))
 
 
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:

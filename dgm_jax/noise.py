@@ -54,7 +54,7 @@ def words16(key: jax.Array, rows: jax.Array, length: int) -> jax.Array:
     uint32 [B, n], each in [0, 65536).
   """
   shape = (rows.shape[0], -(-length // 4))
-  words = jax.random.bits(key, (2,), jnp.uint32)
+  words = _words(key)
   row = jnp.broadcast_to(rows.astype(jnp.uint32)[:, None], shape)
   column = jax.lax.broadcasted_iota(jnp.uint32, shape, 1)
   pair = threefry((jnp.broadcast_to(words[0], shape), jnp.broadcast_to(words[1], shape)), (row, column))
@@ -74,10 +74,16 @@ def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """
   *rows, length = shape or (1,)
   half = (*rows, -(-length // 2))
-  words = jax.random.bits(key, (2,), jnp.uint32)
+  words = _words(key)
   row = jnp.broadcast_to(jnp.arange(math.prod(rows), dtype=jnp.uint32).reshape(*rows, 1), half)
   column = jax.lax.broadcasted_iota(jnp.uint32, half, len(rows))
   pair = threefry((jnp.broadcast_to(words[0], half), jnp.broadcast_to(words[1], half)), (row, column))
   bits = jnp.concatenate(pair, -1)[..., :length]
   unit = jax.lax.bitcast_convert_type((bits >> 9) | np.uint32(0x3F800000), jnp.float32) - 1  # [0, 1), 2^23 values
   return (np.float32(math.sqrt(2)) * jax.lax.erf_inv(2 * unit - np.float32(1 - 2**-23))).reshape(shape)
+
+
+def _words(key: jax.Array) -> jax.Array:
+  """Two words that stand for the key, uint32 [2]: its own where it is a Threefry key, else drawn from it."""
+  own = jax.random.key_data(key)
+  return own if own.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)

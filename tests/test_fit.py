@@ -141,6 +141,20 @@ def test_a_mistake_that_only_the_loop_can_see_leaves_the_folder_alone(key, value
   assert not (tmp_path / 'run').exists()
 
 
+def test_no_example_is_held_out_where_none_is_measured(tmp_path):
+  """A density fitted to every training example, as published, has none to spare; pictures show the test's."""
+  everything = config_of(eval_every=0)
+  everything.data.valid_size = 0
+  run = fit.prepare(everything, tmp_path / 'all', devices=1)
+  assert set(run.splits) == {'train', 'test'}
+  assert run.splits['train'].size == 1397
+  evaluators = fit._evaluators(run)
+  assert evaluators.images.shape == (run.config.pictures, 8, 8, 1)
+  with pytest.raises(UserError, match=r'digits has no validation examples: set --config.data.valid_size'):
+    everything.eval_every = 4
+    fit.prepare(everything, tmp_path / 'measured', devices=1)
+
+
 def test_all_that_is_said_of_a_step_is_said_before_it_is_saved(tmp_path):
   """A kill right after a save then loses nothing: the resumed run writes only what comes later."""
   config = config_of(steps=12, save_every=4, eval_every=4, log_every=4, picture_every=0)

@@ -211,10 +211,7 @@ def written_out(params, x, noise):
 
 def test_two_layers_agree_with_the_formula_written_out(two_layers):
   parts, _, state, x = two_layers
-  noise = [
-    np.asarray(standard_normal(key, (5, 3, size)), np.float64)
-    for key, size in zip(jax.random.split(KEY), (3, 2), strict=True)
-  ]
+  noise = np.split(np.asarray(standard_normal(KEY, (5, 3, 5)), np.float64), [3], -1)
   log_px, log_p1, log_p2, log_q1, log_q2, kl2 = written_out(state.params, x, noise)
   terms = jax.jit(lambda state: vae.draw(parts, KEY, state, x, 3))(state)
   np.testing.assert_allclose(terms.log_px_z, log_px, rtol=1e-5)

@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dgm_jax.cli import UserError
 from dgm_jax.noise import words16
 
 Batch = dict[str, jax.Array]
 
-_STATIC_SEED = 20160101  # of the noise that an example keeps for good
+_STATIC_KEY = np.uint32((0x3EBEB57F, 0x1EF21F35))  # of the noise that an example keeps for good, whatever the seed
 
 
 def identity(key: jax.Array, batch: Batch) -> Batch:
@@ -58,7 +59,7 @@ def dynamic_binarize(key: jax.Array, batch: Batch) -> Batch:
 def static_binarize(key: jax.Array, batch: Batch) -> Batch:
   """Bernoulli(pixel / 255), drawn once for good: a function of the pixel and the example's 'index'."""
   del key
-  return batch | {'x': _binarize(jax.random.key(_STATIC_SEED), _pixels(batch), batch['index'])}
+  return batch | {'x': _binarize(_static_key(), _pixels(batch), batch['index'])}
 
 
 def dequantize(key: jax.Array, batch: Batch) -> Batch:
@@ -73,7 +74,7 @@ def dequantize(key: jax.Array, batch: Batch) -> Batch:
 def static_dequantize(key: jax.Array, batch: Batch) -> Batch:
   """(Pixels + u) / 256 with u drawn once for good: a function of the pixel and the example's 'index'."""
   del key
-  return batch | {'x': _dequantize(jax.random.key(_STATIC_SEED), _pixels(batch), batch['index'])}
+  return batch | {'x': _dequantize(_static_key(), _pixels(batch), batch['index'])}
 
 
 # name -> (the function, its counterpart without fresh noise, model space back to [0, 255])
@@ -125,6 +126,10 @@ def _pixels(batch: Batch) -> jax.Array:
   if batch['x'].dtype != jnp.uint8:
     raise ValueError(f"this preprocessing takes uint8 pixels, got {batch['x'].dtype}: use 'identity' for floats")
   return batch['x']
+
+
+def _static_key() -> jax.Array:
+  return jax.random.wrap_key_data(jnp.asarray(_STATIC_KEY), impl='threefry2x32')
 
 
 def _places(batch: Batch) -> jax.Array:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dgm_jax import matrices
+
 LOG_TWO_PI = 1.8378770664093453
 CHUNK = 1024  # examples whose features are in the processor's caches at once
 
@@ -78,9 +80,9 @@ def _moments_full(quadratic, means):
 
 
 def _precisions_full(covariances):
-  scale_trils = jnp.linalg.cholesky(covariances)
-  eye = jnp.broadcast_to(jnp.eye(covariances.shape[-1], dtype=covariances.dtype), covariances.shape)
-  inverses = jax.scipy.linalg.solve_triangular(scale_trils, eye, lower=True)
+  scale_trils = matrices.each(jnp.linalg.cholesky, covariances)
+  eye = jnp.eye(covariances.shape[-1], dtype=covariances.dtype)
+  inverses = matrices.each(lambda tril: jax.scipy.linalg.solve_triangular(tril, eye, lower=True), scale_trils)
   precisions = jnp.einsum('kfd,kfe->kde', inverses, inverses, precision='highest')
   return precisions, -2 * jnp.sum(jnp.log(jnp.diagonal(scale_trils, axis1=1, axis2=2)), -1)
 
@@ -94,7 +96,8 @@ def _regularize_full(covariances, amount):
 
 
 def _colour_full(covariances, component, noise):
-  return jnp.einsum('nde,ne->nd', jnp.linalg.cholesky(covariances)[component], noise, precision='highest')
+  scale_trils = matrices.each(jnp.linalg.cholesky, covariances)
+  return jnp.einsum('nde,ne->nd', scale_trils[component], noise, precision='highest')
 
 
 def _colour_diagonal(covariances, component, noise):

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dgm_jax import matrices
+
 
 class DeepMixture(nn.Module):
   """A normal variable sent through one of K affine maps, then through one of the next layer's, down to the data.
@@ -39,7 +41,7 @@ class DeepMixture(nn.Module):
     for kernel, bias, logits in zip(self.kernels, self.biases, self.logits, strict=True):
       tops = jnp.einsum('bpd,ked->bpke', tops, kernel, precision='highest') + bias[None, None]
       tops = tops.reshape(x.shape[0], -1, self.dims)
-      own = jax.nn.log_softmax(logits) + jnp.linalg.slogdet(kernel)[1]
+      own = jax.nn.log_softmax(logits) + matrices.each(lambda k: jnp.linalg.slogdet(k)[1], kernel)
       log_weights = (log_weights[:, None] + own[None]).reshape(-1)
     return tops, log_weights
 
@@ -47,7 +49,8 @@ class DeepMixture(nn.Module):
     """The data that a normal variable `top` becomes along a path, one component a layer, the data's layer first."""
     layers = list(zip(self.kernels, self.biases, path, strict=True))
     for kernel, bias, component in layers[::-1]:
-      top = jnp.linalg.solve(kernel[component], (top - bias[component])[..., None])[..., 0]
+      inverses = matrices.each(jnp.linalg.inv, kernel)[component]
+      top = jnp.einsum('bed,bd->be', inverses, top - bias[component], precision='highest')
     return top
 
   def weights(self) -> list[Float[Array, ' K']]:

@@ -3,6 +3,7 @@
 Axes: B batch, k samples, D pixels, Z_l latents of layer l (layer 0 next to the data).
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -115,11 +116,12 @@ def draw(parts: Parts, key: Key, state: State, x: jax.Array, k: int) -> Terms:
   """
   encoder, decoder = _bind(parts, state)
   layers, latents = [], []
-  for level, noise_key in enumerate(jax.random.split(key, len(parts.encoder.latents))):
+  sizes = parts.encoder.latents
+  noise = jnp.split(standard_normal(key, (x.shape[0], k, sum(sizes))), list(itertools.accumulate(sizes))[:-1], -1)
+  for level, own in enumerate(noise):
     mean, logvar = encoder(latents[-1], level, method='above') if level else _per_sample(encoder(x, method='first'))
-    noise = standard_normal(noise_key, (x.shape[0], k, mean.shape[-1]))
     layers.append((mean, logvar))
-    latents.append(mean + jnp.exp(0.5 * logvar) * noise)
+    latents.append(mean + jnp.exp(0.5 * logvar) * own)
   log_px_z = _log_likelihood(parts, _flat(x), decoder(latents[0], method='pixels'))
   priors = [decoder(z, level + 1, method='below') for level, z in enumerate(latents[1:])]
   return _weigh(log_px_z, layers, latents, priors)

@@ -1,0 +1,25 @@
+"""Decompositions of stacks of matrices.
+
+Axes: K matrices, D rows and columns.
+"""
+
+from collections.abc import Callable
+
+import jax
+from jaxtyping import Array, Float
+
+
+def each(decompose: Callable, matrices: Float[Array, 'K D D']):
+  """Decomposes every matrix of a stack: on a CPU one after the other, elsewhere all at once.
+
+  A CPU hands the matrices of a stack to the very threads that wait for them, so that two stacks at a time, of two
+  layers or of two devices, can take every thread there is and wait for ever.
+
+  Args:
+    decompose: `jnp.linalg.cholesky` and its like, of one matrix.
+    matrices: the stack.
+
+  Returns: what `decompose` returns, stacked.
+  """
+  one_by_one = lambda stack: jax.lax.map(decompose, stack)
+  return jax.lax.platform_dependent(matrices, cpu=one_by_one, default=jax.vmap(decompose))
