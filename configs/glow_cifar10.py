@@ -34,6 +34,6 @@ def get_config(variant=''):
     config.update({'picture_every': 600, 'batch_size': 64})
   if variant == 'tiny':
     shrink(config)
-    config.model.network.update({'width': 8, 'steps': 2, 'levels': 2})
+    config.model.network.update({'width': 8, 'steps': 1, 'levels': 2})
     config.published = {}
   return config

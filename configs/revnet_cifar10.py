@@ -4,8 +4,7 @@ Paper: Gomez et al. 2017, arXiv:1707.04585, table 3: errors of ResNet-32, -110, 
 -110, -164: 7.24, 5.76, 5.17 %.
 Command: python train.py --config=configs/revnet_cifar10.py:revnet_38 --workdir=runs/revnet_38
 Variants: resnet_32 resnet_110 resnet_164 revnet_38 revnet_110 revnet_164, CIFAR-100 with --config.data.name=cifar100
---config.model.classes=100; resnet_small revnet_small: a fifth of the width or less, for minutes on a CPU; tiny,
-tiny_resnet.
+--config.model.classes=100; resnet_small revnet_small: a fifth of the width or less, for minutes on a CPU; tiny.
 Expected: 80,000 steps want a GPU. results/ has what the small ones reached.
 """
 
@@ -25,14 +24,13 @@ NETWORKS = {
 PUBLISHED = {
   'resnet_32': 7.14, 'resnet_110': 5.74, 'resnet_164': 5.24, 'revnet_38': 7.24, 'revnet_110': 5.76, 'revnet_164': 5.17
 }  # fmt: skip
-TINY = ('tiny', 'tiny_resnet')
 
 
 def get_config(variant='revnet_38'):
-  tiny = variant.startswith('tiny')
-  name = {'tiny': 'revnet_38', 'tiny_resnet': 'resnet_32'}.get(variant, variant)
+  tiny = variant == 'tiny'
+  name = 'revnet_38' if tiny else variant
   if name not in NETWORKS:
-    raise ValueError(f"revnet_cifar10 has no variant '{variant}'; it has {' '.join((*NETWORKS, *TINY))}")
+    raise ValueError(f"revnet_cifar10 has no variant '{variant}'; it has {' '.join(NETWORKS)} tiny")
   kind = name.partition('_')[0]
   config = defaults()
   config.system = f'classifier.{kind}'

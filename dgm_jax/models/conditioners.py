@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dgm_jax.nn.blocks import ACTIVATIONS, glorot
@@ -151,5 +152,6 @@ class Started(nn.Module):
 
 def _edged(x: jax.Array) -> jax.Array:
   """With a channel that is 1 at the edge of the image."""
-  edge = jnp.pad(jnp.zeros((x.shape[1] - 2, x.shape[2] - 2), x.dtype), 1, constant_values=1)
+  height, width = (np.isin(np.arange(n), (0, n - 1)) for n in x.shape[1:3])
+  edge = jnp.asarray(height[:, None] | width[None], x.dtype)
   return jnp.concatenate([x, jnp.broadcast_to(edge[None, :, :, None], (*x.shape[:3], 1))], -1)
