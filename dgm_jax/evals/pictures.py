@@ -100,6 +100,12 @@ def density(key: Key, system: System, state: State, reach: float = 6.0, size: in
   return np.concatenate([shade(np.exp(log_prob).reshape(size, size)), shade(counts)], 1)[..., None]
 
 
+def classes(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10) -> np.ndarray:
+  """Grid of draws of each class, a row for each; of x nothing counts."""
+  del x
+  return grid(to_uint8(_call(system.views['classes'], state, key, state, columns, static=(2,))), columns)
+
+
 def reconstructions(
   key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16
 ) -> np.ndarray:
@@ -245,6 +251,8 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
   pictures = {'samples': drawn} if system.sample else {}
   if 'critic' in system.views:
     pictures['samples'] = bind(game)
+  if 'classes' in system.views:
+    pictures['classes'] = bind(classes)
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
   if {'latents', 'decode'} <= set(system.views):
