@@ -232,10 +232,11 @@ def _tidy(folder: Path) -> None:
 @contextlib.contextmanager
 def _reading(workdir: Path) -> Iterator[ocp.CheckpointManager]:
   """A manager that leaves the folder as it is."""
-  options = ocp.CheckpointManagerOptions(read_only=True)
   folder = (Path(workdir) / FOLDER).resolve()
-  with _quiet(), contextlib.closing(ocp.CheckpointManager(folder, options=options, item_names=ITEMS)) as manager:
-    yield manager
+  with _quiet():
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with contextlib.closing(ocp.CheckpointManager(folder, options=options, item_names=ITEMS)) as manager:
+      yield manager
 
 
 def _page(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:

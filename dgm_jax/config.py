@@ -18,7 +18,7 @@ from dgm_jax.cli import UserError
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
-  'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
+  'judge', 'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
@@ -33,7 +33,7 @@ def defaults() -> ConfigDict:
       'system': '',  # 'vae.iwae' is the function iwae of dgm_jax/systems/vae.py
       'seed': 0,
       'data': {
-        'name': '',  # digits | a TFDS name | folder:PATH | npz:PATH | npy:PATH
+        'name': '',  # digits | a TFDS name | folder:PATH | npz:PATH | npy:PATH | toy:NAME
         'train': 'train',  # TFDS split expressions
         'test': 'test',
         'valid_size': 0,  # so many of the last training examples are kept for validation
@@ -61,6 +61,7 @@ def defaults() -> ConfigDict:
       'picture_every': 1000,
       'eval_batch_size': 500,
       'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
+      'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
       'nll': {'samples': 5000, 'rows': 1000},  # importance samples; decoder rows held in memory at a time
       'pictures': 64,
       'keep': 2,  # the newest checkpoints that are kept, beside the best
@@ -80,8 +81,8 @@ def defaults() -> ConfigDict:
 def optimizer(**changes) -> dict:
   """One player's optimizer, as plain data for `dgm_jax.optim.make`."""
   base = {
-    'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'momentum': 0.0, 'weight_decay': 0.0,
-    'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0, 'decay': 1.0,
+    'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'eps_root': 0.0, 'momentum': 0.0,
+    'weight_decay': 0.0, 'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0, 'decay': 1.0,
     'stage_rates': (),
   }  # fmt: skip
   unknown = set(changes) - set(base)

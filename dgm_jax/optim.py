@@ -85,10 +85,10 @@ def make(config: ConfigDict, player: str) -> Optimizer:
     raise UserError(f"config.optimizer has no '{player}', which config.system={config.system} trains; it has {known}")
   opt: ConfigDict = config.optimizer[player]  # type: ignore[assignment]
   scale = {
-    'adam': lambda: optax.scale_by_adam(opt.b1, opt.b2, opt.eps),
+    'adam': lambda: optax.scale_by_adam(opt.b1, opt.b2, opt.eps, opt.get('eps_root', 0.0)),
     'adamax': lambda: optax.scale_by_adamax(opt.b1, opt.b2, opt.eps),
     'adagrad': lambda: optax.scale_by_rss(initial_accumulator_value=0.0, eps=opt.eps),
-    'rmsprop': lambda: optax.scale_by_rms(decay=opt.b2, eps=opt.eps),
+    'rmsprop': lambda: optax.scale_by_rms(decay=opt.b2, eps=opt.eps, eps_in_sqrt=False),  # as in PyTorch
     'sgd': lambda: optax.trace(opt.momentum) if opt.momentum else optax.identity(),
   }[opt.name]()
   links = [optax.clip_by_global_norm(opt.clip_norm)] if opt.clip_norm else []
