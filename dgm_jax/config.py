@@ -23,6 +23,7 @@ FREE = (
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
+CONDITIONAL = ('autoregressive.',)  # families of systems that can be told a label
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
@@ -165,8 +166,8 @@ def check(config: ConfigDict) -> None:
     'the run has no length; set config.steps or config.epochs',
   )
   require(
-    not config.conditional or config.model.get('classes', 0) > 0,
-    f'config.conditional=True needs a system that can be told a label; config.model of {config.system} has no classes',
+    not config.conditional or config.system.startswith(CONDITIONAL),
+    f'config.conditional=True is for systems that can be told a label ({CONDITIONAL[0]}*), not {config.system}',
   )
   require(
     config.budget <= len(config.stage_epochs),
