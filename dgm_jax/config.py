@@ -22,7 +22,7 @@ FREE = (
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
-SCHEDULES = ('constant', 'linear', 'cosine', 'stages')
+SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
@@ -33,7 +33,7 @@ def defaults() -> ConfigDict:
       'system': '',  # 'vae.iwae' is the function iwae of dgm_jax/systems/vae.py
       'seed': 0,
       'data': {
-        'name': '',  # digits | a TFDS name | folder:PATH | npz:PATH | npy:PATH | points:NAME
+        'name': '',  # digits | a TFDS name | folder:PATH | npz:PATH | npy:PATH | toy:NAME | points:NAME
         'train': 'train',  # TFDS split expressions
         'test': 'test',
         'valid_size': 0,  # so many of the last training examples are kept for validation
@@ -45,6 +45,7 @@ def defaults() -> ConfigDict:
         'examples': 0,  # likewise: training examples
       },
       'model': {},
+      'conditional': False,  # on labels, of which config.model.classes is the number
       'optimizer': {},  # player name -> optimizer(...)
       'batch_size': 100,
       'accumulate': 1,  # gradients are averaged over so many slices of the batch, one held in memory at a time
@@ -81,7 +82,7 @@ def optimizer(**changes) -> dict:
   """One player's optimizer, as plain data for `dgm_jax.optim.make`."""
   base = {
     'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'eps_root': 0.0, 'momentum': 0.0,
-    'weight_decay': 0.0, 'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0,
+    'weight_decay': 0.0, 'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0, 'decay': 1.0,
     'stage_rates': (),
   }  # fmt: skip
   unknown = set(changes) - set(base)
@@ -164,6 +165,10 @@ def check(config: ConfigDict) -> None:
     'the run has no length; set config.steps or config.epochs',
   )
   require(
+    not config.conditional or config.model.get('classes', 0) > 0,
+    f'config.conditional=True needs a system that can be told a label; config.model of {config.system} has no classes',
+  )
+  require(
     config.budget <= len(config.stage_epochs),
     f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
   )
@@ -191,6 +196,7 @@ def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
   one_of(f'{path}.name', opt.name, OPTIMIZERS)
   one_of(f'{path}.schedule', opt.schedule, SCHEDULES)
   require(opt.learning_rate > 0, f'{path}.learning_rate must be positive, got {opt.learning_rate}')
+  require(0 < opt.decay <= 1, f'{path}.decay must be in (0, 1], got {opt.decay}')
   for key in ('weight_decay', 'clip_norm', 'warmup_steps', 'momentum'):
     require(opt[key] >= 0, f'{path}.{key} must not be negative, got {opt[key]}')
   if opt.schedule == 'stages':

@@ -1,6 +1,7 @@
 """Optimizers from plain data: name, learning-rate schedule, clipping, weight decay."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
   """The learning rate [] at a step [], after a linear warm-up of `warmup_steps`.
 
   'stages' holds `stage_rates[i]` over the i-th of `stage_epochs`; 'linear' and 'cosine'
-  fall to `end_factor` of the rate over the whole run.
+  fall to `end_factor` of the rate over the whole run; 'exponential' multiplies it by `decay` after every step.
   """
   rate, steps = opt.learning_rate, total_steps(config)
   if opt.schedule == 'stages':
@@ -61,6 +62,8 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
     main = optax.linear_schedule(rate, rate * opt.end_factor, steps)
   elif opt.schedule == 'cosine':
     main = optax.cosine_decay_schedule(rate, steps, opt.end_factor)
+  elif opt.schedule == 'exponential':
+    main = lambda step: rate * jnp.exp(step * math.log(opt.decay))
   else:
     main = optax.constant_schedule(rate)
   if not opt.warmup_steps:

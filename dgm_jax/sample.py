@@ -3,8 +3,8 @@
 Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=latest|best|STEP]
        [--weights=average|raw] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
 
-Writes samples.npy (uint8 [n, H, W, C], draws from the model) and one PNG for each picture that is asked for and that
-the system can draw, into --out (the workdir's folder `samples` if not given).
+Writes samples.npy (uint8 [n, H, W, C], or points float32 [n, D]; draws from the model) and one PNG for each picture
+that is asked for and that the system can draw, into --out (the workdir's folder `samples` if not given).
 """
 
 from pathlib import Path
@@ -49,9 +49,10 @@ def main(argv: list[str]) -> None:
   to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)
-  draws = jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
-  np.save(out / 'samples.npy', np.asarray(to_uint8(draws)))
-  print(f'{out / "samples.npy"}: {args.n} images of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
+  if subject.system.sample:
+    draws = jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
+    np.save(out / 'samples.npy', np.asarray(draws if draws.ndim == 2 else to_uint8(draws)))  # points are no pixels
+    print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   names = [name for name in args.what if name != 'neighbours']

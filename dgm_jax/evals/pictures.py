@@ -64,7 +64,7 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
 def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -> np.ndarray:
   """Grid of n draws from the model; of the decoder's means where the system has `mean_sample`."""
-  draw = system.views.get('mean_sample', system.sample)
+  draw = system.views.get('mean_sample') or system.sample
   return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
 
 
@@ -74,6 +74,36 @@ def game(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint
     return samples(key, system, state, len(x), to_uint8)
   fake = _call(system.sample, state, key, state, len(x), static=(2,))
   return plane.draw(x, fake, lambda points: _call(system.views['critic'], state, state, points))
+
+
+def density(key: Key, system: System, state: State, reach: float = 6.0, size: int = 240, n: int = 40_000) -> np.ndarray:
+  """The density of points of the plane beside a histogram of n draws, on [-reach, reach]^2; the darker the more.
+
+  Args:
+    key: of the draws.
+    system: with the view `log_prob`, and points [n, 2] for data.
+    state: the trained state.
+    reach: of the square.
+    size: pixels a side.
+    n: how many are drawn.
+
+  Returns:
+    uint8 [size, 2 size, 1].
+  """
+  line = (np.arange(size, dtype='f4') + 0.5) / size * 2 * reach - reach
+  x, y = np.meshgrid(line, line[::-1])
+  log_prob = _call(system.views['log_prob'], state, key, state, np.stack([x.ravel(), y.ravel()], 1))
+  points = _call(system.sample, state, key, state, n, static=(2,))
+  ends = np.linspace(-reach, reach, size // 3 + 1)
+  counts = np.histogram2d(points[:, 1], points[:, 0], (ends, ends))[0][::-1].repeat(3, 0).repeat(3, 1)
+  shade = lambda mass: (255 * (1 - np.minimum(1, mass / np.quantile(mass, 0.998)))).astype(np.uint8)
+  return np.concatenate([shade(np.exp(log_prob).reshape(size, size)), shade(counts)], 1)[..., None]
+
+
+def classes(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10) -> np.ndarray:
+  """Grid of draws of each class, a row for each; of x nothing counts."""
+  del x
+  return grid(to_uint8(_call(system.views['classes'], state, key, state, columns, static=(2,))), columns)
 
 
 def reconstructions(
@@ -215,11 +245,14 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
   def bind(draw: Callable, **options) -> Callable:
     return lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8, **options)
 
-  pictures = {}
-  if system.sample:
-    pictures['samples'] = lambda key, state, x, to_uint8: samples(key, system, state, len(x), to_uint8)
+  def drawn(key, state, x, to_uint8):
+    return density(key, system, state) if x.ndim == 2 else samples(key, system, state, len(x), to_uint8)
+
+  pictures = {'samples': drawn} if system.sample else {}
   if 'critic' in system.views:
     pictures['samples'] = bind(game)
+  if 'classes' in system.views:
+    pictures['classes'] = bind(classes)
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
   if {'latents', 'decode'} <= set(system.views):

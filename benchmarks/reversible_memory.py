@@ -1,0 +1,90 @@
+"""Memory and time of a gradient through stacked reversible units, with and without kept activations.
+
+Usage: python benchmarks/reversible_memory.py [--depths=3,9,18,54,150] [--timed=9] [--rounds=5] [--record]
+
+Units as RevNet's, two streams of 16 channels, images of 16x16, batch 8. Memory is what the compiler sets aside beside
+arguments and results, so that parameters and their gradients do not count. Times are of programs whose units are
+written out, taken in turn.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dgm_jax import workdir  # noqa: E402
+from dgm_jax.models import resnet  # noqa: E402
+from dgm_jax.nn import coupling  # noqa: E402
+from dgm_jax.nn import reversible as rev  # noqa: E402
+
+
+def main() -> None:
+  args = _arguments()
+  depths = list(map(int, args.depths.split(',')))
+  memory = {name: [_temporary(depth, name) for depth in depths] for name in ('plain', 'reversible')}
+  seconds = _seconds(args.timed, args.rounds)
+  environment = workdir.environment()
+  page = {
+    'what': 'gradient through reversible units: temporary MiB of the compiled program by depth, seconds at one depth',
+    'depths': depths,
+    'temporary_mib': memory,
+    'timed_depth': args.timed,
+    'seconds': seconds,
+    'time_ratio': seconds['reversible'] / seconds['plain'],
+    'device': environment['device'],
+    'versions': environment['versions'],
+    'commit': environment['commit'],
+  }
+  print(json.dumps(page, indent=2))
+  if args.record:
+    (ROOT / 'results' / 'bench_reversible_memory.json').write_text(json.dumps(page, indent=2) + '\n')
+
+
+def _gradient(depth: int, memory: str, unroll: int):
+  residual = lambda features: resnet.Residual(features)
+  unit = rev.chain(*(coupling.coupling(residual, coupling.additive(), kept) for kept in (1, 0)))
+  part = resnet.MEMORY[memory](rev.repeat(depth, unit, unroll))
+  loss = lambda params, x: sum(jnp.square(y).mean() for y in part.forward(params, None, x)[0])
+  return part, jax.jit(jax.grad(loss))
+
+
+def _temporary(depth: int, memory: str) -> float:
+  part, gradient = _gradient(depth, memory, 1)
+  x = (jax.ShapeDtypeStruct((8, 16, 16, 16), 'float32'),) * 2
+  params = jax.eval_shape(lambda x: part.init(jax.random.key(0), x), x)
+  return gradient.lower(params, x).compile().memory_analysis().temp_size_in_bytes / 2**20
+
+
+def _seconds(depth: int, rounds: int) -> dict[str, float]:
+  x, times, compiled = (jnp.ones((8, 16, 16, 16)),) * 2, {'plain': [], 'reversible': []}, {}
+  for name in times:
+    part, gradient = _gradient(depth, name, depth)
+    compiled[name] = gradient, jax.jit(part.init)(jax.random.key(0), x)
+    jax.block_until_ready(gradient(compiled[name][1], x))
+  for _ in range(rounds):
+    for name, (gradient, params) in compiled.items():
+      started = time.perf_counter()
+      jax.block_until_ready([gradient(params, x) for _ in range(10)])
+      times[name].append((time.perf_counter() - started) / 10)
+  return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _arguments():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--depths', default='3,9,18,54,150')
+  parser.add_argument('--timed', type=int, default=9)
+  parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--record', action='store_true', help='write results/bench_reversible_memory.json')
+  return parser.parse_args()
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,157 @@
+"""Networks that a coupling reads its numbers from: dense, RealNVP's residual one, Glow's.
+
+Axes: B batch, H height, W width, C channels, D dimensions, F features.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dgm_jax.nn.blocks import ACTIVATIONS, glorot
+from dgm_jax.nn.coupling import checkerboard
+from dgm_jax.nn.norm import BatchNorm
+
+
+def symmetric(reach: float) -> Callable:
+  """An initializer: uniform in [-reach, reach]."""
+  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -reach, reach)
+
+
+class Dense(nn.Module):
+  """[B, D] -> [B, features]: hidden layers and a linear one."""
+
+  features: int
+  hidden: Sequence[int]
+  activation: str = 'relu'
+  start: Callable = glorot  # of the hidden layers' weights
+  last: Callable = nn.initializers.zeros  # of the linear layer's
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B D']) -> Float[Array, 'B F']:
+    h = x
+    for size in self.hidden:
+      h = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=self.start, dtype=self.dtype)(h))
+    return nn.Dense(self.features, kernel_init=self.last, dtype=self.dtype)(h).astype(x.dtype)
+
+
+class TanhScale(nn.Module):
+  """The second half of a network's numbers becomes g tanh(.), with one learned g.
+
+  Where both g and the network's last layer start at 0, neither would ever move.
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1.
+  """
+
+  network: Callable  # features -> module
+  features: int
+  start: float  # g
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B *S C']) -> Float[Array, 'B *S F']:
+    shift, raw = jnp.split(self.network(self.features)(x), 2, -1)
+    g = self.param('scale', nn.initializers.constant(self.start), ())
+    return jnp.concatenate([shift, g * jnp.tanh(raw)], -1)
+
+
+class ResNet(nn.Module):
+  """RealNVP's network: weight-normalised convolutions, batch normalisation, a sum of 1x1 skips.
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1 (after its program).
+  """
+
+  features: int
+  width: int = 64
+  blocks: int = 8
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
+    norm = lambda h: nn.relu(BatchNorm(1e-4, scale=False, dtype=self.dtype)(h))
+    conv = lambda size, width, **more: nn.WeightNorm(nn.Conv(width, (size, size), dtype=self.dtype, **more))
+    h = 2 * BatchNorm(1e-4, scale=False, dtype=self.dtype)(x)
+    h = conv(3, self.width)(nn.relu(jnp.concatenate([h, -h], -1)))
+    skips = conv(1, self.width)(h)
+    for _ in range(self.blocks):
+      h = h + conv(3, self.width)(norm(conv(3, self.width, use_bias=False)(norm(h))))
+      skips = skips + conv(1, self.width)(h)
+    return conv(1, self.features)(norm(skips)).astype(x.dtype)
+
+
+class OnGrid(nn.Module):
+  """Lets a network see one colour of a checkerboard where its pixels are, zeros between, and reads the other colour.
+
+  [B, H/2, W/2, 2 C] -> [B, H/2, W/2, N 2 C]. The colours themselves are the last channel of what the network sees.
+  """
+
+  network: Callable  # features -> module
+  features: int  # 2 N C
+  kept: int
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B h w D']) -> Float[Array, 'B h w F']:
+    board, blank, numbers = checkerboard(), jnp.zeros_like(x), self.features // x.shape[-1]
+    place = lambda half, other: board.inverse({}, None, (half, other) if self.kept == 0 else (other, half))[0]
+    colour = jnp.ones_like(x[..., :2])
+    h = self.network(self.features // 2)(jnp.concatenate([place(x, blank), place(colour, 0 * colour)], -1))
+    moved = [board.forward({}, None, part)[0][1 - self.kept] for part in jnp.split(h, numbers, -1)]
+    return jnp.concatenate(moved, -1)
+
+
+class GlowNet(nn.Module):
+  """3x3, 1x1 and 3x3 convolutions, the last 0 at the start and scaled by exp(3 s).
+
+  Padding is told apart by an edge channel, and the hidden maps are normalised by their own start.
+
+  Reference: Kingma & Dhariwal 2018, arXiv:1807.03039 (after its program).
+  """
+
+  features: int
+  width: int = 512
+  act: Callable = nn.relu
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
+    small = nn.initializers.normal(0.05)
+    h = nn.Conv(self.width, (3, 3), use_bias=False, kernel_init=small, dtype=self.dtype)(_edged(x))
+    h = self.act(Started(name='started_0')(h))
+    h = nn.Conv(self.width, (1, 1), use_bias=False, kernel_init=small, dtype=self.dtype)(h)
+    h = self.act(Started(name='started_1')(h))
+    return ZeroConv(self.features, self.dtype)(h).astype(x.dtype)
+
+
+class ZeroConv(nn.Module):
+  """A 3x3 convolution that is 0 at the start, its output scaled by exp(3 s)."""
+
+  features: int
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
+    h = nn.Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(_edged(x))
+    s = self.param('log_scale', nn.initializers.zeros, (1, 1, 1, self.features))
+    return (h * jnp.exp(3 * s)).astype(x.dtype)
+
+
+class Started(nn.Module):
+  """(x + bias) exp(s) by channel, of mean 0 and variance 1 over the batch that it is initialised with."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
+    wide = (1, 1, 1, x.shape[-1])
+    mean = lambda key: -x.astype(jnp.float32).mean((0, 1, 2)).reshape(wide)
+    spread = lambda key: -jnp.log(x.astype(jnp.float32).std((0, 1, 2)) + 1e-6).reshape(wide)
+    bias, s = self.param('bias', mean), self.param('log_scale', spread)
+    return ((x + bias) * jnp.exp(s)).astype(x.dtype)
+
+
+def _edged(x: jax.Array) -> jax.Array:
+  """With a channel that is 1 at the edge of the image."""
+  height, width = (np.isin(np.arange(n), (0, n - 1)) for n in x.shape[1:3])
+  edge = jnp.asarray(height[:, None] | width[None], x.dtype)
+  return jnp.concatenate([x, jnp.broadcast_to(edge[None, :, :, None], (*x.shape[:3], 1))], -1)

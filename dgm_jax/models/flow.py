@@ -1,0 +1,185 @@
+"""Flows of data to noise, each a bijection of one example's shape made of layers of `dgm_jax.nn`.
+
+They are values (`dgm_jax.nn.reversible.Bijection`) rather than modules, since a gradient without activations needs the
+parameters of every layer as an argument; the networks in their couplings are linen modules.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from dgm_jax.models import conditioners
+from dgm_jax.nn import bijections, coupling, made
+from dgm_jax.nn import reversible as rev
+from dgm_jax.nn.reversible import Bijection
+
+STARTS = {
+  'zeros': lambda x: jnp.zeros(x.shape[1:]),
+  # Of a logistic, as wide as each dimension of the data.
+  'data': lambda x: jnp.log(math.pi / math.sqrt(3)) - jnp.log(x.std(0) + 1e-3),
+}
+ELEMENTWISE = {'affine': coupling.affine, 'spline': lambda: coupling.spline(8, 4.0)}
+MEMORY = {'plain': lambda part: part, 'reversible': rev.reversible}  # what is kept for the gradient
+GEOMETRIES = ('grid', 'squeezed')
+
+
+def nice(
+  shape: Sequence[int], hidden: Sequence[int] = (1000,) * 5, couplings: int = 4, start: str = 'zeros',
+  memory: str = 'plain', dtype=None,
+) -> Bijection:  # fmt: skip
+  """Additive couplings of even and odd dimensions in turn, and one scaling.
+
+  Reference: Dinh et al. 2014, arXiv:1410.8516, section 5.1.
+  """
+  small = conditioners.symmetric(0.01)
+  network = lambda features: conditioners.Dense(features, hidden, start=small, last=small, dtype=dtype)
+  layers = [coupling.coupling(network, coupling.additive(), i % 2) for i in range(couplings)]
+  moved = rev.chain(coupling.even_odd(), *layers, rev.invert(coupling.even_odd()))
+  return rev.chain(bijections.flatten(tuple(shape)), MEMORY[memory](moved), bijections.scale(STARTS[start]))
+
+
+def realnvp_dense(
+  shape: Sequence[int], hidden: Sequence[int] = (64, 64), couplings: int = 8, activation: str = 'relu',
+  elementwise: str = 'affine', memory: str = 'plain', unroll: int = 1, dtype=None,
+) -> Bijection:  # fmt: skip
+  """Affine (or spline) couplings of the two halves of a vector in turn, on data of mean 0 and variance 1.
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, section 3; Durkan et al. 2019, arXiv:1906.04032.
+  """
+  dense = lambda features: conditioners.Dense(features, hidden, activation, dtype=dtype)
+  network = dense if elementwise == 'spline' else lambda features: conditioners.TanhScale(dense, features, 1.0)
+  layers = [coupling.coupling(network, ELEMENTWISE[elementwise](), i) for i in (0, 1)]
+  moved = rev.repeat(couplings // 2, rev.chain(*layers), unroll)
+  inside = rev.chain(coupling.even_odd(), MEMORY[memory](moved), rev.invert(coupling.even_odd()))
+  return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), inside)
+
+
+def realnvp(
+  shape: Sequence[int], width: int = 64, blocks: int = 8, scales: int = 2, geometry: str = 'grid',
+  memory: str = 'reversible', dtype=None,
+) -> Bijection:  # fmt: skip
+  """Couplings of checkerboards and of channels, batch-normalised, half of the numbers leaving at each scale.
+
+  Args:
+    shape: (H, W, C), divisible by 2^scales.
+    width: channels of the residual networks at the first scale; twice as many at each next one.
+    blocks: residual blocks of each network.
+    scales: how often the image is seen at half the size, and once more.
+    geometry: networks of checkerboards see the full 'grid' as in the paper, or, four times cheaper, the 'squeezed' one.
+    memory: what is kept for the gradient.
+    dtype: of the networks.
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, sections 3.4 to 3.7.
+  """
+  resnet = lambda width: lambda features: conditioners.ResNet(features, width, blocks, dtype)
+
+  def of_colours(width, kept):
+    on_grid = lambda features: conditioners.OnGrid(resnet(width), features, kept)
+    return _normed(on_grid if geometry == 'grid' else resnet(width), kept, 0.0)
+
+  def scale(level):
+    size = width * 2**level
+    if level == scales - 1:
+      return _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0, 1)])
+    colours = _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0)])
+    channels = _within(coupling.halves(), [_normed(resnet(2 * size), kept, 1.0) for kept in (0, 1, 0)])
+    channels = _within(coupling.squeeze(), [channels])
+    return rev.chain(colours, channels, coupling.checkerboard(), rev.on(0, scale(level + 1)))
+
+  del shape
+  return MEMORY[memory](scale(0))
+
+
+def _normed(network: Callable, kept: int, start: float) -> Bijection:
+  scaled = lambda features: conditioners.TanhScale(network, features, start)
+  layer = coupling.coupling(scaled, coupling.affine(), kept)
+  return rev.chain(layer, rev.on(1 - kept, bijections.batch_norm()))
+
+
+def _within(partition: Bijection, layers: list[Bijection]) -> Bijection:
+  return rev.chain(partition, *layers, rev.invert(partition))
+
+
+def glow(
+  shape: Sequence[int], width: int = 512, steps: int = 32, levels: int = 3, memory: str = 'reversible',
+  unroll: int = 1, act: Callable = jax.nn.relu, dtype=None,
+) -> Bijection:  # fmt: skip
+  """Steps of actnorm, 1x1 convolution and affine coupling; half of the channels leave at each level.
+
+  What leaves is scaled and shifted as the rest tells: a normal prior with learned mean and deviation.
+
+  Args:
+    shape: (H, W, C), divisible by 2^levels.
+    width: hidden channels of each coupling's network.
+    steps: a level.
+    levels: how often the image is squeezed.
+    memory: what is kept for the gradient.
+    unroll: steps written out in the compiled loop; all of them on a CPU, whose convolutions are slow in a loop.
+    act: the nonlinearity of those networks.
+    dtype: of the networks.
+
+  Reference: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.
+  """
+  network = lambda features: conditioners.GlowNet(features, width, act, dtype)
+  prior = lambda features: conditioners.ZeroConv(features, dtype)
+  moved = _within(coupling.halves(), [coupling.coupling(network, coupling.sigmoid_affine())])
+  step = rev.chain(bijections.actnorm(), bijections.invertible_dense(), moved)
+
+  def level(number):
+    layers = [coupling.squeeze(), rev.repeat(steps, step, unroll)]
+    if number < levels - 1:
+      layers += [coupling.halves(), coupling.coupling(prior, coupling.affine()), rev.on(0, level(number + 1))]
+    return rev.chain(*layers)
+
+  del shape
+  return MEMORY[memory](level(0))
+
+
+def maf(
+  shape: Sequence[int], hidden: Sequence[int] = (1024,), layers: int = 5, activation: str = 'relu',
+  elementwise: str = 'affine', unroll: int = 1, dtype=None,
+) -> Bijection:  # fmt: skip
+  """Masked autoregressive flow: dense forward, one dimension after another back; batch-normalised, order reversed.
+
+  Reference: Papamakarios et al. 2017, arXiv:1705.07057, section 3.
+  """
+  layer = made.autoregressive(_made(hidden, activation, dtype), ELEMENTWISE[elementwise]())
+  step = rev.chain(layer, bijections.reverse(), bijections.batch_norm(1e-5), bijections.scale(), bijections.shift())
+  return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
+
+
+def iaf(
+  shape: Sequence[int], hidden: Sequence[int] = (64, 64), layers: int = 4, activation: str = 'relu',
+  unroll: int = 1, dtype=None,
+) -> Bijection:  # fmt: skip
+  """Inverse autoregressive flow: draws at once, while a density takes one turn for each dimension.
+
+  Reference: Kingma et al. 2016, arXiv:1606.04934, section 3.
+  """
+  layer = rev.invert(made.autoregressive(_made(hidden, activation, dtype), coupling.affine(jnp.tanh)))
+  step = rev.chain(layer, bijections.reverse())
+  return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
+
+
+def planar(shape: Sequence[int], layers: int = 32, start: float = 0.1, unroll: int = 1, dtype=None) -> Bijection:
+  """Planar maps, from the data to the noise.
+
+  Reference: Rezende & Mohamed 2015, arXiv:1505.05770, section 4.1.
+  """
+  del dtype  # its numbers are few
+  return rev.chain(
+    bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, bijections.planar(start), unroll),
+    bijections.scale(), bijections.shift(),
+  )  # fmt: skip
+
+
+def _made(hidden: Sequence[int], activation: str, dtype) -> Callable:
+  return lambda numbers: made.MADE(tuple(hidden), numbers, activation, dtype)
+
+
+def latent_shapes(part: Bijection, params, stats, shape: Sequence[int], n: int):
+  """Shapes of the noise of n examples, a tree of arrays [n, ...]."""
+  x = jax.ShapeDtypeStruct((n, *shape), jnp.float32)
+  return jax.eval_shape(lambda params, stats, x: part.forward(params, stats, x)[0], params, stats, x)

@@ -1,0 +1,241 @@
+"""Classifiers of images: residual networks, reversible ones, and ones that can be inverted up to the last features.
+
+Each is a chain (`dgm_jax.nn.reversible`) of layers that cannot be inverted and of stretches whose activations need not
+be kept. Its statistics are seen once a step, however often a layer is evaluated.
+
+Axes: B batch, H height, W width, C channels, K classes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dgm_jax.nn import coupling
+from dgm_jax.nn import reversible as rev
+from dgm_jax.nn.norm import BatchNorm
+from dgm_jax.nn.reversible import Bijection
+
+MEMORY = {'plain': lambda part: part, 'reversible': rev.reversible}  # what is kept for the gradient
+EPSILON = 1e-3
+
+
+class Classifier(NamedTuple):
+  """The way to the features, and from them to the logits [B, K]."""
+
+  features: Bijection
+  head: Bijection
+
+
+class Residual(nn.Module):
+  """Normalised, rectified and convolved, as often as there are kernels: what a unit adds.
+
+  Of three kernels, the inner two have a quarter of the channels.
+
+  Reference: He et al. 2016, arXiv:1603.05027, figure 1b.
+  """
+
+  features: int
+  kernels: Sequence[int] = (3, 3)
+  stride: int = 1
+  fresh: bool = False  # its input was normalised and rectified already
+  act: Callable = nn.relu
+  epsilon: float = EPSILON
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B h w F']:
+    middle = self.features if len(self.kernels) == 2 else max(1, self.features // 4)
+    h = x
+    for i, size in enumerate(self.kernels):
+      h = h if self.fresh and i == 0 else self.act(BatchNorm(self.epsilon, dtype=self.dtype)(h))
+      width, stride = (self.features if i == len(self.kernels) - 1 else middle), (self.stride if i == 0 else 1)
+      h = conv(width, size, stride, self.dtype)(h)
+    return h.astype(x.dtype)
+
+
+class Shortcut(nn.Module):
+  """The input in the shape of a unit's output: averages and channels of zeros, or a 1x1 convolution."""
+
+  features: int
+  stride: int
+  projected: bool
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B h w F']:
+    if self.projected and x.shape[-1] != self.features:
+      return conv(self.features, 1, self.stride, self.dtype)(x).astype(x.dtype)
+    if self.stride > 1:
+      x = nn.avg_pool(x, (self.stride, self.stride), (self.stride, self.stride))
+    return jnp.pad(x, [(0, 0)] * 3 + [(0, self.features - x.shape[-1])])
+
+
+class Stem(nn.Module):
+  """A convolution, normalised and rectified."""
+
+  features: int
+  act: Callable = nn.relu
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
+    h = conv(self.features, 3, 1, self.dtype)(x)
+    return self.act(BatchNorm(EPSILON, dtype=self.dtype)(h)).astype(x.dtype)
+
+
+class Unit(nn.Module):
+  """x + F(x)."""
+
+  features: int
+  kernels: Sequence[int]
+  stride: int = 1
+  fresh: bool = False
+  act: Callable = nn.relu
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B h w F']:
+    residual = Residual(self.features, self.kernels, self.stride, self.fresh, self.act, dtype=self.dtype)
+    return Shortcut(self.features, self.stride, len(self.kernels) == 3, self.dtype)(x) + residual(x)
+
+
+class FirstUnit(nn.Module):
+  """The unit of two streams that may change their shape: y1 = x1 + F(x2), y2 = x2 + G(y1), shortcuts on both."""
+
+  features: int  # of each stream
+  kernels: Sequence[int]
+  stride: int = 1
+  fresh: bool = False
+  act: Callable = nn.relu
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x):
+    residual = lambda stride, fresh: Residual(self.features, self.kernels, stride, fresh, self.act, dtype=self.dtype)
+    short = lambda x: Shortcut(self.features, self.stride, len(self.kernels) == 3, self.dtype)(x)
+    y = short(x[0]) + residual(self.stride, self.fresh)(x[1])
+    return y, short(x[1]) + residual(1, False)(y)
+
+
+class Head(nn.Module):
+  """Normalised, rectified, averaged over positions, linear: [B, H, W, C] -> [B, K], float32."""
+
+  classes: int
+  act: Callable = nn.relu
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B K']:
+    h = self.act(BatchNorm(EPSILON, dtype=self.dtype)(x)).mean((1, 2))
+    return nn.Dense(self.classes, dtype=self.dtype)(h).astype(jnp.float32)
+
+
+def conv(features: int, size: int, stride: int, dtype) -> nn.Conv:
+  """Without a bias, padded to keep the size up to the stride; weights as He et al. 2015, by their fan-out."""
+  start = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+  padding = [((size - 1) // 2,) * 2] * 2
+  return nn.Conv(features, (size, size), (stride, stride), padding, use_bias=False, kernel_init=start, dtype=dtype)
+
+
+def resnet(
+  shape: Sequence[int], classes: int, units: Sequence[int] = (5, 5, 5), channels: Sequence[int] = (16, 16, 32, 64),
+  kernels: Sequence[int] = (3, 3), act: Callable = nn.relu, unroll: int = 1, dtype=None,
+) -> Classifier:  # fmt: skip
+  """Residual network; with three kernels the channels of the stages, though not of the stem, are four times as many.
+
+  Reference: He et al. 2016, arXiv:1603.05027; Gomez et al. 2017, arXiv:1707.04585, table 2 (its sizes).
+  """
+  del shape
+  layers = [rev.one_way(Stem(channels[0], act, dtype))]
+  for stage, (n, width) in enumerate(zip(units, channels[1:], strict=True)):
+    width = width * (4 if len(kernels) == 3 else 1)
+    layers.append(rev.one_way(Unit(width, kernels, 1 + (stage > 0), stage == 0, act, dtype)))
+    if n > 1:
+      layers.append(rev.repeat(n - 1, rev.one_way(Unit(width, kernels, act=act, dtype=dtype)), unroll))
+  return Classifier(rev.chain(*layers), rev.one_way(Head(classes, act, dtype)))
+
+
+def revnet(
+  shape: Sequence[int], classes: int, units: Sequence[int] = (3, 3, 3), channels: Sequence[int] = (32, 32, 64, 112),
+  kernels: Sequence[int] = (3, 3), memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1, dtype=None,
+) -> Classifier:  # fmt: skip
+  """Reversible residual network: each stage's units after its first keep no activations.
+
+  Args:
+    shape: of an image.
+    classes: K.
+    units: of each stage.
+    channels: of the stem and of each stage, both streams together; four times as many with three kernels.
+    kernels: of each residual function.
+    memory: what is kept for the gradient.
+    act: the nonlinearity.
+    unroll: units written out in the compiled loop.
+    dtype: of the activations.
+
+  Reference: Gomez et al. 2017, arXiv:1707.04585, section 3.
+  """
+  del shape
+  layers = [rev.one_way(Stem(channels[0], act, dtype)), coupling.halves()]
+  residual = lambda features: Residual(features, kernels, act=act, dtype=dtype)
+  unit = rev.chain(*(coupling.coupling(residual, coupling.additive(), kept) for kept in (1, 0)))
+  for stage, (n, width) in enumerate(zip(units, channels[1:], strict=True)):
+    width = width * (4 if len(kernels) == 3 else 1) // 2
+    layers.append(rev.one_way(FirstUnit(width, kernels, 1 + (stage > 0), stage == 0, act, dtype)))
+    if n > 1:
+      layers.append(MEMORY[memory](rev.repeat(n - 1, unit, unroll)))
+  return Classifier(rev.chain(*layers, rev.invert(coupling.halves())), rev.one_way(Head(classes, act, dtype)))
+
+
+def irevnet(
+  shape: Sequence[int], classes: int, blocks: Sequence[int] = (18, 18, 18), strides: Sequence[int] = (1, 2, 2),
+  streams: Sequence[int] = (16, 64, 256), first: int = 1, kernels: Sequence[int] = (3, 3, 3),
+  memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1, dtype=None,
+) -> Classifier:  # fmt: skip
+  """A network whose last features give the image back: (x1, x2) -> (S x2, F(x2) + S x1), S space to depth.
+
+  Where the first stage has more channels than the image, zeros are put behind them and the network is injective (a);
+  else it is bijective (b).
+
+  Args:
+    shape: (H, W, C) of an image.
+    classes: K.
+    blocks: of each stage.
+    strides: of each stage's first block.
+    streams: channels of each stream, stage by stage; four times as many after a stride of 2.
+    first: the factor of the space to depth in front.
+    kernels: of each F.
+    memory: what is kept for the gradient.
+    act: the nonlinearity.
+    unroll: blocks written out in the compiled loop.
+    dtype: of the activations.
+
+  Reference: Jacobsen et al. 2018, arXiv:1802.07088, section 3.
+  """
+  channels, wide = shape[-1] * first**2, 2 * streams[0] // strides[0] ** 2
+  layers = [coupling.squeeze(first)] if first > 1 else []
+  layers += [coupling.pad(channels, wide)] if wide > channels else []
+  layers.append(coupling.halves())
+
+  def block(stride, fresh=False):
+    residual = lambda features: Residual(features, kernels, stride, fresh, act, 1e-5, dtype)
+    smaller = [coupling.squeeze(stride)] if stride > 1 else []
+    moved = coupling.coupling(residual, coupling.additive(), 1)
+    return rev.chain(*(rev.on(0, s) for s in smaller), moved, *(rev.on(1, s) for s in smaller), coupling.swap())
+
+  for stage, (n, stride) in enumerate(zip(blocks, strides, strict=True)):
+    layers.append(block(stride, stage == 0))
+    layers += [rev.repeat(n - 1, block(1), unroll)] if n > 1 else []
+  features = rev.chain(*layers, rev.invert(coupling.halves()))
+  return Classifier(MEMORY[memory](features), rev.one_way(Head(classes, act, dtype)))
+
+
+def logits(made: Classifier, params, stats, x: jax.Array):
+  """The logits [B, K] of images, and the statistics that were used."""
+  of = lambda name: None if stats is None else stats[name]
+  h, _, features = made.features.forward(params['features'], of('features'), x)
+  y, _, head = made.head.forward(params['head'], of('head'), h)
+  return y, {'features': features, 'head': head}

@@ -1,0 +1,268 @@
+"""Bijections of one array: scalings, normalisations, 1x1 convolutions, the logit, planar and radial maps.
+
+Axes: B batch, ... positions, C channels; D = C where there are no positions.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from dgm_jax.nn.coupling import event_sum
+from dgm_jax.nn.reversible import Bijection, bijection, permutation, zeros
+
+HALVINGS = 60  # of the interval around the root of a planar map: beyond the digits of float64
+
+
+def scale(start: Callable = lambda x: jnp.zeros(x.shape[1:])) -> Bijection:
+  """y = x exp(s), one s for every number of an example.
+
+  Args:
+    start: first batch -> first s.
+
+  Reference: Dinh et al. 2014, arXiv:1410.8516, section 3.3.
+  """
+
+  def forward(params, stats, x):
+    s = params['log_scale'][None]
+    return x * jnp.exp(s), _same(x, s.sum()), {}
+
+  def inverse(params, stats, y):
+    s = params['log_scale'][None]
+    return y * jnp.exp(-s), _same(y, -s.sum())
+
+  return bijection(lambda key, x: {'log_scale': start(x)}, forward, inverse)
+
+
+def shift() -> Bijection:
+  """y = x + bias, one for every number of an example, 0 at the start."""
+  return bijection(
+    lambda key, x: {'bias': jnp.zeros(x.shape[1:])},
+    lambda params, stats, x: (x + params['bias'][None], zeros(x), {}),
+    lambda params, stats, y: (y - params['bias'][None], zeros(y)),
+  )
+
+
+def actnorm() -> Bijection:
+  """y = (x + bias) exp(s) by channel, started so that over the first batch every channel has mean 0 and variance 1.
+
+  Reference: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.1.
+  """
+
+  def init(key, x):
+    axes = tuple(range(x.ndim - 1))
+    return {'bias': -x.mean(axes), 'log_scale': -jnp.log(x.std(axes) + 1e-6)}
+
+  def forward(params, stats, x):
+    bias, s = (_channels(params[name], x) for name in ('bias', 'log_scale'))
+    return (x + bias) * jnp.exp(s), _same(x, _positions(x) * s.sum()), {}
+
+  def inverse(params, stats, y):
+    bias, s = (_channels(params[name], y) for name in ('bias', 'log_scale'))
+    return y * jnp.exp(-s) - bias, _same(y, -_positions(y) * s.sum())
+
+  return bijection(init, forward, inverse)
+
+
+def batch_norm(eps: float = 1e-4) -> Bijection:
+  """y = (x - mean) / sqrt(variance + eps) by channel; gradients flow through the batch's own mean and variance.
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, section 3.7.
+  """
+
+  def forward(params, stats, x):
+    axes = tuple(range(x.ndim - 1))
+    used = {'mean': x.mean(axes), 'variance': x.var(axes)} if stats is None else stats
+    log_std = 0.5 * jnp.log(used['variance'] + eps)
+    y = (x - _channels(used['mean'], x)) * jnp.exp(-_channels(log_std, x))
+    return y, _same(x, -_positions(x) * log_std.sum()), jax.lax.stop_gradient(used)
+
+  def inverse(params, stats, y):
+    if stats is None:
+      raise ValueError('the inverse of batch_norm needs the statistics that forward has used')
+    log_std = 0.5 * jnp.log(stats['variance'] + eps)
+    x = y * jnp.exp(_channels(log_std, y)) + _channels(stats['mean'], y)
+    return x, _same(y, _positions(y) * log_std.sum())
+
+  return bijection(lambda key, x: {}, forward, inverse)
+
+
+def invertible_dense() -> Bijection:
+  """y = x W over channels (a 1x1 convolution), W = P L (U + diag(sign exp(s))), a random rotation at the start.
+
+  Reference: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.2.
+  """
+
+  def init(key, x):
+    rotation = jnp.linalg.qr(jax.random.normal(key, (x.shape[-1],) * 2))[0]
+    order, lower, upper = jax.scipy.linalg.lu(rotation)
+    diagonal = jnp.diag(upper)
+    return {
+      'order': order.argmax(1).astype(jnp.float32),  # row i of P L is row order[i] of L; never trained
+      'sign': jnp.sign(diagonal),  # likewise
+      'lower': jnp.tril(lower, -1), 'upper': jnp.triu(upper, 1), 'log_scale': jnp.log(jnp.abs(diagonal)),
+    }  # fmt: skip
+
+  def factors(params):
+    sign = jax.lax.stop_gradient(params['sign'])
+    lower = jnp.tril(params['lower'], -1) + jnp.eye(len(sign), dtype=sign.dtype)
+    upper = jnp.triu(params['upper'], 1) + jnp.diag(sign * jnp.exp(params['log_scale']))
+    return jax.lax.stop_gradient(params['order']).astype(jnp.int32), lower, upper
+
+  def forward(params, stats, x):
+    order, lower, upper = factors(params)
+    return x @ (lower[order] @ upper), _same(x, _positions(x) * params['log_scale'].sum()), {}
+
+  def inverse(params, stats, y):
+    order, lower, upper = factors(params)
+    solve = lambda matrix, rows, is_lower: jax.scipy.linalg.solve_triangular(matrix.T, rows, lower=is_lower)
+    permuted = solve(lower, solve(upper, y.reshape(-1, y.shape[-1]).T, True), False)  # P^T x^T
+    return permuted[order].T.reshape(y.shape), _same(y, -_positions(y) * params['log_scale'].sum())
+
+  return bijection(init, forward, inverse)
+
+
+def reverse() -> Bijection:
+  """Channels in the opposite order."""
+  return permutation(lambda x: x[..., ::-1], lambda y: y[..., ::-1])
+
+
+def flatten(shape: tuple[int, ...]) -> Bijection:
+  """[B, *shape] -> [B, D]."""
+  return permutation(lambda x: x.reshape(x.shape[0], -1), lambda y: y.reshape(y.shape[0], *shape))
+
+
+def shift_scale(shift: float, factor: float) -> Bijection:
+  """y = shift + factor x, with both fixed: such as from [0, 1] to [-1, 1]."""
+
+  def forward(params, stats, x):
+    return shift + factor * x, _same(x, x[0].size * math.log(factor)), {}
+
+  def inverse(params, stats, y):
+    return (y - shift) / factor, _same(y, -y[0].size * math.log(factor))
+
+  return bijection(lambda key, x: {}, forward, inverse)
+
+
+def logit(alpha: float) -> Bijection:
+  """y = logit(alpha + (1 - 2 alpha) x) for x in [0, 1]; the inverse may leave [0, 1] by alpha / (1 - 2 alpha).
+
+  Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1 (both ends shrunk, as in its program).
+  """
+  log_factor = math.log(1 - 2 * alpha)
+
+  def forward(params, stats, x):
+    log_inside, log_outside = jnp.log(alpha + (1 - 2 * alpha) * x), jnp.log(alpha + (1 - 2 * alpha) * (1 - x))
+    return log_inside - log_outside, event_sum(log_factor - log_inside - log_outside), {}
+
+  def inverse(params, stats, y):
+    log_det = event_sum(jax.nn.log_sigmoid(y) + jax.nn.log_sigmoid(-y) - log_factor)
+    return (jax.nn.sigmoid(y) - alpha) / (1 - 2 * alpha), log_det
+
+  return bijection(lambda key, x: {}, forward, inverse)
+
+
+def planar(start: float = 0.1) -> Bijection:
+  """y = x + u tanh(w x + b) on [B, D], with u held where the map is increasing; inverted by halving an interval.
+
+  Args:
+    start: standard deviation of u; those of w and b are 1.
+
+  Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equations 10 to 12 and appendix A.1.
+  """
+
+  def init(key, x):
+    for_u, for_w, for_b = jax.random.split(key, 3)
+    draw = lambda key, shape: jax.random.normal(key, shape)
+    size = x.shape[1:]
+    return {'u': start * draw(for_u, size), 'w': draw(for_w, size) / math.sqrt(size[0]), 'b': draw(for_b, ())}
+
+  def held(params):
+    u, w = params['u'], params['w']
+    along = u @ w
+    return u + (jax.nn.softplus(along) - 1 - along) * w / (w @ w + 1e-12), w, params['b']
+
+  def at(params, x, inside):
+    u, w, b = held(params)
+    bent = jnp.tanh(inside + b)
+    return bent[:, None] * u[None], jnp.log1p((1 - bent**2) * (u @ w))
+
+  def forward(params, stats, x):
+    step, log_det = at(params, x, x @ params['w'])
+    return x + step, log_det, {}
+
+  def inverse(params, stats, y):
+    u, w, b = held(params)
+    inside = _root(lambda a: a + (u @ w) * jnp.tanh(a + b), y @ w, jnp.abs(u @ w))
+    step, log_det = at(params, y, inside)
+    return y - step, -log_det
+
+  return bijection(init, forward, inverse)
+
+
+def _root(function: Callable, value: jax.Array, reach: jax.Array) -> jax.Array:
+  """Where an increasing function, that differs from its argument by at most `reach`, has the value [B]."""
+
+  def halve(_, ends):
+    low, high = ends
+    middle = 0.5 * (low + high)
+    below = function(middle) < value
+    return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+  low, high = jax.lax.fori_loop(0, HALVINGS, halve, (value - reach, value + reach))
+  return 0.5 * (low + high)
+
+
+def radial() -> Bijection:
+  """y = x + beta (x - centre) / (alpha + |x - centre|) on [B, D], beta > -alpha.
+
+  Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equation 14 and appendix A.2.
+  """
+
+  def init(key, x):
+    zero = jnp.zeros(())
+    return {'centre': jax.random.normal(key, x.shape[1:]), 'alpha': zero, 'beta': zero + math.log(math.expm1(1))}
+
+  def read(params):
+    alpha = jax.nn.softplus(params['alpha'])
+    return params['centre'][None], alpha, jax.nn.softplus(params['beta']) - alpha
+
+  def log_det(alpha, beta, radius, dims):
+    pull = beta / (alpha + radius)
+    return (dims - 1) * jnp.log1p(pull) + jnp.log1p(pull * alpha / (alpha + radius))
+
+  def forward(params, stats, x):
+    centre, alpha, beta = read(params)
+    radius = _norm(x - centre)
+    y = x + (beta / (alpha + radius))[:, None] * (x - centre)
+    return y, log_det(alpha, beta, radius, x.shape[1]), {}
+
+  def inverse(params, stats, y):
+    centre, alpha, beta = read(params)
+    outer = _norm(y - centre)
+    half = 0.5 * (outer - alpha - beta)
+    radius = half + jnp.sqrt(half**2 + alpha * outer)
+    x = centre + (y - centre) / (1 + beta / (alpha + radius))[:, None]
+    return x, -log_det(alpha, beta, radius, y.shape[1])
+
+  return bijection(init, forward, inverse)
+
+
+def _norm(x: jax.Array) -> jax.Array:
+  """Length of each row, whose gradient at 0 is finite."""
+  return jnp.sqrt(jnp.square(x).sum(1) + 1e-30)
+
+
+def _channels(values: jax.Array, x: jax.Array) -> jax.Array:
+  """[C] with the rank of x."""
+  return values.reshape(*[1] * (x.ndim - 1), -1)
+
+
+def _positions(x: jax.Array) -> int:
+  return math.prod(x.shape[1:-1])
+
+
+def _same(x: jax.Array, value: jax.Array | float) -> jax.Array:
+  """One log-determinant for all examples, [B]."""
+  return zeros(x) + value

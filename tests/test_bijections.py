@@ -1,0 +1,270 @@
+"""Every bijection against automatic differentiation: log-determinant, inverse, and the gradient without activations."""
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from dgm_jax.nn import bijections, coupling, made
+from dgm_jax.nn import reversible as rev
+from dgm_jax.nn.norm import BatchNorm, running
+
+
+class Net(nn.Module):
+  """Two smooth layers, the second without a start at 0, so that nothing is trivial."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x):
+    return 0.5 * nn.Dense(self.features)(jnp.tanh(nn.Dense(7)(x)))
+
+
+class NormNet(nn.Module):
+  """With statistics of the batch."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x):
+    return 0.5 * nn.Dense(self.features)(jnp.tanh(BatchNorm()(nn.Dense(7)(x))))
+
+
+def pair(*parts):
+  return rev.chain(coupling.halves(), *parts, rev.invert(coupling.halves()))
+
+
+def both_ways(network, elementwise):
+  return rev.chain(coupling.coupling(network, elementwise, 0), coupling.coupling(network, elementwise, 1))
+
+
+def masked(activation='tanh'):
+  return lambda numbers: made.MADE((9, 8), numbers, activation)
+
+
+VECTOR, IMAGE = (6,), (4, 4, 2)
+CASES = {
+  'additive': (pair(coupling.coupling(Net, coupling.additive())), VECTOR),
+  'affine': (pair(coupling.coupling(Net, coupling.affine(), 1)), VECTOR),
+  'tanh_affine': (pair(coupling.coupling(Net, coupling.affine(jnp.tanh))), VECTOR),
+  'sigmoid_affine': (pair(coupling.coupling(Net, coupling.sigmoid_affine())), VECTOR),
+  'spline': (pair(both_ways(Net, coupling.spline(5, 2.0))), VECTOR),
+  'norm_coupling': (pair(both_ways(NormNet, coupling.affine(jnp.tanh))), VECTOR),
+  'even_odd': (
+    rev.chain(coupling.even_odd(), coupling.coupling(Net, coupling.additive()), rev.invert(coupling.even_odd())),
+    (5,),
+  ),
+  'checkerboard': (
+    rev.chain(coupling.checkerboard(), both_ways(Net, coupling.affine()), rev.invert(coupling.checkerboard())),
+    IMAGE,
+  ),
+  'squeeze': (rev.chain(coupling.squeeze(), pair(coupling.coupling(Net, coupling.affine()))), IMAGE),
+  'scale': (bijections.scale(lambda x: -jnp.log(x.std(0))), IMAGE),
+  'actnorm': (bijections.actnorm(), IMAGE),
+  'batch_norm': (bijections.batch_norm(), IMAGE),
+  'invertible_dense': (bijections.invertible_dense(), (2, 2, 5)),
+  'logit': (rev.chain(bijections.shift_scale(0.5, 0.1), bijections.logit(0.05)), VECTOR),
+  'planar': (rev.repeat(3, bijections.planar(1.5)), VECTOR),
+  'radial': (bijections.radial(), VECTOR),
+  'autoregressive': (made.autoregressive(masked(), coupling.affine(jnp.tanh)), VECTOR),
+  'autoregressive_spline': (made.autoregressive(masked(), coupling.spline(4, 2.0)), VECTOR),
+  'inverse_autoregressive': (rev.invert(made.autoregressive(masked(), coupling.affine(jnp.tanh))), VECTOR),
+  'multiscale': (
+    rev.chain(
+      coupling.squeeze(), bijections.actnorm(), coupling.halves(), coupling.coupling(Net, coupling.affine()),
+      rev.on(0, pair(both_ways(Net, coupling.additive()))),
+    ),
+    IMAGE,
+  ),
+  'repeat': (rev.repeat(3, rev.chain(bijections.actnorm(), pair(both_ways(Net, coupling.affine())))), VECTOR),
+}  # fmt: skip
+WITH_STATISTICS = ('norm_coupling', 'batch_norm')
+
+
+class Made(NamedTuple):
+  """A bijection with parameters away from their start, in float64, on a batch of four."""
+
+  part: rev.Bijection
+  params: Any
+  stats: Any
+  x: Any
+
+
+def build(name, dtype='float64', batch=4):
+  part, shape = CASES[name]
+  with jax.enable_x64(True):
+    x = jax.random.normal(jax.random.key(1), (batch, *shape), 'float64')
+    params = jax.jit(part.init)(jax.random.key(0), x)
+    flat, back = ravel_pytree(jax.tree.map(lambda p: p.astype('float64'), params))
+    moved = jax.tree.map(
+      lambda p, q: p if name == 'invertible_dense' and p.dtype == p.dtype and _fixed(params, p) else q,
+      params, back(flat + 0.2 * jax.random.normal(jax.random.key(2), flat.shape)),
+    )  # fmt: skip
+    stats = part.forward(moved, None, x)[2]
+    cast = lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+    return Made(part, cast(moved), cast(stats), cast(x))
+
+
+def _fixed(params, leaf):
+  return any(leaf is params.get(name) for name in ('order', 'sign'))
+
+
+@pytest.fixture(params=CASES)
+def name(request):
+  return request.param
+
+
+def test_the_log_determinant_is_that_of_the_jacobian(name):
+  with jax.enable_x64(True):
+    m = build(name)
+
+    def flat(one):  # of one example, with the statistics of its batch held fixed
+      return ravel_pytree(m.part.forward(m.params, m.stats, one[None])[0])[0]
+
+    @jax.jit
+    def both(x):
+      jacobians = jax.vmap(jax.jacfwd(flat))(x)
+      sizes = jacobians.reshape(x.shape[0], -1, math.prod(x.shape[1:]))
+      return m.part.forward(m.params, m.stats, x)[1], jnp.linalg.slogdet(sizes)[1]
+
+    claimed, true = both(m.x)
+    np.testing.assert_allclose(claimed, true, atol=1e-10)
+    if name not in ('additive', 'even_odd'):
+      assert np.abs(claimed).max() > 1e-2
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float64', 1e-11), ('float32', 1e-5)])
+def test_the_inverse_undoes_the_map_and_its_log_determinant(name, dtype, tolerance):
+  with jax.enable_x64(dtype == 'float64'):
+    m = build(name, dtype)
+    y, log_det, _ = jax.jit(m.part.forward)(m.params, m.stats, m.x)
+    x, back = jax.jit(m.part.inverse)(m.params, m.stats, y)
+    assert {leaf.dtype for leaf in jax.tree.leaves((x, y, log_det, back))} == {jnp.dtype(dtype)}
+    np.testing.assert_allclose(x, m.x, atol=tolerance)
+    np.testing.assert_allclose(back, -log_det, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float64', 1e-9), ('float32', 1e-5)])
+def test_the_gradient_without_activations_is_that_of_automatic_differentiation(name, dtype, tolerance):
+  with jax.enable_x64(dtype == 'float64'):
+    m = build(name, dtype)
+
+    def gradient(part):
+      def value(params, x):
+        y, log_det, _ = part.forward(params, None, x)
+        return sum((jnp.sin(leaf + 0.3)).mean() for leaf in jax.tree.leaves(y)) + (log_det**2).mean()
+
+      return jax.jit(jax.grad(value, (0, 1)))(m.params, m.x)
+
+    plain, ours = gradient(m.part), gradient(rev.reversible(m.part))
+    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance * max(1.0, size)), ours, plain)
+
+
+def test_statistics_are_seen_once_and_those_given_are_used():
+  for name in WITH_STATISTICS:
+    m = build(name, 'float32')
+    seen = rev.reversible(m.part).forward(m.params, None, m.x)[2]
+    jax.tree.map(np.testing.assert_array_equal, seen, m.part.forward(m.params, None, m.x)[2])
+    one = m.part.forward(m.params, m.stats, m.x[:1])[0]
+    np.testing.assert_allclose(one, m.part.forward(m.params, m.stats, m.x)[0][:1], atol=1e-6)
+
+
+def test_running_statistics_are_a_moving_average():
+  np.testing.assert_allclose(running({'a': jnp.ones(2)}, {'a': jnp.full(2, 5.0)}, 0.9)['a'], 1.4)
+
+
+def test_batch_norm_normalises_by_the_batch_and_then_by_what_it_is_given():
+  x = 3 + 2 * jax.random.normal(jax.random.key(0), (500, 3))
+  module = BatchNorm(epsilon=0.0)
+  variables = module.init(jax.random.key(0), x)
+  y, changed = module.apply({'params': variables['params']}, x, mutable=['batch_stats'])
+  np.testing.assert_allclose(y.mean(0), 0, atol=1e-5)
+  np.testing.assert_allclose(y.std(0), 1, atol=1e-5)
+  np.testing.assert_allclose(changed['batch_stats']['variance'], x.var(0), rtol=1e-5)
+  given = {'params': variables['params'], 'batch_stats': {'mean': jnp.ones(3), 'variance': jnp.full(3, 4.0)}}
+  np.testing.assert_allclose(module.apply(given, x), (x - 1) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_actnorm_starts_with_mean_zero_and_variance_one():
+  x = 5 + 3 * jax.random.normal(jax.random.key(0), (50, 4, 4, 3))
+  part = bijections.actnorm()
+  y, _, _ = part.forward(part.init(jax.random.key(0), x), None, x)
+  np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
+  np.testing.assert_allclose(y.var((0, 1, 2)), 1, atol=1e-5)
+
+
+def test_a_random_rotation_starts_with_log_determinant_zero():
+  part, x = bijections.invertible_dense(), jax.random.normal(jax.random.key(0), (3, 2, 2, 8))
+  y, log_det, _ = part.forward(part.init(jax.random.key(3), x), None, x)
+  np.testing.assert_allclose(log_det, 0, atol=1e-5)
+  np.testing.assert_allclose(jnp.square(y).sum(-1), jnp.square(x).sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['even_odd', 'checkerboard', 'squeeze'])
+def test_permutations_return_every_bit(name):
+  part = getattr(coupling, name)()
+  x = jax.random.normal(jax.random.key(0), (2, 7) if name == 'even_odd' else (2, 6, 4, 3))
+  y = part.forward({}, None, x)[0]
+  assert sorted(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(y)])) == sorted(np.ravel(x))
+  np.testing.assert_array_equal(part.inverse({}, None, y)[0], x)
+
+
+def test_the_halves_of_a_checkerboard_are_its_two_colours():
+  i, j = np.indices((4, 6))
+  x = jnp.asarray((i + j) % 2, jnp.float32).reshape(1, 4, 6, 1)
+  even, odd = coupling.checkerboard().forward({}, None, x)[0]
+  assert (even == 0).all()
+  assert (odd == 1).all()
+
+
+@pytest.mark.parametrize('hidden', [(9,), (9, 8)])
+def test_a_masked_network_sees_earlier_dimensions_and_all_of_them(hidden):
+  with jax.enable_x64(True):
+    module = made.MADE(hidden, 2, 'tanh')
+    params = module.init(jax.random.key(0), jnp.zeros((1, 6)))['params']
+    params = jax.tree.map(lambda p: jax.random.normal(jax.random.key(5), p.shape, 'float64'), params)
+    x = jax.random.normal(jax.random.key(1), (6,), 'float64')
+    jacobian = jax.jacfwd(lambda x: module.apply({'params': params}, x[None])[0])(x).reshape(2, 6, 6)
+    for one in jacobian:
+      assert (one[np.triu_indices(6)] == 0).all()
+      assert (one[np.tril_indices(6, -1)] != 0).all()
+
+
+def test_a_spline_at_zero_is_the_identity_and_smooth_at_its_ends():
+  elementwise, x = coupling.spline(6, 3.0), jnp.linspace(-5, 5, 201).reshape(-1, 1)
+  y, log_det = elementwise.forward(jnp.zeros((201, 17)), x)
+  np.testing.assert_allclose(y, x, atol=1e-5)
+  np.testing.assert_allclose(log_det, 0, atol=1e-5)
+
+
+def grid(reach, n):
+  line = jnp.linspace(-reach, reach, n)
+  return jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2), float((line[1] - line[0]) ** 2)
+
+
+@pytest.mark.parametrize(
+  'part',
+  [
+    pair(both_ways(Net, coupling.affine(jnp.tanh))), pair(both_ways(Net, coupling.spline(5, 3.0))),
+    rev.repeat(2, bijections.planar(1.0)), bijections.radial(),
+    made.autoregressive(masked(), coupling.affine(jnp.tanh)),
+  ],
+  ids=['affine', 'spline', 'planar', 'radial', 'autoregressive'],
+)  # fmt: skip
+def test_a_density_of_two_dimensions_integrates_to_one(part):
+  x, cell = grid(12.0, 501)
+  params = part.init(jax.random.key(0), x[:4])
+  params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(jax.random.key(4), p.shape), params)
+
+  @jax.jit
+  def mass(x):
+    z, log_det, _ = part.forward(params, None, x)
+    return jnp.exp(-0.5 * jnp.square(z).sum(1) - math.log(2 * math.pi) + log_det).sum() * cell
+
+  assert abs(float(mass(x)) - 1) < 1e-3

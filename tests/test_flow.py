@@ -1,0 +1,164 @@
+"""Flow systems: what they count, and that density, code and draws belong together."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from dgm_jax import cli, data, systems
+from dgm_jax import config as experiment
+from dgm_jax.models import conditioners
+from dgm_jax.models.dequantize import Dequantizer
+
+NETWORKS = {
+  'realnvp_dense': {'hidden': (8,), 'couplings': 4, 'activation': 'tanh'},
+  'nice': {'hidden': (8, 8), 'couplings': 4, 'start': 'data'},
+  'maf': {'hidden': (8,), 'layers': 2, 'activation': 'tanh'},
+  'iaf': {'hidden': (8,), 'layers': 2, 'activation': 'tanh'},
+  'planar': {'layers': 3},
+  'realnvp': {'width': 4, 'blocks': 1},
+  'glow': {'width': 4, 'steps': 2, 'levels': 2},
+}
+
+
+def settings(name, shape, **changes):
+  config = experiment.defaults()
+  config.system = f'flow.{name}'
+  config.data.update({'shape': shape, 'examples': 100, 'preprocess': 'dequantize' if len(shape) == 3 else 'identity'})
+  config.model = {
+    'network': NETWORKS[name], 'noise': 'normal', 'alpha': 0.0, 'dequantization': 'uniform', 'dequantizer_width': 3,
+    'momentum': 0.5, 'l2': 0.0, 'temperature': 1.0,
+  }  # fmt: skip
+  config.optimizer = {'model': experiment.optimizer()}
+  config.steps = 10
+  config.model.update(changes)
+  return config
+
+
+def shaken(state, size=0.1):
+  """With parameters away from their start, what is never trained excepted."""
+
+  def one(path, leaf):
+    if path[-1].key in ('order', 'sign'):
+      return leaf
+    return leaf + size * jax.random.normal(jax.random.key(leaf.size), leaf.shape)
+
+  return state.replace(params=jax.tree_util.tree_map_with_path(one, state.params))
+
+
+def ready(name, shape, n=200, **changes):
+  system = systems.build(settings(name, shape, **changes))
+  x = jax.random.uniform(jax.random.key(3), (n, *shape))
+  return system, shaken(jax.jit(system.init)(jax.random.key(0), {'x': x})), x
+
+
+@pytest.mark.parametrize('name', ['nice', 'realnvp'])
+def test_the_identity_on_uniform_data_has_exactly_eight_bits(name):
+  # The logit of a uniform number is logistic.
+  system, state, x = ready(name, (8, 8, 1), noise='logistic', alpha=1e-6)
+  nothing = state.replace(
+    params=jax.tree.map(jnp.zeros_like, state.params),
+    extra={'stats': jax.tree_util.tree_map_with_path(
+      lambda path, leaf: jnp.full(leaf.shape, (path[-1].key == 'variance') * (1 - 1e-4)), state.extra['stats'],
+    )},
+  )  # fmt: skip
+  measured = jax.jit(system.evaluate)(jax.random.key(0), nothing, {'x': x})
+  np.testing.assert_allclose(measured['bits_per_dim'], 8, atol=2e-5)
+  np.testing.assert_allclose(measured['nll_nats'], 0, atol=1e-3)
+
+
+@pytest.mark.parametrize('name', ['nice', 'realnvp', 'glow', 'maf'])
+def test_the_likelihood_of_an_image_is_its_code_and_the_jacobian(name):
+  system, state, x = ready(name, (4, 4, 1), alpha=0.05)
+  encode = lambda x: system.views['encode'](None, state, x)
+
+  @jax.jit
+  def both(x):
+    jacobian = jax.jacfwd(lambda one: encode(one.reshape(1, 4, 4, 1))[0])(x[0].ravel())
+    noise = -0.5 * jnp.square(encode(x)[0]).sum() - 8 * math.log(2 * math.pi)
+    return noise + jnp.linalg.slogdet(jacobian)[1], system.views['log_prob'](None, state, x)[0]
+
+  expected, got = both(x[:1])
+  np.testing.assert_allclose(got, expected, rtol=2e-5)
+  z = jax.jit(encode)(x)
+  np.testing.assert_allclose(jax.jit(system.views['decode'])(state, z), x, atol=2e-5)
+
+
+@pytest.mark.parametrize('name', ['realnvp_dense', 'maf', 'iaf', 'planar'])
+def test_density_and_draws_of_the_plane_belong_together(name):
+  system, state, _ = ready(name, (2,))
+  line = jnp.linspace(-1.5, 2.5, 401)
+  x = jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2)
+  log_prob = jax.jit(lambda x: system.views['log_prob'](None, state, x))
+  mass = np.exp(np.asarray(log_prob(x), np.float64)) * float(line[1] - line[0]) ** 2
+  assert abs(mass.sum() - 1) < 1e-3
+  drawn = jax.jit(system.sample, static_argnums=2)(jax.random.key(4), state, 20_000)
+  moments = lambda x, p: np.stack([p @ x, p @ x**2])
+  error = 5 * np.stack([np.std(drawn, 0), np.std(drawn**2, 0)]) / math.sqrt(20_000)
+  share = np.full(20_000, 1 / 20_000)
+  assert (np.abs(moments(np.asarray(drawn), share) - moments(np.asarray(x), mass)) < error).all()
+  values = np.asarray(log_prob(drawn), np.float64)
+  assert abs(values.mean() - mass @ np.asarray(log_prob(x))) < 5 * values.std() / math.sqrt(20_000)
+
+
+def test_without_noise_every_draw_is_the_code_of_zeros():
+  system, state, _ = ready('realnvp', (4, 4, 1))
+  draws = system.views['draw'](jax.random.key(0), state, 3, 0.0)
+  np.testing.assert_allclose(draws[0], draws[1], atol=1e-6)
+  np.testing.assert_allclose(draws, system.views['decode'](state, jnp.zeros((3, 16))), atol=1e-6)
+
+
+def test_scales_of_dense_couplings_move_from_the_start():
+  network = conditioners.TanhScale(lambda features: conditioners.Dense(features, (5,)), 2, 1.0)
+  x = jax.random.normal(jax.random.key(0), (9, 1))
+  params = network.init(jax.random.key(1), x)['params']
+  scales = lambda params: jnp.exp(network.apply({'params': params}, x)[:, 1]) @ x[:, 0]
+  assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(jax.grad(scales)(params))) > 0.1
+
+
+def test_learned_noise_has_a_density_on_its_bin():
+  module, x = Dequantizer(3), jnp.full((40_000, 1, 1, 1), 100.5 / 256)
+  params = module.init(jax.random.key(0), x[:1], jax.random.key(0))['params']
+  params = jax.tree.map(lambda p: p + 0.3, params)
+  u, log_q = module.apply({'params': params}, x, jax.random.key(1))
+  assert ((u > 0) & (u < 1)).all()
+  weights = np.exp(-np.asarray(log_q, np.float64))  # whose mean is the length of the bin, for any function too
+  for values in (weights, weights * np.asarray(u).ravel() * 2):
+    assert abs(values.mean() - 1) < 5 * values.std() / 200
+
+
+def test_points_of_the_plane_are_the_same_everywhere_and_have_their_entropy():
+  config = ConfigDict(experiment.defaults().data | {'name': 'toy:ring', 'preprocess': 'identity'})
+  ring = data.load(config, 'test').arrays['x']
+  assert (ring.shape, ring.dtype) == ((50_000, 2), np.float32)
+  np.testing.assert_array_equal(ring[:100], data.load(config, 'test').arrays['x'][:100])
+  angle = np.arange(8) * np.pi / 4
+  centres = 4 * np.stack([np.cos(angle), np.sin(angle)], 1)
+  squares = np.square(ring[:, None] - centres[None]).sum(-1)
+  log_prob = np.log(np.exp(-2 * squares).sum(1) / 8) - math.log(2 * math.pi * 0.25)
+  assert abs(-log_prob.mean() - 3.5257) < 5 * log_prob.std() / math.sqrt(50_000)
+  for name in ('banana', 'moons', 'pinwheel'):
+    points = data.load(ConfigDict(config | {'name': f'toy:{name}'}), 'valid').arrays['x']
+    assert points.shape == (10_000, 2)
+    assert 0.5 < points.std() < 3
+  with pytest.raises(cli.UserError, match='there are ring, banana'):
+    data.load(ConfigDict(config | {'name': 'toy:rings'}), 'test')
+
+
+def test_mistakes_are_answered_with_a_line():
+  for changes, message in [
+    ({'noise': 'cauchy'}, 'config.model.noise must be one of normal, logistic'),
+    ({'alpha': 0.7}, r'config.model.alpha must be in \[0, 0.5\)'),
+    ({'momentum': 1.0}, 'config.model.momentum must be in'),
+  ]:
+    with pytest.raises(cli.UserError, match=message):
+      systems.build(settings('glow', (8, 8, 1), **changes))
+  config = settings('glow', (8, 8, 1))
+  config.model.network.memory = 'none'
+  with pytest.raises(cli.UserError, match='memory must be one of plain, reversible'):
+    systems.build(config)
+  with pytest.raises(cli.UserError, match='points of a plane'):
+    systems.build(settings('planar', (2,), alpha=0.1))

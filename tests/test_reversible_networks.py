@@ -1,0 +1,176 @@
+"""Networks without kept activations: their gradients, statistics, memory, parameters and inverses."""
+
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dgm_jax import systems
+from dgm_jax.models import flow, resnet
+from dgm_jax.nn import coupling
+from dgm_jax.nn import reversible as rev
+
+BOTTLENECK = (1, 3, 1)
+SHAPE = (4, 4, 3)
+WIDE = (32, 32, 64, 128)
+COUNTS = [  # (network, settings, parameters with 10 classes, with 100)
+  (resnet.resnet, {}, 464_154, 470_004),
+  (resnet.revnet, {}, 464_890, 475_060),
+  (resnet.resnet, {'units': (18,) * 3}, 1_727_962, 1_733_812),
+  (resnet.revnet, {'units': (9,) * 3, 'channels': WIDE}, 1_729_194, 1_740_804),
+  (resnet.resnet, {'units': (18,) * 3, 'kernels': BOTTLENECK}, 1_703_258, 1_726_388),
+  (resnet.revnet, {'units': (9,) * 3, 'channels': WIDE, 'kernels': BOTTLENECK}, 1_748_778, 1_794_948),
+]
+
+
+def start(network, x):
+  def init(x):
+    params = {'features': network.features.init(jax.random.key(0), x)}
+    h = network.features.forward(params['features'], None, x)[0]
+    return params | {'head': network.head.init(jax.random.key(1), h)}
+
+  return init(x)
+
+
+def count(network):
+  shapes = jax.eval_shape(lambda x: start(network, x), jax.ShapeDtypeStruct((1, 32, 32, 3), 'float32'))
+  return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+@pytest.mark.parametrize(('build', 'settings', 'ten', 'hundred'), COUNTS)
+def test_the_published_networks_have_their_numbers_of_parameters(build, settings, ten, hundred):
+  assert count(build((32, 32, 3), 10, **settings)) == ten
+  # What the classes add: their columns of the last layer.
+  last = settings.get('channels', (32, 32, 64, 112) if build is resnet.revnet else (16, 16, 32, 64))[-1]
+  last *= 4 if settings.get('kernels') else 1
+  assert ten + 90 * (last + 1) == hundred
+
+
+def test_irevnet_has_its_number_of_parameters():
+  assert count(resnet.irevnet((32, 32, 3), 10)) == 6_274_826
+
+
+def smooth(name, memory):
+  if name == 'glow':
+    part = flow.glow((*SHAPE[:2], 1), width=5, steps=2, levels=2, memory=memory, act=jnp.tanh)
+    return part, lambda params, x: sum(jnp.square(z).sum() for z in jax.tree.leaves(part.forward(params, None, x)[0]))
+  if name == 'revnet':
+    network = resnet.revnet(SHAPE, 3, (2, 3), (4, 4, 8), memory=memory, act=jax.nn.softplus)
+  else:
+    network = resnet.irevnet(SHAPE, 3, (2, 2), (1, 2), (2, 8), memory=memory, act=jax.nn.softplus)
+  return network, lambda params, x: jnp.square(resnet.logits(network, params, None, x)[0]).mean()
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float64', 1e-9), ('float32', 1e-5)])
+@pytest.mark.parametrize('name', ['revnet', 'irevnet', 'glow'])
+def test_the_gradient_is_that_of_automatic_differentiation(name, dtype, tolerance):
+  channels = 1 if name == 'glow' else 3
+  with jax.enable_x64(dtype == 'float64'):
+    x = jax.random.normal(jax.random.key(2), (4, *SHAPE[:2], channels)).astype(dtype)
+    plain, loss = smooth(name, 'plain')
+    params = start(plain, x) if name != 'glow' else plain.init(jax.random.key(0), x)
+    shake = lambda p: (p + 0.05 * jax.random.normal(jax.random.key(p.size), p.shape)).astype(dtype)
+    params = jax.tree_util.tree_map_with_path(lambda at, p: p if at[-1].key in ('order', 'sign') else shake(p), params)
+    grads = [jax.jit(jax.grad(loss))(params, x) for loss in (loss, smooth(name, 'reversible')[1])]
+    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads[0]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance * size), *grads)
+
+
+def test_memory_does_not_grow_with_depth():
+  residual = lambda features: resnet.Residual(features)
+  unit = rev.chain(*(coupling.coupling(residual, coupling.additive(), kept) for kept in (1, 0)))
+
+  def temporary(blocks, memory):
+    part = resnet.MEMORY[memory](rev.repeat(blocks, unit))
+    x = (jax.ShapeDtypeStruct((4, 8, 8, 4), 'float32'),) * 2
+    params = jax.eval_shape(lambda x: part.init(jax.random.key(0), x), x)
+    loss = lambda params, x: sum(jnp.square(y).mean() for y in part.forward(params, None, x)[0])
+    return jax.jit(jax.grad(loss)).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+  few, some, many = (temporary(blocks, 'reversible') for blocks in (9, 54, 150))
+  assert abs(some - few) <= 0.01 * few
+  assert abs(many - few) <= 0.01 * few
+  few, some, many = (temporary(blocks, 'plain') for blocks in (9, 54, 150))
+  slope = (some - few) / 45
+  assert slope > 4 * 8 * 8 * 4 * 4  # a map of one stream and more
+  assert abs((many - some) / 96 - slope) <= 0.05 * slope
+
+
+def build(name, **changes):
+  path = pathlib.Path(__file__).parent.parent / 'configs' / f'{name}.py'
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config('tiny')
+  config.data.update({'shape': (8, 8, 1), 'examples': 1297})
+  config.model.network.update(changes)
+  return systems.build(config)
+
+
+def images(n=12, shape=(8, 8, 1)):
+  return {'x': jax.random.uniform(jax.random.key(5), (n, *shape)), 'y': jnp.arange(n) % 10}
+
+
+def test_running_statistics_take_in_each_batch_exactly_once():
+  batch, states = images(), {}
+  for memory in ('plain', 'reversible'):
+    system = build('revnet_cifar10', memory=memory)
+    state = jax.jit(system.init)(jax.random.key(0), batch)
+    start, states[memory] = state, jax.jit(system.step)(jax.random.key(1), state, batch)[0]
+  # Momentum 0.5, one step: the batch's own statistics are what this doubles.
+  seen = jax.tree.map(lambda new, old: 2 * new - old, states['plain'].extra['stats'], start.extra['stats'])
+  assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(seen)) > 0.1
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    states['reversible'].extra['stats'], states['plain'].extra['stats'],
+  )  # fmt: skip
+  stem = seen['features']['0']['BatchNorm_0']
+  assert (stem['variance'] > 0).all()
+
+
+def test_images_come_back_from_their_last_features():
+  batch = images()
+  system = build('irevnet_cifar10', blocks=(3, 3), streams=(2, 8))
+  state = jax.jit(system.init)(jax.random.key(0), batch)
+  for i in range(3):
+    state, _ = jax.jit(system.step)(jax.random.key(i), state, batch)
+  features = system.views['features'](state, batch['x'])
+  assert features.shape == (12, 4, 4, 16)
+  np.testing.assert_allclose(system.views['image'](state, features), batch['x'], atol=1e-4)
+
+
+def test_a_bijective_network_keeps_volume_and_reaches_every_feature():
+  network = resnet.irevnet((4, 4, 1), 3, (1, 1), (1, 2), (2, 8), first=2, act=jnp.tanh)
+  with jax.enable_x64(True):
+    x = jax.random.normal(jax.random.key(0), (3, 4, 4, 1), 'float64')
+    params = network.features.init(jax.random.key(1), x)
+    h, _, stats = network.features.forward(params, None, x)
+    flat = lambda one: network.features.forward(params, stats, one.reshape(1, 4, 4, 1))[0].ravel()
+    sign, log_det = jnp.linalg.slogdet(jax.jacfwd(flat)(x[0].ravel()))
+    np.testing.assert_allclose([abs(sign), log_det], [1, 0], atol=1e-9)
+    arbitrary = jax.random.normal(jax.random.key(2), h.shape, 'float64')
+    there = network.features.forward(params, stats, network.features.inverse(params, stats, arbitrary)[0])[0]
+    np.testing.assert_allclose(there, arbitrary, atol=1e-9)
+
+
+def test_the_channels_of_padding_come_back_as_zeros(monkeypatch):
+  pad = coupling.pad
+  kept = lambda kept, channels: rev.permutation(lambda x: pad(kept, channels).forward({}, None, x)[0], lambda y: y)
+  monkeypatch.setattr(coupling, 'pad', kept)
+  network = resnet.irevnet(SHAPE, 3, (2, 2), (1, 2), (4, 16))
+  x = jax.random.normal(jax.random.key(0), (4, *SHAPE))
+  params = network.features.init(jax.random.key(1), x)
+  h, _, stats = network.features.forward(params, None, x)
+  back = network.features.inverse(params, stats, h)[0]
+  assert back.shape == (4, 4, 4, 8)
+  np.testing.assert_allclose(back[..., :3], x, atol=1e-5)
+  np.testing.assert_allclose(back[..., 3:], 0, atol=1e-5)
+
+
+def test_a_layer_without_an_inverse_says_so():
+  part = rev.one_way(resnet.Head(3))
+  with pytest.raises(ValueError, match='Head has no inverse'):
+    part.inverse({}, None, jnp.zeros((1, 3)))
