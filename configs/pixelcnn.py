@@ -21,13 +21,14 @@ def get_config(variant=''):
   name, preprocess = 'cifar10' if cifar10 else 'mnist', 'scale_symmetric' if cifar10 or levels else 'dynamic_binarize'
   config.data.update({'name': name, 'preprocess': preprocess, 'valid_size': 400})
   config.model = {
-    'likelihood': 'categorical' if cifar10 or levels else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 0,
+    'likelihood': 'categorical' if cifar10 or levels else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 10,
     'ema': 0.0, 'network': {'hidden': 16, 'blocks': 15, 'head': 32, 'first': 7, 'size': 3},
   }  # fmt: skip
   config.optimizer = {'model': optimizer(learning_rate=1e-3)}
   # XLA's convolutions on a CPU are some twenty times slower inside a loop; a step takes long enough by itself.
   config.update({'steps_per_call': 1, 'log_every': 100, 'eval_every': 800, 'save_every': 400, 'picture_every': 2400})
   config.update({'init_examples': 16, 'eval_batch_size': 100, 'best': 'nll_nats'})
+  config.evals = ('mean.metrics', 'causality.causality')
   config.update({'batch_size': 16, 'epochs': 457.0})
   if cifar10:
     config.model.network.update({'hidden': 128, 'head': 1024})

@@ -22,13 +22,15 @@ def get_config(variant=''):
   config.data.update({'name': name, 'preprocess': preprocess, 'valid_size': 400})
   network = {'features': 64, 'blocks': 8, 'resnets': 2, 'keys': 4, 'values': 32, 'chunk': 1024, 'dropout': 0.0}
   config.model = {
-    'likelihood': 'logistic_mixture' if cifar10 else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 0,
+    'likelihood': 'logistic_mixture' if cifar10 else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 10,
     'ema': 0.9995, 'network': network | {'nonlinearity': 'elu'},
   }  # fmt: skip
-  config.optimizer = {'model': optimizer(learning_rate=1e-3, b1=0.95, b2=0.9995, eps=1e-6)}
+  config.optimizer = {'model': optimizer(b1=0.95, b2=0.9995, eps=1e-6, schedule='exponential')}
+  config.optimizer.model.decay = 0.999998 if cifar10 else 0.999977
   # XLA's convolutions on a CPU are some twenty times slower inside a loop; a step takes long enough by itself.
   config.update({'steps_per_call': 1, 'log_every': 100, 'eval_every': 800, 'save_every': 400, 'picture_every': 2400})
   config.update({'init_examples': 16, 'eval_batch_size': 100, 'best': 'nll_nats'})
+  config.evals = ('mean.metrics', 'causality.causality')
   config.update({'batch_size': 128, 'epochs': 457.0, 'init_examples': 64})
   if cifar10:
     config.model.network.update(

@@ -18,11 +18,11 @@ from dgm_jax.cli import UserError
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
-  'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
+  'judge', 'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
-SCHEDULES = ('constant', 'linear', 'cosine', 'stages')
+SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
@@ -45,6 +45,7 @@ def defaults() -> ConfigDict:
         'examples': 0,  # likewise: training examples
       },
       'model': {},
+      'conditional': False,  # on labels, of which config.model.classes is the number
       'optimizer': {},  # player name -> optimizer(...)
       'batch_size': 100,
       'accumulate': 1,  # gradients are averaged over so many slices of the batch, one held in memory at a time
@@ -60,6 +61,7 @@ def defaults() -> ConfigDict:
       'picture_every': 1000,
       'eval_batch_size': 500,
       'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
+      'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
       'nll': {'samples': 5000, 'rows': 1000},  # importance samples; decoder rows held in memory at a time
       'pictures': 64,
       'keep': 2,  # the newest checkpoints that are kept, beside the best
@@ -79,8 +81,9 @@ def defaults() -> ConfigDict:
 def optimizer(**changes) -> dict:
   """One player's optimizer, as plain data for `dgm_jax.optim.make`."""
   base = {
-    'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'momentum': 0.0, 'weight_decay': 0.0,
-    'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0, 'stage_rates': (),
+    'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'eps_root': 0.0, 'momentum': 0.0,
+    'weight_decay': 0.0, 'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0, 'decay': 1.0,
+    'stage_rates': (),
   }  # fmt: skip
   unknown = set(changes) - set(base)
   if unknown:
@@ -162,6 +165,10 @@ def check(config: ConfigDict) -> None:
     'the run has no length; set config.steps or config.epochs',
   )
   require(
+    not config.conditional or config.model.get('classes', 0) > 0,
+    f'config.conditional=True needs a system that can be told a label; config.model of {config.system} has no classes',
+  )
+  require(
     config.budget <= len(config.stage_epochs),
     f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
   )
@@ -189,6 +196,7 @@ def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
   one_of(f'{path}.name', opt.name, OPTIMIZERS)
   one_of(f'{path}.schedule', opt.schedule, SCHEDULES)
   require(opt.learning_rate > 0, f'{path}.learning_rate must be positive, got {opt.learning_rate}')
+  require(0 < opt.decay <= 1, f'{path}.decay must be in (0, 1], got {opt.decay}')
   for key in ('weight_decay', 'clip_norm', 'warmup_steps', 'momentum'):
     require(opt[key] >= 0, f'{path}.{key} must not be negative, got {opt[key]}')
   if opt.schedule == 'stages':

@@ -1,7 +1,8 @@
 """Measures a trained run on a split of its data.
 
 Usage: python -m dgm_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=latest|best|STEP] [--samples=5000]
-       [--weights=average|raw] [--only=mean.metrics,latent.units] [--what=surgery] [--record]
+       [--weights=average|raw] [--only=mean.metrics,latent.units] [--what=surgery]
+       [--judge=runs/classifier_mnist] [--record]
 
 Prints every figure and writes DIR/evaluation_SPLIT.json; with --record also results/SYSTEM_DATA_VARIANT.json,
 from which the README's table is made.
@@ -26,6 +27,7 @@ def define_flags() -> None:
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_integer('samples', 0, 'Importance samples of the likelihood; 0: config.nll.samples.', lower_bound=0)
+  flags.DEFINE_string('judge', '', "Of generated images: a classifier's workdir; empty: config.judge.")
   flags.DEFINE_list('only', [], 'Measurements to make, of dgm_jax/evals; empty: config.evals.')
   flags.DEFINE_list('what', [], 'The same by the name of a module of dgm_jax/evals: surgery is surgery.surgery.')
   flags.DEFINE_bool('record', False, 'Also write a record into --results.')
@@ -42,6 +44,9 @@ def main(argv: list[str]) -> None:
   config = experiment.load(workdir_path)
   if args.samples:
     config.nll.samples = args.samples
+  if args.judge:
+    with config.unlocked():
+      config.judge = args.judge
 
   from dgm_jax import parallel, workdir
 

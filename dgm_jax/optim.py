@@ -1,6 +1,7 @@
 """Optimizers from plain data: name, learning-rate schedule, clipping, weight decay."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
   """The learning rate [] at a step [], after a linear warm-up of `warmup_steps`.
 
   'stages' holds `stage_rates[i]` over the i-th of `stage_epochs`; 'linear' and 'cosine'
-  fall to `end_factor` of the rate over the whole run.
+  fall to `end_factor` of the rate over the whole run; 'exponential' multiplies it by `decay` after every step.
   """
   rate, steps = opt.learning_rate, total_steps(config)
   if opt.schedule == 'stages':
@@ -61,6 +62,8 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
     main = optax.linear_schedule(rate, rate * opt.end_factor, steps)
   elif opt.schedule == 'cosine':
     main = optax.cosine_decay_schedule(rate, steps, opt.end_factor)
+  elif opt.schedule == 'exponential':
+    main = lambda step: rate * jnp.exp(step * math.log(opt.decay))
   else:
     main = optax.constant_schedule(rate)
   if not opt.warmup_steps:
@@ -82,10 +85,10 @@ def make(config: ConfigDict, player: str) -> Optimizer:
     raise UserError(f"config.optimizer has no '{player}', which config.system={config.system} trains; it has {known}")
   opt: ConfigDict = config.optimizer[player]  # type: ignore[assignment]
   scale = {
-    'adam': lambda: optax.scale_by_adam(opt.b1, opt.b2, opt.eps),
+    'adam': lambda: optax.scale_by_adam(opt.b1, opt.b2, opt.eps, opt.get('eps_root', 0.0)),
     'adamax': lambda: optax.scale_by_adamax(opt.b1, opt.b2, opt.eps),
     'adagrad': lambda: optax.scale_by_rss(initial_accumulator_value=0.0, eps=opt.eps),
-    'rmsprop': lambda: optax.scale_by_rms(decay=opt.b2, eps=opt.eps),
+    'rmsprop': lambda: optax.scale_by_rms(decay=opt.b2, eps=opt.eps, eps_in_sqrt=False),  # as in PyTorch
     'sgd': lambda: optax.trace(opt.momentum) if opt.momentum else optax.identity(),
   }[opt.name]()
   links = [optax.clip_by_global_norm(opt.clip_norm)] if opt.clip_norm else []

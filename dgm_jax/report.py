@@ -3,6 +3,7 @@
 python -m dgm_jax.report --workdir=DIR      writes DIR/report.html: settings, figures, curves, pictures
 python -m dgm_jax.report --results          renders results/*.json into the table of README.md
 python -m dgm_jax.report --results --check  exits with 2 when README.md differs from the records
+python -m dgm_jax.report --compare DIR DIR  prints several runs' figures side by side, writes --out with their pictures
 python -m dgm_jax.report --topic=NAME|all   runs the theory of a topic, prints its tables, writes --out
 """
 
@@ -74,6 +75,40 @@ def _page(workdir: pathlib.Path, metrics: Sequence[Mapping[str, Any]]) -> str:
     f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head>'
     f'<body><h1>{name}</h1>{_lead(config, env, metrics)}{body}</body></html>\n'
   )
+
+
+def comparison(workdirs: Sequence[str | os.PathLike]) -> tuple[str, str]:
+  """Several runs side by side: (a table for the terminal, a page with their figures, pictures and curves).
+
+  Raises:
+    UserError: a folder is not there, or has no figures yet.
+  """
+  folders = [pathlib.Path(folder) for folder in workdirs]
+  names = [folder.resolve().name for folder in folders]
+  figures = [_measured(folder) for folder in folders]
+  shown = dict.fromkeys(name for found in figures for name in found)
+  rows = [['system', *(_load(folder / 'config.json').get('system', '') for folder in folders)]]
+  rows += [[name, *(_number(found[name]) if name in found else '' for found in figures)] for name in shown]
+  columns = ''.join(
+    f'<div><h2>{html.escape(name)}</h2><div class="pictures">{_pictures(folder / "pictures")}</div></div>'
+    for name, folder in zip(names, folders, strict=True)
+  )
+  head = f'<meta charset="utf-8"><title>{html.escape(", ".join(names))}</title>'
+  more = '.sides { display: flex; flex-wrap: wrap; gap: 2em }'
+  body = f'<h1>Side by side</h1>{_table(["", *names], rows)}<div class="sides">{columns}</div>'
+  cells = [['', *names], *rows]
+  widths = [max(len(row[i]) for row in cells) for i in range(len(names) + 1)]
+  text = '\n'.join('  '.join(f'{cell:{w}}' for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+  page = f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}{more}</style></head><body>{body}</body></html>\n'
+  return text, page
+
+
+def _measured(folder: pathlib.Path) -> dict[str, Any]:
+  """The figures of a run's evaluation, of the test split if there are several."""
+  pages = sorted(folder.glob('evaluation_*.json'), key=lambda path: path.stem != 'evaluation_test')
+  if not pages:
+    raise UserError(f'{folder} has no figures: run python -m dgm_jax.evaluate --workdir={folder}')
+  return _load(pages[0])['metrics']
 
 
 def _lead(config: Mapping, env: Mapping, metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -229,19 +264,31 @@ def _flags(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_string('workdir', None, 'Folder of the run to report.', flag_values=values)
   flags.DEFINE_bool('results', False, "Render results/*.json into README.md's table.", flag_values=values)
   flags.DEFINE_bool('check', False, 'With --results: change nothing, exit with 2 on a difference.', flag_values=values)
+  flags.DEFINE_bool('compare', False, 'Show the runs whose folders follow side by side.', flag_values=values)
   flags.DEFINE_string(
     'topic', None, "A topic of dgm_jax/topics, several with commas between, or 'all'.", flag_values=values
   )
-  flags.DEFINE_string('out', 'runs/theory.html', 'With --topic: the page to write.', flag_values=values)
+  flags.DEFINE_string(
+    'out', '', 'The page to write: runs/theory.html with --topic, runs/comparison.html with --compare.',
+    flag_values=values,
+  )  # fmt: skip
   flags.DEFINE_bool('help', False, 'Show this.', short_name='h', flag_values=values)
   try:
     rest = values(argv)[1:]
   except flags.Error as error:
     raise UserError(f'{error} See --help.') from error
-  chosen = bool(values.workdir) + values.results + bool(values.topic)
-  if not values.help and (rest or chosen != 1 or (values.check and not values.results)):
-    raise UserError('give one of --workdir=DIR, --topic=NAME, and --results with or without --check; see --help')
+  chosen = bool(values.workdir) + values.results + bool(values.topic) + values.compare
+  if not values.help and (bool(rest) != values.compare or chosen != 1 or (values.check and not values.results)):
+    raise UserError(
+      'give one of --workdir=DIR, --topic=NAME, and --results with or without --check, or --compare DIR DIR; see --help'
+    )
   return values
+
+
+def _write(path: str, page: str) -> None:
+  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+  write_atomic(path, page.encode())
+  print(path)
 
 
 def main(argv: list[str]) -> None:
@@ -254,10 +301,11 @@ def main(argv: list[str]) -> None:
   elif values.topic:
     from dgm_jax.topics import run  # imports JAX and trains: not for a table of records
 
-    page = run.document(values.topic, STYLE)
-    pathlib.Path(values.out).parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(values.out, page.encode())
-    print(values.out)
+    _write(values.out or 'runs/theory.html', run.document(values.topic, STYLE))
+  elif values.compare:
+    text, page = comparison(values(argv)[1:])
+    print(text)
+    _write(values.out or 'runs/comparison.html', page)
   else:
     old, new = update_readme('README.md', 'results')
     if values.check and old != new:

@@ -22,7 +22,7 @@ def define_flags() -> None:
   flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
-  flags.DEFINE_list('what', ['samples'], "Pictures: samples, reconstructions, interpolations, traversals, or 'all'.")
+  flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
   flags.DEFINE_string('out', None, 'Folder for the files.')
 
 
@@ -37,13 +37,15 @@ def main(argv: list[str]) -> None:
   import jax
   import numpy as np
 
-  from dgm_jax import parallel, workdir
+  from dgm_jax import data, parallel, workdir
   from dgm_jax.data import preprocess
-  from dgm_jax.evals import mean, pictures
+  from dgm_jax.evals import mean, nearest, pictures
 
   parallel.start()
   needs_data = tuple(args.what) != ('samples',)
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
+  if subject.system.sample is None:
+    raise cli.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,12 @@ def main(argv: list[str]) -> None:
     print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
-  for name, draw in _chosen(pictures.available(subject.system), args.what).items():
+  names = [name for name in args.what if name != 'neighbours']
+  if len(names) < len(args.what):
+    train = data.load(config.data, 'train').arrays['x']
+    pictures.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
+    print(out / 'neighbours.png')
+  for name, draw in _chosen(pictures.available(subject.system), names).items():
     pictures.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
     print(out / f'{name}.png')
 

@@ -178,7 +178,7 @@ def test_evaluate_gives_one_float_for_each_example(trained):
 def test_samples_have_the_shape_and_the_range_of_the_data(trained):
   run = trained.run
   if run.system.sample is None:
-    return  # it classifies
+    return  # a classifier
   x = np.asarray(jax.jit(run.system.sample, static_argnums=2)(jax.random.key(2), put(run, trained.eight), 6))
   assert (x.shape, x.dtype) == ((6, *run.config.data.shape), np.float32)
   assert np.isfinite(x).all()

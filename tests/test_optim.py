@@ -47,6 +47,11 @@ def test_the_length_of_a_run(changes, steps):
   assert optim.total_steps(experiment_with(**changes)) == steps
 
 
+def test_a_rate_that_falls_by_a_millionth_a_step_is_exact_after_a_million():
+  config = experiment_with(steps=10, optimizer={'schedule': 'exponential', 'decay': 0.999995})
+  np.testing.assert_allclose(rates(config, [10**6]), [1e-3 * 0.999995**1_000_000], rtol=1e-4)
+
+
 def test_epochs_cannot_be_counted_before_the_data_is_there():
   with pytest.raises(UserError, match=r'config\.data\.examples is 0'):
     optim.total_steps(experiment_with(examples=0, epochs=1.0))
@@ -83,6 +88,7 @@ def test_a_budget_stops_the_stages_and_does_not_compress_them():
       {'schedule': 'cosine', 'end_factor': 0.5},
       [0.05 + 0.025 * (1 + np.cos(np.pi * t / 10)) for t in (0, 1, 5, 9, 10)],
     ),
+    ({'schedule': 'exponential', 'decay': 0.9}, [0.1 * 0.9**t for t in (0, 1, 5, 9, 10)]),
     # a warm-up of 4 steps multiplies by 1/4, 2/4, 3/4, 1
     ({'schedule': 'constant', 'warmup_steps': 4}, [0.025, 0.05, 0.1, 0.1, 0.1]),
     ({'schedule': 'linear', 'warmup_steps': 4}, [0.025, 0.045, 0.05, 0.01, 0.0]),
@@ -189,6 +195,7 @@ def test_optimizer_settings_are_checked_by_name():
     ({'learning_rate': 0.0}, 'config.optimizer.model.learning_rate must be positive, got 0.0'),
     ({'clip_norm': -1.0}, 'config.optimizer.model.clip_norm must not be negative'),
     ({'schedule': 'cosin'}, "config.optimizer.model.schedule must be one of .*did you mean 'cosine'"),
+    ({'decay': 1.5}, r'config.optimizer.model.decay must be in \(0, 1\], got 1.5'),
     ({'name': 'adamw'}, 'config.optimizer.model.name must be one of'),
     ({'schedule': 'stages', 'stage_rates': (1.0, 2.0)}, 'stage_rates has 2 rates for 0 config.stage_epochs'),
   ],
@@ -206,6 +213,7 @@ def test_the_length_of_a_run_is_checked():
     ({}, 'the run has no length'),
     ({'stage_epochs': (1, 3), 'budget': 3}, r'budget=3 asks for more stages than config.stage_epochs has \(2\)'),
     ({'epochs': -1.0}, 'config.epochs must not be negative'),
+    ({'epochs': 1.0, 'conditional': True}, 'config.model of vae.vae has no classes'),
   ):
     with pytest.raises(UserError, match=message):
       experiment.check(experiment_with(**changes))

@@ -170,12 +170,33 @@ def test_the_command_prints_the_path(workdir, capsys):
     (['--check'], 'give one of'),
     (['--results', 'more'], 'give one of'),
     (['--workdri=a'], 'Did you mean: workdir'),
+    (['--compare'], 'give one of'),
+    (['--compare', '--results', 'a'], 'give one of'),
   ],
 )
 def test_a_wrong_command_line_is_one_line(argv, message):
   with pytest.raises(UserError, match=message) as caught:
     report.main(['report', *argv])
   assert '\n' not in str(caught.value)
+
+
+def test_runs_side_by_side(workdir, tmp_path, capsys):
+  other = tmp_path / 'other'
+  other.mkdir()
+  (other / 'config.json').write_text(json.dumps({'system': 'gan.gan'}))
+  (other / 'evaluation_valid.json').write_text(json.dumps({'metrics': {'modes': 25.0, 'nll_nats': 90}}))
+  page = tmp_path / 'new' / 'page.html'
+  report.main(['report', '--compare', str(workdir), str(other), f'--out={page}'])
+  lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+  assert lines[:5] == [
+    ['vae<1>', 'other'], ['system', 'vae.vae', 'gan.gan'], ['nll_nats', '86.761', '90'], ['active_units', '19'],
+    ['modes', '25'],
+  ]  # fmt: skip
+  assert lines[5:] == [[str(page)]]
+  text = page.read_text()
+  assert text.count('<img') == 2 and 'vae&lt;1&gt;' in text and 'vae<1>' not in text
+  with pytest.raises(UserError, match=r'has no figures: run python -m dgm_jax.evaluate'):
+    report.comparison([tmp_path])
 
 
 def test_help_answers_without_jax():

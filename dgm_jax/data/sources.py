@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dgm_jax.cli import UserError
-from dgm_jax.data import digits, files, folder, tfds, toy
+from dgm_jax.data import digits, files, folder, points, tfds, toy
 from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays, Split
 
@@ -18,7 +18,8 @@ def load(config: Any, split: str) -> Split:
 
   Args:
     config: a mapping with attributes
-      name: 'digits', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH', 'npy:PATH' or 'toy:NAME'.
+      name: 'digits', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH', 'npy:PATH' or
+        'points:NAME', 'toy:NAME'.
       train, test: TFDS split expressions; only for a TFDS name.
       valid_size: where the dataset has no validation part of its own, this many of
         the last training examples become 'valid' and leave 'train', though never
@@ -60,10 +61,11 @@ def _parts(config: Any, look: Look) -> Mapping[str, Callable[[], Arrays]]:
     return digits.parts(look)
   if not colon:
     return tfds.parts(config.name, config.train, config.test, look)
-  kinds = {'folder': folder.parts, 'npz': files.parts, 'npy': files.parts, 'toy': toy.parts}
+  kinds = {'folder': folder.parts, 'npz': files.parts, 'npy': files.parts, 'points': points.parts, 'toy': toy.parts}
   if kind not in kinds or not path:
     raise UserError(
-      f'--config.data.name={config.name}: give digits, a TFDS name, folder:PATH, npz:PATH, npy:PATH or toy:NAME'
+      f'--config.data.name={config.name}: give digits, a TFDS name, folder:PATH, npz:PATH, npy:PATH, points:NAME or'
+      ' toy:NAME'
     )
   return kinds[kind](path, look)
 

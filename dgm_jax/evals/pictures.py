@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dgm_jax.core import Key, State, System
+from dgm_jax.evals import plane
 from dgm_jax.files import write_atomic
 
 ToUint8 = Callable[[Any], np.ndarray]
@@ -67,7 +68,15 @@ def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -
   return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
 
 
-def plane(key: Key, system: System, state: State, reach: float = 6.0, size: int = 240, n: int = 40_000) -> np.ndarray:
+def game(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
+  """Samples of a game: a grid of images, or for points x [n, D] with D = 1, 2 a map of data, samples and critic."""
+  if x.ndim > 2:
+    return samples(key, system, state, len(x), to_uint8)
+  fake = _call(system.sample, state, key, state, len(x), static=(2,))
+  return plane.draw(x, fake, lambda points: _call(system.views['critic'], state, state, points))
+
+
+def density(key: Key, system: System, state: State, reach: float = 6.0, size: int = 240, n: int = 40_000) -> np.ndarray:
   """The density of points of the plane beside a histogram of n draws, on [-reach, reach]^2; the darker the more.
 
   Args:
@@ -89,6 +98,12 @@ def plane(key: Key, system: System, state: State, reach: float = 6.0, size: int 
   counts = np.histogram2d(points[:, 1], points[:, 0], (ends, ends))[0][::-1].repeat(3, 0).repeat(3, 1)
   shade = lambda mass: (255 * (1 - np.minimum(1, mass / np.quantile(mass, 0.998)))).astype(np.uint8)
   return np.concatenate([shade(np.exp(log_prob).reshape(size, size)), shade(counts)], 1)[..., None]
+
+
+def classes(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10) -> np.ndarray:
+  """Grid of draws of each class, a row for each; of x nothing counts."""
+  del x
+  return grid(to_uint8(_call(system.views['classes'], state, key, state, columns, static=(2,))), columns)
 
 
 def reconstructions(
@@ -155,6 +170,45 @@ def interpolations(
   return _decoded(system, state, codes, to_uint8)
 
 
+def walks(
+  key: Key,
+  system: System,
+  state: State,
+  x: np.ndarray,
+  to_uint8: ToUint8,
+  path: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] = linear,
+  steps: int = 10,
+) -> np.ndarray:
+  """Grid whose rows go from one draw of the latents to another, for systems without an encoder.
+
+  A generator that has learned its examples by heart jumps between them. Uniform latents want straight lines, normal
+  ones `spherical`.
+
+  Args:
+    key: of the draws.
+    system: with the views `latents` (key, n) and `decode`.
+    state: the trained state.
+    x: [B, ...], of which only the number counts: at most B // 2 rows, and at most 10.
+    to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
+    path: `linear` or `spherical`.
+    steps: images a row, both ends included.
+
+  Returns:
+    The grid, uint8 [H, W, c].
+
+  Reference: Radford et al. 2016, arXiv:1511.06434, section 6.1.
+  """
+  rows = max(1, min(len(x) // 2, ROWS))
+  z = np.asarray(system.views['latents'](key, 2 * rows))
+  return _decoded(system, state, path(z[::2], z[1::2], np.linspace(0, 1, steps, dtype=z.dtype)), to_uint8)
+
+
+def sweeps(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, view: str) -> np.ndarray:
+  """Grid of the decodings of codes [rows, columns, Z] that the view of this name gives for a key."""
+  del x
+  return _decoded(system, state, np.asarray(system.views[view](key)), to_uint8)
+
+
 def traversals(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, steps: int = 7) -> np.ndarray:
   """Grid whose rows move one latent of x[0]'s code from -3 to 3, with a prior of unit standard deviation in mind.
 
@@ -192,11 +246,21 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
     return lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8, **options)
 
   def drawn(key, state, x, to_uint8):
-    return plane(key, system, state) if x.ndim == 2 else samples(key, system, state, len(x), to_uint8)
+    return density(key, system, state) if x.ndim == 2 else samples(key, system, state, len(x), to_uint8)
 
   pictures = {'samples': drawn} if system.sample else {}
+  if 'critic' in system.views:
+    pictures['samples'] = bind(game)
+  if 'classes' in system.views:
+    pictures['classes'] = bind(classes)
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
+  if {'latents', 'decode'} <= set(system.views):
+    for name, path in (('walks', linear), ('spherical_walks', spherical)):
+      pictures[name] = bind(walks, path=path)
+  for view in ('class_sweeps', 'continuous_sweeps'):
+    if view in system.views:
+      pictures[view] = bind(sweeps, view=view)
   if {'encode', 'decode'} <= set(system.views):
     pictures |= {'interpolations': bind(interpolations), 'traversals': bind(traversals)}
   if {'encode', 'decode', 'kl_per_dim'} <= set(system.views):

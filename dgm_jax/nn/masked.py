@@ -260,7 +260,7 @@ class MaskedConv(nn.Module):
     y = Conv(sum(self.sizes), taps, self.read, dtype=self.dtype, name='before')(x, at)
     if alone:
       return y
-    here = x if at.row is None or self.read is remembered else x[:, at.row, at.column]
+    here = x if at.row is None or self.read is remembered else from_image(self, x, Taps(0, 0, 0, 0, 1), at)[:, 0, 0]
     return y + Pointwise(self.sizes, self.strict, use_bias=False, dtype=self.dtype, name='here')(here)
 
 
@@ -278,7 +278,7 @@ def gate(y: Float[Array, '*S F'], sizes: Sequence[int]) -> Float[Array, '*S G']:
 
 def shared(condition: Array | None, at: Place) -> Array | None:
   """A condition [B, D] or [B, H, W, D] as what is added at a place: [B, 1, 1, D] or [B, H, W, D] everywhere,
-  [B, 1, D] or [B, W, D] in a row, [B, D] at a position."""
+  [B, 1, D] or [B, W, D] in a row, [B, D] at a position; past the last column that of the last."""
   if condition is None:
     return None
   if condition.ndim == 2:
@@ -287,7 +287,9 @@ def shared(condition: Array | None, at: Place) -> Array | None:
   if at.row is None:
     return condition
   row = condition[:, at.row]
-  return row if at.column is None else row[:, at.column]
+  if at.column is None:
+    return jnp.pad(row, ((0, 0), (0, at.width - row.shape[1]), (0, 0)), 'edge')
+  return row[:, jnp.minimum(at.column, row.shape[1] - 1)]
 
 
 def column(above, at: Place):

@@ -1,7 +1,9 @@
-"""Batch normalisation whose statistics are the caller's: seen in training, given in evaluation.
+"""Normalisation by the batch, by a reference batch, and by the example.
 
-Axes: B batch, ... positions, C channels.
+Axes: B batch, R reference examples, ... positions, C channels.
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -20,6 +22,7 @@ class BatchNorm(nn.Module):
 
   epsilon: float = 1e-5
   scale: bool = True
+  scale_init: Callable = nn.initializers.ones
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
@@ -32,7 +35,7 @@ class BatchNorm(nn.Module):
       mean.value, variance.value = seen.mean(axes), seen.var(axes)
     factor = jax.lax.rsqrt(variance.value + self.epsilon)
     if self.scale:
-      factor = factor * self.param('scale', nn.initializers.ones, features)
+      factor = factor * self.param('scale', self.scale_init, features)
     bias = self.param('bias', nn.initializers.zeros, features)
     wide = lambda values: values.reshape(*[1] * (x.ndim - 1), -1)
     y = (seen - wide(mean.value)) * wide(factor) + wide(bias)
@@ -42,3 +45,57 @@ class BatchNorm(nn.Module):
 def running(old: dict, seen: dict, momentum: float) -> dict:
   """The moving average of statistics after one more batch: momentum old + (1 - momentum) seen."""
   return jax.tree.map(lambda a, b: momentum * a + (1 - momentum) * b.astype(a.dtype), old, seen)
+
+
+class VirtualBatchNorm(nn.Module):
+  """Normalises each example by the statistics of R reference examples and itself: no example sees its neighbours.
+
+  The first R rows are the reference; they are normalised by their own statistics, as a batch of their own.
+
+  Reference: Salimans et al. 2016, arXiv:1606.03498, section 3.5.
+  """
+
+  references: int
+  epsilon: float = 1e-5
+  scale_init: Callable = nn.initializers.ones
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B *S C']) -> Float[Array, 'B *S C']:
+    count, wide = self.references, (1,) * (x.ndim - 1)
+    seen = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    reference, live = seen[:count], seen[count:]
+    mean = reference.mean(tuple(range(x.ndim - 1)), keepdims=True)
+    variance = reference.var(tuple(range(x.ndim - 1)), keepdims=True)
+    # Moments about the reference's mean: the difference of raw ones would cancel.
+    apart, positions = live - mean, tuple(range(1, x.ndim - 1))
+    first, second = (jnp.mean(power, positions, keepdims=True) / (count + 1) for power in (apart, jnp.square(apart)))
+    own = second + variance * (count / (count + 1)) - jnp.square(first)
+    normal = jnp.concatenate(
+      [(reference - mean) * jax.lax.rsqrt(variance + self.epsilon), (apart - first) * jax.lax.rsqrt(own + self.epsilon)]
+    )
+    scale = self.param('scale', self.scale_init, x.shape[-1:]).reshape(*wide, -1)
+    bias = self.param('bias', nn.initializers.zeros, x.shape[-1:]).reshape(*wide, -1)
+    return (normal * scale + bias).astype(self.dtype or x.dtype)
+
+
+class LayerNorm(nn.Module):
+  """Normalises each example over all its positions and channels; gain and shift of each channel are learned.
+
+  Fit for critics with a penalty on their slope, since no example sees another.
+
+  Reference: Ba et al. 2016, arXiv:1607.06450, equation 4; Gulrajani et al. 2017, arXiv:1704.00028, section 4.
+  """
+
+  epsilon: float = 1e-5
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B *S C']) -> Float[Array, 'B *S C']:
+    seen = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    axes, wide = tuple(range(1, x.ndim)), (1,) * (x.ndim - 1)
+    scale = self.param('scale', nn.initializers.ones, x.shape[-1:]).reshape(*wide, -1)
+    bias = self.param('bias', nn.initializers.zeros, x.shape[-1:]).reshape(*wide, -1)
+    centred = seen - seen.mean(axes, keepdims=True)
+    factor = jax.lax.rsqrt(seen.var(axes, keepdims=True) + self.epsilon)
+    return (centred * factor * scale + bias).astype(self.dtype or x.dtype)

@@ -18,8 +18,10 @@ from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
+from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
-from dgm_jax.systems import raster
+from dgm_jax.nn.recurrent import LAYERS
+from dgm_jax.systems import raster, reach
 from dgm_jax.systems.pixels import Pixel
 
 
@@ -39,6 +41,15 @@ def pixelcnn(config: ConfigDict) -> System:
   Reference: van den Oord et al. 2016, arXiv:1601.06759.
   """
   return _system(config, PixelCNN)
+
+
+def pixelrnn(config: ConfigDict) -> System:
+  """Recurrent layers over rows or along both diagonals.
+
+  Reference: van den Oord et al. 2016, arXiv:1601.06759.
+  """
+  experiment.one_of('config.model.network.layer', config.model.network.layer, list(LAYERS))
+  return _system(config, PixelRNN)
 
 
 def gated_pixelcnn(config: ConfigDict) -> System:
@@ -66,7 +77,8 @@ def pixelsnail(config: ConfigDict) -> System:
 
 
 NETWORKS = {
-  'pixelcnn': PixelCNN, 'gated_pixelcnn': GatedPixelCNN, 'pixelcnn_pp': PixelCNNpp, 'pixelsnail': PixelSNAIL,
+  'pixelcnn': PixelCNN, 'pixelrnn': PixelRNN, 'gated_pixelcnn': GatedPixelCNN, 'pixelcnn_pp': PixelCNNpp,
+  'pixelsnail': PixelSNAIL,
 }  # fmt: skip
 
 
@@ -86,7 +98,6 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
   settings = model.network.to_dict()
   for name in settings:
     experiment.one_of(f'a key of config.model.network ({network.__name__})', name, _settings(network))
-  experiment.require(model.classes >= 0, f'config.model.classes must not be negative, got {model.classes}')
   experiment.require(0 <= model.ema < 1, f'config.model.ema must be in [0, 1), got {model.ema}')
   joint = network in (PixelCNNpp, PixelSNAIL)
   experiment.require(
@@ -95,7 +106,7 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
     f" {network.__name__} draws at once; use 'logistic_mixture'",
   )
   module = network(pixel.numbers, groups=pixel.groups, dtype=config.dtype, **settings)
-  return Parts(module, pixel, shape, model.classes, model.ema)
+  return Parts(module, pixel, shape, model.classes if config.conditional else 0, model.ema)
 
 
 def _settings(network: Callable) -> list[str]:
@@ -170,10 +181,34 @@ def _views(made: Parts) -> dict[str, Callable]:
   def complete(key, state, given, known, labels=None, temperature=1.0):
     return _complete(made, key, state, given, known, labels, temperature)
 
-  return {'log_prob': log_prob, 'log_prob_pixels': log_prob_pixels, 'complete': complete}
+  def causality(key, state, x, first, labels=None):
+    condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
+    return reach.gradients(key, made.network, _measured(made, state), made.pixel, x, first, condition)
+
+  views = {'log_prob': log_prob, 'log_prob_pixels': log_prob_pixels, 'complete': complete, 'causality': causality}
+  return views | (_class_views(made, log_prob) if made.classes else {})
+
+
+def _class_views(made: Parts, log_prob: Callable) -> dict[str, Callable]:
+  def classes(key, state, columns):
+    labels = jnp.repeat(jnp.arange(made.classes), columns)
+    given = jnp.zeros((len(labels), *made.shape))
+    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), labels)
+
+  def log_prob_classes(key, state, x):
+    label = lambda y: log_prob(key, state, x, jnp.full(x.shape[:1], y))
+    return jax.lax.map(label, jnp.arange(made.classes)).T
+
+  return {'classes': classes, 'log_prob_classes': log_prob_classes}
 
 
 def _labels(made: Parts, batch: Batch) -> jax.Array | None:
+  """What the network is told of a batch, [B, D].
+
+  Raises:
+    UserError: it is to be told labels, and there are none.
+  """
+  experiment.require(not made.classes or 'y' in batch, 'config.conditional=True needs labels; config.data has none')
   return jax.nn.one_hot(batch['y'], made.classes) if made.classes else None
 
 

@@ -1,4 +1,4 @@
-"""Classifiers of images, to measure what reversibility costs: `resnet`, `revnet`, `irevnet`.
+"""Classifiers of images: `resnet`, `revnet` and `irevnet` show what reversibility costs, `classifier` judges samples.
 
 Images are pixels in [0, 1] (preprocess: scale) with labels. Axes: B batch, H height, W width, C channels, K classes.
 """
@@ -13,9 +13,10 @@ import optax
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import optim
-from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
+from dgm_jax import losses, optim
+from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
 from dgm_jax.models import resnet as networks
+from dgm_jax.models.classifier import Classifier
 from dgm_jax.nn.norm import running
 
 
@@ -51,6 +52,36 @@ def irevnet(config: ConfigDict) -> System:
   Reference: Jacobsen et al. 2018, arXiv:1802.07088.
   """
   return _system(config, networks.irevnet)
+
+
+def classifier(config: ConfigDict) -> System:
+  """Trained on the cross-entropy of its labels; `extra` keeps the average of its parameters, which is what judges."""
+  network = Classifier(**config.model.network.to_dict(), dtype=config.dtype)
+
+  def loss(key: Key, state: State, batch: Batch):
+    logits, _ = network.apply({'params': state.params['classifier']}, batch['x'], rngs={'dropout': key})
+    return losses.auxiliary_classifier(logits, batch['y']).mean(), ({}, {})
+
+  def judge(state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return network.apply({'params': state.params['classifier']}, x)
+
+  def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
+    del key
+    logits, _ = judge(state, batch['x'])
+    return _judged(logits, batch['y'])
+
+  def start(key: Key, batch: Batch):
+    params = {'classifier': network.init(key, batch['x'][:1])['params']}
+    return params, {'ema': dict(params)}
+
+  move = descend(model=Player(loss, optim.make(config, 'model'), ('classifier',)))
+  move = chain(move, average('classifier', config.model.average))
+  return system(start, move, evaluate, None, judge=judge)
+
+
+def _judged(logits: jax.Array, labels: jax.Array) -> Metrics:
+  wrong = (logits.argmax(1) != labels).astype(jnp.float32)
+  return {'cross_entropy_nats': losses.auxiliary_classifier(logits, labels), 'error_percent': 100 * wrong}
 
 
 def parts(config: ConfigDict, build: Callable) -> Parts:
@@ -112,10 +143,7 @@ def _system(config: ConfigDict, build: Callable) -> System:
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
-    y = _logits(made, state, batch['x'])
-    wrong = (y.argmax(1) != batch['y']).astype(jnp.float32)
-    nats = optax.softmax_cross_entropy_with_integer_labels(y, batch['y'])
-    return {'cross_entropy_nats': nats, 'error_percent': 100 * wrong}
+    return _judged(_logits(made, state, batch['x']), batch['y'])
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('classifier',)))
   views = {'logits': lambda key, state, x: _logits(made, state, x)}

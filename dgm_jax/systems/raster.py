@@ -42,20 +42,26 @@ def incremental(key: jax.Array, drawing: Drawing, given: jax.Array, known: jax.A
   Returns: [B, H, W, C] in data space.
   """
   height, width = given.shape[1:3]
-  canvas = _start(drawing, given, known)
+  canvas, past = _start(drawing, given, known), _margin(drawing)
+  pixels = lambda cache, read, r, c, above: _apply(
+    drawing, cache, read, Place(r, c, width + past), above, method='pixels'
+  )
 
   def row(carry, r):
     canvas, cache = carry
-    above, cache = _apply(drawing, cache, canvas.read, Place(r, None, width), method='rows')
+    above, cache = _apply(drawing, cache, canvas.read, Place(r, None, width + past), method='rows')
 
     def position(carry, c):
       canvas, cache = carry
       for turn in range(drawing.pixel.groups):
-        numbers, cache = _apply(drawing, cache, canvas.read, Place(r, c, width), above, method='pixels')
+        numbers, cache = pixels(cache, canvas.read, r, c, above)
         canvas = _paint(key, drawing, canvas, known, r, c, turn, numbers)
       return (canvas, cache), None
 
-    return jax.lax.scan(position, (canvas, cache), jnp.arange(width))[0], None
+    canvas, cache = jax.lax.scan(position, (canvas, cache), jnp.arange(width))[0]
+    for c in range(width, width + past):
+      _, cache = pixels(cache, canvas.read, r, jnp.int32(c), above)
+    return (canvas, cache), None
 
   (canvas, _), _ = jax.lax.scan(row, (canvas, memory(drawing, given)), jnp.arange(height))
   return canvas.x
@@ -77,13 +83,18 @@ def naive(key: jax.Array, drawing: Drawing, given: jax.Array, known: jax.Array) 
 
 def memory(drawing: Drawing, image: jax.Array):
   """The network's empty memory for a batch of images like this one."""
-  zero = jnp.zeros((), jnp.int32)
+  zero, width = jnp.zeros((), jnp.int32), image.shape[2] + _margin(drawing)
 
   def both(image):
-    above, cache = _apply(drawing, {}, image, Place(zero, None, image.shape[2]), method='rows')
-    return _apply(drawing, cache, image, Place(zero, zero, image.shape[2]), above, method='pixels')[1]
+    above, cache = _apply(drawing, {}, image, Place(zero, None, width), method='rows')
+    return _apply(drawing, cache, image, Place(zero, zero, width), above, method='pixels')[1]
 
   return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(both, drawing.pixel.inputs(image)))
+
+
+def _margin(drawing: Drawing) -> int:
+  """How many columns past the last one a network computes in each row, where nothing is drawn; most none."""
+  return getattr(drawing.network, 'margin', 0)
 
 
 def _apply(drawing: Drawing, cache, image, at: Place, *above, method: str):

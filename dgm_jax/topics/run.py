@@ -7,7 +7,8 @@ from dgm_jax import parallel
 from dgm_jax.topics import page
 
 NAMES = (
-  'estimators', 'mean_field', 'em', 'elbo_forms', 'surgery', 'collapse', 'impossibility', 'flows', 'baselines'
+  'estimators', 'mean_field', 'em', 'elbo_forms', 'surgery', 'collapse', 'impossibility', 'flows', 'baselines',
+  'receptive_field',
 )  # fmt: skip
 
 

@@ -1,0 +1,66 @@
+"""DCGAN and the residual WGAN-GP on CIFAR-10.
+
+Paper: Gulrajani et al. 2017, arXiv:1704.00028, appendix C (residual networks of 128 channels, Adam at 2e-4 with decays
+0 and 0.9, falling to nothing over 100,000 steps, generator batches twice the critic's); Radford et al. 2016,
+arXiv:1511.06434 (the rules, in the size of the pictures).
+Command: python train.py --config=configs/cifar_gan.py --workdir=runs/wgan_gp_cifar10
+Variants: (none) wgan_gp; dcgan; tiny.
+Expected: Inception score 7.86 in the paper, which takes the Inception network's weights; a GPU and hours. No full run
+is recorded yet.
+"""
+
+from dgm_jax.config import defaults, optimizer, shrink
+
+
+def get_config(variant=''):
+  if variant not in ('', 'wgan_gp', 'dcgan', 'tiny'):
+    raise ValueError(f"cifar_gan has no variant '{variant}'; it has wgan_gp dcgan and tiny")
+  config = defaults()
+  # Its dequantization is that of the paper up to the scale: x = (v + u) / 256, here in [0, 1] under a sigmoid.
+  config.data.update({'name': 'cifar10', 'valid_size': 5000})
+  config.update({'steps_per_call': 100, 'log_every': 100, 'eval_every': 5000, 'save_every': 5000})
+  config.update({'picture_every': 5000})
+  config.evals = ('mean.metrics',)
+  if variant == 'dcgan':
+    _dcgan(config)
+  else:
+    _wgan_gp(config)
+  if variant == 'tiny':
+    shrink(config)
+    config.model.generator.update({'width': 4, 'blocks': 1})
+    config.model.critic.width = 4
+    config.model.update({'latents': 4, 'critic_steps': 2})
+    for player in config.optimizer.values():
+      player.eps = 1e-3  # biases in front of a normalisation have no slope but rounding, of which Adam makes steps
+    config.published = {}
+  return config
+
+
+def _wgan_gp(config):
+  config.system = 'gan.wgan_gp'
+  config.data.preprocess = 'dequantize'
+  config.model = {
+    'generator': {'network': 'resnet', 'width': 128, 'blocks': 3, 'norm': 'batch', 'output': 'sigmoid'},
+    'critic': {'network': 'resnet', 'width': 128, 'norm': 'none'},
+    'latents': 128, 'prior': 'normal', 'critic_steps': 5, 'ratio': 2, 'penalty': 10.0,
+    'average': 0.0, 'momentum': 0.9, 'references': 0,
+  }  # fmt: skip
+  rates = {'learning_rate': 2e-4, 'b1': 0.0, 'b2': 0.9, 'schedule': 'linear'}
+  config.optimizer = {'critic': optimizer(**rates), 'generator': optimizer(**rates)}
+  config.update({'batch_size': 5 * 64, 'steps': 100_000})
+  source = 'unsupervised, 50,000 samples; arXiv:1704.00028, table 3'
+  config.published = {'inception_score/50k': {'value': 7.86, 'source': source}}
+
+
+def _dcgan(config):
+  config.system = 'gan.dcgan'
+  config.data.preprocess = 'scale_symmetric'
+  config.model = {
+    'generator': {'network': 'dcgan', 'channels': (512, 256, 128), 'norm': 'batch', 'output': 'tanh'},
+    'critic': {'network': 'dcgan', 'channels': (128, 256, 512), 'norm': 'batch', 'kernels': 0},
+    'latents': 100, 'prior': 'uniform', 'real_label': 1.0, 'generator_loss': 'nonsaturating',
+    'average': 0.0, 'momentum': 0.9, 'references': 0,
+  }  # fmt: skip
+  rates = {'learning_rate': 2e-4, 'b1': 0.5}
+  config.optimizer = {'discriminator': optimizer(**rates), 'generator': optimizer(**rates)}
+  config.update({'batch_size': 128, 'epochs': 100.0})

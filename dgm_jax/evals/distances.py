@@ -1,0 +1,145 @@
+"""Distances of two sets of features and scores of class probabilities, in double precision on the host.
+
+Axes: N, M examples, F features, K classes. `Moments` takes in features batch by batch.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+ROWS = 500  # of a matrix of distances held at a time
+
+
+class Moments(NamedTuple):
+  """How many rows, their mean, and the sum of outer products of what they differ from it by."""
+
+  count: int
+  mean: np.ndarray  # [F]
+  scatter: np.ndarray  # [F, F]
+
+
+def no_moments(features: int) -> Moments:
+  """Those of no rows."""
+  return Moments(0, np.zeros(features), np.zeros((features, features)))
+
+
+def add(moments: Moments, x: np.ndarray) -> Moments:
+  """Those of the rows so far and of x [N, F]; exact to rounding whatever the order and the cuts.
+
+  Reference: Chan et al. 1983, "Algorithms for computing the sample variance", equation 2.1.
+  """
+  x = np.asarray(x, np.float64)
+  count, mean = len(x), x.mean(0)
+  total, apart = moments.count + count, mean - moments.mean
+  scatter = (x - mean).T @ (x - mean) + np.outer(apart, apart) * (moments.count * count / total)
+  return Moments(total, moments.mean + apart * (count / total), moments.scatter + scatter)
+
+
+def covariance(moments: Moments) -> np.ndarray:
+  """[F, F], unbiased."""
+  return moments.scatter / (moments.count - 1)
+
+
+def frechet(a: Moments, b: Moments) -> float:
+  """Squared Frechet distance of the two normals with these means and covariances.
+
+  |m_a - m_b|^2 + Tr(A + B - 2 (A B)^(1/2)); the trace of the root is the sum of the roots of the eigenvalues of
+  A^(1/2) B A^(1/2), which are real and not negative.
+
+  Reference: Heusel et al. 2017, arXiv:1706.08500, equation 6.
+  """
+  first, second = covariance(a), covariance(b)
+  root = _root(first)
+  eigenvalues = np.linalg.eigvalsh(root @ second @ root)
+  overlap = np.sqrt(np.maximum(eigenvalues, 0)).sum()
+  return float(np.square(a.mean - b.mean).sum() + np.trace(first) + np.trace(second) - 2 * overlap)
+
+
+def kernel(x: np.ndarray, y: np.ndarray) -> float:
+  """Squared maximum mean discrepancy of x [N, F] and y [M, F], unbiased, kernel (x y / F + 1)^3; may be negative.
+
+  Reference: Binkowski et al. 2018, arXiv:1801.01401, equation 4.
+  """
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+  cube = lambda a, b: (a @ b.T / x.shape[1] + 1) ** 3
+  apart = lambda k: (k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))
+  return float(apart(cube(x, x)) + apart(cube(y, y)) - 2 * cube(x, y).mean())
+
+
+def kernel_subsets(x: np.ndarray, y: np.ndarray, subsets: int = 100, size: int = 1000) -> tuple[float, float]:
+  """`kernel` on random subsets (smaller ones if there are fewer rows): mean and standard deviation over the subsets."""
+  random, size = np.random.default_rng(2020), min(size, len(x), len(y))
+  draw = lambda rows: rows[random.choice(len(rows), size, replace=False)]
+  found = [kernel(draw(x), draw(y)) for _ in range(subsets)]
+  return float(np.mean(found)), float(np.std(found))
+
+
+def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
+  """exp(mean KL(p(y|x) | p(y))) of p(y|x) [N, K], in [1, K]: mean and standard deviation over so many splits.
+
+  Reference: Salimans et al. 2016, arXiv:1606.03498, section 4.
+  """
+  scores = []
+  for part in np.array_split(np.asarray(probabilities, np.float64), splits):
+    log = np.log(np.maximum(part, 1e-300))
+    marginal = np.log(np.maximum(part.mean(0), 1e-300))
+    scores.append(math.exp((part * (log - marginal)).sum(1).mean()))
+  return float(np.mean(scores)), float(np.std(scores))
+
+
+def manifolds(real: np.ndarray, fake: np.ndarray, k: int = 3) -> dict[str, float]:
+  """Improved precision and recall: shares of one set within the balls that reach each example's k-th neighbour.
+
+  Args:
+    real: [N, F].
+    fake: [M, F].
+    k: neighbours, an example itself not among them.
+
+  Reference: Kynkaanniemi et al. 2019, arXiv:1904.06991, equations 1 and 2.
+  """
+  real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
+  real_radii, fake_radii = radii(real, k), radii(fake, k)
+  inside, covered = np.zeros(len(fake), bool), []
+  for rows in _chunks(len(real)):
+    squares = squared_distances(real[rows], fake)
+    inside |= (squares <= real_radii[rows, None]).any(0)
+    covered.append((squares <= fake_radii[None]).any(1))
+  return {'precision': float(inside.mean()), 'recall': float(np.concatenate(covered).mean())}
+
+
+def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> dict[str, float]:
+  """How many real balls hold a generated example, on average over k, and the share of real balls that hold any.
+
+  Identical distributions have density 1 and coverage 1 - 2^-k as N grows.
+
+  Reference: Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5.
+  """
+  real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
+  reach, held, covered = radii(real, k), 0, []
+  for rows in _chunks(len(real)):
+    within = squared_distances(real[rows], fake) < reach[rows, None]
+    held += int(within.sum())
+    covered.append(within.any(1))
+  return {'density': held / (k * len(fake)), 'coverage': float(np.concatenate(covered).mean())}
+
+
+def radii(x: np.ndarray, k: int) -> np.ndarray:
+  """Squared distance of each row of x [N, F] from its k-th nearest other row, [N]."""
+  return np.concatenate([np.partition(squared_distances(x[rows], x), k, 1)[:, k] for rows in _chunks(len(x))])
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """[N, M] of rows [N, F] and [M, F]; exactly zero only up to rounding, hence never less."""
+  squares = np.square(x).sum(1)[:, None] + np.square(y).sum(1)[None] - 2 * x @ y.T
+  return np.maximum(squares, 0)
+
+
+def _chunks(rows: int) -> list[slice]:
+  return [slice(start, start + ROWS) for start in range(0, rows, ROWS)]
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+  """The symmetric root of a symmetric matrix without negative eigenvalues."""
+  values, vectors = np.linalg.eigh(matrix)
+  return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

@@ -1,0 +1,181 @@
+"""Generated images as a judge sees them: class shares, Inception score, distances, precision and recall.
+
+The judge is a classifier of one's own, `config.judge = 'runs/classifier_mnist'`, and the figures then bear the name
+'classifier', since they compare with no published ones; or the Inception network of the published figures,
+'inception:PATH#SHA256'. Figures bear the number of samples: they depend on it.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from dgm_jax import config as experiment
+from dgm_jax import data, parallel, signals, workdir
+from dgm_jax.cli import UserError
+from dgm_jax.data import preprocess
+from dgm_jax.evals import distances
+from dgm_jax.evals.mean import Subject, per_example
+from dgm_jax.systems import inception
+
+CHUNK = 1000  # samples a program, on any number of devices: their noise must not depend on it
+SAMPLES = 10_000
+NEIGHBOURS = {'manifolds': 3, 'density_coverage': 5}
+
+
+class Judge(NamedTuple):
+  """A feature function."""
+
+  name: str  # 'classifier', or '' for the network of the published figures
+  see: Callable  # (state, pixels uint8 [n, H, W, C]) -> (logits [n, K], features [n, F])
+  state: object
+
+
+class Seen(NamedTuple):
+  """What a judge makes of a set of images."""
+
+  probabilities: np.ndarray  # [N, K]
+  features: np.ndarray  # [N, F]
+  moments: distances.Moments
+
+
+def classifier(seed: int, subject: Subject) -> dict[str, float]:
+  """All figures of as many samples as the split has examples, 10,000 at most.
+
+  Real images of the training set, as many, are measured in the samples' place (`_real`), and noise is (`_noise`).
+
+  Raises:
+    UserError: there is no judge, or it judges other images.
+  """
+  judge = find(subject.config.judge, subject.config.data.shape)
+  count = min(SAMPLES, subject.split.size)
+  train = data.load(subject.config.data, 'train').arrays['x'][:count]
+  real = look(judge, subject.mesh, _cut(subject.split.arrays['x'][:count]))
+  fake = look(judge, subject.mesh, samples(seed, subject, count))
+  noise = np.random.default_rng(seed).integers(256, size=(count, *subject.config.data.shape), dtype=np.uint8)
+  results = compare(real, fake) | _classes(fake.probabilities)
+  others = {'real': look(judge, subject.mesh, _cut(train)), 'noise': look(judge, subject.mesh, _cut(noise))}
+  for name, other in others.items():
+    results[f'fid_{name}'] = distances.frechet(real.moments, other.moments)
+  results['kid_real'] = distances.kernel_subsets(real.features, others['real'].features)[0]
+  mark = f'_{judge.name}' if judge.name else ''
+  return {_named(name, mark, count): value for name, value in results.items()}
+
+
+def clusters(seed: int, subject: Subject) -> dict[str, float]:
+  """Accuracy of the view `cluster` as a classifier, clusters and classes matched one to one in the best way.
+
+  Reference: Chen et al. 2016, arXiv:1606.03657, section 7.2.
+  """
+  views = subject.system.views
+  if 'cluster' not in views:
+    raise UserError(f'{subject.config.system} sorts nothing into clusters: generated.clusters takes gan.infogan')
+
+  def counted(key, state, batch):
+    del key
+    return {'cluster': views['cluster'](state, batch['x']).argmax(1), 'y': batch['y']}
+
+  found = per_example(counted, subject.split, subject.config, subject.mesh)(seed, subject.state)
+  return {'unsupervised_accuracy': matched(found['cluster'], found['y'])}
+
+
+def matched(cluster: np.ndarray, y: np.ndarray) -> float:
+  """The greatest share of examples that a one-to-one map of clusters [N] to classes [N] gets right."""
+  size = int(max(cluster.max(), y.max())) + 1
+  table = np.zeros((size, size))
+  np.add.at(table, (cluster, y), 1)
+  rows, columns = linear_sum_assignment(-table)
+  return float(table[rows, columns].sum() / len(y))
+
+
+def compare(real: Seen, fake: Seen) -> dict[str, float]:
+  """Distances of generated from real images, and the generated ones' Inception score."""
+  kid, deviation = distances.kernel_subsets(real.features, fake.features)
+  score, spread = distances.inception_score(fake.probabilities)
+  return {
+    'fid': distances.frechet(real.moments, fake.moments), 'kid': kid, 'kid_deviation': deviation,
+    'inception_score': score, 'inception_score_deviation': spread,
+    **distances.manifolds(real.features, fake.features, NEIGHBOURS['manifolds']),
+    **distances.density_coverage(real.features, fake.features, NEIGHBOURS['density_coverage']),
+  }  # fmt: skip
+
+
+def find(judge: str, shape: tuple[int, ...]) -> Judge:
+  """The feature function that `config.judge` names.
+
+  Raises:
+    UserError: there is none of that name, or it was made for images of another shape.
+  """
+  if not judge:
+    raise UserError('no judge of generated images: set config.judge, or add --judge=runs/classifier_mnist')
+  if judge.startswith('inception:'):
+    return Judge('', *inception.judge(judge.removeprefix('inception:')))
+  folder = pathlib.Path(judge)
+  if not (folder / 'config.json').exists():
+    raise UserError(
+      f'the judge {judge} is not there: python train.py --config=configs/classifier_mnist.py --workdir={judge}'
+    )
+  trained = workdir.open_subject(folder, '', config=(settings := experiment.load(folder)))
+  if tuple(settings.data.shape) != tuple(shape):
+    raise UserError(f'the judge {judge} sees images of {tuple(settings.data.shape)}, these are of {tuple(shape)}')
+  if 'judge' not in trained.system.views:
+    raise UserError(f'{judge} holds a run of {settings.system}, which judges nothing: train a classifier')
+  prepare, view = preprocess.find(settings.data.preprocess), trained.system.views['judge']
+  see = lambda state, pixels: view(state, prepare(jax.random.key(0), {'x': pixels})['x'])
+  return Judge('classifier', see, trained.state)
+
+
+def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:
+  """Chunks of generated images as uint8; the same images on any number of devices, up to rounding."""
+  mesh, name = subject.mesh, subject.config.data.preprocess
+
+  def draw(seed, number, state):
+    x = subject.system.sample(jax.random.fold_in(jax.random.key(seed), number), state, CHUNK)
+    spread = x if CHUNK % mesh.size else jax.lax.with_sharding_constraint(x, parallel.rows(mesh))
+    return preprocess.to_uint8(name, spread)
+
+  draw = jax.jit(draw, out_shardings=parallel.replicated(mesh))
+  for start in range(0, count, CHUNK):
+    signals.poll()
+    number = np.uint32(start // CHUNK)
+    yield parallel.fetch(draw(np.uint32(seed), number, subject.state))[: count - start]
+
+
+def look(judge: Judge, mesh, chunks: Iterator[np.ndarray]) -> Seen:
+  """Shows chunks of images to a judge; no more of them is kept than what it makes of them."""
+  see = jax.jit(lambda state, pixels: _float32(*judge.see(state, pixels)), out_shardings=parallel.replicated(mesh))
+  probabilities, features, moments = [], [], None
+  for pixels in chunks:
+    rows = len(pixels)
+    filled = np.concatenate([pixels, np.zeros((-rows % CHUNK, *pixels.shape[1:]), np.uint8)])
+    placed = filled if CHUNK % mesh.size else parallel.put(filled, parallel.rows(mesh))
+    p, h = (array[:rows] for array in parallel.fetch(see(judge.state, placed)))
+    moments = distances.add(moments or distances.no_moments(h.shape[1]), h)
+    probabilities.append(p)
+    features.append(h)
+  return Seen(np.concatenate(probabilities), np.concatenate(features), moments)
+
+
+def _float32(logits: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+  return jax.nn.softmax(logits.astype('float32')), features.astype('float32')
+
+
+def _cut(images: np.ndarray) -> Iterator[np.ndarray]:
+  return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+
+
+def _classes(probabilities: np.ndarray) -> dict[str, float]:
+  """How the judge sorts them, and how sure it is."""
+  share = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]) / len(probabilities)
+  shares = {f'share_percent_{k}': float(100 * value) for k, value in enumerate(share)} if len(share) <= 10 else {}
+  return {'least_share_percent': float(100 * share.min()), 'confidence': float(probabilities.max(1).mean()), **shares}
+
+
+def _named(name: str, mark: str, count: int) -> str:
+  """'fid_classifier/10k', 'fid_classifier_real/10k'."""
+  first, _, last = name.rpartition('_')
+  tail = f'{first}{mark}_{last}' if last in ('real', 'noise', 'deviation') else f'{name}{mark}'
+  return f'{tail}/{count // 1000}k' if count % 1000 == 0 else f'{tail}/{count}'

@@ -1,0 +1,54 @@
+"""The Inception network as a judge of generated images, its weights from a file that the user brings."""
+
+import hashlib
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from dgm_jax.cli import UserError
+from dgm_jax.models.inception import SIDE, Inception, resize
+
+
+def judge(source: str) -> tuple[Callable, dict]:
+  """The judge's `see` and its state: (see(variables, pixels uint8 [n, H, W, C]) -> (logits, features), variables).
+
+  Args:
+    source: 'PATH#SHA256' of an .npz file, arrays by their path in the network: 'params/Conv_0/conv/kernel'.
+
+  Raises:
+    UserError: the file is not there, is another one, or is of another network.
+  """
+  path, _, digest = source.partition('#')
+  return see, load(pathlib.Path(path), digest)
+
+
+def see(variables: dict, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Logits [n, 1008] without the last bias and features [n, 2048] of pixels uint8 [n, H, W, 1 or 3]."""
+  colour = jnp.broadcast_to(pixels, (*pixels.shape[:3], 3)).astype(jnp.float32)
+  return Inception().apply(variables, (resize(colour) - 128) / 128)
+
+
+def load(path: pathlib.Path, digest: str) -> dict:
+  """The network's variables from a file, which must have the digest."""
+  if not path.is_file():
+    raise UserError(
+      f'there are no Inception weights at {path}, and without them nothing may be called FID: bring the file'
+      ' (judge=inception:PATH#SHA256), or take a classifier, --judge=runs/classifier_mnist'
+    )
+  found = hashlib.sha256(path.read_bytes()).hexdigest()
+  if found != digest.lower():
+    expected = digest or 'nothing: write judge=inception:PATH#SHA256'
+    raise UserError(f'{path} has the SHA-256 {found}, expected {expected}')
+  with np.load(path, allow_pickle=False) as arrays:
+    flat = {tuple(name.split('/')): arrays[name] for name in arrays.files}
+  like = traverse_util.flatten_dict(jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3))))
+  wrong = [
+    '/'.join(name) for name in {**like, **flat} if np.shape(flat.get(name)) != getattr(like.get(name), 'shape', None)
+  ]
+  if wrong:
+    raise UserError(f'{path} is not of this Inception network: {wrong[0]} is missing, too many, or of another shape')
+  return traverse_util.unflatten_dict(flat)

@@ -1,0 +1,343 @@
+"""Who moves in a game, by how much, and on which data; the techniques by hand; and what the codes' gradients reach."""
+
+import functools
+import importlib.util
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dgm_jax import core, losses, optim, systems
+from dgm_jax.cli import UserError
+from dgm_jax.systems import adversaries, gan, semi_supervised
+
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+KEY = jax.random.key(5)
+DATA = np.random.default_rng(5)
+
+
+def config(name, **model):
+  stem, _, variant = name.partition(':')
+  spec = importlib.util.spec_from_file_location(stem, CONFIGS / f'{stem}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  settings = module.get_config(variant)
+  settings.data.update({'shape': (8, 8, 1) if 'points' not in settings.data.name else (2,), 'examples': 1000})
+  settings.model.update(model)
+  return settings
+
+
+def batch(settings, seed=0):
+  random = np.random.default_rng(seed)
+  x = random.random((settings.batch_size, *settings.data.shape), np.float32)
+  return {'x': jnp.asarray(x), 'y': jnp.asarray(random.integers(10, size=settings.batch_size))}
+
+
+def started(settings):
+  system = systems.build(settings)
+  return system, jax.jit(system.init)(KEY, batch(settings))
+
+
+def same(a, b):
+  return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+class Turn:
+  """A critic step's batch and the bits before and after, as the repeated move sees them."""
+
+  def __init__(self, monkeypatch):
+    self.seen = []
+    original = core._descend_one
+
+    def note(player, opt, key, state, batch):
+      mine, opt, extra, out = original(player, opt, key, state, batch)
+      jax.debug.callback(functools.partial(self.append, player.owns), batch['x'], state.params, mine, ordered=True)
+      return mine, opt, extra, out
+
+    monkeypatch.setattr(core, '_descend_one', note)
+
+  def append(self, owns, x, before, after):
+    self.seen.append((owns, np.asarray(x), jax.tree.map(np.asarray, before), jax.tree.map(np.asarray, after)))
+
+
+@pytest.mark.parametrize('steps_per_call', [1, 2])  # without a loop, and with one
+@pytest.mark.parametrize('name', ['wgan_gp_25gaussians:tiny', 'gan_points:tiny_wgan'])
+def test_every_critic_step_has_data_of_its_own_and_leaves_the_generator_alone(name, steps_per_call, monkeypatch):
+  settings = config(name, critic_steps=4)
+  settings.steps_per_call = steps_per_call
+  turn = Turn(monkeypatch)
+  system, state = started(settings)
+  shown = batch(settings, 1)
+  after, metrics = jax.block_until_ready(jax.jit(system.step)(KEY, state, shown))
+  jax.effects_barrier()
+  assert [owns for owns, *_ in turn.seen] == [('critic',)] * 4 + [('generator',)]
+  critics = turn.seen[:4]
+  # Disjoint slices that together are the batch.
+  rows = np.concatenate([x.reshape(len(x), -1) for _, x, *_ in critics])
+  assert len(np.unique(rows, axis=0)) == len(rows) == len(shown['x'])
+  np.testing.assert_array_equal(np.sort(rows, 0), np.sort(np.asarray(shown['x']).reshape(len(rows), -1), 0))
+  for _, _, before, mine in critics:
+    assert same(before['generator'], state.params['generator']), 'a critic step moved the generator'
+    assert not same(before['critic'], mine['critic'])
+    if 'wgan' in name and 'gp' not in name:
+      # Clipped after every step but this one: the next one begins within the bound.
+      assert all(np.abs(leaf).max() <= settings.model.clip for leaf in jax.tree.leaves(critics[-1][2]['critic']))
+  _, _, before, mine = turn.seen[4]
+  assert same(before['critic'], after.params['critic']), "the generator's step moved the critic"
+  assert same(mine['generator'], after.params['generator'])
+  assert not same(mine['generator'], state.params['generator'])
+  assert np.isfinite(metrics['critic/loss'])
+
+
+def test_unrolled_and_looped_turns_are_the_same():
+  ends = []
+  for steps_per_call in (1, 2):
+    settings = config('wgan_gp_25gaussians:tiny', critic_steps=4)
+    settings.steps_per_call = steps_per_call
+    system, state = started(settings)
+    ends.append(jax.jit(system.step)(KEY, state, batch(settings))[0])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *ends)
+
+
+def test_without_a_loop_there_is_none_but_that_of_the_random_numbers():
+  def loops(steps_per_call, turns):
+    settings = config('wgan_gp_25gaussians:tiny', critic_steps=turns)
+    settings.steps_per_call = steps_per_call
+    system, state = started(settings)
+    return str(jax.make_jaxpr(system.step)(KEY, state, batch(settings))).count('scan[')
+
+  assert (loops(2, 1), loops(1, 1)) == (0, 0)
+  assert (loops(2, 4), loops(1, 4)) == (1, 1)  # by name; the second is written out when it is lowered:
+
+  def whiles(steps_per_call, turns):
+    settings = config('wgan_gp_25gaussians:tiny', critic_steps=turns)
+    settings.steps_per_call = steps_per_call
+    system, state = started(settings)
+    return jax.jit(system.step).lower(KEY, state, batch(settings)).as_text().count('stablehlo.while')
+
+  assert whiles(2, 4) == whiles(1, 4) + 1
+
+
+def test_clipping_holds_every_parameter_after_every_step():
+  settings = config('gan_points:tiny_wgan', clip=0.001)
+  settings.optimizer.critic.learning_rate = 0.01
+  system, state = started(settings)
+  step = jax.jit(system.step)
+  for i in range(3):
+    state, _ = step(jax.random.fold_in(KEY, i), state, batch(settings, i))
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state.params['critic']))
+    assert largest == np.float32(0.001)  # some weight is at the bound, none beyond
+
+
+def test_a_clipped_linear_critic_reaches_the_bound():
+  """On points 0 and D, w x + b in [-c, c]: the best value is c D; 5e-5 a step takes c / 5e-5 = 200 steps."""
+  settings = config('gan_points:wgan_25gaussians')
+  tx = optim.make(settings, 'critic')
+
+  def loss(key, state, batch):
+    value = state.params['critic']['w'] * batch['x']
+    return losses.wasserstein_critic(value, jnp.zeros_like(value)).mean(), ({}, {})
+
+  move = core.chain(
+    core.descend(critic=core.Player(loss, tx, ('critic',))), adversaries.clip('critic', settings.model.clip)
+  )
+  params = {'critic': {'w': jnp.asarray(0.0)}}
+  state = core.State(jnp.zeros((), jnp.int32), params, move.init(params), {})
+  one = lambda state, _: (move.apply(KEY, state, {'x': jnp.full(4, 3.0)})[0], state.params['critic']['w'])
+  state, path = jax.lax.scan(one, state, length=300)
+  assert float(state.params['critic']['w']) == np.float32(0.01)
+  assert np.abs(path).max() <= np.float32(0.01)
+  # As in PyTorch: a small number outside the root would matter at a slope of 3, one within would not be the same.
+  rate = lambda t: 5e-5 * 3 / (math.sqrt(9 * (1 - 0.99**t)) + 1e-8)
+  np.testing.assert_allclose(path[1:4], np.cumsum([rate(t) for t in (1, 2, 3)]), rtol=1e-5)
+
+
+def test_a_trained_penalised_critic_overshoots_by_the_closed_form():
+  """A network on points 0 and 1 with the weight 1: gap 1.5, where the distance is 1."""
+  settings = config('wgan_gp_25gaussians', critic_steps=1, penalty=1.0)
+  settings.data.shape = (1,)
+  settings.model.critic.hidden = settings.model.generator.hidden = (32,)
+  settings.optimizer.critic.learning_rate, settings.optimizer.generator.learning_rate = 2e-3, 1e-30
+  system = systems.build(settings)
+  ones = {'x': jnp.ones((64, 1))}
+  state = system.init(KEY, ones)
+  state = state.replace(params=state.params | {'generator': jax.tree.map(jnp.zeros_like, state.params['generator'])})
+  run = jax.jit(lambda state: jax.lax.scan(lambda s, k: system.step(k, s, ones), state, jax.random.split(KEY, 1500)))
+  _, metrics = run(state)
+  np.testing.assert_allclose(metrics['critic/distance'][-200:].mean(), 1.5, rtol=0.01)
+
+
+@functools.cache
+def everything():
+  """All techniques of improved_gan at once."""
+  settings = config(
+    'gan_points:tiny', historical=0.5, real_label=0.9, generator_loss='feature_matching', references=6, average=0.9
+  )
+  settings.system = 'gan.improved_gan'
+  settings.model.generator.norm, settings.model.critic.kernels = 'virtual', 3
+  return settings
+
+
+def test_techniques_compose():
+  system, state = started(everything())
+  assert set(state.extra) == {'reference', 'history', 'ema'}
+  step = jax.jit(system.step)
+  new, metrics = step(KEY, state, batch(everything()))
+  assert all(np.isfinite(value) for value in metrics.values())
+  np.testing.assert_array_equal(new.extra['reference'], state.extra['reference'])  # chosen once
+  means = jax.tree.map(lambda a, b: (a + b) / 2, state.params, new.params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), new.extra['history'], means)
+  third, _ = step(KEY, new, batch(everything()))
+  means = jax.tree.map(lambda a, b, c: (a + b + c) / 3, state.params, new.params, third.params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), third.extra['history'], means)
+  x = system.sample(KEY, new, 5)
+  np.testing.assert_allclose(system.views['decode'](new, system.views['latents'](KEY, 5)[:2]), x[:2], atol=1e-6)
+
+
+def test_a_held_loss_adds_the_pull_of_the_past():
+  params = {'critic': {'w': jnp.array([1.0, 2.0])}}
+  history = {'history': {'critic': {'w': jnp.array([0.0, 4.0])}}}
+  state = core.State(jnp.zeros((), jnp.int32), params, {}, history)
+  loss = adversaries.held('critic', 0.5, lambda key, state, batch: (jnp.asarray(3.0), ({}, {})))
+  assert float(loss(KEY, state, {})[0]) == 3 + 0.5 * (1 + 4)
+
+
+def test_smoothed_labels_have_the_optimum_of_the_sheet():
+  # p = q: the best logit is log(a / (2 - a)), -0.2007 at a = 0.9.
+  slope = jax.grad(lambda v: losses.minimax_discriminator(v[None], v[None], 0.9).mean())
+  np.testing.assert_allclose(slope(jnp.float32(-0.2006707)), 0, atol=1e-6)
+
+
+def test_players_at_once_see_the_same_generated_examples(monkeypatch):
+  seen = []
+  original = adversaries.fakes
+
+  def noting(*args):
+    fake, statistics = original(*args)
+    jax.debug.callback(lambda x: seen.append(np.asarray(x)), fake)
+    return fake, statistics
+
+  monkeypatch.setattr(gan, 'fakes', noting)
+  settings = config('gan_points:tiny')
+  system, state = started(settings)
+  jax.block_until_ready(system.step(KEY, state, batch(settings)))
+  jax.effects_barrier()
+  np.testing.assert_array_equal(*seen)
+
+
+def test_statistics_are_kept_by_their_own_networks_steps():
+  settings = config('dcgan_mnist:tiny')
+  system, state = started(settings)
+  new, _ = jax.jit(system.step)(KEY, state, batch(settings))
+  # From nothing, one batch for the generator and two for the critic: the shares 0.1 and 0.19.
+  for name, share in (('generator', 0.1), ('critic', 0.19)):
+    means = [(leaf, path) for path, leaf in jax.tree_util.tree_leaves_with_path(new.extra[f'{name}_statistics'])]
+    assert means and all(np.abs(leaf).max() > 0 for leaf, _ in means), (name, share)
+  draw = jax.jit(system.sample, static_argnums=2)
+  z = system.views['latents'](KEY, 7)
+  np.testing.assert_allclose(system.views['decode'](new, z)[:3], system.views['decode'](new, z[:3]), atol=1e-6)
+  np.testing.assert_allclose(draw(KEY, new, 7), system.views['decode'](new, z), atol=1e-6)
+
+
+def test_each_network_of_infogan_moves_in_its_own_turn_and_the_value_head_is_not_informed():
+  settings = config('infogan_mnist:tiny')
+  system, state = started(settings)
+  z = system.views['latents'](KEY, 400)
+  assert z.shape == (400, 4 + 10 + 2)
+  np.testing.assert_array_equal(z[:, 4:14].sum(1), np.ones(400))
+  assert np.abs(z[:, :4]).max() <= 1 and np.abs(z[:, 14:]).max() <= 1
+  assert np.bincount(np.asarray(z[:, 4:14].argmax(1)), minlength=10).min() > 15
+
+  def information(params):
+    logits, mean = system.views['recognize'](
+      state.replace(params=params), system.views['decode'](state.replace(params=params), z)
+    )
+    return sum(bound.mean() for bound in gan._information(settings.model, z, (logits, mean)))
+
+  slope = jax.grad(information)(state.params)
+  largest = lambda tree: max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+  assert largest(slope['critic']['Verdict_0']) == 0
+  trunk = {name: tree for name, tree in slope['critic'].items() if name != 'Verdict_0'}
+  assert min(map(largest, (slope['generator'], slope['recognizer'], trunk))) > 0
+
+
+def test_bounds_of_information():
+  settings = config('infogan_mnist:tiny')
+  z = jnp.concatenate([jnp.zeros((3, 4)), jax.nn.one_hot(jnp.arange(3), 10), jnp.zeros((3, 2))], 1)
+  perfect = 100 * jax.nn.one_hot(jnp.arange(3), 10), jnp.zeros((3, 2))
+  categorical, gaussian = gan._information(settings.model, z, perfect)
+  np.testing.assert_allclose(categorical, np.full(3, math.log(10)), rtol=1e-6)
+  # Deviation one, two codes of density 1/2: -ln(2 pi) / 2 + ln 2 each.
+  np.testing.assert_allclose(gaussian, np.full(3, 2 * (-0.918939 + math.log(2))), rtol=1e-5)
+  blind = jnp.zeros((3, 10)), jnp.zeros((3, 2))
+  np.testing.assert_allclose(gan._information(settings.model, z, blind)[0], np.zeros(3), atol=1e-6)
+
+
+def test_labelled_examples_are_the_first_of_each_class():
+  y = jnp.array([2, 0, 1, 1, 0, 2, 2, 1, 0])
+  chosen = semi_supervised.labelled({'x': jnp.arange(9.0)[:, None], 'y': y}, 6, 3)
+  np.testing.assert_array_equal(chosen['x'][:, 0], [1, 4, 2, 3, 0, 5])
+  np.testing.assert_array_equal(chosen['y'], [0, 0, 1, 1, 2, 2])
+
+
+def test_classes_and_the_one_more_that_is_held_at_zero():
+  # softmax of (l, 0) = e^l / (Z + 1) and 1 / (Z + 1): the two losses by either formula.
+  logits = jnp.asarray(DATA.normal(size=(50, 10)) * 3, jnp.float32)
+  odds = jax.nn.logsumexp(logits, 1)
+  full = jax.nn.log_softmax(jnp.concatenate([logits, jnp.zeros((50, 1))], 1))
+  real, fake = jax.nn.logsumexp(full[:, :10], 1), full[:, 10]
+  np.testing.assert_allclose(losses.minimax_discriminator(odds, odds), -real - fake, rtol=1e-5)
+  np.testing.assert_allclose(losses.nonsaturating_generator(odds), -real, rtol=1e-5, atol=1e-6)
+
+
+def test_the_two_players_of_feature_matching_see_different_images(monkeypatch):
+  turn = Turn(monkeypatch)
+  settings = config('improved_gan_mnist:tiny')
+  system, state = started(settings)
+  shown = batch(settings, 3)
+  new, _ = jax.block_until_ready(jax.jit(system.step)(KEY, state, shown))
+  jax.effects_barrier()
+  (first, x, *_), (second, other, *_) = turn.seen
+  assert (first, second) == (('critic',), ('generator',))
+  np.testing.assert_array_equal(np.concatenate([x, other]), np.concatenate([shown['x'][::2], shown['x'][1::2]]))
+  np.testing.assert_array_equal(*(s.extra['critic_constants']['WeightNormDense_0']['length'] for s in (state, new)))
+
+
+def test_adam_may_have_its_small_number_beneath_the_root():
+  settings = config('improved_gan_mnist:tiny')
+  tx = optim.make(settings, 'generator')
+  params = {'w': jnp.array([1.0, 1.0])}
+  grads = {'w': jnp.array([1e-5, 1.0])}
+  updates, _ = tx.update(grads, tx.init(params), params)
+  expected = [-3e-3 * g / math.sqrt(g * g + 1e-8) for g in (1e-5, 1.0)]
+  np.testing.assert_allclose(updates['w'], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'prior': 'normla'}, "config.model.prior must be one of .*did you mean 'normal'"),
+    ({'generator': {'network': 'dnse'}}, "config.model.generator.network must be one of .*did you mean 'dense'"),
+    ({'critic': {'network': 'dense', 'hiden': (4,)}}, "a setting of config.model.critic .*did you mean 'hidden'"),
+    ({'critic': {'network': 'dense'}}, 'config.model.critic does not make a network dense: .*hidden'),
+    ({'critic': {'network': 'dense', 'hidden': (4,), 'norm': 'batch'}}, 'the penalty on each'),
+    ({'critic_steps': 0}, 'critic_steps must be at least 1'),
+  ],
+)
+def test_mistakes_are_named(change, message):
+  settings = config('wgan_gp_25gaussians:tiny')
+  for name, value in change.items():
+    del settings.model[name]
+    settings.model[name] = value
+  with pytest.raises(UserError, match=message):
+    systems.build(settings)
+
+
+def test_virtual_batch_normalisation_is_for_generators():
+  settings = config('gan_points:tiny')
+  settings.model.critic.norm = 'virtual'
+  with pytest.raises(UserError, match='is for generators'):
+    systems.build(settings)
