@@ -16,8 +16,9 @@ test: $(VENV)/.installed-test
 
 faults: $(VENV)/.installed-test
 	@echo "== breaking runs in every way that docs/reliability.md promises to survive; about twenty minutes"
-	rm -f results/faults.json
-	FAULTS_RECORD=$(CURDIR)/results/faults.json $(RUN) -m pytest tests/faults -n 0
+	rm -f results/faults.json.new
+	FAULTS_RECORD=$(CURDIR)/results/faults.json.new $(RUN) -m pytest tests/faults -n 0
+	mv results/faults.json.new results/faults.json
 	$(RUN) tests/faults/table.py
 
 lint: $(VENV)/.installed-test

@@ -38,6 +38,6 @@ def get_config(variant=''):
     shrink(config)
     config.model.network.update({'width': 4, 'blocks': 1, 'scales': 1})
     config.model.momentum = 0.5
-    config.optimizer = {'model': optimizer(learning_rate=1e-3)}
+    config.optimizer = {'model': optimizer(learning_rate=1e-3, eps=1e-3)}
     config.published = {}
   return config

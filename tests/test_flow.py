@@ -77,7 +77,7 @@ def test_the_likelihood_of_an_image_is_its_code_and_the_jacobian(name):
 
   @jax.jit
   def both(x):
-    jacobian = jax.jacfwd(lambda one: encode(one.reshape(1, 4, 4, 1))[0])(x[0].ravel())
+    jacobian = jax.jacrev(lambda one: encode(one.reshape(1, 4, 4, 1))[0])(x[0].ravel())
     noise = -0.5 * jnp.square(encode(x)[0]).sum() - 8 * math.log(2 * math.pi)
     return noise + jnp.linalg.slogdet(jacobian)[1], system.views['log_prob'](None, state, x)[0]
 

@@ -133,12 +133,12 @@ def test_running_statistics_take_in_each_batch_exactly_once():
 
 def test_images_come_back_from_their_last_features():
   batch = images()
-  system = build('irevnet_cifar10', blocks=(3, 3), streams=(2, 8))
+  system = build('irevnet_cifar10', blocks=(3, 3), streams=(2, 8), first=2)
   state = jax.jit(system.init)(jax.random.key(0), batch)
   for i in range(3):
     state, _ = jax.jit(system.step)(jax.random.key(i), state, batch)
   features = system.views['features'](state, batch['x'])
-  assert features.shape == (12, 4, 4, 16)
+  assert features.shape == (12, 2, 2, 16)
   np.testing.assert_allclose(system.views['image'](state, features), batch['x'], atol=1e-4)
 
 
@@ -149,7 +149,7 @@ def test_a_bijective_network_keeps_volume_and_reaches_every_feature():
     params = network.features.init(jax.random.key(1), x)
     h, _, stats = network.features.forward(params, None, x)
     flat = lambda one: network.features.forward(params, stats, one.reshape(1, 4, 4, 1))[0].ravel()
-    sign, log_det = jnp.linalg.slogdet(jax.jacfwd(flat)(x[0].ravel()))
+    sign, log_det = jnp.linalg.slogdet(jax.jacrev(flat)(x[0].ravel()))
     np.testing.assert_allclose([abs(sign), log_det], [1, 0], atol=1e-9)
     arbitrary = jax.random.normal(jax.random.key(2), h.shape, 'float64')
     there = network.features.forward(params, stats, network.features.inverse(params, stats, arbitrary)[0])[0]
@@ -161,13 +161,15 @@ def test_the_channels_of_padding_come_back_as_zeros(monkeypatch):
   kept = lambda kept, channels: rev.permutation(lambda x: pad(kept, channels).forward({}, None, x)[0], lambda y: y)
   monkeypatch.setattr(coupling, 'pad', kept)
   network = resnet.irevnet(SHAPE, 3, (2, 2), (1, 2), (4, 16))
-  x = jax.random.normal(jax.random.key(0), (4, *SHAPE))
-  params = network.features.init(jax.random.key(1), x)
-  h, _, stats = network.features.forward(params, None, x)
-  back = network.features.inverse(params, stats, h)[0]
-  assert back.shape == (4, 4, 4, 8)
-  np.testing.assert_allclose(back[..., :3], x, atol=1e-5)
-  np.testing.assert_allclose(back[..., 3:], 0, atol=1e-5)
+  # A stream of nothing but zeros has no variance, so that its normalisation magnifies the rounding of float32.
+  with jax.enable_x64(True):
+    x = jax.random.normal(jax.random.key(0), (4, *SHAPE), 'float64')
+    params = network.features.init(jax.random.key(1), x)
+    h, _, stats = network.features.forward(params, None, x)
+    back = network.features.inverse(params, stats, h)[0]
+    assert back.shape == (4, 4, 4, 8)
+    np.testing.assert_allclose(back[..., :3], x, atol=1e-7)
+    np.testing.assert_allclose(back[..., 3:], 0, atol=1e-7)
 
 
 def test_a_layer_without_an_inverse_says_so():

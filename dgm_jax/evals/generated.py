@@ -130,10 +130,12 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
 
 def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:
   """Chunks of generated images as uint8; the same images on any number of devices, up to rounding."""
-  mesh, name = subject.mesh, subject.config.data.preprocess
+  mesh, name, sample = subject.mesh, subject.config.data.preprocess, subject.system.sample
+  if sample is None:
+    raise UserError(f'{subject.config.system} generates nothing that could be judged')
 
   def draw(seed, number, state):
-    x = subject.system.sample(jax.random.fold_in(jax.random.key(seed), number), state, CHUNK)
+    x = sample(jax.random.fold_in(jax.random.key(seed), number), state, CHUNK)
     spread = x if CHUNK % mesh.size else jax.lax.with_sharding_constraint(x, parallel.rows(mesh))
     return preprocess.to_uint8(name, spread)
 

@@ -77,7 +77,7 @@ def parts(config: ConfigDict) -> Parts:
 
 def build(config: ConfigDict, role: str, known: dict[str, Callable], **more) -> nn.Module:
   """The network that `config.model.<role>` describes: its name as `network`, the rest its settings."""
-  settings = dict(config.model[role].to_dict())
+  settings = dict(config.model.to_dict()[role])
   name, norm = settings.pop('network'), settings.pop('norm', 'none')
   experiment.one_of(f'config.model.{role}.network', name, known)
   fields = set(known[name].__dataclass_fields__) - {'parent', 'name', 'dtype', 'norm', *more}
