@@ -49,10 +49,10 @@ def shaken(state, size=0.1):
   return state.replace(params=jax.tree_util.tree_map_with_path(one, state.params))
 
 
-def ready(name, shape, n=200, **changes):
+def ready(name, shape, n=200, size=0.1, **changes):
   system = systems.build(settings(name, shape, **changes))
   x = jax.random.uniform(jax.random.key(3), (n, *shape))
-  return system, shaken(jax.jit(system.init)(jax.random.key(0), {'x': x})), x
+  return system, shaken(jax.jit(system.init)(jax.random.key(0), {'x': x}), size), x
 
 
 @pytest.mark.parametrize('name', ['nice', 'realnvp'])
@@ -72,7 +72,8 @@ def test_the_identity_on_uniform_data_has_exactly_eight_bits(name):
 
 @pytest.mark.parametrize('name', ['nice', 'realnvp', 'glow', 'maf'])
 def test_the_likelihood_of_an_image_is_its_code_and_the_jacobian(name):
-  system, state, x = ready(name, (4, 4, 1), alpha=0.05)
+  # Shaken twice as much, codes of 100 deviations come out, from which no computer finds its way back.
+  system, state, x = ready(name, (4, 4, 1), size=0.05, alpha=0.05)
   encode = lambda x: system.views['encode'](None, state, x)
 
   @jax.jit
@@ -84,7 +85,7 @@ def test_the_likelihood_of_an_image_is_its_code_and_the_jacobian(name):
   expected, got = both(x[:1])
   np.testing.assert_allclose(got, expected, rtol=2e-5)
   z = jax.jit(encode)(x)
-  np.testing.assert_allclose(jax.jit(system.views['decode'])(state, z), x, atol=2e-5)
+  np.testing.assert_allclose(jax.jit(system.views['decode'])(state, z), x, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['realnvp_dense', 'maf', 'iaf', 'planar'])

@@ -181,5 +181,5 @@ def _made(hidden: Sequence[int], activation: str, dtype) -> Callable:
 
 def latent_shapes(part: Bijection, params, stats, shape: Sequence[int], n: int):
   """Shapes of the noise of n examples, a tree of arrays [n, ...]."""
-  x = jax.ShapeDtypeStruct((n, *shape), jnp.float32)
+  x = jax.ShapeDtypeStruct((n, *shape), jnp.result_type(jnp.float32, *jax.tree.leaves(params)))
   return jax.eval_shape(lambda params, stats, x: part.forward(params, stats, x)[0], params, stats, x)

@@ -242,7 +242,7 @@ def _views(made: Parts) -> dict[str, Callable]:
     return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(z)], 1)
 
   def decode(state, z):
-    one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:]), _shapes(made, state, 1))
+    one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), _shapes(made, state, 1))
     return _inverse(made, state, jax.vmap(ravel_pytree(one)[1])(z))
 
   views = {'log_prob': log_prob, 'draw': lambda key, state, n, temperature: _draw(made, key, state, n, temperature)}
