@@ -37,8 +37,8 @@ def get_config(variant=''):
     config.update({'stage_epochs': (), 'epochs': 3.0, 'steps_per_call': 1})
   if variant == 'tiny':
     shrink(config)
-    config.model.network.update({'blocks': (1, 2), 'strides': (1, 2), 'streams': (2, 8), 'first': 1})
+    config.model.network.update({'blocks': (1, 2), 'strides': (1, 2), 'streams': (2, 8), 'first': 2})
     config.model.update({'reach': 1, 'flip': 'none', 'momentum': 0.5})
-    config.optimizer = {'model': optimizer(name='sgd', momentum=0.9, learning_rate=0.05)}
+    config.optimizer = {'model': optimizer(name='sgd', momentum=0.9, learning_rate=1e-3)}
     config.stage_epochs = ()
   return config

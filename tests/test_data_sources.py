@@ -106,7 +106,11 @@ def test_size_channels_and_inversion():
     ({'valid_size': -1}, 'train', ['--config.data.valid_size=-1']),
     ({'size': -2}, 'train', ['--config.data.size=-2', 'or 0 for images as stored']),
     ({'channels': 2}, 'train', ['--config.data.channels=2', '1 (grey), 3 (colour)']),
-    ({'name': 'foldr:/x'}, 'train', ['--config.data.name=foldr:/x', 'folder:PATH, npz:PATH or npy:PATH']),
+    (
+      {'name': 'foldr:/x'},
+      'train',
+      ['--config.data.name=foldr:/x', 'folder:PATH, npz:PATH, npy:PATH, points:NAME or toy:NAME'],
+    ),
     ({'name': 'npz:'}, 'train', ['--config.data.name=npz:']),
   ],
 )

@@ -132,7 +132,7 @@ def test_learned_noise_has_a_density_on_its_bin():
 
 
 def test_points_of_the_plane_are_the_same_everywhere_and_have_their_entropy():
-  config = ConfigDict(experiment.defaults().data | {'name': 'toy:ring', 'preprocess': 'identity'})
+  config = ConfigDict({**experiment.defaults().data, 'name': 'toy:ring', 'preprocess': 'identity'})
   ring = data.load(config, 'test').arrays['x']
   assert (ring.shape, ring.dtype) == ((50_000, 2), np.float32)
   np.testing.assert_array_equal(ring[:100], data.load(config, 'test').arrays['x'][:100])
@@ -142,11 +142,11 @@ def test_points_of_the_plane_are_the_same_everywhere_and_have_their_entropy():
   log_prob = np.log(np.exp(-2 * squares).sum(1) / 8) - math.log(2 * math.pi * 0.25)
   assert abs(-log_prob.mean() - 3.5257) < 5 * log_prob.std() / math.sqrt(50_000)
   for name in ('banana', 'moons', 'pinwheel'):
-    points = data.load(ConfigDict(config | {'name': f'toy:{name}'}), 'valid').arrays['x']
+    points = data.load(ConfigDict({**config, 'name': f'toy:{name}'}), 'valid').arrays['x']
     assert points.shape == (10_000, 2)
     assert 0.5 < points.std() < 3
   with pytest.raises(cli.UserError, match='there are ring, banana'):
-    data.load(ConfigDict(config | {'name': 'toy:rings'}), 'test')
+    data.load(ConfigDict({**config, 'name': 'toy:rings'}), 'test')
 
 
 def test_mistakes_are_answered_with_a_line():
