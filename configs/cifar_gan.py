@@ -30,8 +30,6 @@ def get_config(variant=''):
     config.model.generator.update({'width': 4, 'blocks': 1})
     config.model.critic.width = 4
     config.model.update({'latents': 4, 'critic_steps': 2})
-    for player in config.optimizer.values():
-      player.eps = 1e-3  # biases in front of a normalisation have no slope but rounding, of which Adam makes steps
     config.published = {}
   return config
 

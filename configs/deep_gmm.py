@@ -21,5 +21,6 @@ def get_config(variant=''):
   config.update({'log_every': 200, 'eval_every': 600, 'save_every': 3000, 'picture_every': 6000})
   if variant == 'tiny':
     config.model.components = (2, 2)
+    config.data.size = 4  # 16 dimensions
     shrink(config)
   return config

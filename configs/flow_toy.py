@@ -45,6 +45,4 @@ def get_config(variant='realnvp_ring'):
     small = {'layers': 2, 'unroll': 1} | ({} if kind == 'planar' else {'hidden': (16,)})
     config.model.network.update({'hidden': (16,), 'couplings': 2, 'unroll': 1} if kind == 'spline' else small)
     config.published = {}
-    # What a batch is normalised by has gradients of 0, of which Adam would make steps of the size of the rate.
-    config.optimizer['model']['eps'] = 1e-3
   return config

@@ -1,0 +1,43 @@
+"""RealNVP on CIFAR-10.
+
+Paper: Dinh et al. 2017, arXiv:1605.08803, table 1: 3.49 bits/dim.
+Command: python train.py --config=configs/realnvp_cifar10.py --workdir=runs/realnvp_cifar10
+Variants: (none) as in the paper, but for its flips; fast: small networks that see the checkerboard squeezed, for a
+quarter of an hour on a CPU; variational: with learned noise of the pixels; tiny.
+Expected: results/ has what `fast` reached. The full network wants a GPU.
+"""
+
+from dgm_jax.config import defaults, optimizer, shrink
+
+
+def get_config(variant=''):
+  if variant not in ('', 'fast', 'variational', 'tiny'):
+    raise ValueError(f"realnvp_cifar10 has no variant '{variant}'; it has fast variational tiny")
+  config = defaults()
+  config.system = 'flow.realnvp'
+  config.data.update({'name': 'cifar10', 'preprocess': 'dequantize', 'valid_size': 5000})
+  config.model = {
+    'network': {'width': 64, 'blocks': 8, 'scales': 2, 'geometry': 'grid', 'memory': 'reversible'}, 'noise': 'normal',
+    'alpha': 0.05, 'dequantization': 'uniform', 'dequantizer_width': 32, 'momentum': 0.99, 'l2': 5e-5,
+    'temperature': 1.0,
+  }  # fmt: skip
+  config.optimizer = {'model': optimizer(learning_rate=1e-3, clip_norm=100.0)}
+  config.update({'batch_size': 64, 'epochs': 500.0, 'steps_per_call': 10, 'best': 'nll_nats', 'init_examples': 512})
+  config.update(
+    {'log_every': 50, 'eval_every': 2000, 'save_every': 1000, 'picture_every': 2000, 'eval_batch_size': 250}
+  )
+  config.published = {'bits_per_dim': {'value': 3.49, 'source': 'Dinh et al. 2017, table 1'}}
+  if variant == 'variational':
+    config.model.dequantization = 'variational'
+  if variant == 'fast':
+    config.model.network.update({'width': 24, 'blocks': 1, 'geometry': 'squeezed', 'memory': 'plain'})
+    config.optimizer = {'model': optimizer(learning_rate=2e-3, clip_norm=100.0, warmup_steps=100)}
+    config.update({'epochs': 0.0, 'steps': 2400, 'steps_per_call': 1, 'eval_every': 600, 'save_every': 300})
+    config.update({'picture_every': 600, 'batch_size': 64})
+  if variant == 'tiny':
+    shrink(config)
+    config.model.network.update({'width': 4, 'blocks': 1, 'scales': 1})
+    config.model.momentum = 0.5
+    config.optimizer = {'model': optimizer(learning_rate=1e-3, eps=1e-3)}
+    config.published = {}
+  return config
