@@ -154,7 +154,7 @@ def test_pictures_of_different_sizes(tmp_path):
   folder = _write(tmp_path / 'tfds', {'train': 2}, shape=(4, 4, 1))
   writer = ArrayRecordWriter(str(folder / 'tiny-train.array_record-00000-of-00001'), 'group_size:1')
   for side in (4, 6):
-    writer.write(_example(_png(np.zeros((side, side), np.uint8)), 1))
+    writer.write(_example(_png(np.zeros((side, side), np.uint8)), {'label': 1}))
   writer.close()
   _fails(_config(), 'tiny:train: images differ', 'example 0 is 4x4x1, example 1 is 6x6x1', 'set --config.data.size')
   assert load(_config(size=4), 'train').arrays['x'].shape == (2, 4, 4, 1)
@@ -220,7 +220,7 @@ def test_damaged_sets(tmp_path, damage, parts):
 def test_undecodable_picture(tmp_path):
   folder = _write(tmp_path / 'tfds', {'train': 1})
   writer = ArrayRecordWriter(str(_shard(folder)), 'group_size:1')
-  writer.write(_example(b'no picture', 1))
+  writer.write(_example(b'no picture', {'label': 1}))
   writer.close()
   _fails(_config(), f'cannot read the image example 0 of {folder} train')
 

@@ -105,8 +105,8 @@ def _parts(config: Any, look: Look) -> Mapping[str, Callable[[], Arrays]]:
   kinds = {'folder': folder.parts, 'npz': files.parts, 'npy': files.parts, 'points': points.parts, 'toy': toy.parts}
   if kind not in kinds or not path:
     raise UserError(
-      f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH, points:NAME or'
-      ' toy:NAME'
+      f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
+      ' points:NAME or toy:NAME'
     )
   return kinds[kind](path, look)
 

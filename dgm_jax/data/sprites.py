@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dgm_jax.data.batches import permutation
 from dgm_jax.data.factors import Simulator, values_of
@@ -100,7 +99,7 @@ def _ellipse(u: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def _heart(u: jax.Array, v: jax.Array) -> jax.Array:
-  """Between the two points where the curve u = 9.55 sin^3 p, v = -1.4 - 0.663 (sum of cosines) meets the line of this u.
+  """Between the points where the curve u = 9.55 sin^3 p, v = -1.4 - 0.663 (sum of cosines) meets the line of this u.
 
   With c = |cos p| the sum 13 cos p - 5 cos 2p - 2 cos 3p - cos 4p has at p and at pi - p the even part
   4 - 2 c^2 - 8 c^4 and the odd part 19 c - 8 c^3, once added and once taken away.
