@@ -197,7 +197,7 @@ def test_no_metric_knows_the_order_or_the_sign_of_latents():
   mixed = lambda factors: np.concatenate([standard(factors) @ ROTATION, noise(factors, 5)], 1)
   turned = lambda factors: mixed(factors)[:, order] * sign
   few = disentanglement.Protocol(train=500, test=300, group=32)
-  both = [disentanglement.scored(code, (*SIZES[:2], 4, 5, 6), random(), few, trees=False) for code in (mixed, turned)]
+  both = [disentanglement.scored(code, (*SIZES[:2], 4, 5, 6), random(), few) for code in (mixed, turned)]
   assert both[0].keys() == both[1].keys()
   for name, value in both[0].items():
     # Bins are closed on one side and the solvers stop near their optimum.
@@ -254,7 +254,7 @@ def test_all_metrics_of_an_encoder_of_sprites(subject):
   simulator = data.simulator(subject.config.data)
   assert (simulator.sizes, simulator.fixed) == (SIZES, True)
   codes_of = disentanglement.coder(disentanglement.encoder(subject, 'encode'), simulator, rows=512)
-  found = disentanglement.scored(codes_of, SIZES, random(), few, trees=False)
+  found = disentanglement.scored(codes_of, SIZES, random(), few)
   # Both places and the scale are told, shape and orientation are not: 3 of 5 factors, and chance for the others.
   assert 0.6 < found['factor_vae_metric'] < 0.95
   assert 0.6 < found['beta_vae_metric'] < 1
