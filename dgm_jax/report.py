@@ -23,7 +23,7 @@ from dgm_jax import cli, log, svg
 from dgm_jax.cli import UserError
 from dgm_jax.files import write_atomic
 
-OTHERS = ('bench_', 'faults')  # records of other things than a trained system
+OTHERS = ('bench_', 'faults', 'study_')  # records of other things than a trained system
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 HEADER = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
 STYLE = """

@@ -60,7 +60,8 @@ def trained(
   """Trains all members together: their figures and curves as plain data, and a picture of each weight's first seed."""
   members = ensemble.make(config, weight, weights, seeds)
   call, state, look = ensemble.compiled(members), ensemble.start(members), follower(members)
-  step, curves, every = 0, [look(state) | {'step': 0}], max(1, config.steps // 40 // config.steps_per_call)
+  curves: list[dict[str, Any]] = [look(state) | {'step': 0}]
+  step, every = 0, max(1, config.steps // 40 // config.steps_per_call)
   for number in range(config.steps // config.steps_per_call):
     state, metrics = call(state, ensemble.indices(members, step, config.steps_per_call))
     step += config.steps_per_call

@@ -292,3 +292,14 @@ def test_several_labels_are_the_factors_of_a_simulator(tmp_path, capsys):
   assert (found.names, found.sizes, found.fixed) == (('label_hue', 'label_shape'), (3, 2), True)
   drawn = found.draw(jax.random.key(0), np.array([[2, 0], [1, 1]]))
   np.testing.assert_array_equal(drawn, np.full((2, 3, 5, 1), [[[[2]]], [[[4]]]]))
+
+
+def test_pixels_of_0_and_1_are_not_taken_for_black(tmp_path):
+  _write(tmp_path / 'tfds', {'train': 6})
+  (tmp_path / 'tfds' / 'tiny').rename(tmp_path / 'tfds' / 'dsprites')
+  for path in (tmp_path / 'tfds' / 'dsprites' / '1.0.0').glob('tiny-*'):
+    path.rename(path.with_name(path.name.replace('tiny', 'dsprites')))
+  note = tmp_path / 'tfds' / 'dsprites' / '1.0.0' / 'dataset_info.json'
+  note.write_text(note.read_text().replace('"tiny"', '"dsprites"'))
+  _fails(_config('dsprites'), 'dsprites holds pixels of 0 and 1', '--config.data.preprocess=identity')
+  assert load(_config('dsprites', preprocess='identity'), 'train').size == 6

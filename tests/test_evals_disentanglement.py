@@ -177,7 +177,7 @@ MIXED = {
 
 @pytest.mark.parametrize('name', MIXED)
 def test_trees_lines_and_planes_on_a_small_grid(name):
-  train, test = small(MIXED[name], 400), small(MIXED[name], 300, 1)
+  train, test = small(MIXED[name], 250), small(MIXED[name], 300, 1)
   importance, accuracy = codes.importances(train, test)
   disentangled, complete = codes.dci(importance)
   explicit, gap = codes.explicitness(train, test), codes.sap(train, test)
@@ -196,7 +196,7 @@ def test_no_metric_knows_the_order_or_the_sign_of_latents():
   order, sign = np.array([7, 2, 9, 0, 5, 1, 8, 3, 6, 4]), np.where(np.arange(10) % 3, 1, -1)
   mixed = lambda factors: np.concatenate([standard(factors) @ ROTATION, noise(factors, 5)], 1)
   turned = lambda factors: mixed(factors)[:, order] * sign
-  few = disentanglement.Protocol(train=500, test=300, group=32)
+  few = disentanglement.Protocol(train=300, test=200, group=16)
   both = [disentanglement.scored(code, (*SIZES[:2], 4, 5, 6), random(), few) for code in (mixed, turned)]
   assert both[0].keys() == both[1].keys()
   for name, value in both[0].items():
@@ -250,7 +250,7 @@ def subject():
 
 
 def test_all_metrics_of_an_encoder_of_sprites(subject):
-  few = disentanglement.Protocol(train=300, test=150, group=16)
+  few = disentanglement.Protocol(train=200, test=120, group=16)
   simulator = data.simulator(subject.config.data)
   assert (simulator.sizes, simulator.fixed) == (SIZES, True)
   codes_of = disentanglement.coder(disentanglement.encoder(subject, 'encode'), simulator, rows=512)

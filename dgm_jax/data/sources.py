@@ -15,6 +15,7 @@ from dgm_jax.data.split import Arrays, Split
 if TYPE_CHECKING:
   from dgm_jax.data.factors import Simulator
 
+BINARY = ('dsprites',)  # sets of TFDS that are not stored in 0..255
 RENDERED = ('sprites', 'sprites_color')
 _SPLITS = ('train', 'valid', 'test')
 
@@ -52,6 +53,11 @@ def load(config: Any, split: str) -> Split:
   if arrays['x'].dtype != np.uint8 and config.preprocess != 'identity':
     raise UserError(
       f'{config.name} holds floats, which {config.preprocess} cannot take: --config.data.preprocess=identity'
+    )
+  if config.name in BINARY and config.preprocess != 'identity':
+    raise UserError(
+      f'{config.name} holds pixels of 0 and 1, which {config.preprocess} takes for black:'
+      ' --config.data.preprocess=identity'
     )
   return Split(name, size, arrays)
 

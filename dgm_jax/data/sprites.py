@@ -116,7 +116,8 @@ def coloured(x: jax.Array, shade: jax.Array) -> jax.Array:
 
   Reference: Locatello et al. 2019, arXiv:1811.12359, Color-dSprites.
   """
-  level = jnp.round(255 * (0.5 + 0.5 * shade)).astype(jnp.uint8)
+  # Without the barrier the noise that the shade is made of is made anew for every pixel.
+  level = jax.lax.optimization_barrier(jnp.round(255 * (0.5 + 0.5 * shade)).astype(jnp.uint8))
   return jnp.where(x > 0, level[:, None, None, :], jnp.uint8(0))
 
 

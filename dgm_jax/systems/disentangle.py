@@ -169,12 +169,12 @@ def _parts(config: ConfigDict) -> vae.Parts:
   """Encoder and decoder after `config.model.encoder` and `.decoder`, {'hidden', 'activation'} each."""
   model = config.model
   for name in ('encoder', 'decoder'):
-    experiment.one_of(f'config.model.{name}.activation', model[name].activation, ACTIVATIONS)
+    experiment.one_of(f'config.model.{name}.activation', getattr(model, name).activation, ACTIVATIONS)
   experiment.require(model.latents >= 1, f'config.model.latents must be at least 1, got {model.latents}')
   likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')()
   settings = lambda name: {
-    'hidden': (tuple(model[name].hidden),), 'activation': model[name].activation, 'latents': (model.latents,),
-    'channels': tuple(model.channels), 'dtype': config.dtype,
+    'hidden': (tuple(getattr(model, name).hidden),), 'activation': getattr(model, name).activation,
+    'latents': (model.latents,), 'channels': tuple(model.channels), 'dtype': config.dtype,
   }  # fmt: skip
   decoder = Decoder(shape=tuple(config.data.shape), parameters=likelihood.parameters, **settings('decoder'))
   return vae.Parts(Encoder(**settings('encoder')), decoder, likelihood, 1)
@@ -215,6 +215,6 @@ def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _weight(config: ConfigDict, name: str) -> float:
-  value = float(config.model[name])
+  value = float(getattr(config.model, name))
   experiment.require(value >= 0, f'config.model.{name} must not be negative, got {value}')
   return value
