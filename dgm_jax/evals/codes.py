@@ -1,0 +1,119 @@
+"""Codes of a vector-quantized autoencoder over a split: how many are in use, how many bits they are worth, and what
+principal components make of as many bits.
+"""
+
+import math
+
+import numpy as np
+
+from dgm_jax import config as experiment
+from dgm_jax import data
+from dgm_jax.evals.mean import Subject, per_example
+
+EXAMPLES = 20_000  # of the training split, which the components are fitted to
+
+
+def codes(seed: int, subject: Subject) -> dict[str, float]:
+  """Of each level: share of the codebook in use, perplexity, and entropy of a code, bits; then squared errors.
+
+  An image's bits are counted as the number of its codes times the logarithm of the size of the codebook, as if all
+  were equally likely. `pca_mse` is the error at so many bits of principal components (`pca`); `mse_without_LEVEL` is
+  that of the autoencoder with zeros for a level's vectors, `mse` with all.
+
+  Raises:
+    UserError: the system has no codes.
+  """
+  found = of_split(seed, subject)
+  size, figures = subject.config.model.vqvae.codes, {}
+  for name, levels in found.items():
+    share = np.bincount(levels.ravel(), minlength=size) / levels.size
+    entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
+    figures |= {
+      f'codebook_usage_{name}': float((share > 0).mean()), f'perplexity_{name}': float(np.exp(entropy)),
+      f'entropy_bits_{name}': float(entropy / math.log(2)),
+    }  # fmt: skip
+  bits = sum(math.prod(levels.shape[1:]) for levels in found.values()) * math.log2(size)
+  train = data.load(subject.config.data, 'train').arrays['x'][:EXAMPLES]
+  errors = per_example(_errors(subject, tuple(found)), subject.split, subject.config, subject.mesh)
+  means = {name: float(each.mean(dtype='f8')) for name, each in errors(seed, subject.state).items()}
+  flat = lambda x: x.reshape(len(x), -1).astype('f4') / 255
+  return figures | means | {'code_bits': bits, 'pca_mse': pca(flat(train), flat(subject.split.arrays['x']), int(bits))}
+
+
+def of_split(seed: int, subject: Subject) -> dict[str, np.ndarray]:
+  """The codes of all images of the split in order, level -> int32 [N, h, w].
+
+  Raises:
+    UserError: the system has no codes.
+  """
+  view = subject.system.views.get('codes')
+  experiment.require(view is not None, f'{subject.config.system} has no codes: this is for vq.vae and vq.prior')
+  run = per_example(lambda key, state, batch: view(state, batch['x']), subject.split, subject.config, subject.mesh)
+  return run(seed, subject.state)
+
+
+def _errors(subject: Subject, names: tuple[str, ...]):
+  encode, image = subject.system.views['codes'], subject.system.views['image']
+
+  def errors(key, state, batch):
+    del key
+    x = batch['x']
+    found = encode(state, x)
+    of = lambda kept: ((image(state, kept) - x) ** 2).mean((1, 2, 3))
+    left = {f'mse_without_{name}': of({n: c for n, c in found.items() if n != name}) for name in names}
+    return {'mse': of(found)} | (left if len(names) > 1 else {})
+
+  return errors
+
+
+def pca(train: np.ndarray, test: np.ndarray, bits: int, widest: int = 10) -> float:
+  """Mean squared error of pixels [N, D] by principal components whose coefficients are quantized, `bits` an image.
+
+  Bits are handed out one by one to the coefficient whose error falls most, at most `widest` each. A coefficient is
+  quantized with the levels that suit the training examples best (Lloyd's algorithm).
+  """
+  mean = train.mean(0)
+  centred = train - mean
+  values, axes = np.linalg.eigh(centred.T @ centred / len(train))
+  kept = np.argsort(-values)[: min(len(values), bits)]
+  scores = centred @ axes[:, kept]
+  widths, errors = np.zeros(len(kept), int), scores.var(0)
+  tables = {}
+
+  def after(i: int) -> float:
+    """The error of coefficient i with a bit more."""
+    table = tables[i, widths[i] + 1] = lloyd(scores[:, i], 2 ** (widths[i] + 1))
+    return float(np.square(scores[:, i] - nearest_level(scores[:, i], table)).mean())
+
+  gains, nexts = errors.copy(), np.zeros(len(kept))  # no bit gains more; how much, is found when it may be its turn
+  exact = np.zeros(len(kept), bool)
+  for _ in range(bits):
+    while not exact[best := int(gains.argmax())]:
+      nexts[best] = after(best)
+      gains[best], exact[best] = errors[best] - nexts[best], True
+    if gains[best] <= 0:
+      break
+    widths[best] += 1
+    errors[best], exact[best] = nexts[best], widths[best] >= widest
+    gains[best] = errors[best] if widths[best] < widest else 0.0
+  coded = (test - mean) @ axes[:, kept]
+  quantized = np.zeros_like(coded)
+  for i in np.flatnonzero(widths):
+    quantized[:, i] = nearest_level(coded[:, i], tables[i, widths[i]])
+  return float(np.square(mean + quantized @ axes[:, kept].T - test).mean(dtype='f8'))
+
+
+def lloyd(values: np.ndarray, levels: int, steps: int = 20) -> np.ndarray:
+  """So many levels, in order, for the least squared error of values [N] quantized to the nearest."""
+  table = np.quantile(values, (np.arange(levels) + 0.5) / levels)
+  for _ in range(steps):
+    nearest = np.searchsorted((table[1:] + table[:-1]) / 2, values)
+    hits = np.bincount(nearest, minlength=levels)
+    sums = np.bincount(nearest, values, minlength=levels)
+    table = np.sort(np.where(hits > 0, sums / np.maximum(hits, 1), table))
+  return table
+
+
+def nearest_level(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+  """Each value's nearest of the ordered levels."""
+  return table[np.searchsorted((table[1:] + table[:-1]) / 2, values)]
