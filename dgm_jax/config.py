@@ -23,7 +23,7 @@ FREE = (
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
-CONDITIONAL = ('autoregressive.',)  # families of systems that can be told a label
+CONDITIONAL = ('autoregressive.', 'vq.prior')  # systems, and families of them, that can be told a label
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
@@ -167,7 +167,8 @@ def check(config: ConfigDict) -> None:
   )
   require(
     not config.conditional or config.system.startswith(CONDITIONAL),
-    f'config.conditional=True is for systems that can be told a label ({CONDITIONAL[0]}*), not {config.system}',
+    'config.conditional=True is for systems that can be told a label (autoregressive.*, vq.prior),'
+    f' not {config.system}',
   )
   require(
     config.budget <= len(config.stage_epochs),

@@ -2,6 +2,10 @@
 
 Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=latest|best|STEP]
        [--weights=average|raw] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
+       [--class=3] [--temperature=1.0] [--best_of=1 --judge=runs/classifier_mnist]
+
+With --class, images of that class, from systems that are told labels; with --best_of=m, the one of m draws of each
+image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`.
 
 Writes samples.npy (uint8 [n, H, W, C], or points float32 [n, D]; draws from the model) and one PNG for each picture
 that is asked for and that the system can draw, into --out (the workdir's folder `samples` if not given).
@@ -23,6 +27,10 @@ def define_flags() -> None:
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
+  flags.DEFINE_integer('class', None, 'The class to draw, by its number; the classes in turn if not given.')
+  flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are drawn from.', lower_bound=1e-3)
+  flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
+  flags.DEFINE_string('judge', '', "For --best_of: a classifier's workdir; empty: config.judge.")
   flags.DEFINE_string('out', None, 'Folder for the files.')
 
 
@@ -44,26 +52,45 @@ def main(argv: list[str]) -> None:
   parallel.start()
   needs_data = tuple(args.what) != ('samples',)
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
-  if subject.system.sample is None:
+  able = pictures.available(subject.system) | positions.available(subject.system, config)
+  if subject.system.sample is None and not able:
     raise cli.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)
   if subject.system.sample:
-    draws = jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
+    draws = _draws(args, key, subject)
     np.save(out / 'samples.npy', np.asarray(draws if draws.ndim == 2 else to_uint8(draws)))  # points are no pixels
     print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
+  if _chosen_draws(args):
+    able = able | {'samples': lambda *_: pictures.grid(np.asarray(to_uint8(draws)))}
   names = [name for name in args.what if name != 'neighbours']
   if len(names) < len(args.what):
     train = data.load(config.data, 'train').arrays['x']
     pictures.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
     print(out / 'neighbours.png')
-  drawings = pictures.available(subject.system) | positions.available(subject.system, config)
-  for name, draw in _chosen(drawings, names).items():
+  for name, draw in _chosen(able, names).items():
     pictures.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
     print(out / f'{name}.png')
+
+
+def _chosen_draws(args) -> bool:
+  """Whether others are asked for than `System.sample` draws."""
+  return getattr(args, 'class') is not None or args.temperature != 1 or args.best_of > 1
+
+
+def _draws(args, key, subject):
+  """As many draws as are asked for, in data space."""
+  import jax
+
+  from dgm_jax.evals import rejection
+
+  if _chosen_draws(args):
+    label = getattr(args, 'class')
+    return rejection.draw(args.seed, subject, args.n, label, args.temperature, args.best_of, args.judge)
+  return jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
 
 
 def _chosen(available: dict, names: list[str]) -> dict:

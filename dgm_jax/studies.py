@@ -19,7 +19,7 @@ from dgm_jax import config as experiment
 from dgm_jax import data, ensemble, files, parallel, report, systems
 from dgm_jax.core import State
 from dgm_jax.data import preprocess
-from dgm_jax.evals import codes, disentanglement, mean, pictures, positions
+from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
 from dgm_jax.evals.mean import Subject
 from dgm_jax.topics import page as pages
 
@@ -91,7 +91,7 @@ def follower(members: ensemble.Ensemble):
   system, prepare = systems.build(config), preprocess.find(preprocess.for_evaluation(config.data.preprocess))
   batch = test.fetch(test.arrays, np.arange(min(FOLLOWED, test.size), dtype=np.int32))
   factors = np.asarray(batch['factors'])
-  entropy = codes.entropies(factors)
+  entropy = scores.entropies(factors)
 
   @jax.jit
   def seen(states, batch):
@@ -107,7 +107,7 @@ def follower(members: ensemble.Ensemble):
 
   def look(states: State) -> dict[str, Any]:
     z, kl, reconstruction = map(np.asarray, seen(states, batch))
-    shared = np.stack([codes.information(own, factors) for own in z])  # [M, Z, K]
+    shared = np.stack([scores.information(own, factors) for own in z])  # [M, Z, K]
     told = {'told': shared.max(1) / entropy, 'by': shared.argmax(1)}
     return {'kl': kl, 'reconstruction_nats': reconstruction, **told}
 

@@ -12,7 +12,7 @@ from dgm_jax.cli import UserError
 from dgm_jax.core import State, System
 from dgm_jax.data import sprites
 from dgm_jax.data.factors import Simulator
-from dgm_jax.evals import codes, disentanglement
+from dgm_jax.evals import disentanglement, scores
 from dgm_jax.evals.mean import Subject
 
 SIZES = (3, 6, 40, 32, 32)
@@ -109,29 +109,29 @@ def sample(code, n=10_000, seed=0):
 )
 def test_gap_and_modularity_on_the_grid(name, mig, modularity):
   z, factors = sample(CODES[name])
-  shared = codes.information(z, factors)
-  assert codes.mig(shared, codes.entropies(factors)) == pytest.approx(mig, abs=0.01)
-  assert codes.modularity(shared) == pytest.approx(modularity, abs=0.04)
+  shared = scores.information(z, factors)
+  assert scores.mig(shared, scores.entropies(factors)) == pytest.approx(mig, abs=0.01)
+  assert scores.modularity(shared) == pytest.approx(modularity, abs=0.04)
 
 
 def test_information_gap_and_modularity_are_those_of_loops():
   z, factors = sample(CODES['rotated'], 500)
-  shared, binned = codes.information(z, factors), codes.discrete(z)
+  shared, binned = scores.information(z, factors), scores.discrete(z)
   for i in range(5):
     edges = np.histogram(z[:, i], 20)[1]
     np.testing.assert_array_equal(binned[:, i], [sum(value >= edge for edge in edges[:-1]) for value in z[:, i]])
     for j in range(5):
       assert shared[i, j] == pytest.approx(mutual_info_score(binned[:, i], factors[:, j]), abs=1e-6)
-  gaps, scores = [], []
+  gaps, alone = [], []
   for j in range(5):
     first, second = sorted(shared[:, j])[::-1][:2]
     counts = np.bincount(factors[:, j]) / 500
     gaps.append((first - second) / -(counts * np.log(counts)).sum())
   for row in shared:
     best = row.argmax()
-    scores.append(1 - sum(v**2 for j, v in enumerate(row) if j != best) / (row[best] ** 2 * 4))
-  assert codes.mig(shared, codes.entropies(factors)) == pytest.approx(np.mean(gaps), abs=1e-6)
-  assert codes.modularity(shared) == pytest.approx(np.mean(scores), abs=1e-6)
+    alone.append(1 - sum(v**2 for j, v in enumerate(row) if j != best) / (row[best] ** 2 * 4))
+  assert scores.mig(shared, scores.entropies(factors)) == pytest.approx(np.mean(gaps), abs=1e-6)
+  assert scores.modularity(shared) == pytest.approx(np.mean(alone), abs=1e-6)
 
 
 EYE = np.eye(10)
@@ -149,7 +149,7 @@ EYE = np.eye(10)
   ],
 )
 def test_concentration_of_importances(importance, disentangled, complete):
-  np.testing.assert_allclose(codes.dci(importance), (disentangled, complete), atol=1e-6)
+  np.testing.assert_allclose(scores.dci(importance), (disentangled, complete), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_concentration_of_importances(importance, disentangled, complete):
   ],
 )  # fmt: skip
 def test_modularity_of_shared_information(shared, expected):
-  assert codes.modularity(shared) == pytest.approx(expected)
+  assert scores.modularity(shared) == pytest.approx(expected)
 
 
 def small(code, n, seed=0):
@@ -178,9 +178,9 @@ MIXED = {
 @pytest.mark.parametrize('name', MIXED)
 def test_trees_lines_and_planes_on_a_small_grid(name):
   train, test = small(MIXED[name], 250), small(MIXED[name], 300, 1)
-  importance, accuracy = codes.importances(train, test)
-  disentangled, complete = codes.dci(importance)
-  explicit, gap = codes.explicitness(train, test), codes.sap(train, test)
+  importance, accuracy = scores.importances(train, test)
+  disentangled, complete = scores.dci(importance)
+  explicit, gap = scores.explicitness(train, test), scores.sap(train, test)
   if name == 'ideal':
     assert min(disentangled, complete, accuracy) > 0.99
     assert explicit > 0.8  # values between the outermost have no half-plane of their own
@@ -206,12 +206,12 @@ def test_no_metric_knows_the_order_or_the_sign_of_latents():
 
 def test_total_correlation_of_a_normal():
   r = 0.8
-  assert codes.total_correlation(np.array([[4, 2 * r], [2 * r, 1]])) == pytest.approx(-0.5 * np.log(1 - r**2))
-  assert codes.total_correlation(np.diag([1.0, 2, 3])) == pytest.approx(0)
+  assert scores.total_correlation(np.array([[4, 2 * r], [2 * r, 1]])) == pytest.approx(-0.5 * np.log(1 - r**2))
+  assert scores.total_correlation(np.diag([1.0, 2, 3])) == pytest.approx(0)
   z = random().normal(size=(5000, 3))
-  assert codes.pairwise_information(z) < 0.05
-  assert codes.pairwise_information(np.repeat(z[:, :1], 2, 1)) == pytest.approx(
-    codes.entropies(codes.discrete(z[:, :1]))[0]
+  assert scores.pairwise_information(z) < 0.05
+  assert scores.pairwise_information(np.repeat(z[:, :1], 2, 1)) == pytest.approx(
+    scores.entropies(scores.discrete(z[:, :1]))[0]
   )
 
 

@@ -1,152 +1,119 @@
-"""Scores of codes beside the factors that they are codes of, in double precision on the host.
-
-Definitions and settings are those of Locatello et al. 2019, arXiv:1811.12359, appendix C, and of its released code.
-
-Axes: N examples, Z latents, K factors.
+"""Codes of a vector-quantized autoencoder over a split: how many are in use, how many bits they are worth, and what
+principal components make of as many bits.
 """
+
+import math
 
 import numpy as np
 
-BINS = 20  # of equal width, over the range of each latent
+from dgm_jax import config as experiment
+from dgm_jax import data
+from dgm_jax.evals.mean import Subject, per_example
+
+EXAMPLES = 20_000  # of the training split, which the components are fitted to
 
 
-def information(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> np.ndarray:
-  """Mutual information of each latent, in bins, and each factor, [Z, K] nats.
+def codes(seed: int, subject: Subject) -> dict[str, float]:
+  """Of each level: share of the codebook in use, perplexity, and entropy of a code, bits; then squared errors.
 
-  Args:
-    codes: [N, Z].
-    factors: whole numbers [N, K].
-    bins: of a latent.
+  An image's bits are counted as the number of its codes times the logarithm of the size of the codebook, as if all
+  were equally likely. `pca_mse` is the error at so many bits of principal components (`pca`); `mse_without_LEVEL` is
+  that of the autoencoder with zeros for a level's vectors, `mse` with all.
+
+  Raises:
+    UserError: the system has no codes.
   """
-  binned = discrete(codes, bins)
-  return np.array([[_information(code, factor) for factor in factors.T] for code in binned.T])
+  found = of_split(seed, subject)
+  size, figures = subject.config.model.vqvae.codes, {}
+  for name, levels in found.items():
+    share = np.bincount(levels.ravel(), minlength=size) / levels.size
+    entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
+    figures |= {
+      f'codebook_usage_{name}': float((share > 0).mean()), f'perplexity_{name}': float(np.exp(entropy)),
+      f'entropy_bits_{name}': float(entropy / math.log(2)),
+    }  # fmt: skip
+  bits = sum(math.prod(levels.shape[1:]) for levels in found.values()) * math.log2(size)
+  train = data.load(subject.config.data, 'train').arrays['x'][:EXAMPLES]
+  errors = per_example(_errors(subject, tuple(found)), subject.split, subject.config, subject.mesh)
+  means = {name: float(each.mean(dtype='f8')) for name, each in errors(seed, subject.state).items()}
+  flat = lambda x: x.reshape(len(x), -1).astype('f4') / 255
+  return figures | means | {'code_bits': bits, 'pca_mse': pca(flat(train), flat(subject.split.arrays['x']), int(bits))}
 
 
-def discrete(codes: np.ndarray, bins: int = BINS) -> np.ndarray:
-  """The bin of each code [N, Z] among those of equal width over the latent's range: whole numbers [N, Z]."""
-  edges = [np.histogram_bin_edges(code, bins)[:-1] for code in np.asarray(codes, np.float64).T]
-  return np.stack([np.digitize(code, edge) for code, edge in zip(codes.T, edges, strict=True)], 1)
+def of_split(seed: int, subject: Subject) -> dict[str, np.ndarray]:
+  """The codes of all images of the split in order, level -> int32 [N, h, w].
 
-
-def entropies(factors: np.ndarray) -> np.ndarray:
-  """Entropy of each factor in the sample, [K] nats."""
-  return np.array([_information(factor, factor) for factor in factors.T])
-
-
-def mig(shared: np.ndarray, entropy: np.ndarray) -> float:
-  """Mutual information gap: what the best latent tells of a factor and the second does not, over the entropy; the mean.
-
-  Args:
-    shared: [Z, K] nats, `information`.
-    entropy: [K] nats, `entropies`.
-
-  Reference: Chen et al. 2018, arXiv:1802.04942, equation 6.
+  Raises:
+    UserError: the system has no codes.
   """
-  best = np.sort(np.concatenate([shared, np.zeros((1, shared.shape[1]))]), 0)[::-1]
-  return float(((best[0] - best[1]) / entropy).mean())
+  view = subject.system.views.get('codes')
+  experiment.require(view is not None, f'{subject.config.system} has no codes: this is for vq.vae and vq.prior')
+  run = per_example(lambda key, state, batch: view(state, batch['x']), subject.split, subject.config, subject.mesh)
+  return run(seed, subject.state)
 
 
-def modularity(shared: np.ndarray) -> float:
-  """How far each latent tells of one factor alone, averaged; 0 for one that tells of none.
+def _errors(subject: Subject, names: tuple[str, ...]):
+  encode, image = subject.system.views['codes'], subject.system.views['image']
 
-  Reference: Ridgeway & Mozer 2018, arXiv:1802.05312, section 3.
+  def errors(key, state, batch):
+    del key
+    x = batch['x']
+    found = encode(state, x)
+    of = lambda kept: ((image(state, kept) - x) ** 2).mean((1, 2, 3))
+    left = {f'mse_without_{name}': of({n: c for n, c in found.items() if n != name}) for name in names}
+    return {'mse': of(found)} | (left if len(names) > 1 else {})
+
+  return errors
+
+
+def pca(train: np.ndarray, test: np.ndarray, bits: int, widest: int = 10) -> float:
+  """Mean squared error of pixels [N, D] by principal components whose coefficients are quantized, `bits` an image.
+
+  Bits are handed out one by one to the coefficient whose error falls most, at most `widest` each. A coefficient is
+  quantized with the levels that suit the training examples best (Lloyd's algorithm).
   """
-  squares = np.square(shared)
-  best = squares.max(1)
-  others = (squares.sum(1) - best) / (np.where(best > 0, best, 1) * (shared.shape[1] - 1))
-  return float(np.where(best > 0, 1 - others, 0).mean())
+  mean = train.mean(0)
+  centred = train - mean
+  values, axes = np.linalg.eigh(centred.T @ centred / len(train))
+  kept = np.argsort(-values)[: min(len(values), bits)]
+  scores = centred @ axes[:, kept]
+  widths, errors = np.zeros(len(kept), int), scores.var(0)
+  tables = {}
+
+  def after(i: int) -> float:
+    """The error of coefficient i with a bit more."""
+    table = tables[i, widths[i] + 1] = lloyd(scores[:, i], 2 ** (widths[i] + 1))
+    return float(np.square(scores[:, i] - nearest_level(scores[:, i], table)).mean())
+
+  gains, nexts = errors.copy(), np.zeros(len(kept))  # no bit gains more; how much, is found when it may be its turn
+  exact = np.zeros(len(kept), bool)
+  for _ in range(bits):
+    while not exact[best := int(gains.argmax())]:
+      nexts[best] = after(best)
+      gains[best], exact[best] = errors[best] - nexts[best], True
+    if gains[best] <= 0:
+      break
+    widths[best] += 1
+    errors[best], exact[best] = nexts[best], widths[best] >= widest
+    gains[best] = errors[best] if widths[best] < widest else 0.0
+  coded = (test - mean) @ axes[:, kept]
+  quantized = np.zeros_like(coded)
+  for i in np.flatnonzero(widths):
+    quantized[:, i] = nearest_level(coded[:, i], tables[i, widths[i]])
+  return float(np.square(mean + quantized @ axes[:, kept].T - test).mean(dtype='f8'))
 
 
-def explicitness(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
-  """Area under the ROC curve of a linear classifier of each value of each factor, averaged: 1/2 is chance.
-
-  Args:
-    train: codes [N, Z] and factors [N, K] to fit on.
-    test: likewise, to measure on; values that are not in it are left out.
-
-  Reference: Ridgeway & Mozer 2018, arXiv:1802.05312, section 3.
-  """
-  from sklearn.linear_model import LogisticRegression
-  from sklearn.metrics import roc_auc_score
-
-  mean, deviation = train[0].mean(0), np.maximum(train[0].std(0), 1e-12)
-  scale = lambda codes: (codes - mean) / deviation
-  areas = []
-  for known, asked in zip(train[1].T, test[1].T, strict=True):
-    model = LogisticRegression(max_iter=1000).fit(scale(train[0]), known)
-    chance = model.predict_proba(scale(test[0]))
-    there = [(value, column) for column, value in enumerate(model.classes_) if 0 < (asked == value).sum() < len(asked)]
-    areas.append(np.mean([roc_auc_score(asked == value, chance[:, column]) for value, column in there]))
-  return float(np.mean(areas))
+def lloyd(values: np.ndarray, levels: int, steps: int = 20) -> np.ndarray:
+  """So many levels, in order, for the least squared error of values [N] quantized to the nearest."""
+  table = np.quantile(values, (np.arange(levels) + 0.5) / levels)
+  for _ in range(steps):
+    nearest = np.searchsorted((table[1:] + table[:-1]) / 2, values)
+    hits = np.bincount(nearest, minlength=levels)
+    sums = np.bincount(nearest, values, minlength=levels)
+    table = np.sort(np.where(hits > 0, sums / np.maximum(hits, 1), table))
+  return table
 
 
-def sap(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
-  """Separated attribute predictability: accuracy of the best latent alone less that of the second, averaged.
-
-  Each latent predicts each factor by a linear support vector machine with balanced classes and C = 0.01.
-
-  Reference: Kumar et al. 2018, arXiv:1711.00848, section 3.
-  """
-  from sklearn.svm import LinearSVC
-
-  def accuracy(latent: int, factor: int) -> float:
-    model = LinearSVC(C=0.01, class_weight='balanced', dual=False, max_iter=10_000)
-    model.fit(train[0][:, [latent]], train[1][:, factor])
-    return float((model.predict(test[0][:, [latent]]) == test[1][:, factor]).mean())
-
-  scores = np.array([[accuracy(z, k) for k in range(train[1].shape[1])] for z in range(train[0].shape[1])])
-  best = np.sort(np.concatenate([scores, np.zeros((1, scores.shape[1]))]), 0)[::-1]
-  return float((best[0] - best[1]).mean())
-
-
-def importances(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, float]:
-  """What gradient-boosted trees make of each latent for each factor, [Z, K], and their mean accuracy."""
-  from sklearn.ensemble import GradientBoostingClassifier
-
-  columns, accuracies = [], []
-  for known, asked in zip(train[1].T, test[1].T, strict=True):
-    model = GradientBoostingClassifier(random_state=0).fit(train[0], known)
-    columns.append(model.feature_importances_)
-    accuracies.append(model.score(test[0], asked))
-  return np.stack(columns, 1), float(np.mean(accuracies))
-
-
-def dci(importance: np.ndarray) -> tuple[float, float]:
-  """Disentanglement and completeness of importances [Z, K]: one less the normalised entropy of rows, of columns.
-
-  Reference: Eastwood & Williams 2018, A framework for the quantitative evaluation of disentangled representations.
-  """
-  return _concentration(importance), _concentration(importance.T)
-
-
-def total_correlation(covariance: np.ndarray) -> float:
-  """Total correlation in nats of the normal with this covariance [Z, Z]."""
-  return float(0.5 * (np.log(np.diag(covariance)).sum() - np.linalg.slogdet(covariance)[1]))
-
-
-def pairwise_information(codes: np.ndarray, bins: int = BINS) -> float:
-  """Mean mutual information of two latents, in bins, in nats."""
-  shared = information(codes, discrete(codes, bins), bins)
-  return float(shared[~np.eye(len(shared), dtype=bool)].mean())
-
-
-def _information(a: np.ndarray, b: np.ndarray) -> float:
-  """Mutual information of two columns of whole numbers [N], in nats."""
-  _, a = np.unique(a, return_inverse=True)
-  _, b = np.unique(b, return_inverse=True)
-  joint = np.zeros((a.max() + 1, b.max() + 1))
-  np.add.at(joint, (a, b), 1 / len(a))
-  apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-  there = joint > 0
-  return float(max(0.0, (joint[there] * np.log(joint[there] / apart[there])).sum()))
-
-
-def _concentration(importance: np.ndarray) -> float:
-  """One less each row's entropy over its maximum, weighed by the rows' sums."""
-  total = importance.sum()
-  if total <= 0:
-    return 0.0
-  row = importance + 1e-11
-  share = row / row.sum(1, keepdims=True)
-  entropy = -(share * np.log(share)).sum(1) / np.log(importance.shape[1])
-  return float(((1 - entropy) * importance.sum(1) / total).sum())
+def nearest_level(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+  """Each value's nearest of the ordered levels."""
+  return table[np.searchsorted((table[1:] + table[:-1]) / 2, values)]

@@ -18,7 +18,7 @@ from dgm_jax import data, signals
 from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
-from dgm_jax.evals import codes as scores
+from dgm_jax.evals import scores
 from dgm_jax.evals.mean import Subject
 
 Random = np.random.Generator

@@ -117,6 +117,14 @@ def reconstructions(
   return grid(np.stack(rows, 1).reshape(-1, *above.shape[1:]), columns)
 
 
+def levels(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16) -> np.ndarray:
+  """Grid of rows: the top level's codes alone, with each level below added in turn, and the originals x [n, ...]."""
+  del key
+  rows = _call(system.views['levels'], state, state, x[:columns])  # [levels, n, ...]
+  images = np.concatenate([*rows, x[:columns]])
+  return grid(np.asarray(to_uint8(images)), min(columns, len(x)))
+
+
 def linear(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
   """Straight lines from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z]."""
   t = t[None, :, None]
@@ -255,6 +263,8 @@ def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToU
     pictures['classes'] = bind(classes)
   if 'reconstruct' in system.views:
     pictures['reconstructions'] = bind(reconstructions)
+  if 'levels' in system.views:
+    pictures['levels'] = bind(levels)
   if {'latents', 'decode'} <= set(system.views):
     for name, path in (('walks', linear), ('spherical_walks', spherical)):
       pictures[name] = bind(walks, path=path)

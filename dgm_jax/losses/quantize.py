@@ -130,14 +130,33 @@ def codebook_ema(
   shapes.check('counts[K] sums[K, D] z[..., D] codes[...] decay[]', counts, sums, z, codes, decay)
   counts, sums, z, decay = (jnp.asarray(a, jnp.float32) for a in (counts, sums, jax.lax.stop_gradient(z), decay))
   size = counts.shape[0]
-  # A product with one-hot rows, unlike a scatter, adds in a fixed order on every device.
-  hits = jax.nn.one_hot(jnp.asarray(codes).reshape(-1), size)
-  new_sums = jnp.matmul(hits.T, z.reshape(-1, z.shape[-1]), precision='highest')
-  counts = decay * counts + (1 - decay) * hits.sum(0)
+  # Added up in place: a product with one-hot rows takes as long as the search for the codes, and N K numbers.
+  codes = jnp.asarray(codes).reshape(-1)
+  new_sums = jnp.zeros(sums.shape).at[codes].add(z.reshape(-1, z.shape[-1]))
+  counts = decay * counts + (1 - decay) * jnp.zeros(size).at[codes].add(1.0)
   sums = decay * sums + (1 - decay) * new_sums
+  return Codebook(counts, sums, codebook_vectors(counts, sums))
+
+
+def codebook_vectors(counts: Float[ArrayLike, ' K'], sums: Float[ArrayLike, 'K D']) -> Float32[Array, 'K D']:
+  """The codebook that running means stand for: sums / counts, the counts smoothed by Laplace's rule.
+
+  Args:
+    counts: [K] running counts.
+    sums: [K, D] running sums.
+
+  Returns:
+    [K, D], float32.
+
+  Raises:
+    ValueError: the shapes differ.
+
+  Reference: van den Oord et al. 2017, arXiv:1711.00937, appendix A.1 (smoothed as its programs do).
+  """
+  counts, sums = shapes.float32('counts[K] sums[K, D]', counts, sums)
   total = counts.sum()
-  smoothed = (counts + _LAPLACE) / (total + size * _LAPLACE) * total
-  return Codebook(counts, sums, sums / smoothed[:, None])
+  smoothed = (counts + _LAPLACE) / (total + counts.shape[0] * _LAPLACE) * total
+  return sums / smoothed[:, None]
 
 
 def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
@@ -158,5 +177,5 @@ def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
   codes = jnp.asarray(codes)
   if not codes.size:
     raise ValueError(f'codes: got shape {codes.shape}, expected one code or more')
-  share = jax.nn.one_hot(codes.reshape(-1), size).mean(0)
+  share = jnp.zeros(size).at[codes.reshape(-1)].add(1.0) / codes.size
   return jnp.exp(jnp.sum(jax.scipy.special.entr(share)))

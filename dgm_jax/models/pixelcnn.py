@@ -94,11 +94,14 @@ class GatedPixelCNN(nn.Module):
   groups: int = 1
   first: int = 7
   size: int = 3
+  dropout: float = 0.0  # where there is an rng of that name
   dtype: jnp.dtype | str = 'float32'
 
   def setup(self):
     sizes = group_sizes(self.features, self.groups)
-    self.stack = [GatedLayer(sizes, self.size if i else self.first, not i, self.dtype) for i in range(self.layers + 1)]
+    self.stack = [
+      GatedLayer(sizes, self.size if i else self.first, not i, self.dropout, self.dtype) for i in range(self.layers + 1)
+    ]
 
   def __call__(self, image: Float[Array, 'B H W C'], condition: Condition = None) -> Float[Array, 'B H W P']:
     """The numbers of all pixels."""
@@ -129,6 +132,7 @@ class GatedLayer(nn.Module):
   sizes: Sequence[int]  # features of each color
   size: int  # the side of the square kernel that the two stacks share
   first: bool  # reads the image, strictly before the pixel, and has no residual
+  dropout: float
   dtype: jnp.dtype | str
 
   def setup(self):
@@ -139,6 +143,7 @@ class GatedLayer(nn.Module):
     self.link = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
     self.across = masked.MaskedConv(twice, masked.before(self.size), self.first, read, dtype=self.dtype)
     self.out = Pointwise(self.sizes, dtype=self.dtype)
+    self.drop = nn.Dropout(self.dropout)
     # Without a condition these are never called, and have no parameters.
     self.condition_down = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
     self.condition_across = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
@@ -156,5 +161,5 @@ class GatedLayer(nn.Module):
     y = self.across(x, at) + link
     if condition is not None:
       y += self.condition_across(condition)
-    y = self.out(gate(y, self.sizes))
+    y = self.out(self.drop(gate(y, self.sizes), deterministic=not self.has_rng('dropout')))
     return y if self.first else x + y

@@ -152,9 +152,9 @@ def log_prob_map(made: Parts, params, x: jax.Array, condition=None, rngs: dict |
 
 
 def _sample(made: Parts) -> Callable:
-  def sample(key: Key, state: State, n: int) -> jax.Array:
+  def sample(key: Key, state: State, n: int, labels=None, temperature=1.0) -> jax.Array:
     given = jnp.zeros((n, *made.shape))
-    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool))
+    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), labels, temperature)
 
   return sample
 
@@ -185,7 +185,10 @@ def _views(made: Parts) -> dict[str, Callable]:
     condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
     return reach.gradients(key, made.network, _measured(made, state), made.pixel, x, first, condition)
 
-  views = {'log_prob': log_prob, 'log_prob_pixels': log_prob_pixels, 'complete': complete, 'causality': causality}
+  views = {
+    'draw': _sample(made), 'log_prob': log_prob, 'log_prob_pixels': log_prob_pixels, 'complete': complete,
+    'causality': causality,
+  }  # fmt: skip
   return views | (_class_views(made, log_prob) if made.classes else {})
 
 

@@ -1,0 +1,51 @@
+"""Writes the codes of a split, as a trained vector-quantized autoencoder gives them.
+
+Usage: python -m dgm_jax.extract --workdir=DIR [--split=train] [--checkpoint=latest|best|STEP] [--out=FILE.npz]
+
+The file (DIR/codes_SPLIT.npz if not given) holds an array for each level, top, (middle,) bottom, uint16 [N, h, w] in
+the order of the split, and the labels y [N] where there are any. The workdir is that of an autoencoder (vq.vae) or of
+priors over its codes (vq.prior), which holds a copy of it.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from dgm_jax import cli
+from dgm_jax import config as experiment
+from dgm_jax.evaluate import SPLITS
+
+
+def define_flags() -> None:
+  """The command line, in the module's own flags."""
+  flags.DEFINE_string('workdir', None, 'Folder of the run.')
+  flags.DEFINE_enum('split', 'train', SPLITS, 'Which part of the data.')
+  flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
+  flags.DEFINE_string('out', None, 'The file.')
+
+
+def main(argv: list[str]) -> None:
+  experiment.parse(argv, __doc__)
+  args = flags.FLAGS
+  if not args.workdir:
+    raise cli.UserError('no run given; add --workdir=DIR')
+  folder = Path(args.workdir)
+
+  import numpy as np
+
+  from dgm_jax import parallel, workdir
+  from dgm_jax.evals import codes
+
+  parallel.start()
+  subject = workdir.open_subject(folder, args.split, args.checkpoint)
+  found = {name: each.astype(np.uint16) for name, each in codes.of_split(subject.config.seed, subject).items()}
+  labels = {'y': subject.split.arrays['y']} if 'y' in subject.split.arrays else {}
+  target = Path(args.out or folder / f'codes_{args.split}.npz')
+  np.savez_compressed(target, **found, **labels)
+  shapes = ', '.join(f'{name} {list(each.shape)}' for name, each in found.items())
+  print(f'{target}: {shapes}, codes of {subject.config.model.vqvae.codes}')
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

@@ -1,0 +1,225 @@
+"""Vector-quantized autoencoders (`vae`), and the priors over their codes that make generators of them (`prior`).
+
+Both work on pixels in [0, 1] (preprocess: scale). The network 'vqvae' is trained by the first and grafted into the
+second, where nobody owns it. Levels are listed from the top.
+
+Axes: B batch, H height, W width, C channels; h, w of a level; D features of a code, K codes.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from dgm_jax import config as experiment
+from dgm_jax import losses, optim
+from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, system
+from dgm_jax.models.vqvae import VQVAE, Passed, level_names
+from dgm_jax.nn import quantize
+from dgm_jax.systems import codes
+
+STARTS = ('random', 'k_means')
+MOVED_BY = ('gradient', 'ema')
+
+
+def vae(config: ConfigDict) -> System:
+  """An autoencoder with a level of codes or several.
+
+  It is trained on the squared error of pixels over `model.variance`, plus `model.commitment` times the mean squared
+  distance of the encoders' vectors from their codes. Codebooks follow their vectors by gradient or by running means.
+
+  Reference: van den Oord et al. 2017, arXiv:1711.00937, equation 3; Razavi et al. 2019, arXiv:1906.00446, algorithm 1.
+  """
+  network, model = autoencoder(config), config.model
+  experiment.one_of('config.model.codebook', model.codebook, MOVED_BY)
+  experiment.one_of('config.model.start', model.start, STARTS)
+  experiment.require(0 <= model.decay < 1, f'config.model.decay must be in [0, 1), got {model.decay}')
+  by_gradient = model.codebook == 'gradient'
+  experiment.require(
+    model.restart == 0 or not (by_gradient or config.parallel == 'pmap'),
+    f'config.model.restart={model.restart} goes with running means of the whole batch: set it to 0 with'
+    " config.model.codebook='gradient' or config.parallel='pmap'",
+  )
+  names = level_names(len(network.strides))
+
+  def loss(key: Key, state: State, batch: Batch):
+    params = state.params['vqvae']
+    passed: Passed = network.apply({'params': params}, batch['x'])
+    squared = jnp.square(passed.x - batch['x']).mean()
+    distances, metrics = jnp.zeros(()), {'mse': squared}
+    for name, z, found in zip(names, passed.z, passed.codes, strict=True):
+      book = params[f'codebook_{name}']
+      apart = losses.commitment_loss(z, book, found).mean() / network.features
+      distances += model.commitment * apart
+      if by_gradient:
+        distances += losses.codebook_loss(z, book, found).mean() / network.features
+      metrics |= {f'distance_{name}': apart} | use(name, found, network.codes)
+    followed = {} if by_gradient else {'codebooks': _follow(key, names, state, passed, model)}
+    return squared / model.variance + distances, (followed, metrics)
+
+  def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
+    del key
+    passed = network.apply({'params': state.params['vqvae']}, batch['x'])
+    return {'mse': jnp.square(passed.x - batch['x']).mean((1, 2, 3))}
+
+  player = descend(model=Player(loss, optim.make(config, 'model'), ('vqvae',)))
+  # The codebooks of a step are those of the statistics that it begins with: the same on every device.
+  move = player if by_gradient else chain(Move(lambda params: {}, _placed), player)
+  return system(lambda key, batch: _start(network, model, key, batch['x']), move, evaluate, None, **views(network))
+
+
+def prior(config: ConfigDict) -> System:
+  """Priors over the codes of a frozen autoencoder, `config.graft.vqvae`: the top's, and each lower level's given those
+  above, trained side by side on the codes of images, or those of `model.train` alone.
+
+  Reference: Razavi et al. 2019, arXiv:1906.00446, algorithm 2.
+  """
+  network, model = autoencoder(config), config.model
+  made, seen = codes.priors(config, network), views(network)
+  experiment.require(0 <= model.ema < 1, f'config.model.ema must be in [0, 1), got {model.ema}')
+  experiment.require(len(model.train) >= 1, f'config.model.train must name some of the levels {", ".join(made)}')
+  for name in model.train:
+    experiment.one_of('a level of config.model.train', name, made)
+  classes = model.classes if config.conditional else 0
+
+  def nats(name: str, state: State, batch: Batch, rngs: dict | None = None) -> jax.Array:
+    found = {level: jax.lax.stop_gradient(code) for level, code in seen['codes'](state, batch['x']).items()}
+    return -codes.log_prob(made[name], state.params[name], found, _label(classes, batch), name, rngs)
+
+  def networks(key: Key, batch: Batch):
+    for_autoencoder, for_codes, *keys = jax.random.split(key, 2 + len(made))
+    params = {'vqvae': network.init(for_autoencoder, batch['x'][:1])['params']}
+    # Layers that start from data start from codes at random: the autoencoder that is there in the end is yet to come.
+    found = codes.random(made, for_codes, batch['x'].shape[0])
+    for (name, one), for_level in zip(made.items(), keys, strict=True):
+      params[name] = codes.start(one, for_level, found, _label(classes, batch), name)
+    # Copies, so that the step may give its arguments' memory away.
+    return params, {'ema': {name: jax.tree.map(jnp.copy, params[name]) for name in model.train}} if model.ema else {}
+
+  def player(name: str) -> Player:
+    def loss(key: Key, state: State, batch: Batch):
+      value = nats(name, state, batch, {'dropout': key}).mean()
+      return value, ({}, {'bits_per_code': codes.bits(value, made[name])})
+
+    return Player(loss, optim.make(config, name), (name,))
+
+  def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
+    del key
+    each = {name: nats(name, state, batch) for name in made}
+    measured = {f'bits_per_code_{name}': codes.bits(value, made[name]) for name, value in each.items()}
+    return {'nll_nats': sum(each.values())} | measured
+
+  move = descend(**{name: player(name) for name in model.train})
+  move = chain(move, *(average(name, model.ema) for name in model.train)) if model.ema else move
+  drawn = _drawing(made, classes, seen['image'])
+  sample = lambda key, state, n: drawn['draw'](key, state, n)
+  return system(networks, move, evaluate, sample, **seen, **drawn)
+
+
+def _label(classes: int, batch: Batch) -> jax.Array | None:
+  """What the priors are told of a batch, [B, classes].
+
+  Raises:
+    UserError: they are to be told labels, and there are none.
+  """
+  experiment.require(not classes or 'y' in batch, 'config.conditional=True needs labels; config.data has none')
+  return jax.nn.one_hot(batch['y'], classes) if classes else None
+
+
+def _drawing(made: dict[str, codes.Prior], classes: int, image: Callable) -> dict[str, Callable]:
+  """Images from the priors; without labels, the classes go by rows of a grid."""
+
+  def draw(key, state, n, labels=None, temperature=1.0):
+    rows = jnp.arange(n) // math.ceil(math.sqrt(n)) % max(classes, 1)
+    label = jax.nn.one_hot(rows if labels is None else labels, classes) if classes else None
+    return image(state, codes.draw(made, key, state.params, n, label, temperature))
+
+  def by_class(key, state, columns):
+    return draw(key, state, classes * columns, jnp.repeat(jnp.arange(classes), columns))
+
+  return {'draw': draw} | ({'classes': by_class} if classes else {})
+
+
+def autoencoder(config: ConfigDict) -> VQVAE:
+  """The network that `config.model.vqvae` describes.
+
+  Raises:
+    UserError: it has no such setting, or one is out of range, or the pixels are in another range.
+  """
+  settings = config.model.vqvae.to_dict()
+  known = [name for name in inspect.signature(VQVAE).parameters if name not in ('shape', 'dtype', 'parent', 'name')]
+  for name in settings:
+    experiment.one_of('a key of config.model.vqvae', name, known)
+  network = VQVAE(tuple(config.data.shape), dtype=config.dtype, **settings)
+  for stride in network.strides:
+    experiment.require(
+      stride >= 2 and stride & (stride - 1) == 0,
+      f'config.model.vqvae.strides={network.strides} must be powers of two, at least 2, from the top level on',
+    )
+  experiment.require(len(network.strides) >= 1, 'config.model.vqvae.strides must list a stride for each level')
+  experiment.require(
+    config.data.preprocess == 'scale',
+    f"config.data.preprocess={config.data.preprocess}: vector-quantized autoencoders take pixels in [0, 1], 'scale'",
+  )
+  return network
+
+
+def use(name: str, found: jax.Array, size: int) -> Metrics:
+  """How much of a codebook a batch of codes uses: the share of its codes, and their perplexity."""
+  hits = jnp.zeros(size).at[found.reshape(-1)].add(1.0)
+  return {f'usage_{name}': (hits > 0).mean(), f'perplexity_{name}': losses.perplexity(found, size)}
+
+
+def _start(network: VQVAE, model: ConfigDict, key: Key, x: jax.Array):
+  """Fresh parameters; with k-means, each level's codebook is that of the vectors it is going to see."""
+  for_params, *keys = jax.random.split(key, 1 + len(network.strides))
+  params, names = network.init(for_params, x[:1])['params'], level_names(len(network.strides))
+  if model.start == 'k_means':
+    for i, (name, for_level) in enumerate(zip(names, keys, strict=True)):
+      z = network.apply({'params': params}, x).z[i]
+      params = params | {f'codebook_{name}': quantize.k_means(for_level, z, network.codes)}
+  books = {name: params[f'codebook_{name}'] for name in names}
+  follow = {name: {'counts': jnp.ones(len(book)), 'sums': book + 0.0} for name, book in books.items()}
+  return {'vqvae': params}, {} if model.codebook == 'gradient' else {'codebooks': follow}
+
+
+def _follow(key: Key, names: tuple[str, ...], state: State, passed: Passed, model: ConfigDict) -> dict:
+  """The running statistics of every codebook after a batch, dead codes restarted."""
+  new = {}
+  for name, z, found, for_level in zip(names, passed.z, passed.codes, jax.random.split(key, len(names)), strict=True):
+    old = state.extra['codebooks'][name]
+    counts, sums, _ = losses.codebook_ema(old['counts'], old['sums'], z, found, model.decay)
+    counts, sums = quantize.restart(for_level, counts, sums, z, model.restart)
+    new[name] = {'counts': counts, 'sums': sums}
+  return new
+
+
+def _placed(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+  """Puts the codes where their statistics say."""
+  del key, batch
+  books = {
+    f'codebook_{name}': losses.codebook_vectors(**statistics) for name, statistics in state.extra['codebooks'].items()
+  }
+  return state.replace(params=state.params | {'vqvae': state.params['vqvae'] | books}), {}
+
+
+def views(network: VQVAE) -> dict[str, Callable]:
+  """What a state with the network 'vqvae' can do: codes of images, images of codes, by level."""
+
+  def encode(state, x):
+    found = network.apply({'params': state.params['vqvae']}, x, method='encode')
+    return dict(zip(level_names(len(network.strides)), found, strict=True))
+
+  def image(state, found):
+    listed = [found.get(name) for name in level_names(len(network.strides))]
+    return jnp.clip(network.apply({'params': state.params['vqvae']}, listed, method='decode'), 0, 1)
+
+  def levels(state, x):
+    found = list(encode(state, x).items())
+    return jnp.stack([image(state, dict(found[: i + 1])) for i in range(len(found))])
+
+  reconstruct = lambda key, state, x: image(state, encode(state, x))
+  return {'codes': encode, 'image': image, 'levels': levels, 'reconstruct': reconstruct}

@@ -1,0 +1,131 @@
+"""Priors over codes, and the whole path: autoencoder, priors, images from the priors' checkpoint alone."""
+
+import itertools
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+from test_vq import config
+
+from dgm_jax import config as experiment
+from dgm_jax import extract, fit, parallel, sample, workdir
+from dgm_jax.models.code_prior import repeated
+from dgm_jax.systems import codes, vq
+
+LABELS = jnp.eye(10)
+
+
+@pytest.fixture(scope='module')
+def two_levels():
+  """Priors over one code above four, of a codebook of two, with parameters far from their start."""
+  settings = config('vqvae2_mnist', 'tiny_prior')
+  settings.model.vqvae.update({'codes': 2, 'strides': (2, 4)})
+  made = codes.priors(settings, vq.autoencoder(settings))
+  label, found = LABELS[:3], codes.random(made, jax.random.key(0), 3)
+  start = lambda key: {name: codes.start(prior, key, found, label, name) for name, prior in made.items()}
+  leaves, tree = jax.tree.flatten(jax.jit(start)(jax.random.key(1)))
+  keys = jax.random.split(jax.random.key(2), len(leaves))
+  moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+  return made, jax.tree.unflatten(tree, moved)
+
+
+def test_all_codes_have_probability_one_and_are_drawn_as_often_as_they_should(two_levels):
+  made, params = two_levels
+  every = jnp.asarray(list(itertools.product((0, 1), repeat=5)))
+  found = {'top': every[:, :1].reshape(32, 1, 1), 'bottom': every[:, 1:].reshape(32, 2, 2)}
+
+  @jax.jit
+  def log_prob(params, label):
+    spread = jnp.broadcast_to(label[None], (32, 10))
+    return [codes.log_prob(made[name], params[name], found, spread, name) for name in made]
+
+  top, bottom = (np.exp(np.asarray(nats, 'f8')) for nats in log_prob(params, LABELS[4]))
+  np.testing.assert_allclose(top[[0, 16]].sum(), 1, atol=1e-5)
+  np.testing.assert_allclose(bottom.reshape(2, 16).sum(1), 1, atol=1e-5)
+  assert np.abs(bottom[:16] - bottom[16:]).max() > 1e-2  # it is told the code above,
+  others = log_prob(params, LABELS[5])
+  assert all(np.abs(np.exp(a) - b).max() > 1e-3 for a, b in zip(others, (top, bottom), strict=True))  # and the label
+  n, p = 20_000, top * bottom
+
+  def draw(key, temperature):
+    return codes.draw(made, key, params, n, jnp.broadcast_to(LABELS[4][None], (n, 10)), temperature)
+
+  draw = jax.jit(draw)
+  drawn = draw(jax.random.key(3), 1.0)
+  number = np.concatenate([drawn['top'].reshape(n, 1), drawn['bottom'].reshape(n, 4)], 1) @ 2 ** np.arange(5)[::-1]
+  counts = np.bincount(number, minlength=32)
+  assert (np.abs(counts - n * p) < 5 * np.sqrt(n * p * (1 - p)) + 1).all()
+  cold = draw(jax.random.key(3), 1e-4)  # each code the likeliest
+  assert all(len(np.unique(np.asarray(each), axis=0)) == 1 for each in cold.values())
+
+
+def test_a_position_above_is_repeated_over_those_it_covers():
+  rows = repeated(jnp.arange(6.0).reshape(1, 2, 3, 1), (3, 5))[0, ..., 0]
+  np.testing.assert_array_equal(rows, [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]])
+
+
+def run(monkeypatch, module, *argv):
+  """A command of the package in this process, which keeps its own cache of programs."""
+  monkeypatch.setattr(parallel, 'start', lambda: None)
+  names = set(flags.FLAGS)
+  module.define_flags()
+  try:
+    module.main([module.__name__, *map(str, argv)])
+  finally:
+    for name in set(flags.FLAGS) - names:
+      delattr(flags.FLAGS, name)
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """An autoencoder of two levels, and priors over its codes whose folder is all that is left."""
+  folder = tmp_path_factory.mktemp('runs')
+  first, second = folder / 'vqvae2', folder / 'prior'
+  stages = config('vqvae2_mnist', 'tiny'), config('vqvae2_mnist', 'tiny_prior')
+  stages[1].graft = {'vqvae': str(first)}
+  frozen = None
+  for settings, path in zip(stages, (first, second), strict=True):
+    settings.update({'steps': 4, 'eval_every': 0, 'picture_every': 0, 'log_every': 2})
+    experiment.check(settings)
+    state = fit.fit(settings, path)
+    frozen = frozen or parallel.fetch(state.params['vqvae'])
+  lines = (first / 'metrics.jsonl').read_text().splitlines()
+  shutil.copytree(first, folder / 'kept')
+  shutil.rmtree(first)
+  return frozen, parallel.fetch(state), json.loads(lines[0]), folder / 'kept', second
+
+
+def test_the_priors_leave_the_autoencoder_as_it_was(runs):
+  frozen, state, *_ = runs
+  jax.tree.map(np.testing.assert_array_equal, state.params['vqvae'], frozen)
+  assert set(state.opt) == {'top', 'bottom'}
+
+
+def test_the_log_tells_how_much_of_the_codebooks_is_in_use(runs):
+  line = runs[2]
+  assert {f'model/{name}_{level}' for name in ('usage', 'perplexity') for level in ('top', 'bottom')} <= set(line)
+
+
+def test_the_checkpoint_of_the_priors_draws_images_by_itself(runs, monkeypatch):
+  run(monkeypatch, sample, f'--workdir={runs[4]}', '--n=6', '--class=3', '--temperature=0.8')
+  draws = np.load(runs[4] / 'samples/samples.npy')
+  assert (draws.shape, draws.dtype) == ((6, 8, 8, 1), np.uint8)
+  assert Image.open(runs[4] / 'samples/samples.png').size[0] > 6 * 8
+
+
+def test_extracted_codes_are_those_of_the_images(runs, tmp_path, monkeypatch):
+  frozen, *_, first, second = runs
+  run(monkeypatch, extract, f'--workdir={first}', '--split=valid', f'--out={tmp_path / "a.npz"}')
+  with np.load(tmp_path / 'a.npz') as found:
+    assert {name: found[name].shape for name in found} == {'top': (100, 2, 2), 'bottom': (100, 4, 4), 'y': (100,)}
+    subject = workdir.open_subject(second, 'valid')
+    x = subject.split.arrays['x'].astype('f4') / 255
+    network = vq.autoencoder(subject.config)
+    expected = network.apply({'params': frozen}, x, method='encode')
+    np.testing.assert_array_equal(found['top'], expected[0])
+    np.testing.assert_array_equal(found['bottom'], expected[1])
