@@ -57,7 +57,9 @@ def main(argv: list[str]) -> None:
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   names = [name for name in args.what if name != 'neighbours']
   if len(names) < len(args.what):
-    train = data.load(config.data, 'train').arrays['x']
+    train = data.load(config.data, 'train').arrays.get('x')
+    if train is None:
+      raise cli.UserError(f'{config.data.name} is drawn, not stored: neighbours are looked for among stored images')
     pictures.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
     print(out / 'neighbours.png')
   drawings = pictures.available(subject.system) | positions.available(subject.system, config)
