@@ -68,7 +68,9 @@ def main(argv: list[str]) -> None:
     able = able | {'samples': lambda *_: pictures.grid(np.asarray(to_uint8(draws)))}
   names = [name for name in args.what if name != 'neighbours']
   if len(names) < len(args.what):
-    train = data.load(config.data, 'train').arrays['x']
+    train = data.load(config.data, 'train').arrays.get('x')
+    if train is None:
+      raise cli.UserError(f'{config.data.name} is drawn, not stored: neighbours are looked for among stored images')
     pictures.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
     print(out / 'neighbours.png')
   for name, draw in _chosen(able, names).items():

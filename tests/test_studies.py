@@ -14,7 +14,7 @@ from dgm_jax.evals import disentanglement
 def small():
   config = studies.settings('disentanglement', 'tiny_capacity', steps=8, size=16)
   config.data.update({'name': 'sprites', 'valid_size': 0})
-  few = disentanglement.Protocol(train=200, test=150, group=4)
+  few = disentanglement.Protocol(train=120, test=100, group=4)
   return studies.trained(config, 'gamma', (50.0,), (0, 3), few)
 
 

@@ -52,8 +52,8 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
   """
   judge = find(subject.config.judge, subject.config.data.shape)
   count = min(SAMPLES, subject.split.size)
-  train = data.load(subject.config.data, 'train').arrays['x'][:count]
-  real = look(judge, subject.mesh, _cut(subject.split.arrays['x'][:count]))
+  train = _first(data.load(subject.config.data, 'train'), count)
+  real = look(judge, subject.mesh, _cut(_first(subject.split, count)))
   fake = look(judge, subject.mesh, samples(seed, subject, count))
   noise = np.random.default_rng(seed).integers(256, size=(count, *subject.config.data.shape), dtype=np.uint8)
   results = compare(real, fake) | _classes(fake.probabilities)
@@ -159,6 +159,11 @@ def look(judge: Judge, mesh, chunks: Iterator[np.ndarray]) -> Seen:
     probabilities.append(p)
     features.append(h)
   return Seen(np.concatenate(probabilities), np.concatenate(features), moments)
+
+
+def _first(split: data.Split, count: int) -> np.ndarray:
+  """The first examples of a split as they are stored."""
+  return np.asarray(split.fetch(split.arrays, np.arange(min(count, split.size)))['x'])
 
 
 def _float32(logits: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:
