@@ -70,6 +70,7 @@ CASES = {
   'invertible_dense': (bijections.invertible_dense(), (2, 2, 5)),
   'logit': (rev.chain(bijections.shift_scale(0.5, 0.1), bijections.logit(0.05)), VECTOR),
   'planar': (rev.repeat(3, bijections.planar(1.5)), VECTOR),
+  'inverse_planar': (rev.invert(bijections.planar(1.5)), VECTOR),
   'radial': (bijections.radial(), VECTOR),
   'autoregressive': (made.autoregressive(masked(), coupling.affine(jnp.tanh)), VECTOR),
   'autoregressive_spline': (made.autoregressive(masked(), coupling.spline(4, 2.0)), VECTOR),
