@@ -98,16 +98,17 @@ def invertible_dense() -> Bijection:
     order, lower, upper = jax.scipy.linalg.lu(rotation)
     diagonal = jnp.diag(upper)
     return {
-      'order': order.argmax(1).astype(jnp.float32),  # row i of P L is row order[i] of L; never trained
-      'sign': jnp.sign(diagonal),  # likewise
+      'order': order.argmax(1).astype(jnp.float32),  # row i of P L is row order[i] of L
+      'sign': jnp.sign(diagonal),
       'lower': jnp.tril(lower, -1), 'upper': jnp.triu(upper, 1), 'log_scale': jnp.log(jnp.abs(diagonal)),
     }  # fmt: skip
 
   def factors(params):
-    sign = jax.lax.stop_gradient(params['sign'])
+    # Neither is trained: both have slope 0, and what averages and rounding do to them is undone here.
+    order, sign = jnp.round(params['order']).astype(jnp.int32), jnp.sign(params['sign'])
     lower = jnp.tril(params['lower'], -1) + jnp.eye(len(sign), dtype=sign.dtype)
     upper = jnp.triu(params['upper'], 1) + jnp.diag(sign * jnp.exp(params['log_scale']))
-    return jax.lax.stop_gradient(params['order']).astype(jnp.int32), lower, upper
+    return order, lower, upper
 
   def forward(params, stats, x):
     order, lower, upper = factors(params)
