@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from dgm_jax import cli, data, systems
 from dgm_jax import config as experiment
 from dgm_jax.models import conditioners
+from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
 
 NETWORKS = {
@@ -105,6 +106,17 @@ def test_density_and_draws_of_the_plane_belong_together(name):
   assert (np.abs(moments(np.asarray(drawn), share) - moments(np.asarray(x), mass)) < error).all()
   values = np.asarray(log_prob(drawn), np.float64)
   assert abs(values.mean() - mass @ np.asarray(log_prob(x))) < 5 * values.std() / math.sqrt(20_000)
+
+
+@pytest.mark.parametrize('couplings', [1, 2, 5])
+def test_a_dense_flow_has_every_coupling_that_it_is_asked_for(couplings):
+  part = flows.realnvp_dense((3,), (4,), couplings, memory='reversible')
+  x = jax.ShapeDtypeStruct((6, 3), 'float32')
+  params = jax.eval_shape(lambda x: part.init(jax.random.key(0), x), x)
+  gains = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == 'scale']
+  assert sum(leaf.size for leaf in gains) == couplings  # one g for each
+  z, _, _ = jax.eval_shape(lambda params, x: part.forward(params, None, x), params, x)
+  assert z.shape == (6, 3)
 
 
 def test_without_noise_every_draw_is_the_code_of_zeros():
