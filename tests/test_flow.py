@@ -1,6 +1,8 @@
 """Flow systems: what they count, and that density, code and draws belong together."""
 
+import importlib.util
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,14 @@ NETWORKS = {
   'realnvp': {'width': 4, 'blocks': 1},
   'glow': {'width': 4, 'steps': 2, 'levels': 2},
 }
+
+
+def configured(name, variant):
+  path = pathlib.Path(__file__).parent.parent / 'configs' / f'{name}.py'
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant)
 
 
 def settings(name, shape, **changes):
@@ -117,6 +127,18 @@ def test_a_dense_flow_has_every_coupling_that_it_is_asked_for(couplings):
   assert sum(leaf.size for leaf in gains) == couplings  # one g for each
   z, _, _ = jax.eval_shape(lambda params, x: part.forward(params, None, x), params, x)
   assert z.shape == (6, 3)
+
+
+# Papamakarios et al. 2017, table 2, MNIST in logit space; the networks are those of the released program.
+TABLE = {('couplings', 5): 1323.2, ('couplings', 10): 1370.7, ('layers', 5): 1300.5, ('layers', 10): 1313.1}
+
+
+@pytest.mark.parametrize(('variant', 'counted'), [('', 'couplings'), ('maf', 'layers')])
+def test_a_flow_of_mnist_stands_beside_the_row_of_its_own_size(variant, counted):
+  config = configured('realnvp_mnist', variant)
+  network = config.model.network
+  assert config.published.nll_logit_nats.value == TABLE[counted, network[counted]]
+  assert network.hidden == (1024, 1024)
 
 
 def test_without_noise_every_draw_is_the_code_of_zeros():
