@@ -27,7 +27,7 @@ from dgm_jax.cli import DIVERGED, Halt
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.digest import finite, first_bad
-from dgm_jax.evals import mean, pictures
+from dgm_jax.evals import mean, pictures, positions
 
 AHEAD = 2  # calls that the host may run ahead of the devices
 ROLLBACKS = 3  # of one start of a run
@@ -340,7 +340,8 @@ def _evaluators(run: Run) -> Evaluators:
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:
   key = jax.random.key(run.config.seed)
   to_uint8 = lambda x: preprocess.to_uint8(run.config.data.preprocess, x)
-  for name, draw in pictures.available(run.system).items():
+  drawings = pictures.available(run.system) | positions.available(run.system, run.config)
+  for name, draw in drawings.items():
     signals.poll()
     writer.picture(step, name, draw(key, state, images, to_uint8))
 

@@ -74,11 +74,12 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
   return lambda step: main(step) * jnp.minimum(1.0, (step + 1) / opt.warmup_steps)
 
 
-def make(config: ConfigDict, player: str) -> Optimizer:
+def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
   """The optimizer of one player: clip by global norm, scale, decay weights (decoupled), step.
 
   The gradients that it is given are averaged before: over `config.accumulate` slices of the batch, and, where each
-  device makes its own step, over the devices.
+  device makes its own step, over the devices. A player of several `moves` a step has the rate of the step in all of
+  them.
 
   Raises:
     UserError: the experiment has no optimizer of that name.
@@ -98,7 +99,8 @@ def make(config: ConfigDict, player: str) -> Optimizer:
   links.append(scale)
   if opt.weight_decay:
     links.append(optax.add_decayed_weights(opt.weight_decay, _matrices))
-  tx = optax.chain(*links, optax.scale_by_learning_rate(schedule(opt, config)))
+  rate = schedule(opt, config)
+  tx = optax.chain(*links, optax.scale_by_learning_rate(rate if moves == 1 else lambda move: rate(move // moves)))
   if config.parallel == 'pmap':
     tx = parallel.averaging(tx)
   return Optimizer(tx.init, tx.update, config.accumulate)

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
 
   from dgm_jax import data, parallel, workdir
   from dgm_jax.data import preprocess
-  from dgm_jax.evals import mean, nearest, pictures
+  from dgm_jax.evals import mean, nearest, pictures, positions
 
   parallel.start()
   needs_data = tuple(args.what) != ('samples',)
@@ -60,7 +60,8 @@ def main(argv: list[str]) -> None:
     train = data.load(config.data, 'train').arrays['x']
     pictures.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
     print(out / 'neighbours.png')
-  for name, draw in _chosen(pictures.available(subject.system), names).items():
+  drawings = pictures.available(subject.system) | positions.available(subject.system, config)
+  for name, draw in _chosen(drawings, names).items():
     pictures.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
     print(out / f'{name}.png')
 

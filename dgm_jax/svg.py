@@ -3,11 +3,12 @@
 import html
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Points = Sequence[tuple[float, float]]
 COLOURS = {'train': '#2563a8', 'valid': '#d9822b', 'test': '#2b8a4b'}
 OTHER = '#555'
+MORE = (OTHER, '#c0392b', '#2563a8', '#2b8a4b', '#8e44ad', '#d9822b', '#0e8f96', '#b8860b', '#d6336c', '#7f8c8d')
 WIDTH, HEIGHT, LEFT, TOP = 320, 170, 44, 8  # of the frame, and the room left for tick labels
 
 
@@ -19,21 +20,22 @@ def chart(title: str, series: Mapping[str, Points]) -> str:
 
   Args:
     title: shown above, escaped.
-    series: name -> points (x, y) by rising x; 'train', 'valid' and 'test' have their own colours.
+    series: name -> points (x, y) by rising x; 'train', 'valid' and 'test' have colours of their own, others in turn.
 
   Returns:
     HTML with one `<svg>`; the caption gives each series' last value.
   """
+  colours = _colours(series)
   finite = {name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()}
   span = _span([x for points in series.values() for x, _ in points])
   scale = _widened(_scale(list(finite.values())))
-  lines = ''.join(_line(thin(points), span, scale, COLOURS.get(name, OTHER)) for name, points in finite.items())
+  lines = ''.join(_line(thin(points), span, scale, colours[name]) for name, points in finite.items())
   frame = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#ccc"/>'
   # A nested svg cuts off what leaves it; 4 pixels wider on both sides, for a dot at the last step.
   clip = f'<svg x="-4" width="{WIDTH + 8}" height="{HEIGHT}" viewBox="-4 0 {WIDTH + 8} {HEIGHT}">{lines}</svg>'
   inner = f'<g transform="translate({LEFT} {TOP})">{_ticks(span, scale)}{clip}{frame}</g>'
   size = f'viewBox="0 0 {LEFT + WIDTH + 14} {TOP + HEIGHT + 22}"'
-  caption = ' '.join(_legend(name, points) for name, points in series.items())
+  caption = ' '.join(_legend(name, points, colours[name]) for name, points in series.items())
   return (
     f'<figure class="curve"><h3>{html.escape(title)}</h3>'
     f'<svg role="img" aria-label="{html.escape(title)}" {size}>{inner}</svg><figcaption>{caption}</figcaption></figure>'
@@ -65,6 +67,11 @@ def short(value: float) -> str:
     if abs(value) >= least:
       return f'{value / unit:.6g}{name}'
   return f'{value:.6g}'
+
+
+def _colours(names: Iterable[str]) -> dict[str, str]:
+  others = itertools.cycle(MORE)
+  return {name: COLOURS.get(name) or next(others) for name in names}
 
 
 def _height(point: tuple[float, float]) -> float:
@@ -118,9 +125,8 @@ def _ticks(span: tuple[float, float], scale: tuple[float, float]) -> str:
   return ''.join(marks)
 
 
-def _legend(name: str, points: Points) -> str:
+def _legend(name: str, points: Points, colour: str) -> str:
   """The series' name in its colour, its last value, and how many values are missing from the line."""
   missing = sum(not math.isfinite(y) for _, y in points)
   note = f', {missing} not finite' if missing else ''
-  colour = COLOURS.get(name, OTHER)
   return f'<span style="color:{colour}">{html.escape(name)} <b>{points[-1][1]:.5g}</b>{note}</span>'

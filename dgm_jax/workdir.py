@@ -83,7 +83,7 @@ def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
   """Fills in what only the data tells: the shape of an example and the number of them."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
-    config.data.shape = tuple(train.arrays['x'].shape[1:])
+    config.data.shape = train.shape
     config.data.examples = train.size
   return config
 

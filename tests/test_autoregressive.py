@@ -203,6 +203,15 @@ def test_a_started_weight_normalised_layer_has_the_deviation_it_was_given():
   np.testing.assert_allclose(y.std((0, 1, 2)), 0.5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+  'network', [PixelCNN(1, blocks=15), PixelCNN(1, blocks=60), GatedPixelCNN(1, layers=10, size=5)]
+)
+def test_networks_of_any_depth_start_near_even_odds(network):
+  image = jax.random.bernoulli(jax.random.key(0), 0.3, (4, 12, 12, 1)).astype(jnp.float32)
+  logits = jax.jit(lambda key: network.apply(network.init(key, image), image))(jax.random.key(1))
+  assert 0.01 < float(logits.std()) < 1
+
+
 def test_the_kernels_hold_less_than_two_thirds_of_the_full_ones():
   assert masked.causal(7, False).count == 24
   assert masked.causal(3, True).count == 5

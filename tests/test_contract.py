@@ -201,7 +201,7 @@ def test_samples_have_the_shape_and_the_range_of_the_data(trained):
   name = run.config.data.preprocess
   if name in BINARY:
     assert set(np.unique(x)) <= {0, 1}
-  elif name == 'scale_symmetric':
+  elif name.endswith('symmetric'):
     assert np.abs(x).max() <= 1
   else:  # of an unbounded density, most
     assert ((x > -0.25) & (x < 1.25)).mean() > 0.8

@@ -112,13 +112,18 @@ def test_dequantization_is_uniform_in_its_cell(name):
   np.testing.assert_allclose(counts, expected, atol=4.5 * np.sqrt(expected * 15 / 16))
 
 
+def test_symmetric_dequantization_is_the_other_one_from_minus_one_to_one():
+  batch = _batch(8)
+  np.testing.assert_array_equal(_apply('dequantize_symmetric', batch), 2 * _apply('dequantize', batch) - 1)
+
+
 def test_last_dequantized_value_stays_below_one(monkeypatch):
   monkeypatch.setattr(preprocess, 'words16', lambda key, rows, n: jnp.full((1, n), 65535, jnp.uint32))
   x = preprocess.dequantize(jax.random.key(0), {'x': jnp.full((1, 1, 1, 1), 255, jnp.uint8)})['x']
   assert float(x[0, 0, 0, 0]) == 1 - 2**-24
 
 
-@pytest.mark.parametrize('name', ['dynamic_binarize', 'dequantize'])
+@pytest.mark.parametrize('name', ['dynamic_binarize', 'dequantize', 'dequantize_symmetric'])
 def test_fresh_noise_follows_the_key(name):
   batch = _batch(8)
   np.testing.assert_array_equal(_apply(name, batch, 1), _apply(name, batch, 1))
@@ -161,6 +166,7 @@ def test_sharding_changes_nothing_and_costs_no_communication(name):
 
 def test_evaluation_has_no_fresh_noise():
   counterpart = {'dynamic_binarize': 'static_binarize', 'dequantize': 'static_dequantize'}
+  counterpart['dequantize_symmetric'] = 'scale_symmetric'
   for name in preprocess.NAMES:
     assert preprocess.for_evaluation(name) == counterpart.get(name, name)
     batch = _batch(3)
@@ -168,7 +174,9 @@ def test_evaluation_has_no_fresh_noise():
     np.testing.assert_array_equal(_apply(fixed, batch, 0), _apply(fixed, batch, 1))
 
 
-@pytest.mark.parametrize('name', ['scale', 'scale_symmetric', 'dequantize', 'static_dequantize'])
+@pytest.mark.parametrize(
+  'name', ['scale', 'scale_symmetric', 'dequantize', 'static_dequantize', 'dequantize_symmetric']
+)
 def test_to_uint8_inverts(name):
   batch = {'x': jnp.asarray(EVERY_LEVEL), 'index': jnp.zeros(1, jnp.int32)}
   back = preprocess.to_uint8(name, preprocess.find(name)(jax.random.key(0), batch)['x'])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -16,7 +17,7 @@ from PIL import Image
 
 from dgm_jax import prepare
 from dgm_jax.cli import UserError
-from dgm_jax.data import cache, load
+from dgm_jax.data import cache, load, simulator
 
 FEATURES = 'tensorflow_datasets.core.features'
 IMAGE = {'pythonClassName': f'{FEATURES}.image_feature.Image'}
@@ -32,9 +33,10 @@ def _field(number, content):
   return _varint(8 * number + 2) + _varint(len(content)) + content
 
 
-def _example(image, label):
+def _example(image, labels):
   """A serialized tf.train.Example: a map of names to lists of bytes (1) or of integers (3)."""
-  lists = {'image': _field(1, _field(1, image)), 'label': _field(3, _field(1, _varint(label)))}
+  lists = {'image': _field(1, _field(1, image))}
+  lists |= {name: _field(3, _field(1, _varint(label))) for name, label in labels.items()}
   entries = [_field(1, _field(1, name.encode()) + _field(2, values)) for name, values in lists.items()]
   return _field(1, b''.join(entries))
 
@@ -45,7 +47,10 @@ def _png(pixels):
   return file.getvalue()
 
 
-def _write(home, sizes, version='1.0.0', shape=(3, 5, 1), form='array_record', features=None, dtype='uint8'):
+def _write(
+  home, sizes, version='1.0.0', shape=(3, 5, 1), form='array_record', features=None, dtype='uint8',
+  labels=lambda i: {'label': i % 10},
+):  # fmt: skip
   """Writes the set 'tiny'; pixel and label of example i of a split are its number, 100 more for test."""
   folder = home / 'tiny' / version
   folder.mkdir(parents=True)
@@ -62,7 +67,7 @@ def _write(home, sizes, version='1.0.0', shape=(3, 5, 1), form='array_record', f
   for split, size in sizes.items():
     writer = ArrayRecordWriter(str(folder / f'tiny-{split}.array_record-00000-of-00001'), 'group_size:1')
     for i in range(size):
-      writer.write(_example(_png(np.full(shape, (i + 100 * (split == 'test')) % 256, np.uint8)), i % 10))
+      writer.write(_example(_png(np.full(shape, (i + 100 * (split == 'test')) % 256, np.uint8)), labels(i)))
     writer.close()
   return folder
 
@@ -149,7 +154,7 @@ def test_pictures_of_different_sizes(tmp_path):
   folder = _write(tmp_path / 'tfds', {'train': 2}, shape=(4, 4, 1))
   writer = ArrayRecordWriter(str(folder / 'tiny-train.array_record-00000-of-00001'), 'group_size:1')
   for side in (4, 6):
-    writer.write(_example(_png(np.zeros((side, side), np.uint8)), 1))
+    writer.write(_example(_png(np.zeros((side, side), np.uint8)), {'label': 1}))
   writer.close()
   _fails(_config(), 'tiny:train: images differ', 'example 0 is 4x4x1, example 1 is 6x6x1', 'set --config.data.size')
   assert load(_config(size=4), 'train').arrays['x'].shape == (2, 4, 4, 1)
@@ -215,7 +220,7 @@ def test_damaged_sets(tmp_path, damage, parts):
 def test_undecodable_picture(tmp_path):
   folder = _write(tmp_path / 'tfds', {'train': 1})
   writer = ArrayRecordWriter(str(_shard(folder)), 'group_size:1')
-  writer.write(_example(b'no picture', 1))
+  writer.write(_example(b'no picture', {'label': 1}))
   writer.close()
   _fails(_config(), f'cannot read the image example 0 of {folder} train')
 
@@ -268,3 +273,22 @@ def test_prepare_helps_at_once():
   assert 'python -m dgm_jax.prepare mnist [--data_dir=DIR]' in done.stdout
   assert '--data_dir' in done.stdout
   assert not [module for module in ('numpy', 'jax', 'tensorflow') if f' {module}\n' in done.stderr]
+
+
+def test_several_labels_are_the_factors_of_a_simulator(tmp_path, capsys):
+  class_label = lambda n: LABEL | {'classLabel': {'numClasses': str(n)}}
+  features = {
+    'image': IMAGE | {'image': {'dtype': 'uint8', 'shape': {'dimensions': ['3', '5', '1']}}},
+    'label_shape': class_label(2), 'label_hue': class_label(3),
+  }  # fmt: skip
+  labels = lambda i: {'label_shape': i // 3, 'label_hue': i % 3}
+  _write(tmp_path / 'tfds', {'train': 6}, features=features, labels=labels)
+  for _ in range(2):  # from TFDS, and from the cache
+    split = load(_config(), 'train')
+    np.testing.assert_array_equal(split.arrays['factors'], [[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1]])
+    assert 'y' not in split.arrays
+  assert 'decoding' in capsys.readouterr().err
+  found = simulator(_config())
+  assert (found.names, found.sizes, found.fixed) == (('label_hue', 'label_shape'), (3, 2), True)
+  drawn = found.draw(jax.random.key(0), np.array([[2, 0], [1, 1]]))
+  np.testing.assert_array_equal(drawn, np.full((2, 3, 5, 1), [[[[2]]], [[[4]]]]))

@@ -241,3 +241,13 @@ def test_the_length_of_a_run_is_checked():
   ):
     with pytest.raises(UserError, match=message):
       experiment.check(experiment_with(**changes))
+
+
+def test_a_player_of_several_moves_a_step_has_the_rate_of_the_step_in_all_of_them():
+  config = experiment_with(steps=4, optimizer={'name': 'sgd', 'learning_rate': 1.0, 'schedule': 'linear'})
+  tx, params = optim.make(config, 'model', moves=3), jnp.float32(0)
+  state, moved = tx.init(params), []
+  for _ in range(12):
+    update, state = tx.update(jnp.float32(-1), state, params)
+    moved.append(float(update))
+  np.testing.assert_allclose(moved, np.repeat([1, 0.75, 0.5, 0.25], 3))

@@ -1,11 +1,11 @@
 """Datasets by name as arrays in memory, and the order in which their examples are drawn.
 
 Nothing here imports jax, but `dgm_jax.data.preprocess`, which runs inside jit
-and is imported by its own name.
+and is imported by its own name, and `sprites` and `factors`, which are imported when they are asked for.
 """
 
 from dgm_jax.data.batches import order, permutation, ragged
-from dgm_jax.data.sources import load
+from dgm_jax.data.sources import load, simulator
 from dgm_jax.data.split import Arrays, Split, gather
 
-__all__ = ['Arrays', 'Split', 'gather', 'load', 'order', 'permutation', 'ragged']
+__all__ = ['Arrays', 'Split', 'gather', 'load', 'order', 'permutation', 'ragged', 'simulator']

@@ -25,7 +25,8 @@ import numpy as np
 from dgm_jax.cli import UserError
 from dgm_jax.data.split import Arrays
 
-Example = tuple[str, np.ndarray, int | None]  # where it comes from, for errors; uint8 [H, W, C]; label
+Label = int | tuple[int, ...] | None  # of one example; its factors, where it has several
+Example = tuple[str, np.ndarray, Label]  # where it comes from, for errors; uint8 [H, W, C]; label
 
 _FORMAT = 1  # part of every key: raised when the same source would be decoded differently
 
@@ -50,7 +51,7 @@ def cached(label: str, facts: dict[str, Any], source: Callable[[], tuple[int, It
     source: called on a miss: N, how many examples there are, and the examples.
 
   Returns:
-    'x' uint8 [N, H, W, C] and, when every example has a label, 'y' int32 [N], mapped from disk, read-only.
+    'x' uint8 [N, H, W, C] and, when every example has a label, 'y' int32 [N] or [N, K], mapped from disk, read-only.
 
   Raises:
     UserError: the examples differ in shape, or the cache cannot be written.
@@ -129,7 +130,7 @@ def _write(folder: pathlib.Path, label: str, size: int, examples: Iterable[Examp
   (folder / 'sums.json').write_text(json.dumps(sums))
 
 
-def _write_pictures(path: pathlib.Path, label: str, size: int, examples: Iterable[Example]) -> list[int | None]:
+def _write_pictures(path: pathlib.Path, label: str, size: int, examples: Iterable[Example]) -> list[Label]:
   """Writes x.npy picture by picture, so that memory holds one; returns the labels."""
   labels, shape = [], None
   with path.open('wb') as file:

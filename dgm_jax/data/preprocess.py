@@ -77,6 +77,11 @@ def static_dequantize(key: jax.Array, batch: Batch) -> Batch:
   return batch | {'x': _dequantize(_static_key(), _pixels(batch), batch['index'])}
 
 
+def dequantize_symmetric(key: jax.Array, batch: Batch) -> Batch:
+  """2 (pixels + u) / 256 - 1 with u uniform in [0, 1), drawn anew with every key: x in [-1, 1)."""
+  return batch | {'x': 2 * _dequantize(key, _pixels(batch), _places(batch)) - 1}
+
+
 # name -> (the function, its counterpart without fresh noise, model space back to [0, 255])
 _TABLE: dict[str, tuple[Callable[[jax.Array, Batch], Batch], str, Callable]] = {
   'identity': (identity, 'identity', lambda x: jnp.round(255 * x)),
@@ -86,6 +91,7 @@ _TABLE: dict[str, tuple[Callable[[jax.Array, Batch], Batch], str, Callable]] = {
   'dynamic_binarize': (dynamic_binarize, 'static_binarize', lambda x: jnp.round(255 * x)),
   'static_binarize': (static_binarize, 'static_binarize', lambda x: jnp.round(255 * x)),
   'dequantize': (dequantize, 'static_dequantize', lambda x: jnp.floor(256 * x)),
+  'dequantize_symmetric': (dequantize_symmetric, 'scale_symmetric', lambda x: jnp.floor(128 * (x + 1))),
   'static_dequantize': (static_dequantize, 'static_dequantize', lambda x: jnp.floor(256 * x)),
 }
 NAMES = tuple(_TABLE)

@@ -1,7 +1,9 @@
 """A dataset's name and options -> its training, validation or test examples."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +12,10 @@ from dgm_jax.data import digits, files, folder, points, tfds, toy
 from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays, Split
 
+if TYPE_CHECKING:
+  from dgm_jax.data.factors import Simulator
+
+RENDERED = ('sprites', 'sprites_color')
 _SPLITS = ('train', 'valid', 'test')
 
 
@@ -18,13 +24,13 @@ def load(config: Any, split: str) -> Split:
 
   Args:
     config: a mapping with attributes
-      name: 'digits', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH', 'npy:PATH' or
+      name: 'digits', 'sprites', 'sprites_color', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH', 'npy:PATH' or
         'points:NAME', 'toy:NAME'.
       train, test: TFDS split expressions; only for a TFDS name.
       valid_size: where the dataset has no validation part of its own, this many of
         the last training examples become 'valid' and leave 'train', though never
         more than a tenth of them.
-      size: 0 as stored; n: the central square of each image, resized to n x n, antialiased.
+      size: 0 as stored; n: the central square of each image, resized to n x n, antialiased; sprites are drawn so.
       channels: 0 as stored, 1 grey, 3 colour.
       invert: True for 255 - x.
       preprocess: the name of a function in `dgm_jax.data.preprocess`.
@@ -40,11 +46,44 @@ def load(config: Any, split: str) -> Split:
     raise UserError(f'no split {split!r}: there are {", ".join(_SPLITS)}')
   look = _look(config)
   arrays = _pick(_parts(config, look), split, config)
+  name, size = f'{config.name}:{split}', len(next(iter(arrays.values())))
+  if config.name in RENDERED:
+    return _sprites().split(config.name, size, arrays, look)._replace(name=name)
   if arrays['x'].dtype != np.uint8 and config.preprocess != 'identity':
     raise UserError(
       f'{config.name} holds floats, which {config.preprocess} cannot take: --config.data.preprocess=identity'
     )
-  return Split(f'{config.name}:{split}', len(arrays['x']), arrays)
+  return Split(name, size, arrays)
+
+
+def simulator(config: Any) -> Simulator:
+  """The images of a dataset as a function of their factors.
+
+  Args:
+    config: as for `load`; the name is 'sprites', 'sprites_color', or that of a TFDS set whose training split holds
+      every combination of its factors ('dsprites', 'shapes3d', 'smallnorb'; features 'label_...').
+
+  Raises:
+    UserError: the factors of this dataset are not known, or it lacks combinations of them.
+  """
+  look = _look(config)
+  if config.name in RENDERED:
+    return _sprites().simulator(config.name, look)
+  arrays = _pick(_parts(config, look), 'train', config)
+  if 'factors' not in arrays:
+    raise UserError(
+      f'the factors of {config.name} are not known (--config.data.name): take sprites, sprites_color, dsprites,'
+      ' shapes3d or smallnorb'
+    )
+  from dgm_jax.data import factors
+
+  return factors.of_arrays(config.name, tfds.factors(config.name), arrays)
+
+
+def _sprites():
+  from dgm_jax.data import sprites  # JAX comes with it
+
+  return sprites
 
 
 def _look(config: Any) -> Look:
@@ -59,13 +98,15 @@ def _parts(config: Any, look: Look) -> Mapping[str, Callable[[], Arrays]]:
   kind, colon, path = config.name.partition(':')
   if config.name == 'digits':
     return digits.parts(look)
+  if config.name in RENDERED:
+    return _sprites().parts()
   if not colon:
     return tfds.parts(config.name, config.train, config.test, look)
   kinds = {'folder': folder.parts, 'npz': files.parts, 'npy': files.parts, 'points': points.parts, 'toy': toy.parts}
   if kind not in kinds or not path:
     raise UserError(
-      f'--config.data.name={config.name}: give digits, a TFDS name, folder:PATH, npz:PATH, npy:PATH, points:NAME or'
-      ' toy:NAME'
+      f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
+      ' points:NAME or toy:NAME'
     )
   return kinds[kind](path, look)
 
@@ -81,7 +122,7 @@ def _pick(parts: Mapping[str, Callable[[], Arrays]], split: str, config: Any) ->
 
 def _hold_out(train: Arrays, split: str, config: Any) -> Arrays:
   """The last `valid_size` training examples, at most a tenth of them, or the others."""
-  size = len(train['x'])
+  size = len(next(iter(train.values())))
   if config.valid_size < 0:
     raise UserError(f'--config.data.valid_size={config.valid_size}: give a number of examples, or 0')
   held = min(config.valid_size, size // 10)

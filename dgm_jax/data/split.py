@@ -31,3 +31,9 @@ class Split(NamedTuple):
   size: int  # N, examples
   arrays: Arrays  # 'x': uint8 [N, H, W, C] (or float32 [N, ...]); 'y': int32 [N], when there are labels
   fetch: Callable[[dict[str, Any], Any], dict[str, Any]] = gather  # (arrays, index [B]) -> batch
+  rendered: tuple[int, ...] = ()  # shape of an example, where `fetch` makes it of arrays that hold no 'x'
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of an example."""
+    return self.rendered or tuple(self.arrays['x'].shape[1:])

@@ -116,7 +116,26 @@ def _missing(name: str, home: pathlib.Path) -> str:
 def _read(folder: pathlib.Path, name: str, expression: str, look: Look, key: str) -> Arrays:
   """The decoded examples of a split; on a cache hit, tensorflow_datasets is not imported."""
   facts = {'look': look, 'files': [stamp(path) for path in sorted(folder.iterdir())]}
-  return cached(f'{name}:{expression}', facts, lambda: _open(folder, expression, look, key))
+  if names := factors(name):
+    facts |= {'factors': names}
+  arrays = cached(f'{name}:{expression}', facts, lambda: _open(folder, expression, look, key))
+  if not names or 'y' not in arrays:
+    return arrays
+  return {'x': arrays['x'], 'factors': arrays['y'].reshape(-1, len(names))}
+
+
+def factors(name: str) -> tuple[str, ...]:
+  """The known factors of a prepared set, features 'label_...' of one whole number; none where it has a 'label'.
+
+  Raises:
+    UserError: the set is not there, or its notes cannot be read.
+  """
+  path = locate(name) / 'features.json'
+  try:
+    features = json.loads(path.read_text())['featuresDict']['features']
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(f'cannot read the notes of TFDS in {path.parent}: prepare the set again') from error
+  return () if 'label' in features else tuple(sorted(key for key in features if key.startswith('label_')))
 
 
 def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[int, Iterator[Example]]:
@@ -127,7 +146,7 @@ def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[
     builder: Any = tfds.builder_from_directory(folder)
   except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
     raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
-  image, label = _features(builder.info.features, folder)
+  image, labels = _features(builder.info.features, folder)
   try:
     # The pictures are decoded here: TFDS would do the same, slower, and warn that OpenCV is absent.
     source = builder.as_data_source(split=expression, decoders={image: tfds.decode.SkipDecoding()})
@@ -136,23 +155,23 @@ def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[
     reason = str(error).splitlines()[0]
     raise UserError(f'{folder} has no split {expression!r} (--config.data.{key}): {reason}') from error
   verify([(pathlib.Path(shard.filename), shard.examples_in_shard) for shard in shards])
-  return len(source), _examples(source, image, label, look, f'{folder} {expression}')
+  return len(source), _examples(source, image, labels, look, f'{folder} {expression}')
 
 
-def _features(features: Any, folder: pathlib.Path) -> tuple[str, str | None]:
-  """The names of the picture and, when there is one, of its integer label."""
+def _features(features: Any, folder: pathlib.Path) -> tuple[str, tuple[str, ...]]:
+  """The names of the picture and of its integer label, its factors, or of nothing."""
   import tensorflow_datasets as tfds
 
   images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
   images = [name for name in images if features[name].np_dtype == np.uint8]
   if not images:
     raise UserError(f'{folder} holds no uint8 images, but {", ".join(features)}')
-  labelled = 'label' in features and features['label'].shape == ()
-  labelled = labelled and np.issubdtype(features['label'].np_dtype, np.integer)
-  return 'image' if 'image' in images else images[0], 'label' if labelled else None
+  names = ('label',) if 'label' in features else tuple(sorted(n for n in features if n.startswith('label_')))
+  whole = lambda name: features[name].shape == () and np.issubdtype(features[name].np_dtype, np.integer)
+  return 'image' if 'image' in images else images[0], names if all(map(whole, names)) else ()
 
 
-def _examples(source: Any, image: str, label: str | None, look: Look, where: str) -> Iterator[Example]:
+def _examples(source: Any, image: str, labels: tuple[str, ...], look: Look, where: str) -> Iterator[Example]:
   for first in range(0, len(source), _AT_ONCE):
     try:
       records = source.__getitems__(range(first, min(first + _AT_ONCE, len(source))))
@@ -160,4 +179,6 @@ def _examples(source: Any, image: str, label: str | None, look: Look, where: str
       raise UserError(f'{where} is damaged near example {first}: prepare the set again') from error
     for i, record in enumerate(records, first):
       place = f'example {i}'
-      yield place, conform(read(record[image], f'{place} of {where}'), look), int(record[label]) if label else None
+      values = tuple(int(record[label]) for label in labels)
+      y = values if len(values) > 1 else next(iter(values), None)
+      yield place, conform(read(record[image], f'{place} of {where}'), look), y

@@ -54,11 +54,13 @@ class PixelCNN(nn.Module):
       {'dtype': self.dtype},
     )
     seen = shared(condition, at)
+    # Blocks add up: with a share of the variance each, the sum stays of one size however many they are.
+    share = nn.initializers.variance_scaling(2.0 / max(self.blocks, 1), 'fan_avg', 'uniform')
     x = masked.MaskedConv(wide, masked.causal(self.first, False), True, from_image, **options)(image, at)
     for _ in range(self.blocks):
       y = _conditioned(Pointwise(narrow, **options)(jax.nn.relu(x)), seen, self.dtype)
       y = masked.MaskedConv(narrow, masked.causal(self.size, False), **options)(jax.nn.relu(y), at)
-      x = x + Pointwise(wide, **options)(jax.nn.relu(y))
+      x = x + Pointwise(wide, init=share, **options)(jax.nn.relu(y))
     return head(x, (self.head, self.head), self.numbers, self.groups, self.dtype)
 
 
@@ -66,7 +68,8 @@ def head(x, hidden: Sequence[int], numbers: int, groups: int, dtype):
   """1x1 layers after the rectifier, and the numbers, float32."""
   for features in hidden:
     x = Pointwise(group_sizes(features, groups), dtype=dtype)(jax.nn.relu(x))
-  return Pointwise(group_sizes(numbers, groups), dtype=dtype)(jax.nn.relu(x)).astype(jnp.float32)
+  last = Pointwise(group_sizes(numbers, groups), init=nn.initializers.glorot_uniform(), dtype=dtype)
+  return last(jax.nn.relu(x)).astype(jnp.float32)
 
 
 def _conditioned(y, condition, dtype):

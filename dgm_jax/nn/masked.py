@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 # Variance 4 / (fan in + fan out), of the taps that are there.
-halved = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform', in_axis=(0, 1), out_axis=2)
+halved = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
 
 
 class Place(NamedTuple):

@@ -161,7 +161,8 @@ def _wasserstein(config: ConfigDict, penalty: Callable, bounded: Callable[[Move]
     (values, _), _ = forward(game.critic, 'critic', state, fake, for_critic)
     return losses.wasserstein_generator(values).mean(), (noted(game, 'generator', state, [seen]), {})
 
-  critic = bounded(descend(critic=Player(critic_loss, optim.make(config, 'critic'), ('critic',))))
+  optimizer = optim.make(config, 'critic', model.critic_steps)
+  critic = bounded(descend(critic=Player(critic_loss, optimizer, ('critic',))))
   # A call of a single step is one that is to have no loop in it.
   unroll = model.critic_steps if config.steps_per_call == 1 else 1
   generator = descend(generator=Player(generator_loss, optim.make(config, 'generator'), ('generator',)))

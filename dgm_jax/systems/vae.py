@@ -72,7 +72,7 @@ def _system(config: ConfigDict, bound: Callable[[Terms], jax.Array]) -> System:
     }
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('encoder', 'decoder')))
-  return system(lambda key, batch: _networks(parts, key, batch), move, evaluate, _sample(parts), **_views(parts))
+  return system(lambda key, batch: networks(parts, key, batch), move, evaluate, sampler(parts), **views(parts))
 
 
 def _parts(config: ConfigDict) -> Parts:
@@ -93,7 +93,7 @@ def _parts(config: ConfigDict) -> Parts:
   return Parts(Encoder(**common), decoder, likelihood, model.samples)
 
 
-def _networks(parts: Parts, key: Key, batch: Batch):
+def networks(parts: Parts, key: Key, batch: Batch):
   """Fresh parameters; the output's bias is set so that the first guess is the mean of the data."""
   for_encoder, for_decoder = jax.random.split(key)
   x = batch['x']
@@ -152,7 +152,9 @@ def _log_normal(z, mean, logvar) -> jax.Array:
   return distributions.normal_log_prob(z[..., None], mean[..., None], logvar[..., None])
 
 
-def _sample(parts: Parts) -> Callable:
+def sampler(parts: Parts) -> Callable[[Key, State, int], jax.Array]:
+  """`System.sample`: draws from the model, pixels included."""
+
   def sample(key: Key, state: State, n: int) -> jax.Array:
     _, decoder = _bind(parts, state)
     for_pixels, for_latents = jax.random.split(key)
@@ -171,7 +173,9 @@ def _ancestral(parts: Parts, decoder: Callable, key: Key, n: int) -> jax.Array:
   return z
 
 
-def _views(parts: Parts) -> dict[str, Callable]:
+def views(parts: Parts) -> dict[str, Callable]:
+  """`System.views`; `posterior`, the one layer's (mean, logvar), where there is one layer."""
+
   def encode(key, state, x):
     del key  # the means need no noise
     return parts.encoder.apply({'params': state.params['encoder']}, x)[-1][0]

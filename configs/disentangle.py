@@ -1,0 +1,100 @@
+"""Autoencoders on sprites whose latents are to be the factors: beta-VAE, capacity, FactorVAE, beta-TCVAE, DIP-VAE.
+
+Papers: Higgins et al. 2017 (beta); Burgess et al. 2018, arXiv:1804.03599 (capacity); Kim & Mnih 2018, arXiv:1802.05983
+(factor); Chen et al. 2018, arXiv:1802.04942 (tc); Kumar et al. 2018, arXiv:1711.00848 (dip_i, dip_ii). Networks,
+rates and weights are those of the papers, or of their released replications where a paper leaves them open; beta_conv,
+tc, dip_i and dip_ii follow Locatello et al. 2019, arXiv:1811.12359: one network, batches of 64, 300,000 steps.
+Command: python train.py --config=configs/disentangle.py:factor --workdir=runs/factor_vae
+then: python -m dgm_jax.evaluate --workdir=runs/factor_vae
+Variants: beta (also without a name), beta_conv, capacity, factor, tc, dip_i, dip_ii; each also with _color on
+coloured sprites; with _small a budget of minutes for a CPU: dense layers of 400, 4000 steps; tiny, tiny_capacity ...
+Published: FactorVAE's metric 0.82 for gamma = 35 and 0.73 for beta-VAE with beta = 4, read off plots; the beta-VAE
+metric 0.99 for beta = 4, another network and another classifier. A full run wants an accelerator.
+Other sets: --config.data.name=dsprites|shapes3d|smallnorb --config.data.train=train --config.data.test='train[:10000]'
+"""
+
+from dgm_jax.config import defaults, optimizer, shrink
+
+TINY = ('tiny', 'tiny_capacity', 'tiny_factor', 'tiny_tc', 'tiny_dip')  # the variants that tests run
+SYSTEMS = {
+  'beta': ('disentangle.beta_vae', {'beta': 4.0}),
+  'beta_conv': ('disentangle.beta_vae', {'beta': 4.0}),
+  'capacity': ('disentangle.capacity_vae', {'gamma': 1000.0, 'capacity': 25.0, 'capacity_steps': 100_000}),
+  'factor': ('disentangle.factor_vae', {'gamma': 35.0, 'discriminator': (1000,) * 6}),
+  'tc': ('disentangle.tc_vae', {'beta': 6.0, 'estimator': 'stratified'}),
+  'dip_i': ('disentangle.dip_vae', {'off_diagonal': 10.0, 'diagonal_ratio': 10.0, 'covariance': 'means'}),
+  'dip_ii': ('disentangle.dip_vae', {'off_diagonal': 10.0, 'diagonal_ratio': 1.0, 'covariance': 'aggregate'}),
+}
+CHANNELS = {'capacity': (32, 32, 32, 32), 'beta': ()}
+DENSE = {'beta': ((1200,) * 2, (1200,) * 3, 'tanh'), 'capacity': ((256, 256), (256, 256), 'relu')}
+DENSE |= {'factor': ((128,), (128,), 'relu')}
+
+
+def get_config(variant=''):
+  tiny = variant.startswith('tiny')
+  name = variant.removeprefix('tiny').removeprefix('_') or 'beta'
+  name, small = name.removesuffix('_small'), name.endswith('_small')
+  name, color = name.removesuffix('_color'), name.endswith('_color')
+  name = 'dip_ii' if tiny and name == 'dip' else name
+  if name not in SYSTEMS:
+    raise ValueError(f"disentangle has no variant '{variant}'; it has {' '.join(SYSTEMS)}, _color, _small")
+  config = defaults()
+  config.system, weights = SYSTEMS[name]
+  config.data.update({'name': 'sprites_color' if color else 'sprites', 'preprocess': 'scale', 'valid_size': 10_000})
+  encoder, decoder, activation = DENSE.get(name, ((256,), (256,), 'relu'))
+  config.model = {
+    'channels': CHANNELS.get(name, (32, 32, 64, 64)), 'encoder': {'hidden': encoder, 'activation': 'relu'},
+    'decoder': {'hidden': decoder, 'activation': activation}, 'latents': 10, 'likelihood': 'bernoulli', **weights,
+  }  # fmt: skip
+  config.optimizer = {'model': _optimizer(name)}
+  config.update({'batch_size': 64, 'steps': 300_000, 'steps_per_call': 500, 'init_examples': 1000})
+  if name == 'factor':
+    config.optimizer.discriminator = optimizer(learning_rate=1e-4, b1=0.5, b2=0.9)
+    config.batch_size = 128  # a half for each player
+  config.update({'log_every': 500, 'eval_every': 10_000, 'save_every': 10_000, 'picture_every': 50_000})
+  config.evals = ('mean.metrics', 'latent.units', 'disentanglement.disentanglement')
+  config.published = _published(name)
+  if small or tiny:
+    _dense(config, (16,) if tiny else (400, 400), (16,) if tiny else (400, 400, 400))
+  if small:
+    _small(config)
+  if tiny:
+    config.model.latents = 3
+    if name == 'capacity':
+      config.model.update({'gamma': 10.0, 'capacity': 2.0, 'capacity_steps': 100})
+    if 'off_diagonal' in config.model:
+      config.model.off_diagonal = 0.1
+    for player in config.optimizer:
+      config.optimizer[player].learning_rate = 3e-3
+    shrink(config)
+  return config
+
+
+def _optimizer(name):
+  if name == 'beta':
+    return optimizer(name='adagrad', learning_rate=1e-2)
+  return optimizer(learning_rate=5e-4 if name == 'capacity' else 1e-4)
+
+
+def _published(name):
+  source = {'beta': 'Kim & Mnih 2018, figure 5, beta = 4', 'factor': 'Kim & Mnih 2018, figure 5, gamma = 35'}
+  values = {'beta': 0.73, 'factor': 0.82}
+  return {'factor_vae_metric': {'value': values[name], 'source': source[name]}} if name in values else {}
+
+
+def _dense(config, encoder, decoder):
+  config.model.update({'channels': ()})
+  config.model.encoder.update({'hidden': encoder})
+  config.model.decoder.update({'hidden': decoder, 'activation': 'tanh'})
+  if 'discriminator' in config.model:
+    config.model.discriminator = encoder
+
+
+def _small(config):
+  config.published = {}
+  for player in config.optimizer:
+    config.optimizer[player].update({'name': 'adam', 'learning_rate': 1e-3 if player == 'model' else 3e-4})
+  config.update({'batch_size': 2 * config.batch_size, 'steps': 4000, 'steps_per_call': 100, 'log_every': 100})
+  config.update({'eval_every': 1000, 'save_every': 2000, 'picture_every': 2000})
+  if 'capacity_steps' in config.model:
+    config.model.update({'capacity_steps': 4000, 'capacity': 12.0, 'gamma': 100.0})

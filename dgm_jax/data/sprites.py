@@ -1,0 +1,129 @@
+"""The grid of dSprites, drawn from the factors inside jit: no file, any images of it, any number at a time.
+
+3 shapes x 6 scales x 40 orientations x 32 x 32 positions are 737,280 images of 64x64, numbered with the vertical
+position fastest, then the horizontal one, orientation, scale and shape. The outlines were measured from published
+frames of the set; images agree with those up to a few pixels on the edge. The last orientation is the first again.
+
+Axes: B images, K factors, H height, W width, C channels.
+
+Reference: Matthey et al. 2017, dSprites, https://github.com/google-deepmind/dsprites-dataset.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from dgm_jax.data.batches import permutation
+from dgm_jax.data.factors import Simulator, values_of
+from dgm_jax.data.images import Look
+from dgm_jax.data.split import Arrays, Split
+from dgm_jax.noise import words16
+
+FACTORS = ('shape', 'scale', 'orientation', 'x', 'y')
+SIZES = (3, 6, 40, 32, 32)
+IMAGES = math.prod(SIZES)
+SIDE = 64  # of the square that the outlines are measured in
+TESTED = 10_000
+
+
+def parts() -> dict[str, Callable[[], Arrays]]:
+  """Numbers of images: 'train' is the whole grid in an order fixed for good, 'test' a fixed sample of it.
+
+  As in the papers nothing is kept from training but what `config.data.valid_size` holds out.
+  """
+  numbers = lambda epoch, size: {'sprite': permutation(0, epoch, IMAGES)[:size]}
+  return {'train': lambda: numbers(0, IMAGES), 'test': lambda: numbers(1, TESTED)}
+
+
+def split(name: str, size: int, arrays: Arrays, look: Look) -> Split:
+  """A split whose images are drawn when they are fetched.
+
+  In 'sprites_color' every image has a colour of its own for good.
+  """
+  side = look.size or SIDE
+
+  def fetch(arrays, index):
+    number = jnp.asarray(arrays['sprite'])[index]
+    factors = values_of(number, SIZES)
+    x = render(factors, side)
+    if name == 'sprites_color':
+      x = coloured(x, words16(jax.random.key(0), number, 3).astype(jnp.float32) / 65536)
+    return {'x': looked_at(x, look), 'factors': factors, 'index': index}
+
+  channels = look.channels or (3 if name == 'sprites_color' else 1)
+  return Split(name, size, arrays, fetch, (side, side, channels))
+
+
+def simulator(name: str, look: Look) -> Simulator:
+  """The ground truth: any factors of the grid, and in 'sprites_color' a colour that is drawn each time."""
+
+  def draw(key, factors):
+    x = render(factors, look.size or SIDE)
+    return looked_at(coloured(x, jax.random.uniform(key, (x.shape[0], 3))) if name == 'sprites_color' else x, look)
+
+  return Simulator(FACTORS, SIZES, jax.jit(draw), name == 'sprites')
+
+
+def render(factors: jax.Array, size: int = SIDE) -> jax.Array:
+  """Images of factors int [B, 5], each column below its `SIZES`: uint8 [B, size, size, 1], 0 or 255.
+
+  A pixel is on where its centre lies in the outline. Other sizes than 64 lay a coarser or a finer grid of pixels over
+  the same square.
+  """
+  shape, scale, orientation, x, y = (factors[:, i, None, None] for i in range(5))
+  middle = (jnp.arange(size, dtype=jnp.float32) + 0.5) * (SIDE / size)
+  zoom = 1 / (0.5 + 0.1 * scale.astype(jnp.float32))
+  across = (middle[None, None, :] - place(x)) * zoom  # [B, 1, W]
+  down = (middle[None, :, None] - place(y)) * zoom  # [B, H, 1]
+  angle = orientation.astype(jnp.float32) * (2 * math.pi / (SIZES[2] - 1))
+  turn = jnp.where(orientation == SIZES[2] - 1, 0.0, angle)  # a full turn, to the bit
+  u = jnp.cos(turn) * across - jnp.sin(turn) * down
+  v = jnp.sin(turn) * across + jnp.cos(turn) * down
+  inside = jnp.where(shape == 0, _square(u, v), jnp.where(shape == 1, _ellipse(u, v), _heart(u, v)))
+  return jnp.where(inside, jnp.uint8(255), jnp.uint8(0))[..., None]
+
+
+def place(position: jax.Array) -> jax.Array:
+  """Where a sprite's centre lies, in pixels of 64, given its place in 0..31: from 16 to 48."""
+  return 16 + position.astype(jnp.float32) * (32 / (SIZES[3] - 1))
+
+
+def _square(u: jax.Array, v: jax.Array) -> jax.Array:
+  return jnp.maximum(jnp.abs(u), jnp.abs(v)) <= 9.6
+
+
+def _ellipse(u: jax.Array, v: jax.Array) -> jax.Array:
+  return jnp.square(u / 12.775) + jnp.square(v / 7.22) <= 1
+
+
+def _heart(u: jax.Array, v: jax.Array) -> jax.Array:
+  """Between the points where the curve u = 9.55 sin^3 p, v = -1.4 - 0.663 (sum of cosines) meets the line of this u.
+
+  With c = |cos p| the sum 13 cos p - 5 cos 2p - 2 cos 3p - cos 4p has at p and at pi - p the even part
+  4 - 2 c^2 - 8 c^4 and the odd part 19 c - 8 c^3, once added and once taken away.
+  """
+  share = jnp.minimum(jnp.abs(u) / 9.55, 1.0)
+  square = 1 - jnp.exp(jnp.log(share) * (2 / 3))  # c^2; a cube root would cost ten times as much
+  even = 4 - square * (2 + 8 * square)
+  odd = jnp.sqrt(square) * (19 - 8 * square)
+  return (jnp.abs(v + 1.4 + 0.663 * even) <= 0.663 * odd) & (share < 1)
+
+
+def coloured(x: jax.Array, shade: jax.Array) -> jax.Array:
+  """Grey images [B, H, W, 1] in colours of [0.5, 1] each channel, given shade [B, 3] in [0, 1): uint8 [B, H, W, 3].
+
+  Reference: Locatello et al. 2019, arXiv:1811.12359, Color-dSprites.
+  """
+  level = jnp.round(255 * (0.5 + 0.5 * shade)).astype(jnp.uint8)
+  return jnp.where(x > 0, level[:, None, None, :], jnp.uint8(0))
+
+
+def looked_at(x: jax.Array, look: Look) -> jax.Array:
+  """Images with as many channels as the look wants (grey: the mean), inverted where it says so."""
+  if look.channels == 1 and x.shape[-1] == 3:
+    x = jnp.round(x.astype(jnp.float32).mean(-1, keepdims=True)).astype(jnp.uint8)
+  elif look.channels == 3 and x.shape[-1] == 1:
+    x = jnp.repeat(x, 3, -1)
+  return jnp.uint8(255) - x if look.invert else x

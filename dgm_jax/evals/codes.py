@@ -1,0 +1,152 @@
+"""Scores of codes beside the factors that they are codes of, in double precision on the host.
+
+Definitions and settings are those of Locatello et al. 2019, arXiv:1811.12359, appendix C, and of its released code.
+
+Axes: N examples, Z latents, K factors.
+"""
+
+import numpy as np
+
+BINS = 20  # of equal width, over the range of each latent
+
+
+def information(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> np.ndarray:
+  """Mutual information of each latent, in bins, and each factor, [Z, K] nats.
+
+  Args:
+    codes: [N, Z].
+    factors: whole numbers [N, K].
+    bins: of a latent.
+  """
+  binned = discrete(codes, bins)
+  return np.array([[_information(code, factor) for factor in factors.T] for code in binned.T])
+
+
+def discrete(codes: np.ndarray, bins: int = BINS) -> np.ndarray:
+  """The bin of each code [N, Z] among those of equal width over the latent's range: whole numbers [N, Z]."""
+  edges = [np.histogram_bin_edges(code, bins)[:-1] for code in np.asarray(codes, np.float64).T]
+  return np.stack([np.digitize(code, edge) for code, edge in zip(codes.T, edges, strict=True)], 1)
+
+
+def entropies(factors: np.ndarray) -> np.ndarray:
+  """Entropy of each factor in the sample, [K] nats."""
+  return np.array([_information(factor, factor) for factor in factors.T])
+
+
+def mig(shared: np.ndarray, entropy: np.ndarray) -> float:
+  """Mutual information gap: what the best latent tells of a factor and the second does not, over the entropy; the mean.
+
+  Args:
+    shared: [Z, K] nats, `information`.
+    entropy: [K] nats, `entropies`.
+
+  Reference: Chen et al. 2018, arXiv:1802.04942, equation 6.
+  """
+  best = np.sort(np.concatenate([shared, np.zeros((1, shared.shape[1]))]), 0)[::-1]
+  return float(((best[0] - best[1]) / entropy).mean())
+
+
+def modularity(shared: np.ndarray) -> float:
+  """How far each latent tells of one factor alone, averaged; 0 for one that tells of none.
+
+  Reference: Ridgeway & Mozer 2018, arXiv:1802.05312, section 3.
+  """
+  squares = np.square(shared)
+  best = squares.max(1)
+  others = (squares.sum(1) - best) / (np.where(best > 0, best, 1) * (shared.shape[1] - 1))
+  return float(np.where(best > 0, 1 - others, 0).mean())
+
+
+def explicitness(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
+  """Area under the ROC curve of a linear classifier of each value of each factor, averaged: 1/2 is chance.
+
+  Args:
+    train: codes [N, Z] and factors [N, K] to fit on.
+    test: likewise, to measure on; values that are not in it are left out.
+
+  Reference: Ridgeway & Mozer 2018, arXiv:1802.05312, section 3.
+  """
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.metrics import roc_auc_score
+
+  mean, deviation = train[0].mean(0), np.maximum(train[0].std(0), 1e-12)
+  scale = lambda codes: (codes - mean) / deviation
+  areas = []
+  for known, asked in zip(train[1].T, test[1].T, strict=True):
+    model = LogisticRegression(max_iter=1000).fit(scale(train[0]), known)
+    chance = model.predict_proba(scale(test[0]))
+    there = [(value, column) for column, value in enumerate(model.classes_) if 0 < (asked == value).sum() < len(asked)]
+    areas.append(np.mean([roc_auc_score(asked == value, chance[:, column]) for value, column in there]))
+  return float(np.mean(areas))
+
+
+def sap(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
+  """Separated attribute predictability: accuracy of the best latent alone less that of the second, averaged.
+
+  Each latent predicts each factor by a linear support vector machine with balanced classes and C = 0.01.
+
+  Reference: Kumar et al. 2018, arXiv:1711.00848, section 3.
+  """
+  from sklearn.svm import LinearSVC
+
+  def accuracy(latent: int, factor: int) -> float:
+    model = LinearSVC(C=0.01, class_weight='balanced', dual=False, max_iter=10_000)
+    model.fit(train[0][:, [latent]], train[1][:, factor])
+    return float((model.predict(test[0][:, [latent]]) == test[1][:, factor]).mean())
+
+  scores = np.array([[accuracy(z, k) for k in range(train[1].shape[1])] for z in range(train[0].shape[1])])
+  best = np.sort(np.concatenate([scores, np.zeros((1, scores.shape[1]))]), 0)[::-1]
+  return float((best[0] - best[1]).mean())
+
+
+def importances(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, float]:
+  """What gradient-boosted trees make of each latent for each factor, [Z, K], and their mean accuracy."""
+  from sklearn.ensemble import GradientBoostingClassifier
+
+  columns, accuracies = [], []
+  for known, asked in zip(train[1].T, test[1].T, strict=True):
+    model = GradientBoostingClassifier(random_state=0).fit(train[0], known)
+    columns.append(model.feature_importances_)
+    accuracies.append(model.score(test[0], asked))
+  return np.stack(columns, 1), float(np.mean(accuracies))
+
+
+def dci(importance: np.ndarray) -> tuple[float, float]:
+  """Disentanglement and completeness of importances [Z, K]: one less the normalised entropy of rows, of columns.
+
+  Reference: Eastwood & Williams 2018, A framework for the quantitative evaluation of disentangled representations.
+  """
+  return _concentration(importance), _concentration(importance.T)
+
+
+def total_correlation(covariance: np.ndarray) -> float:
+  """Total correlation in nats of the normal with this covariance [Z, Z]."""
+  return float(0.5 * (np.log(np.diag(covariance)).sum() - np.linalg.slogdet(covariance)[1]))
+
+
+def pairwise_information(codes: np.ndarray, bins: int = BINS) -> float:
+  """Mean mutual information of two latents, in bins, in nats."""
+  shared = information(codes, discrete(codes, bins), bins)
+  return float(shared[~np.eye(len(shared), dtype=bool)].mean())
+
+
+def _information(a: np.ndarray, b: np.ndarray) -> float:
+  """Mutual information of two columns of whole numbers [N], in nats."""
+  _, a = np.unique(a, return_inverse=True)
+  _, b = np.unique(b, return_inverse=True)
+  joint = np.zeros((a.max() + 1, b.max() + 1))
+  np.add.at(joint, (a, b), 1 / len(a))
+  apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+  there = joint > 0
+  return float(max(0.0, (joint[there] * np.log(joint[there] / apart[there])).sum()))
+
+
+def _concentration(importance: np.ndarray) -> float:
+  """One less each row's entropy over its maximum, weighed by the rows' sums."""
+  total = importance.sum()
+  if total <= 0:
+    return 0.0
+  row = importance + 1e-11
+  share = row / row.sum(1, keepdims=True)
+  entropy = -(share * np.log(share)).sum(1) / np.log(importance.shape[1])
+  return float(((1 - entropy) * importance.sum(1) / total).sum())

@@ -1,0 +1,221 @@
+"""How far each latent is one factor: the metrics of the field, for any encoder and any simulator of images.
+
+Images are drawn and encoded in compiled chunks; where the factors determine the image and the metrics want more codes
+than there are images, every image is encoded once. Draws of factors and scores are NumPy's, in double precision.
+
+Axes: n draws, L examples of a draw, Z latents, K factors.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dgm_jax import data, signals
+from dgm_jax.cli import UserError
+from dgm_jax.data import preprocess
+from dgm_jax.data.factors import Simulator
+from dgm_jax.evals import codes as scores
+from dgm_jax.evals.mean import Subject
+
+Random = np.random.Generator
+CodesOf = Callable[[np.ndarray], np.ndarray]  # factors int [n, K] -> codes [n, Z]
+ROWS = 2048  # images drawn and encoded in one program
+BLOCK = 250  # draws whose codes are held at a time
+
+
+class Protocol(NamedTuple):
+  """Numbers of a measurement; the defaults are those of Locatello et al. 2019."""
+
+  train: int = 10_000  # features, votes or examples to fit on
+  test: int = 5_000
+  group: int = 64  # L, examples of a feature or a vote
+  prune: float = 0.05  # latents of a smaller standard deviation have no vote
+
+
+PUBLISHED = Protocol()
+
+
+def disentanglement(seed: int, subject: Subject) -> dict[str, float]:
+  """All metrics of the means of the posterior.
+
+  A perfect code of the factors has 1 in the beta-VAE's and FactorVAE's metrics, DCI and modularity, yet on dSprites
+  0.90 in MIG and 0.25 in SAP, since there are fewer bins, and fewer lines, than values of a position. Noise has 0.2,
+  0.2, 0, and 0.66 in modularity.
+
+  Raises:
+    UserError: the factors of the data are not known, or the system encodes nothing.
+  """
+  codes_of, sizes = of_means(seed, subject, PUBLISHED)
+  random = np.random.default_rng(seed)
+  found = scored(codes_of, sizes, random) | trees(codes_of, sizes, random)
+  return found | of_samples(seed, subject, codes_of, PUBLISHED)
+
+
+def of_means(seed: int, subject: Subject, protocol: Protocol) -> tuple[CodesOf, Sequence[int]]:
+  """The means of the posterior as a function of the factors, and how many values each factor has."""
+  if 'encode' not in subject.system.views:
+    raise UserError(f'{subject.config.system} encodes nothing that could be disentangled')
+  simulator = data.simulator(subject.config.data)
+  return prepared(coder(encoder(subject, 'encode'), simulator, seed), simulator, protocol), simulator.sizes
+
+
+def of_samples(seed: int, subject: Subject, codes_of: CodesOf, protocol: Protocol) -> dict[str, float]:
+  """Total correlation of draws from the posterior, as a normal, where the system tells their variances."""
+  if 'posterior' not in subject.system.views:
+    return {}
+  simulator = data.simulator(subject.config.data)
+  factors = draw(np.random.default_rng(seed), simulator.sizes, protocol.train)
+  variances = np.exp(coder(encoder(subject, 'logvar'), simulator, seed)(factors).astype(np.float64)).mean(0)
+  covariance = np.cov(codes_of(factors).astype(np.float64).T) + np.diag(variances)
+  return {'total_correlation_of_samples_nats': scores.total_correlation(covariance)}
+
+
+def scored(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> dict[str, float]:
+  """All metrics of a code but those of `trees`.
+
+  Args:
+    codes_of: factors [n, K] -> codes [n, Z].
+    sizes: values of each factor.
+    random: for the draws of factors.
+    protocol: how many.
+  """
+  train, test = (_examples(codes_of, sizes, random, n) for n in (protocol.train, protocol.test))
+  shared = scores.information(*train)
+  return {
+    'beta_vae_metric': beta_vae(codes_of, sizes, random, protocol),
+    'factor_vae_metric': factor_vae(codes_of, sizes, random, protocol),
+    'mig': scores.mig(shared, scores.entropies(train[1])),
+    'modularity': scores.modularity(shared),
+    'explicitness': scores.explicitness(train, test),
+    'sap': scores.sap(train, test),
+    'total_correlation_of_means_nats': scores.total_correlation(np.cov(train[0].T) + 1e-12 * np.eye(len(shared))),
+    'pairwise_information_nats': scores.pairwise_information(train[0]),
+    'voting_latents': float((train[0].std(0, ddof=1) >= protocol.prune).sum()),
+  }
+
+
+def trees(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> dict[str, float]:
+  """DCI by gradient-boosted trees, minutes of them for factors of many values."""
+  importance, accuracy = scores.importances(
+    *(_examples(codes_of, sizes, random, n) for n in (protocol.train, protocol.test))
+  )
+  disentangled, complete = scores.dci(importance)
+  return {
+    'dci_disentanglement': disentangled, 'dci_completeness': complete, 'dci_informativeness': accuracy
+  }  # fmt: skip
+
+
+def beta_vae(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> float:
+  """Held-out accuracy of a linear classifier of the factor that pairs of examples agree on, by mean |z - z'|.
+
+  Reference: Higgins et al. 2017, beta-VAE, section 3, algorithm 1.
+  """
+  from sklearn.linear_model import LogisticRegression
+
+  known, asked = (_differences(codes_of, sizes, random, n, protocol.group) for n in (protocol.train, protocol.test))
+  return float(LogisticRegression(max_iter=1000).fit(*known).score(*asked))
+
+
+def factor_vae(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> float:
+  """Held-out accuracy of the majority vote of the latent that varies least while one factor is held.
+
+  Reference: Kim & Mnih 2018, arXiv:1802.05983, section 4.
+  """
+  variance = codes_of(draw(random, sizes, protocol.train)).astype(np.float64).var(0, ddof=1)
+  voting = np.sqrt(variance) >= protocol.prune
+  if not voting.any():
+    return 0.0
+  votes = np.zeros((2, len(variance), len(sizes)))
+  for table, n in zip(votes, (protocol.train, protocol.test), strict=True):
+    least, factor = _least(codes_of, sizes, random, n, protocol.group, np.where(voting, variance, np.nan))
+    np.add.at(table, (least, factor), 1)
+  return float(votes[1][np.arange(len(variance)), votes[0].argmax(1)].sum() / protocol.test)
+
+
+def draw(random: Random, sizes: Sequence[int], *shape: int) -> np.ndarray:
+  """Independent, uniform factors, int32 [*shape, K]."""
+  return random.integers(0, sizes, (*shape, len(sizes)), np.int32)
+
+
+def encoder(subject: Subject, which: str) -> Callable[[np.ndarray], jax.Array]:
+  """Compiled: images uint8 [n, H, W, C] -> the posterior's means ('encode') or log-variances ('logvar'), [n, Z]."""
+  prepare = preprocess.find(preprocess.for_evaluation(subject.config.data.preprocess))
+  views, replicated = subject.system.views, subject.state.step.sharding
+
+  def encode(state, images):
+    x = prepare(jax.random.key(0), {'x': images, 'index': jnp.arange(images.shape[0])})['x']
+    return views['encode'](jax.random.key(0), state, x) if which == 'encode' else views['posterior'](state, x)[1]
+
+  compiled = jax.jit(encode, out_shardings=replicated)
+  return lambda images: compiled(subject.state, images)
+
+
+def coder(encode: Callable, simulator: Simulator, seed: int = 0, rows: int = ROWS) -> CodesOf:
+  """Codes of images with factors of one's choice.
+
+  Args:
+    encode: images uint8 [rows, H, W, C] -> codes [rows, Z].
+    simulator: that draws the images.
+    seed: of what the factors leave open; two calls draw anew.
+    rows: images at a time; the last ones are filled up.
+  """
+  key, calls = jax.random.key(seed), iter(range(2**32))
+
+  def codes_of(factors: np.ndarray) -> np.ndarray:
+    filled = np.concatenate([factors, np.repeat(factors[:1], -len(factors) % rows, 0)])
+    parts = []
+    for chunk in filled.reshape(-1, rows, factors.shape[1]):
+      signals.poll()
+      images = np.asarray(simulator.draw(jax.random.fold_in(key, next(calls)), chunk))
+      parts.append(np.asarray(encode(images)))
+    return np.concatenate(parts)[: len(factors)]
+
+  return codes_of
+
+
+def prepared(codes_of: CodesOf, simulator: Simulator, protocol: Protocol) -> CodesOf:
+  """The same from a table of every image's code, where that is less work."""
+  images, wanted = math.prod(simulator.sizes), 3 * protocol.group * (protocol.train + protocol.test)
+  if not simulator.fixed or images > wanted:
+    return codes_of
+  bases = np.array([math.prod(simulator.sizes[i + 1 :]) for i in range(len(simulator.sizes))])
+  table = codes_of(np.stack(np.unravel_index(np.arange(images), tuple(simulator.sizes)), 1).astype(np.int32))
+  return lambda factors: table[factors @ bases]
+
+
+def _examples(codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int) -> tuple[np.ndarray, np.ndarray]:
+  factors = draw(random, sizes, n)
+  return codes_of(factors).astype(np.float64), factors
+
+
+def _differences(
+  codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int, group: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Features [n, Z] and the factor [n] on which the pairs of each agree."""
+  features, factors = [], random.integers(0, len(sizes), n)
+  for shared in np.split(factors, range(BLOCK, n, BLOCK)):
+    first, second = draw(random, sizes, 2, len(shared), group)
+    rows = np.arange(len(shared))
+    second[rows, :, shared] = first[rows, :, shared]
+    z, other = (
+      codes_of(np.stack([first, second]).reshape(-1, len(sizes))).astype(np.float64).reshape(2, len(shared), group, -1)
+    )
+    features.append(np.abs(z - other).mean(1))
+  return np.concatenate(features), factors
+
+
+def _least(
+  codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int, group: int, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """The latent [n] of least variance, as a share of its variance [Z] (nan: no vote), and the factor [n] held."""
+  least, factors = [], random.integers(0, len(sizes), n)
+  for held in np.split(factors, range(BLOCK, n, BLOCK)):
+    drawn, rows = draw(random, sizes, len(held), group), np.arange(len(held))
+    drawn[rows, :, held] = drawn[rows, :1, held]
+    z = codes_of(drawn.reshape(-1, len(sizes))).astype(np.float64).reshape(len(held), group, -1)
+    least.append(np.nanargmin(z.var(1, ddof=1) / variance, 1))
+  return np.concatenate(least), factors

@@ -1,0 +1,100 @@
+"""What each latent answers to: originals, reconstructions, traversals by divergence, and maps over the position.
+
+Axes: Z latents, T steps of a traversal, P values of a position.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dgm_jax import data, parallel
+from dgm_jax.core import Key, State, System
+from dgm_jax.data.factors import Simulator
+from dgm_jax.evals import disentanglement, pictures
+from dgm_jax.evals.mean import Subject
+
+PLACES = (('x', 'y'), ('label_x_position', 'label_y_position'))
+DRAWS = 8  # images of each place that a map is the mean of
+STEPS = 8
+REACH = 3.0  # of a traversal
+
+
+def available(system: System, config: ConfigDict) -> dict[str, Callable]:
+  """The picture 'latents', draw(key, state, x, to_uint8), where the system and the data allow it."""
+  if not {'encode', 'decode', 'reconstruct', 'kl_per_dim'} <= set(system.views):
+    return {}
+  if config.data.name not in ('sprites', 'sprites_color', 'dsprites'):
+    return {}
+
+  def draw(key: Key, state: State, x: np.ndarray, to_uint8: pictures.ToUint8) -> np.ndarray:
+    subject = Subject(config, system, state, data.Split('', 0, {}), parallel.mesh())
+    codes_of = disentanglement.coder(
+      disentanglement.encoder(subject, 'encode'), simulator := data.simulator(config.data)
+    )
+    return latents(key, system, state, x, to_uint8, maps(codes_of, simulator))
+
+  return {'latents': draw}
+
+
+def maps(codes_of: disentanglement.CodesOf, simulator: Simulator, seed: int = 0) -> np.ndarray:
+  """The mean code of a few images at every position, [Z, P down, P across]."""
+  across, down = next(tuple(map(simulator.names.index, names)) for names in PLACES if names[0] in simulator.names)
+  columns, rows = simulator.sizes[across], simulator.sizes[down]
+  factors = disentanglement.draw(np.random.default_rng(seed), simulator.sizes, DRAWS)
+  every = np.tile(factors[:, None, None], (1, rows, columns, 1))
+  every[..., across] = np.arange(columns)
+  every[..., down] = np.arange(rows)[:, None]
+  z = codes_of(every.reshape(-1, len(simulator.sizes)))
+  return np.moveaxis(z.reshape(DRAWS, rows, columns, -1).mean(0), -1, 0)
+
+
+def latents(
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: pictures.ToUint8, heat: np.ndarray
+) -> np.ndarray:
+  """Rows of images: originals, reconstructions, one traversal a latent from -3 to 3, those of most divergence on top.
+
+  The code of the first image is what the others of a row differ from in one latent. Beside each traversal is the map of
+  its latent over the position: red where the mean code is positive, blue where it is negative, on one scale for all.
+
+  Args:
+    key: for encoders that are random.
+    system: with the views `encode`, `decode`, `reconstruct` and `kl_per_dim`.
+    state: the trained state.
+    x: [B, H, W, C] in the model's space, B >= 8.
+    to_uint8: from the model's space to pixels.
+    heat: [Z, P, P], `maps`.
+
+  Returns:
+    uint8 [height, width, 3].
+
+  Reference: Burgess et al. 2018, arXiv:1804.03599, figures 2 and 7.
+  """
+  views = system.views
+  call = lambda view, *args: np.asarray(jax.jit(views[view], out_shardings=state.step.sharding)(*args))
+  order = np.argsort(-call('kl_per_dim', key, state, x).mean(0), kind='stable')
+  z, shown = call('encode', key, state, x)[0], x[:STEPS]
+  moved = np.tile(z, (len(order), STEPS, 1))
+  moved[np.arange(len(order)), :, order] = np.linspace(-REACH, REACH, STEPS, dtype=z.dtype)[None]
+  decoded = call('decode', state, moved.reshape(-1, len(z)))
+  images = np.concatenate([_rgb(to_uint8(part)) for part in (shown, call('reconstruct', key, state, shown), decoded)])
+  cells = images.reshape(len(order) + 2, STEPS, *images.shape[1:])
+  blank = np.full_like(cells[:2, 0], pictures.BACKGROUND)
+  coloured = _heat(heat[order] / max(float(np.abs(heat).max()), 1e-6), images.shape[1:3])
+  beside = np.concatenate([blank, coloured])[:, None]
+  return pictures.grid(np.concatenate([cells, beside], 1).reshape(-1, *images.shape[1:]), STEPS + 1, scale=1)
+
+
+def _rgb(images: np.ndarray) -> np.ndarray:
+  images = np.asarray(images)
+  return np.repeat(images, 3, -1) if images.shape[-1] == 1 else images
+
+
+def _heat(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+  """Maps [n, P, P] in [-1, 1], blue to white to red, as images uint8 [n, *size, 3]."""
+  rows, columns = (np.arange(n) * p // n for n, p in zip(size, values.shape[1:], strict=True))
+  seen = values[:, rows][:, :, columns]
+  fade = 1 - np.abs(seen)
+  channels = np.where(seen > 0, 1, fade), fade, np.where(seen < 0, 1, fade)
+  return np.round(255 * np.stack(channels, -1)).astype(np.uint8)

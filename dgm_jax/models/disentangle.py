@@ -1,0 +1,34 @@
+"""The judge of FactorVAE: a deep network that tells latents from latents whose dimensions were shuffled.
+
+Axes: B batch, Z latents.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+he = nn.initializers.he_normal()
+
+
+class LatentDiscriminator(nn.Module):
+  """Dense layers with leaky rectifiers of slope 0.2, and two classes; their difference is the logit of the first.
+
+  The released codes of the paper differ in its depth; six layers of 1000 units are those of Locatello et al. 2019.
+
+  Reference: Kim & Mnih 2018, arXiv:1802.05983, appendix A.
+  """
+
+  hidden: Sequence[int] = (1000,) * 6
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, z: Float[Array, 'B Z']) -> Float[Array, ' B']:
+    """Logit that z comes from q(z) rather than from the product of its marginals."""
+    h = z
+    for size in self.hidden:
+      h = jax.nn.leaky_relu(nn.Dense(size, kernel_init=he, dtype=self.dtype)(h), 0.2)
+    logits = nn.Dense(2, dtype=self.dtype)(h).astype(jnp.float32)
+    return logits[:, 0] - logits[:, 1]

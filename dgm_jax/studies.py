@@ -1,0 +1,245 @@
+"""What a study does with its systems: trains members together, follows their latents, measures, draws, tabulates.
+
+Axes: M members, T times at which latents are looked at, Z latents, K factors.
+"""
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dgm_jax import config as experiment
+from dgm_jax import data, ensemble, files, parallel, report, systems
+from dgm_jax.core import State
+from dgm_jax.data import preprocess
+from dgm_jax.evals import codes, disentanglement, mean, pictures, positions
+from dgm_jax.evals.mean import Subject
+from dgm_jax.topics import page as pages
+
+FOLLOWED = 4096  # images on which latents are followed in the course of training
+TOLD = 0.15  # share of a factor's entropy that the best latent tells, from which on the factor counts as told
+OPEN_NATS = 0.1  # divergence from which on a latent counts as open
+PROTOCOL = disentanglement.Protocol(train=2000, test=1000, group=64)
+CONFIGS = Path(__file__).parent.parent / 'configs'
+
+
+def settings(name: str, variant: str, steps: int = 0, size: int = 0) -> ConfigDict:
+  """The experiment configs/NAME.py:VARIANT of a study, changed to so many steps and pixels a side.
+
+  Raises:
+    UserError: there is no folder configs beside the package.
+  """
+  path = CONFIGS / {'disentanglement': 'disentangle.py'}[name]
+  experiment.require(path.exists(), f'{path} is not there: run studies in a clone of the repository')
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec and spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(variant)
+  config.source = f'configs/{path.name}:{variant}'
+  config.data.size = size or config.data.size
+  if steps:
+    ratio = steps / config.steps
+    config.steps = steps
+    if 'capacity_steps' in config.model:
+      config.model.capacity_steps = max(1, round(config.model.capacity_steps * ratio))
+  return config
+
+
+def trained(
+  config: ConfigDict, weight: str, weights: Sequence[float], seeds: Sequence[int],
+  protocol: disentanglement.Protocol = PROTOCOL,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:  # fmt: skip
+  """Trains all members together: their figures and curves as plain data, and a picture of each weight's first seed."""
+  members = ensemble.make(config, weight, weights, seeds)
+  call, state, look = ensemble.compiled(members), ensemble.start(members), follower(members)
+  step, curves, every = 0, [look(state) | {'step': 0}], max(1, config.steps // 40 // config.steps_per_call)
+  for number in range(config.steps // config.steps_per_call):
+    state, metrics = call(state, ensemble.indices(members, step, config.steps_per_call))
+    step += config.steps_per_call
+    if number % every == every - 1:
+      curves.append(look(state) | {name: np.asarray(value) for name, value in metrics.items()} | {'step': step})
+      told = ' '.join(f'{value:.0f}' for value in curves[-1]['reconstruction_nats'])
+      print(f'{config.source} step {step} of {config.steps}: reconstruction {told} nats', file=sys.stderr, flush=True)
+  figures = [_figures(members, state, number, protocol, curves) for number in range(len(members.seeds))]
+  page = {
+    'config': config.source, 'system': config.system, 'size': members.config.data.shape[0], 'steps': step,
+    'weight': weight, 'members': figures, 'factors': list(data.simulator(config.data).names), 'curves': _plain(curves),
+    'capacity': _capacity(config, curves),
+  }  # fmt: skip
+  drawn = {}
+  for number in range(0, len(members.seeds), len(seeds)):
+    drawn[f'{weight}_{members.weights[number]:g}'] = _picture(members, ensemble.one_of(state, number))
+  return page, drawn
+
+
+def follower(members: ensemble.Ensemble):
+  """Compiled: states [M, ...] -> what their latents carry on images of the test part, {name: [M, ...]}.
+
+  'kl' [M, Z] is the mean divergence in nats, 'told' [M, K] the share of each factor's entropy that the latent which
+  tells most of it tells, 'by' [M, K] which latent that is.
+  """
+  config, test = members.config, data.load(members.config.data, 'test')
+  system, prepare = systems.build(config), preprocess.find(preprocess.for_evaluation(config.data.preprocess))
+  batch = test.fetch(test.arrays, np.arange(min(FOLLOWED, test.size), dtype=np.int32))
+  factors = np.asarray(batch['factors'])
+  entropy = codes.entropies(factors)
+
+  @jax.jit
+  def seen(states, batch):
+    x = prepare(jax.random.key(0), batch)['x']
+
+    def one(state):
+      z, logvar = system.views['posterior'](state, x)
+      kl = 0.5 * (jnp.square(z) + jnp.exp(logvar) - 1 - logvar)
+      elbo = system.evaluate(jax.random.key(0), state, {'x': x[:1000]})
+      return z, kl.mean(0), elbo['reconstruction_nats'].mean()
+
+    return jax.lax.map(one, states)
+
+  def look(states: State) -> dict[str, Any]:
+    z, kl, reconstruction = map(np.asarray, seen(states, batch))
+    shared = np.stack([codes.information(own, factors) for own in z])  # [M, Z, K]
+    told = {'told': shared.max(1) / entropy, 'by': shared.argmax(1)}
+    return {'kl': kl, 'reconstruction_nats': reconstruction, **told}
+
+  return look
+
+
+def opened(told: np.ndarray) -> list[int]:
+  """The time at which each factor is told from then on, [K] of told [T, K]; T if it never is."""
+  there = told >= TOLD
+  return [len(column) - int(np.argmin(column[::-1])) if not column.all() else 0 for column in there.T]
+
+
+def summary(page: Mapping[str, Any]) -> dict[str, Any]:
+  """A page without its curves, each figure as mean and standard deviation over the seeds of a weight."""
+  found = {}
+  for value in dict.fromkeys(member[page['weight']] for member in page['members']):
+    same = [member for member in page['members'] if member[page['weight']] == value]
+    names = [name for name in same[0] if isinstance(same[0][name], float) and name != page['weight']]
+    columns = {name: np.array([member[name] for member in same]) for name in names}
+    found[f'{page["weight"]} {value:g}'] = {
+      name: {'mean': float(column.mean()), 'spread': float(column.std()), 'each': column.tolist()}
+      for name, column in columns.items()
+    }
+  return {key: value for key, value in page.items() if key not in ('members', 'curves', 'capacity')} | {'found': found}
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+  """Every system and weight with mean and spread over seeds, for a terminal."""
+  return pages.text('study', pages.Topic('mean and spread over seeds', '', figures=[_table(found)]))
+
+
+def keep(folder: Path, system: str, drawn: Mapping[str, np.ndarray]) -> None:
+  """Writes pictures as OUT/SYSTEM_WEIGHT.png."""
+  for name, image in drawn.items():
+    pictures.write_png(folder / f'{system}_{name}.png', image)
+
+
+def write_page(folder: Path, name: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+  """Writes OUT/study.html: the table, curves of every system's first member, and its pictures."""
+  text = (
+    'All weights and seeds of a system trained in one program; figures are means and standard deviations over seeds.'
+  )
+  topics = {name: pages.Topic(name.capitalize(), text, figures=[_table(found)])}
+  for system, page in found.items():
+    shown = {path.stem: _read(path) for path in sorted(folder.glob(f'{system}_*.png'))}
+    topics[system] = pages.Topic(f'{system}: {page["system"]}', _order(page), charts=_charts(page), pictures=shown)
+  seconds = {key: found[key]['wall_seconds'] if key in found else 0.0 for key in topics}
+  path = folder / 'study.html'
+  files.write_atomic(path, pages.document(topics, seconds, report.STYLE).encode())
+  print(path)
+
+
+SHOWN = (
+  'reconstruction_nats', 'kl_nats', 'open_latents', 'beta_vae_metric', 'factor_vae_metric', 'mig', 'sap', 'modularity',
+  'explicitness', 'total_correlation_of_means_nats', 'total_correlation_of_samples_nats',
+)  # fmt: skip
+
+
+def _table(found: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
+  rows = []
+  for system, page in found.items():
+    for weight, figures in summary(page)['found'].items():
+      cells = [f'{figures[name]["mean"]:.3g} +- {figures[name]["spread"]:.2g}' for name in SHOWN]
+      rows.append([f'{system}, {weight}', *cells])
+  return pages.Figures('mean +- standard deviation over seeds', ('', *SHOWN), rows)
+
+
+def _charts(page: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+  """Divergence of each latent, and what is told of each factor, of the first member; against C where there is one."""
+  across = page['capacity'] or [float(step) for step in page['curves']['step']]
+  kl, told = (np.array(page['curves'][name])[:, 0] for name in ('kl', 'told'))
+  names = page['factors']
+  what = 'capacity C in nats' if page['capacity'] else 'steps'
+  return {
+    f'divergence of each latent in nats, by {what}': {
+      f'latent {i}': list(zip(across, map(float, column), strict=True)) for i, column in enumerate(kl.T)
+    },
+    f'share of each factor that its best latent tells, by {what}': {
+      name: list(zip(across, map(float, column), strict=True)) for name, column in zip(names, told.T, strict=True)
+    },
+  }
+
+
+def _order(page: Mapping[str, Any]) -> str:
+  """In words, from when on each member tells each factor."""
+  across = page['capacity'] or page['curves']['step']
+  unit = 'nats of capacity' if page['capacity'] else 'steps'
+  told, names = np.array(page['curves']['told']), page['factors']
+  lines = []
+  for number, member in enumerate(page['members']):
+    times = opened(told[:, number])
+    ordered = sorted(zip(times, names, strict=True))
+    shown = [f'{name} from {across[time]:.3g}' if time < len(across) else f'{name} never' for time, name in ordered]
+    lines.append(f'{page["weight"]} {member[page["weight"]]:g}, seed {member["seed"]}: ' + ', '.join(shown))
+  return f'Factors are told ({unit}): ' + '; '.join(lines) + '.'
+
+
+def _figures(
+  members: ensemble.Ensemble, states: State, number: int, protocol: disentanglement.Protocol, curves: list[dict]
+) -> dict[str, float]:
+  """What is measured of one member."""
+  config = members.config
+  test, state = data.load(config.data, 'test'), ensemble.one_of(states, number)
+  subject = Subject(config, systems.build(config), state, test, parallel.mesh())
+  codes_of, sizes = disentanglement.of_means(0, subject, protocol)
+  found = mean.metrics(0, subject) | disentanglement.scored(codes_of, sizes, np.random.default_rng(0), protocol)
+  found |= disentanglement.of_samples(0, subject, codes_of, protocol)
+  own = {'seed': int(members.seeds[number]), members.weight: float(members.weights[number])}
+  return own | found | {'open_latents': float((curves[-1]['kl'][number] > OPEN_NATS).sum())}
+
+
+def _picture(members: ensemble.Ensemble, state: State) -> np.ndarray:
+  config = members.config
+  images = mean.images(data.load(config.data, 'test'), config, 64)
+  to_uint8 = functools.partial(preprocess.to_uint8, config.data.preprocess)
+  draw = positions.available(systems.build(config), config)['latents']
+  return draw(jax.random.key(0), state, images, to_uint8)
+
+
+def _plain(curves: list[dict]) -> dict[str, list]:
+  """Curves as lists over time, of what is known at all times."""
+  return {name: [np.asarray(point[name]).tolist() for point in curves] for name in curves[0]}
+
+
+def _capacity(config: ConfigDict, curves: list[dict]) -> list[float]:
+  """C in nats at the times of the curves; [] where there is none."""
+  if 'capacity' not in config.model:
+    return []
+  return [config.model.capacity * min(1.0, point['step'] / config.model.capacity_steps) for point in curves]
+
+
+def _read(path: Path) -> np.ndarray:
+  from PIL import Image
+
+  with Image.open(path) as image:
+    return np.asarray(image.convert('RGB'))

@@ -1,0 +1,91 @@
+"""Trains a grid of systems, weights and seeds, all weights and seeds of a system in one program, and tells of them.
+
+Usage: python -m dgm_jax.study --name=disentanglement [--out=runs/disentanglement] [--only=beta_small,factor_small]
+       [--weights=1,4,8] [--seeds=3] [--steps=4000] [--size=32] [--record]
+
+For every system it writes OUT/SYSTEM.json (each member's figures and curves) and pictures of its first member; then
+OUT/study.html and a table of mean and spread of all systems that are in OUT. A system that is there is not trained
+again. --record also writes the table to results/study_NAME.json.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from absl import flags
+
+from dgm_jax import cli
+from dgm_jax.cli import UserError
+
+STUDIES = {
+  'disentanglement': {
+    'beta_small': ('beta', (1.0, 4.0, 8.0)),
+    'capacity_small': ('gamma', (100.0,)),
+    'factor_small': ('gamma', (10.0, 35.0)),
+    'tc_small': ('beta', (4.0, 8.0)),
+    'dip_i_small': ('off_diagonal', (5.0,)),
+    'dip_ii_small': ('off_diagonal', (5.0,)),
+  }
+}
+
+
+def define_flags() -> None:
+  """The command line, in the module's own flags."""
+  flags.DEFINE_enum('name', None, sorted(STUDIES), 'Which study.')
+  flags.DEFINE_string('out', '', 'Folder of its figures and pictures; empty: runs/NAME.')
+  flags.DEFINE_list('only', [], 'Systems of the study to train; empty: all.')
+  flags.DEFINE_list('weights', [], "Values of the weight, in place of the study's.")
+  flags.DEFINE_integer('seeds', 3, 'Seeds of every weight.', lower_bound=1)
+  flags.DEFINE_integer('steps', 0, "Steps of every member; 0: the config's.", lower_bound=0)
+  flags.DEFINE_integer('size', 0, 'Pixels a side of the sprites; 0: 64.', lower_bound=0)
+  flags.DEFINE_bool('record', False, 'Also write a record into --results.')
+  flags.DEFINE_string('results', 'results', 'Folder of the records.')
+
+
+def main(argv: list[str]) -> None:
+  from dgm_jax import config as experiment
+
+  experiment.parse(argv, __doc__)
+  args = flags.FLAGS
+  if not args.name:
+    raise UserError(f'no study given; add --name={sorted(STUDIES)[0]}')
+  grid, out = STUDIES[args.name], Path(args.out or f'runs/{args.name}')
+  for system in args.only:
+    experiment.one_of('--only', system, grid)
+  out.mkdir(parents=True, exist_ok=True)
+
+  from dgm_jax import parallel, studies, workdir
+
+  parallel.start()
+  for system in args.only or grid:
+    target = out / f'{system}.json'
+    if target.exists():
+      print(f'{target} is there already')
+      continue
+    weight, values = grid[system]
+    config = studies.settings(args.name, system, args.steps, args.size)
+    started = time.perf_counter()
+    page, pictures = studies.trained(config, weight, _numbers(args.weights) or values, range(args.seeds))
+    page |= {'wall_seconds': round(time.perf_counter() - started, 1), **workdir.environment()}
+    workdir.write_json(target, page)
+    studies.keep(out, system, pictures)
+  pages = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob('*.json'))}
+  print(studies.table(pages))
+  studies.write_page(out, args.name, pages)
+  if args.record:
+    target = Path(args.results) / f'study_{args.name}.json'
+    target.parent.mkdir(parents=True, exist_ok=True)
+    workdir.write_json(target, {name: studies.summary(page) for name, page in pages.items()})
+    print(f'record: {target}')
+
+
+def _numbers(texts: list[str]) -> tuple[float, ...]:
+  try:
+    return tuple(float(text) for text in texts)
+  except ValueError as error:
+    raise UserError(f'--weights={",".join(texts)} must be numbers with commas between') from error
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

@@ -1,0 +1,54 @@
+"""Members that are trained together are what each would be alone, and differ where their weights do."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from dgm_jax import ensemble, fit
+from dgm_jax.cli import UserError
+
+CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'disentangle.py'
+
+
+def tiny(variant, **changes):
+  spec = importlib.util.spec_from_file_location('disentangle_config', CONFIG)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(variant)
+  config.update(changes)
+  return config
+
+
+def trained(members, calls=3):
+  call, state = ensemble.compiled(members), ensemble.start(members)
+  for number in range(calls):
+    state, metrics = call(state, ensemble.indices(members, 2 * number, 2))
+  return state, metrics
+
+
+def test_every_member_is_the_run_that_it_would_be_alone(tmp_path):
+  config = tiny('tiny_factor')
+  members = ensemble.make(config, 'gamma', (2.0, 35.0), (0, 5, 7))
+  np.testing.assert_array_equal(members.seeds, [0, 5, 7, 0, 5, 7])
+  np.testing.assert_array_equal(members.weights, [2, 2, 2, 35, 35, 35])
+  state, metrics = trained(members)
+  lone = tiny('tiny_factor', seed=7)
+  lone.model.gamma = 35.0
+  run = fit.prepare(lone, tmp_path, devices=1)
+  own, call = fit.start(run)[0], fit.compiled_call(run)
+  for number in range(3):
+    own, found = call(own, np.uint32(7), run.arrays, fit.indices(run, 2 * number, 2))
+  last = ensemble.one_of(state, 5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), last, own)
+  for name, value in found.items():
+    np.testing.assert_allclose(metrics[name][5], value, rtol=1e-4, atol=1e-4)
+  kernel = lambda number: jax.tree.leaves(ensemble.one_of(state, number).params)[-1]
+  assert not any(np.array_equal(kernel(i), kernel(j)) for i in range(6) for j in range(i))
+
+
+def test_only_a_weight_that_the_system_takes_can_be_varied():
+  with pytest.raises(UserError, match="values of 'beta', not of 'gamma'"):
+    ensemble.make(tiny('tiny'), 'gamma', (1.0,), (0,))

@@ -1,0 +1,85 @@
+"""A study in small: its figures, its curves, its page, and when a factor counts as told."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dgm_jax import studies, study, svg
+from dgm_jax.cli import UserError
+from dgm_jax.evals import disentanglement
+
+
+@pytest.fixture(scope='module')
+def small():
+  config = studies.settings('disentanglement', 'tiny_capacity', steps=8, size=16)
+  config.data.update({'name': 'sprites', 'valid_size': 0})
+  few = disentanglement.Protocol(train=200, test=150, group=4)
+  return studies.trained(config, 'gamma', (1.0, 50.0), (0, 3), few)
+
+
+def test_every_member_is_measured_and_followed(small):
+  page, drawn = small
+  assert [(m['gamma'], m['seed']) for m in page['members']] == [(1, 0), (1, 3), (50, 0), (50, 3)]
+  assert page['factors'] == ['shape', 'scale', 'orientation', 'x', 'y']
+  kl, told = np.array(page['curves']['kl']), np.array(page['curves']['told'])
+  assert (kl.shape, told.shape) == ((5, 4, 3), (5, 4, 5))
+  assert page['curves']['step'] == [0, 2, 4, 6, 8]
+  # 8 steps of 12: the rise of the capacity is shortened with the run.
+  np.testing.assert_allclose(page['capacity'], 2.0 * np.minimum(1, np.array([0, 2, 4, 6, 8]) / 67))
+  assert ((told >= 0) & (told <= 1)).all()
+  for number, member in enumerate(page['members']):
+    # The same latents of other images.
+    assert member['kl_nats'] == pytest.approx(kl[-1, number].sum(), rel=0.1)
+    assert member['open_latents'] == (kl[-1, number] > 0.1).sum()
+    assert 0 <= member['factor_vae_metric'] <= 1
+  assert drawn.keys() == {'gamma_1', 'gamma_50'}
+  assert {image.shape for image in drawn.values()} == {(5 * 17 + 1, 9 * 17 + 1, 3)}
+
+
+def test_a_summary_is_mean_and_spread_over_the_seeds_of_a_weight(small):
+  page = small[0]
+  found = studies.summary(page)['found']
+  assert list(found) == ['gamma 1', 'gamma 50']
+  each = [member['reconstruction_nats'] for member in page['members'][2:]]
+  got = found['gamma 50']['reconstruction_nats']
+  assert got == {'mean': pytest.approx(np.mean(each)), 'spread': pytest.approx(np.std(each)), 'each': each}
+  assert 'curves' not in studies.summary(page)
+
+
+def test_the_page_has_the_table_the_curves_and_the_pictures(small, tmp_path):
+  page, drawn = small
+  plain = json.loads(json.dumps(page)) | {'wall_seconds': 1.0}
+  studies.keep(tmp_path, 'capacity_small', drawn)
+  studies.write_page(tmp_path, 'disentanglement', {'capacity_small': plain})
+  text = (tmp_path / 'study.html').read_text()
+  assert text.count('data:image/png') == 2
+  assert 'latent 2' in text
+  assert 'capacity C in nats' in text
+  assert 'gamma 50, seed 3' in text
+  first = plain['members'][0]['kl_nats'], plain['members'][1]['kl_nats']
+  assert f'{np.mean(first):.3g} +- {np.std(first):.2g}' in text
+  assert 'capacity_small, gamma 1' in studies.table({'capacity_small': plain})
+
+
+def test_a_factor_is_told_from_when_on_its_share_stays():
+  told = np.array([[0.5, 0.0, 0.2], [0.5, 0.2, 0.0], [0.5, 0.3, 0.0], [0.5, 0.3, 0.1]])
+  assert studies.opened(told) == [0, 1, 4]
+
+
+def test_every_study_names_experiments_that_take_its_weight():
+  for variant, (weight, values) in study.STUDIES['disentanglement'].items():
+    config = studies.settings('disentanglement', variant)
+    assert weight in config.model
+    assert all(value > 0 for value in values)
+
+
+def test_weights_must_be_numbers():
+  assert study._numbers(['1', '2.5']) == (1.0, 2.5)
+  with pytest.raises(UserError, match='must be numbers'):
+    study._numbers(['much'])
+
+
+def test_more_lines_have_more_colours():
+  chart = svg.chart('lines', {'a': [(0, 1), (1, 2)], 'train': [(0, 1), (1, 3)], 'b': [(0, 2), (1, 2)]})
+  assert [chart.count(f'stroke="{colour}"') for colour in (svg.OTHER, svg.COLOURS['train'], svg.MORE[1])] == [1, 1, 1]
