@@ -228,14 +228,33 @@ def test_players_at_once_see_the_same_generated_examples(monkeypatch):
   np.testing.assert_array_equal(*seen)
 
 
-def test_statistics_are_kept_by_their_own_networks_steps():
+def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
+  """One batch more for the generator, and two, real and then generated, for the critic."""
+  made, original = [], adversaries.fakes
+
+  def noting(*args):
+    fake, seen = original(*args)
+    jax.debug.callback(lambda *parts: made.append(parts), fake, seen, ordered=True)
+    return fake, seen
+
+  monkeypatch.setattr(gan, 'fakes', noting)
   settings = config('dcgan_mnist:tiny')
   system, state = started(settings)
+  start = [np.asarray(leaf) for leaf in jax.tree.leaves(state.extra['generator_statistics'])]
+  assert all((leaf > 0).any() for leaf in start)  # variances, of several latents
   new, _ = jax.jit(system.step)(KEY, state, batch(settings))
-  # From nothing, one batch for the generator and two for the critic: the shares 0.1 and 0.19.
-  for name, share in (('generator', 0.1), ('critic', 0.19)):
-    means = [(leaf, path) for path, leaf in jax.tree_util.tree_leaves_with_path(new.extra[f'{name}_statistics'])]
-    assert means and all(np.abs(leaf).max() > 0 for leaf, _ in means), (name, share)
+  jax.effects_barrier()
+  (fake, _), (_, of_generator) = made
+  game = adversaries.parts(settings)
+  judge = jax.jit(lambda x: adversaries.forward(game.critic, 'critic', state, x, KEY)[1])
+  expected = {'generator': [of_generator], 'critic': [judge(batch(settings)['x']), judge(fake)]}
+  for name, seen in expected.items():
+    old = state.extra[f'{name}_statistics']
+    for batch_statistics in seen:
+      old = jax.tree.map(lambda mean, one: 0.9 * mean + 0.1 * one, old, batch_statistics)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new.extra[f'{name}_statistics'], old
+    )
   draw = jax.jit(system.sample, static_argnums=2)
   z = system.views['latents'](KEY, 7)
   np.testing.assert_allclose(system.views['decode'](new, z)[:3], system.views['decode'](new, z[:3]), atol=1e-6)

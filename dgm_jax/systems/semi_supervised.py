@@ -14,6 +14,7 @@ from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, system
 from dgm_jax.models.semi_supervised import NoisyClassifier, SoftplusGenerator
 from dgm_jax.nn.norm import running
+from dgm_jax.systems.adversaries import SHOWN
 
 
 def feature_matching(config: ConfigDict) -> System:
@@ -44,7 +45,7 @@ def feature_matching(config: ConfigDict) -> System:
 
   def networks(key: Key, batch: Batch):
     for_generator, for_critic, for_noise = jax.random.split(key, 3)
-    made = generator.init(for_generator, jnp.zeros((1, model.latents)))
+    made = generator.init(for_generator, jax.random.uniform(for_generator, (SHOWN, model.latents)))
     judged = critic.init({'params': for_critic, 'noise': for_noise}, batch['x'][:500])
     params = {'generator': made['params'], 'critic': judged['params']}
     extra = {
