@@ -199,3 +199,8 @@ def test_mistakes_are_answered_with_a_line():
     systems.build(config)
   with pytest.raises(cli.UserError, match='points of a plane'):
     systems.build(settings('planar', (2,), alpha=0.1))
+  for preprocess in ('scale', 'identity'):  # whole levels have no density, nor is white one of 256 bins
+    config = settings('glow', (8, 8, 1), dequantization='variational')
+    config.data.preprocess = preprocess
+    with pytest.raises(cli.UserError, match=r'preprocess .* must be one of dequantize, static_dequantize, got'):
+      systems.build(config)

@@ -283,6 +283,17 @@ def test_each_network_of_infogan_moves_in_its_own_turn_and_the_value_head_is_not
   assert min(map(largest, (slope['generator'], slope['recognizer'], trunk))) > 0
 
 
+def test_infogan_keeps_the_average_that_it_is_asked_for_and_draws_from_it():
+  settings = config('infogan_mnist:tiny', average=0.75)
+  system, state = started(settings)
+  new, _ = jax.jit(system.step)(KEY, state, batch(settings))
+  mean = jax.tree.map(lambda old, one: 0.75 * old + 0.25 * one, state.params['generator'], new.params['generator'])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), new.extra['ema']['generator'], mean)
+  drawn = new.replace(params=new.params | {'generator': mean}, extra={**new.extra, 'ema': {}})
+  draw = jax.jit(system.sample, static_argnums=2)
+  np.testing.assert_allclose(draw(KEY, new, 5), draw(KEY, drawn, 5), atol=1e-6)
+
+
 def test_bounds_of_information():
   settings = config('infogan_mnist:tiny')
   z = jnp.concatenate([jnp.zeros((3, 4)), jax.nn.one_hot(jnp.arange(3), 10), jnp.zeros((3, 2))], 1)

@@ -129,12 +129,15 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
     images or not (model.alpha or model.dequantization == 'variational'),
     'config.model.alpha and .dequantization=variational are for pixels in [0, 1), not for points of a plane',
   )
+  if images:  # whose bits are counted, and whose levels are found again, in these units
+    experiment.one_of('config.data.preprocess of a flow of images', config.data.preprocess, DEQUANTIZED)
   opening = bijections.logit(model.alpha) if model.alpha else rev.chain()
   variational = model.dequantization == 'variational'
   dequantizer = Dequantizer(model.dequantizer_width, dtype=config.dtype) if variational else None
   return Parts(opening, build(shape, dtype=config.dtype, **settings), NOISES[model.noise], shape, dequantizer)
 
 
+DEQUANTIZED = ('dequantize', 'static_dequantize')
 CHOICES = {
   'start': flows.STARTS, 'memory': flows.MEMORY, 'geometry': flows.GEOMETRIES, 'elementwise': flows.ELEMENTWISE
 }  # fmt: skip
