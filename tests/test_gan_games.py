@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax import core, losses, optim, systems
+from dgm_jax import core, fit, losses, optim, systems
 from dgm_jax.cli import UserError
 from dgm_jax.systems import adversaries, gan, semi_supervised
 
@@ -311,6 +311,35 @@ def test_labelled_examples_are_the_first_of_each_class():
   chosen = semi_supervised.labelled({'x': jnp.arange(9.0)[:, None], 'y': y}, 6, 3)
   np.testing.assert_array_equal(chosen['x'][:, 0], [1, 4, 2, 3, 0, 5])
   np.testing.assert_array_equal(chosen['y'], [0, 0, 1, 1, 2, 2])
+
+
+def test_a_run_does_not_begin_without_a_label_of_every_class(tmp_path):
+  settings = config('improved_gan_mnist:tiny')
+  settings.init_examples = 12
+  run = fit.prepare(settings, tmp_path, devices=1)
+  with pytest.raises(UserError, match=r'extra/labelled/x is not finite .* of 12 examples: raise config\.init_examples'):
+    fit.resume(run)
+
+
+@pytest.mark.parametrize('count', [6, 15, 4])
+def test_a_step_shows_all_labels_as_evenly_as_it_can(count):
+  labelled = {'x': jnp.arange(6.0)[:, None], 'y': jnp.arange(6) % 3}
+  seen = []
+
+  def judge(state, x, rngs):
+    seen.append(x)
+    return jnp.zeros((len(x), 3)), x
+
+  @jax.jit
+  def shown(key):
+    state = core.State(jnp.zeros((), jnp.int32), {}, {}, {'labelled': labelled})
+    loss = semi_supervised._classifier(judge, lambda state, key, n: (jnp.zeros((n, 1)), {}))
+    loss(key, state, {'x': jnp.zeros((count, 1))})
+    return seen[0][:, 0].astype(jnp.int32)
+
+  times = np.bincount(shown(KEY), minlength=6)
+  assert times.max() - times.min() <= (count % 6 > 0)
+  assert (np.asarray(shown(jax.random.key(1))) != np.asarray(shown(KEY))).any()
 
 
 def test_classes_and_the_one_more_that_is_held_at_zero():
