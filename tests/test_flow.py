@@ -141,6 +141,20 @@ def test_a_flow_of_mnist_stands_beside_the_row_of_its_own_size(variant, counted)
   assert network.hidden == (1024, 1024)
 
 
+def test_an_average_of_the_parameters_is_kept_and_is_what_is_measured():
+  config = settings('glow', (4, 4, 1), average=0.75)
+  config.model.network.update({'steps': 1, 'levels': 1})
+  system, x = systems.build(config), jax.random.uniform(jax.random.key(3), (20, 4, 4, 1))
+  state = jax.jit(system.init)(jax.random.key(0), {'x': x})
+  new, _ = jax.jit(system.step)(jax.random.key(1), state, {'x': x})
+  mean = jax.tree.map(lambda old, one: 0.75 * old + 0.25 * one, state.params, new.params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.extra['ema'], mean)
+  measure = jax.jit(lambda state: system.evaluate(jax.random.key(2), state, {'x': x})['nll_nats'])
+  alone = {'stats': new.extra['stats'], 'ema': {}}
+  np.testing.assert_allclose(measure(new), measure(new.replace(params=mean, extra=alone)), atol=1e-4)
+  assert np.abs(measure(new) - measure(new.replace(extra=alone))).max() > 1e-3
+
+
 def test_without_noise_every_draw_is_the_code_of_zeros():
   system, state, _ = ready('realnvp', (4, 4, 1))
   draws = jax.jit(system.views['draw'], static_argnums=2)(jax.random.key(0), state, 3, 0.0)
@@ -190,6 +204,7 @@ def test_mistakes_are_answered_with_a_line():
     ({'noise': 'cauchy'}, 'config.model.noise must be one of normal, logistic'),
     ({'alpha': 0.7}, r'config.model.alpha must be in \[0, 0.5\)'),
     ({'momentum': 1.0}, 'config.model.momentum must be in'),
+    ({'average': 1.0}, 'config.model.average must be in'),
   ]:
     with pytest.raises(cli.UserError, match=message):
       systems.build(settings('glow', (8, 8, 1), **changes))
