@@ -3,8 +3,8 @@
 Paper: Dinh et al. 2017, arXiv:1605.08803, table 1: 3.49 bits/dim.
 Command: python train.py --config=configs/realnvp_cifar10.py --workdir=runs/realnvp_cifar10
 Variants: (none) as in the paper, but for its flips; fast: small networks that see the checkerboard squeezed, for a
-quarter of an hour on a CPU; variational: with learned noise of the pixels; tiny.
-Expected: results/ has what `fast` reached. The full network wants a GPU.
+CPU; variational: with learned noise of the pixels; tiny.
+Expected: no run is recorded yet. The full network wants a GPU.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import checkpoint, data, lock, log, parallel, signals, systems, workdir
 from dgm_jax import config as experiment
-from dgm_jax.cli import DIVERGED, Halt
+from dgm_jax.cli import DIVERGED, Halt, UserError
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.digest import finite, first_bad
@@ -307,13 +307,24 @@ def start(run: Run) -> tuple[State, int]:
 
 
 def resume(run: Run) -> Start:
-  """The newest good checkpoint, or a fresh state."""
+  """The newest good checkpoint, or a fresh state.
+
+  Raises:
+    UserError: the fresh state is not finite: the examples that it was made from lack something.
+  """
   started = time.perf_counter()
   if checkpoint.steps(run.folder):
     restored = checkpoint.restore(run.folder, run.like)
     return Start(restored.state, restored.step, restored.meta, time.perf_counter() - started)
   state = jax.block_until_ready(signals.interruptible(lambda: _fresh(run)))
-  return Start(checkpoint.graft(state, run.config.graft.to_dict()), 0, {}, time.perf_counter() - started)
+  state = checkpoint.graft(state, run.config.graft.to_dict())
+  if not bool(jax.device_get(finite(state))):
+    shown = min(run.config.init_examples, run.splits['train'].size)
+    raise UserError(
+      f'{first_bad(state)} is not finite at the start, which {run.config.system} makes of {shown} examples:'
+      ' raise config.init_examples, or train on data with more of what it needs (such as labels of every class)'
+    )
+  return Start(state, 0, {}, time.perf_counter() - started)
 
 
 def _fresh(run: Run) -> State:

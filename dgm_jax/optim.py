@@ -2,17 +2,20 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from dgm_jax import parallel
 from dgm_jax.cli import UserError
+
+# Names of parameters that are matrices, or stacks of them.
+WEIGHTS = re.compile(r'(kernel|theta|direction|across|below|lower|upper|embedding)(_\d+)?')
 
 
 class Optimizer(NamedTuple):
@@ -104,6 +107,9 @@ def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
 
 
 def _matrices(params):
-  """Weights decay; biases, scales and other vectors do not."""
+  """Weights decay; biases, scales and all else does not.
 
-  return jax.tree.map(lambda p: np.ndim(p) > 1, params)
+  They are told by their names: where layers are stacked, vectors have two axes as well.
+  """
+  name = lambda path: jax.tree_util.keystr(path[-1:], simple=True)
+  return jax.tree_util.tree_map_with_path(lambda path, _: WEIGHTS.fullmatch(name(path)) is not None, params)

@@ -77,13 +77,13 @@ def test_digits_are_read_once(tmp_path):
 # The rules of splitting, sizes and colours.
 
 
-def test_validation_is_the_tail_of_train_and_at_most_a_tenth():
+def test_validation_is_the_tail_of_train_and_as_large_as_asked_for():
   whole = load(_config('digits'), 'train').arrays['y']
   assert len(whole) == 1397
   config = _config('digits', valid_size=30)
   np.testing.assert_array_equal(load(config, 'train').arrays['y'], whole[:-30])
   np.testing.assert_array_equal(load(config, 'valid').arrays['y'], whole[-30:])
-  assert _sizes(_config('digits', valid_size=10**6)) == [1397 - 139, 139, 400]
+  assert _sizes(_config('digits', valid_size=700)) == [697, 700, 400]  # as many as asked for, be it half of them
 
 
 def test_size_channels_and_inversion():
@@ -104,6 +104,7 @@ def test_size_channels_and_inversion():
       ['digits has no validation examples', 'set --config.data.valid_size to 1 or more', '1397 to train on'],
     ),
     ({'valid_size': -1}, 'train', ['--config.data.valid_size=-1']),
+    ({'valid_size': 1397}, 'train', ['--config.data.valid_size=1397 leaves nothing of the 1397 examples']),
     ({'size': -2}, 'train', ['--config.data.size=-2', 'or 0 for images as stored']),
     ({'channels': 2}, 'train', ['--config.data.channels=2', '1 (grey), 3 (colour)']),
     (
@@ -148,7 +149,7 @@ def test_folder_with_parts_and_classes(tmp_path):
   assert train['y'].tolist() == [0] * 10 + [1] * 10
   assert (set(test['y'].tolist()), set(valid['y'].tolist())) == ({1}, {0})
   (tmp_path / 'valid').rename(tmp_path / 'train' / 'eel')
-  assert _sizes(config) == [27, 3, 10]
+  assert _sizes(config) == [25, 5, 10]
 
 
 def test_folder_without_classes_has_no_labels(tmp_path):

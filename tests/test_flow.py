@@ -1,6 +1,8 @@
 """Flow systems: what they count, and that density, code and draws belong together."""
 
+import importlib.util
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from ml_collections import ConfigDict
 from dgm_jax import cli, data, systems
 from dgm_jax import config as experiment
 from dgm_jax.models import conditioners
+from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
 
 NETWORKS = {
@@ -22,6 +25,14 @@ NETWORKS = {
   'realnvp': {'width': 4, 'blocks': 1},
   'glow': {'width': 4, 'steps': 2, 'levels': 2},
 }
+
+
+def configured(name, variant):
+  path = pathlib.Path(__file__).parent.parent / 'configs' / f'{name}.py'
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant)
 
 
 def settings(name, shape, **changes):
@@ -107,6 +118,43 @@ def test_density_and_draws_of_the_plane_belong_together(name):
   assert abs(values.mean() - mass @ np.asarray(log_prob(x))) < 5 * values.std() / math.sqrt(20_000)
 
 
+@pytest.mark.parametrize('couplings', [1, 2, 5])
+def test_a_dense_flow_has_every_coupling_that_it_is_asked_for(couplings):
+  part = flows.realnvp_dense((3,), (4,), couplings, memory='reversible')
+  x = jax.ShapeDtypeStruct((6, 3), 'float32')
+  params = jax.eval_shape(lambda x: part.init(jax.random.key(0), x), x)
+  gains = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == 'scale']
+  assert sum(leaf.size for leaf in gains) == couplings  # one g for each
+  z, _, _ = jax.eval_shape(lambda params, x: part.forward(params, None, x), params, x)
+  assert z.shape == (6, 3)
+
+
+# Papamakarios et al. 2017, table 2, MNIST in logit space; the networks are those of the released program.
+TABLE = {('couplings', 5): 1323.2, ('couplings', 10): 1370.7, ('layers', 5): 1300.5, ('layers', 10): 1313.1}
+
+
+@pytest.mark.parametrize(('variant', 'counted'), [('', 'couplings'), ('maf', 'layers')])
+def test_a_flow_of_mnist_stands_beside_the_row_of_its_own_size(variant, counted):
+  config = configured('realnvp_mnist', variant)
+  network = config.model.network
+  assert config.published.nll_logit_nats.value == TABLE[counted, network[counted]]
+  assert network.hidden == (1024, 1024)
+
+
+def test_an_average_of_the_parameters_is_kept_and_is_what_is_measured():
+  config = settings('glow', (4, 4, 1), average=0.75)
+  config.model.network.update({'steps': 1, 'levels': 1})
+  system, x = systems.build(config), jax.random.uniform(jax.random.key(3), (20, 4, 4, 1))
+  state = jax.jit(system.init)(jax.random.key(0), {'x': x})
+  new, _ = jax.jit(system.step)(jax.random.key(1), state, {'x': x})
+  mean = jax.tree.map(lambda old, one: 0.75 * old + 0.25 * one, state.params, new.params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.extra['ema'], mean)
+  measure = jax.jit(lambda state: system.evaluate(jax.random.key(2), state, {'x': x})['nll_nats'])
+  alone = {'stats': new.extra['stats'], 'ema': {}}
+  np.testing.assert_allclose(measure(new), measure(new.replace(params=mean, extra=alone)), atol=1e-4)
+  assert np.abs(measure(new) - measure(new.replace(extra=alone))).max() > 1e-3
+
+
 def test_without_noise_every_draw_is_the_code_of_zeros():
   system, state, _ = ready('realnvp', (4, 4, 1))
   draws = jax.jit(system.views['draw'], static_argnums=2)(jax.random.key(0), state, 3, 0.0)
@@ -156,6 +204,7 @@ def test_mistakes_are_answered_with_a_line():
     ({'noise': 'cauchy'}, 'config.model.noise must be one of normal, logistic'),
     ({'alpha': 0.7}, r'config.model.alpha must be in \[0, 0.5\)'),
     ({'momentum': 1.0}, 'config.model.momentum must be in'),
+    ({'average': 1.0}, 'config.model.average must be in'),
   ]:
     with pytest.raises(cli.UserError, match=message):
       systems.build(settings('glow', (8, 8, 1), **changes))
@@ -165,3 +214,8 @@ def test_mistakes_are_answered_with_a_line():
     systems.build(config)
   with pytest.raises(cli.UserError, match='points of a plane'):
     systems.build(settings('planar', (2,), alpha=0.1))
+  for preprocess in ('scale', 'identity'):  # whole levels have no density, nor is white one of 256 bins
+    config = settings('glow', (8, 8, 1), dequantization='variational')
+    config.data.preprocess = preprocess
+    with pytest.raises(cli.UserError, match=r'preprocess .* must be one of dequantize, static_dequantize, got'):
+      systems.build(config)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax import core, losses, optim, systems
+from dgm_jax import core, fit, losses, optim, systems
 from dgm_jax.cli import UserError
 from dgm_jax.systems import adversaries, gan, semi_supervised
 
@@ -228,14 +228,33 @@ def test_players_at_once_see_the_same_generated_examples(monkeypatch):
   np.testing.assert_array_equal(*seen)
 
 
-def test_statistics_are_kept_by_their_own_networks_steps():
+def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
+  """One batch more for the generator, and two, real and then generated, for the critic."""
+  made, original = [], adversaries.fakes
+
+  def noting(*args):
+    fake, seen = original(*args)
+    jax.debug.callback(lambda *parts: made.append(parts), fake, seen, ordered=True)
+    return fake, seen
+
+  monkeypatch.setattr(gan, 'fakes', noting)
   settings = config('dcgan_mnist:tiny')
   system, state = started(settings)
+  start = [np.asarray(leaf) for leaf in jax.tree.leaves(state.extra['generator_statistics'])]
+  assert all((leaf > 0).any() for leaf in start)  # variances, of several latents
   new, _ = jax.jit(system.step)(KEY, state, batch(settings))
-  # From nothing, one batch for the generator and two for the critic: the shares 0.1 and 0.19.
-  for name, share in (('generator', 0.1), ('critic', 0.19)):
-    means = [(leaf, path) for path, leaf in jax.tree_util.tree_leaves_with_path(new.extra[f'{name}_statistics'])]
-    assert means and all(np.abs(leaf).max() > 0 for leaf, _ in means), (name, share)
+  jax.effects_barrier()
+  (fake, _), (_, of_generator) = made
+  game = adversaries.parts(settings)
+  judge = jax.jit(lambda x: adversaries.forward(game.critic, 'critic', state, x, KEY)[1])
+  expected = {'generator': [of_generator], 'critic': [judge(batch(settings)['x']), judge(fake)]}
+  for name, seen in expected.items():
+    old = state.extra[f'{name}_statistics']
+    for batch_statistics in seen:
+      old = jax.tree.map(lambda mean, one: 0.9 * mean + 0.1 * one, old, batch_statistics)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new.extra[f'{name}_statistics'], old
+    )
   draw = jax.jit(system.sample, static_argnums=2)
   z = system.views['latents'](KEY, 7)
   np.testing.assert_allclose(system.views['decode'](new, z)[:3], system.views['decode'](new, z[:3]), atol=1e-6)
@@ -264,6 +283,17 @@ def test_each_network_of_infogan_moves_in_its_own_turn_and_the_value_head_is_not
   assert min(map(largest, (slope['generator'], slope['recognizer'], trunk))) > 0
 
 
+def test_infogan_keeps_the_average_that_it_is_asked_for_and_draws_from_it():
+  settings = config('infogan_mnist:tiny', average=0.75)
+  system, state = started(settings)
+  new, _ = jax.jit(system.step)(KEY, state, batch(settings))
+  mean = jax.tree.map(lambda old, one: 0.75 * old + 0.25 * one, state.params['generator'], new.params['generator'])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), new.extra['ema']['generator'], mean)
+  drawn = new.replace(params=new.params | {'generator': mean}, extra={**new.extra, 'ema': {}})
+  draw = jax.jit(system.sample, static_argnums=2)
+  np.testing.assert_allclose(draw(KEY, new, 5), draw(KEY, drawn, 5), atol=1e-6)
+
+
 def test_bounds_of_information():
   settings = config('infogan_mnist:tiny')
   z = jnp.concatenate([jnp.zeros((3, 4)), jax.nn.one_hot(jnp.arange(3), 10), jnp.zeros((3, 2))], 1)
@@ -281,6 +311,35 @@ def test_labelled_examples_are_the_first_of_each_class():
   chosen = semi_supervised.labelled({'x': jnp.arange(9.0)[:, None], 'y': y}, 6, 3)
   np.testing.assert_array_equal(chosen['x'][:, 0], [1, 4, 2, 3, 0, 5])
   np.testing.assert_array_equal(chosen['y'], [0, 0, 1, 1, 2, 2])
+
+
+def test_a_run_does_not_begin_without_a_label_of_every_class(tmp_path):
+  settings = config('improved_gan_mnist:tiny')
+  settings.init_examples = 12
+  run = fit.prepare(settings, tmp_path, devices=1)
+  with pytest.raises(UserError, match=r'extra/labelled/x is not finite .* of 12 examples: raise config\.init_examples'):
+    fit.resume(run)
+
+
+@pytest.mark.parametrize('count', [6, 15, 4])
+def test_a_step_shows_all_labels_as_evenly_as_it_can(count):
+  labelled = {'x': jnp.arange(6.0)[:, None], 'y': jnp.arange(6) % 3}
+  seen = []
+
+  def judge(state, x, rngs):
+    seen.append(x)
+    return jnp.zeros((len(x), 3)), x
+
+  @jax.jit
+  def shown(key):
+    state = core.State(jnp.zeros((), jnp.int32), {}, {}, {'labelled': labelled})
+    loss = semi_supervised._classifier(judge, lambda state, key, n: (jnp.zeros((n, 1)), {}))
+    loss(key, state, {'x': jnp.zeros((count, 1))})
+    return seen[0][:, 0].astype(jnp.int32)
+
+  times = np.bincount(shown(KEY), minlength=6)
+  assert times.max() - times.min() <= (count % 6 > 0)
+  assert (np.asarray(shown(jax.random.key(1))) != np.asarray(shown(KEY))).any()
 
 
 def test_classes_and_the_one_more_that_is_held_at_zero():

@@ -36,6 +36,28 @@ def test_quantiles_undo_the_distribution_function():
       np.testing.assert_allclose(law.upper_quantile(law.survival(x)), x, atol=tolerance * 10)
 
 
+@pytest.mark.parametrize(
+  ('quantile', 'distribution', 'sign'), [('quantile', 'cdf', 1), ('upper_quantile', 'survival', -1)]
+)
+def test_derivatives_of_quantiles_are_those_of_the_equation_that_they_solve(quantile, distribution, sign):
+  with jax.enable_x64(True):
+    params = tuple(a.astype('float64') for a in MIXTURE)
+    root = lambda u, *params: getattr(cdf.mixture(*params), quantile)(u)
+
+    @jax.jit
+    def both(u):
+      x = root(u, *params)
+      by_value, *by_params = jax.grad(root, (0, 1, 2, 3))(u, *params)
+      log_pdf, slope = jax.value_and_grad(cdf.mixture(*params).log_pdf)(x)
+      pdf = jnp.exp(log_pdf)
+      explicit = jax.grad(lambda *params: getattr(cdf.mixture(*params), distribution)(x), (0, 1, 2))(*params)
+      implied = [-sign * part / pdf for part in explicit]
+      return (by_value, jax.grad(jax.grad(root))(u, *params), *by_params), (sign / pdf, -slope / pdf**2, *implied)
+
+    for u in (0.05, 0.7):
+      jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *both(u))
+
+
 def test_a_mixture_integrates_to_one_and_its_likelihood_is_that_of_the_flow_to_the_uniform():
   with jax.enable_x64(True):
     law = cdf.mixture(*(a.astype('float64') for a in MIXTURE))

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import optim
 from dgm_jax.cli import UserError
+from dgm_jax.nn import bijections
+from dgm_jax.nn import reversible as rev
 
 
 def experiment_with(examples=59_600, batch_size=20, **changes):
@@ -133,6 +135,28 @@ def test_weight_decay_is_decoupled_follows_the_rate_and_spares_vectors():
   new = updates(experiment_with(steps=1, optimizer=optimizer), steep, params)
   np.testing.assert_allclose(new['kernel'], [[2 - 0.1 - 0.1, -4 + 0.1 + 0.2]], rtol=1e-5)
   np.testing.assert_allclose(new['bias'], [1.9], rtol=1e-5)
+
+
+def test_decay_of_stacked_layers_spares_vectors_and_leaves_a_flow_its_likelihood():
+  layer = rev.chain(bijections.actnorm(), bijections.invertible_dense())
+  part, x = rev.repeat(2, layer), jax.random.normal(jax.random.key(1), (8, 4))
+  params = jax.jit(part.init)(jax.random.key(0), x)
+  optimizer = {'learning_rate': 0.1, 'weight_decay': 0.5}
+  new = updates(experiment_with(steps=1, optimizer=optimizer), jax.tree.map(jnp.zeros_like, params), params)
+  decayed = {'lower', 'upper'}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(new):
+    old, name = params[path[0].key][path[1].key], path[1].key
+    np.testing.assert_allclose(leaf, old * (0.95 if name in decayed else 1), rtol=1e-6, err_msg=name)
+
+  @jax.jit
+  def both(params):
+    jacobian = jax.jacfwd(lambda one: part.forward(params, None, one[None])[0][0])(x[0])
+    return part.forward(params, None, x[:1])[1][0], jnp.linalg.slogdet(jacobian)[1]
+
+  # Nor do moves of less than a half, such as an average's rounding, make another permutation.
+  nudged = jax.tree_util.tree_map_with_path(lambda at, p: p * 0.99 if at[-1].key in ('order', 'sign') else p, new)
+  for params in (new, nudged):
+    np.testing.assert_allclose(*both(params), atol=1e-5)
 
 
 # Two steps at a slope of 3 and a rate of 0.1.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax import systems
+from dgm_jax import optim, systems
 from dgm_jax.models import flow, resnet
 from dgm_jax.nn import coupling
 from dgm_jax.nn import reversible as rev
@@ -60,7 +60,7 @@ def part_and_loss(name, memory, act=jax.nn.softplus):
   if name == 'revnet':
     network = resnet.revnet(SHAPE, 3, (2, 3), (4, 4, 8), memory=memory, act=act)
   else:
-    network = resnet.irevnet(SHAPE, 3, (2, 2), (1, 2), (2, 8), memory=memory, act=act)
+    network = resnet.irevnet(SHAPE, 3, (2, 2), (1, 2), 2, memory=memory, act=act)
   return network, lambda params, x: jnp.square(resnet.logits(network, params, None, x)[0]).mean()
 
 
@@ -106,12 +106,16 @@ def test_memory_does_not_grow_with_depth():
   assert abs((many - some) / 96 - slope) <= 0.05 * slope
 
 
-def build(name, **changes):
+def load(name):
   path = pathlib.Path(__file__).parent.parent / 'configs' / f'{name}.py'
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  config = module.get_config('tiny')
+  return module
+
+
+def build(name, **changes):
+  config = load(name).get_config('tiny')
   config.data.update({'shape': (8, 8, 1), 'examples': 1297})
   config.model.network.update(changes)
   return systems.build(config)
@@ -140,7 +144,7 @@ def test_running_statistics_take_in_each_batch_exactly_once():
 
 def test_images_come_back_from_their_last_features():
   batch = images()
-  system = build('irevnet_cifar10', blocks=(3, 3), streams=(2, 8), first=2)
+  system = build('irevnet_cifar10', blocks=(3, 3), stream=2, first=2)
   state = jax.jit(system.init)(jax.random.key(0), batch)
   step = jax.jit(system.step)
   for i in range(3):
@@ -150,8 +154,24 @@ def test_images_come_back_from_their_last_features():
   np.testing.assert_allclose(jax.jit(system.views['image'])(state, features), batch['x'], atol=1e-4)
 
 
+def test_the_normalisations_of_an_irevnet_have_the_small_number_of_its_program():
+  network = resnet.irevnet(SHAPE, 3, (1, 1), (1, 2), 2)
+  h = 0.003 * jax.random.normal(jax.random.key(0), (50, 1, 1, 4))
+  params = network.head.init(jax.random.key(1), h)
+  normal = (h - h.mean(0)[None]) / np.sqrt(h.var(0) + 1e-5)[None]
+  dense = params['Dense_0']
+  expected = np.maximum(normal, 0)[:, 0, 0] @ dense['kernel'] + dense['bias'][None]
+  np.testing.assert_allclose(network.head.forward(params, None, h)[0], expected, atol=1e-5)
+
+
+def test_the_rate_of_a_revnet_falls_after_40_and_60_thousand_steps():
+  config = load('revnet_cifar10').get_config()
+  config.data.examples = 50_000 - config.data.valid_size
+  assert optim.stage_ends(config) == [40_000, 60_000, 80_000]
+
+
 def test_a_bijective_network_keeps_volume_and_reaches_every_feature():
-  network = resnet.irevnet((4, 4, 1), 3, (1, 1), (1, 2), (2, 8), first=2, act=jnp.tanh)
+  network = resnet.irevnet((4, 4, 1), 3, (1, 1), (1, 2), 2, first=2, act=jnp.tanh)
   with jax.enable_x64(True):
     x = jax.random.normal(jax.random.key(0), (3, 4, 4, 1), 'float64')
     params = jax.jit(network.features.init)(jax.random.key(1), x)
@@ -169,7 +189,7 @@ def test_the_channels_of_padding_come_back_as_zeros(monkeypatch):
   pad = coupling.pad
   kept = lambda kept, channels: rev.permutation(lambda x: pad(kept, channels).forward({}, None, x)[0], lambda y: y)
   monkeypatch.setattr(coupling, 'pad', kept)
-  network = resnet.irevnet(SHAPE, 3, (2, 2), (1, 2), (4, 16))
+  network = resnet.irevnet(SHAPE, 3, (2, 2), (1, 2), 4)
   # A stream of nothing but zeros has no variance, so that its normalisation magnifies the rounding of float32.
   with jax.enable_x64(True):
     x = jax.random.normal(jax.random.key(0), (4, *SHAPE), 'float64')

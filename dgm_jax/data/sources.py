@@ -29,8 +29,7 @@ def load(config: Any, split: str) -> Split:
         'points:NAME', 'toy:NAME'.
       train, test: TFDS split expressions; only for a TFDS name.
       valid_size: where the dataset has no validation part of its own, this many of
-        the last training examples become 'valid' and leave 'train', though never
-        more than a tenth of them.
+        the last training examples become 'valid' and leave 'train'.
       size: 0 as stored; n: the central square of each image, resized to n x n, antialiased; sprites are drawn so.
       channels: 0 as stored, 1 grey, 3 colour.
       invert: True for 255 - x.
@@ -127,15 +126,17 @@ def _pick(parts: Mapping[str, Callable[[], Arrays]], split: str, config: Any) ->
 
 
 def _hold_out(train: Arrays, split: str, config: Any) -> Arrays:
-  """The last `valid_size` training examples, at most a tenth of them, or the others."""
-  size = len(next(iter(train.values())))
-  if config.valid_size < 0:
-    raise UserError(f'--config.data.valid_size={config.valid_size}: give a number of examples, or 0')
-  held = min(config.valid_size, size // 10)
+  """The last `valid_size` training examples, or the others."""
+  size, held = len(next(iter(train.values()))), config.valid_size
+  if held < 0:
+    raise UserError(f'--config.data.valid_size={held}: give a number of examples, or 0')
+  if held >= size:
+    raise UserError(
+      f'--config.data.valid_size={held} leaves nothing of the {size} examples that {config.name} trains on'
+    )
   if split == 'valid' and held == 0:
     raise UserError(
-      f'{config.name} has no validation examples: '
-      f'set --config.data.valid_size to 1 or more (it has {size} to train on, of which at most a tenth is held out)'
+      f'{config.name} has no validation examples: set --config.data.valid_size to 1 or more (it has {size} to train on)'
     )
   chosen = slice(size - held, None) if split == 'valid' else slice(size - held)
   return {name: array[chosen] for name, array in train.items()}

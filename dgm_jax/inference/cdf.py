@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-HALVINGS = 60  # of the interval that a quantile is looked for in
+from dgm_jax.roots import root
 
 
 class Law(NamedTuple):
@@ -83,19 +83,6 @@ def mixture(logits: jax.Array, means: jax.Array, log_deviations: jax.Array) -> L
 def _last(values: jax.Array, x: jax.Array) -> jax.Array:
   """[K] -> [1, ..., 1, K] behind the axes of x."""
   return values.reshape(*[1] * x.ndim, -1)
-
-
-def root(function: Callable, values: jax.Array, low: float | jax.Array, high: float | jax.Array) -> jax.Array:
-  """Where an increasing function has the values [...], between low and high."""
-
-  def halve(_, ends):
-    middle = 0.5 * (ends[0] + ends[1])
-    below = function(middle) < values
-    return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
-
-  low, high = (jnp.full(values.shape, end, values.dtype) for end in (low, high))
-  low, high = jax.lax.fori_loop(0, HALVINGS, halve, (low, high))
-  return 0.5 * (low + high)
 
 
 def transport(base: Law, target: Law, z: jax.Array) -> jax.Array:

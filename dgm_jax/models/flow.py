@@ -51,8 +51,9 @@ def realnvp_dense(
   dense = lambda features: conditioners.Dense(features, hidden, activation, dtype=dtype)
   network = dense if elementwise == 'spline' else lambda features: conditioners.TanhScale(dense, features, 1.0)
   layers = [coupling.coupling(network, ELEMENTWISE[elementwise](), i) for i in (0, 1)]
-  moved = rev.repeat(couplings // 2, rev.chain(*layers), unroll)
-  inside = rev.chain(coupling.even_odd(), MEMORY[memory](moved), rev.invert(coupling.even_odd()))
+  moved = [rev.repeat(couplings // 2, rev.chain(*layers), unroll)] if couplings > 1 else []
+  moved += layers[:1] if couplings % 2 else []
+  inside = rev.chain(coupling.even_odd(), *map(MEMORY[memory], moved), rev.invert(coupling.even_odd()))
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), inside)
 
 

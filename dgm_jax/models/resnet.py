@@ -20,7 +20,7 @@ from dgm_jax.nn.norm import BatchNorm
 from dgm_jax.nn.reversible import Bijection
 
 MEMORY = {'plain': lambda part: part, 'reversible': rev.reversible}  # what is kept for the gradient
-EPSILON = 1e-3
+EPSILON, SMALL_EPSILON = 1e-3, 1e-5  # of the normalisation: RevNet's program, i-RevNet's
 
 
 class Classifier(NamedTuple):
@@ -127,10 +127,11 @@ class Head(nn.Module):
   classes: int
   act: Callable = nn.relu
   dtype: jnp.dtype | str | None = None
+  epsilon: float = EPSILON
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B K']:
-    h = self.act(BatchNorm(EPSILON, dtype=self.dtype)(x)).mean((1, 2))
+    h = self.act(BatchNorm(self.epsilon, dtype=self.dtype)(x)).mean((1, 2))
     return nn.Dense(self.classes, dtype=self.dtype)(h).astype(jnp.float32)
 
 
@@ -192,7 +193,7 @@ def revnet(
 
 def irevnet(
   shape: Sequence[int], classes: int, blocks: Sequence[int] = (18, 18, 18), strides: Sequence[int] = (1, 2, 2),
-  streams: Sequence[int] = (16, 64, 256), first: int = 1, kernels: Sequence[int] = (3, 3, 3),
+  stream: int = 16, first: int = 1, kernels: Sequence[int] = (3, 3, 3),
   memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1, dtype=None,
 ) -> Classifier:  # fmt: skip
   """A network whose last features give the image back: (x1, x2) -> (S x2, F(x2) + S x1), S space to depth.
@@ -205,7 +206,7 @@ def irevnet(
     classes: K.
     blocks: of each stage.
     strides: of each stage's first block.
-    streams: channels of each stream, stage by stage; four times as many after a stride of 2.
+    stream: channels of each of the two streams in the first stage; a stride of 2 makes four times as many.
     first: the factor of the space to depth in front.
     kernels: of each F.
     memory: what is kept for the gradient.
@@ -215,13 +216,13 @@ def irevnet(
 
   Reference: Jacobsen et al. 2018, arXiv:1802.07088, section 3.
   """
-  channels, wide = shape[-1] * first**2, 2 * streams[0] // strides[0] ** 2
+  channels, wide = shape[-1] * first**2, 2 * stream // strides[0] ** 2
   layers = [coupling.squeeze(first)] if first > 1 else []
   layers += [coupling.pad(channels, wide)] if wide > channels else []
   layers.append(coupling.halves())
 
   def block(stride, fresh=False):
-    residual = lambda features: Residual(features, kernels, stride, fresh, act, 1e-5, dtype)
+    residual = lambda features: Residual(features, kernels, stride, fresh, act, SMALL_EPSILON, dtype)
     smaller = [coupling.squeeze(stride)] if stride > 1 else []
     moved = coupling.coupling(residual, coupling.additive(), 1)
     return rev.chain(*(rev.on(0, s) for s in smaller), moved, *(rev.on(1, s) for s in smaller), coupling.swap())
@@ -230,7 +231,7 @@ def irevnet(
     layers.append(block(stride, stage == 0))
     layers += [rev.repeat(n - 1, block(1), unroll)] if n > 1 else []
   features = rev.chain(*layers, rev.invert(coupling.halves()))
-  return Classifier(MEMORY[memory](features), rev.one_way(Head(classes, act, dtype)))
+  return Classifier(MEMORY[memory](features), rev.one_way(Head(classes, act, dtype, SMALL_EPSILON)))
 
 
 def logits(made: Classifier, params, stats, x: jax.Array):

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from dgm_jax.nn.coupling import event_sum
 from dgm_jax.nn.reversible import Bijection, bijection, permutation, zeros
-
-HALVINGS = 60  # of the interval around the root of a planar map: beyond the digits of float64
+from dgm_jax.roots import root
 
 
 def scale(start: Callable = lambda x: jnp.zeros(x.shape[1:])) -> Bijection:
@@ -99,16 +98,17 @@ def invertible_dense() -> Bijection:
     order, lower, upper = jax.scipy.linalg.lu(rotation)
     diagonal = jnp.diag(upper)
     return {
-      'order': order.argmax(1).astype(jnp.float32),  # row i of P L is row order[i] of L; never trained
-      'sign': jnp.sign(diagonal),  # likewise
+      'order': order.argmax(1).astype(jnp.float32),  # row i of P L is row order[i] of L
+      'sign': jnp.sign(diagonal),
       'lower': jnp.tril(lower, -1), 'upper': jnp.triu(upper, 1), 'log_scale': jnp.log(jnp.abs(diagonal)),
     }  # fmt: skip
 
   def factors(params):
-    sign = jax.lax.stop_gradient(params['sign'])
+    # Neither is trained: both have slope 0, and what averages and rounding do to them is undone here.
+    order, sign = jnp.round(params['order']).astype(jnp.int32), jnp.sign(params['sign'])
     lower = jnp.tril(params['lower'], -1) + jnp.eye(len(sign), dtype=sign.dtype)
     upper = jnp.triu(params['upper'], 1) + jnp.diag(sign * jnp.exp(params['log_scale']))
-    return jax.lax.stop_gradient(params['order']).astype(jnp.int32), lower, upper
+    return order, lower, upper
 
   def forward(params, stats, x):
     order, lower, upper = factors(params)
@@ -194,24 +194,12 @@ def planar(start: float = 0.1) -> Bijection:
 
   def inverse(params, stats, y):
     u, w, b = held(params)
-    inside = _root(lambda a: a + (u @ w) * jnp.tanh(a + b), y @ w, jnp.abs(u @ w))
+    middle, reach = y @ w, jnp.abs(u @ w)  # the map moves nothing further along w than by `reach`
+    inside = root(lambda a: a + (u @ w) * jnp.tanh(a + b), middle, middle - reach, middle + reach)
     step, log_det = at(params, y, inside)
     return y - step, -log_det
 
   return bijection(init, forward, inverse)
-
-
-def _root(function: Callable, value: jax.Array, reach: jax.Array) -> jax.Array:
-  """Where an increasing function, that differs from its argument by at most `reach`, has the value [B]."""
-
-  def halve(_, ends):
-    low, high = ends
-    middle = 0.5 * (low + high)
-    below = function(middle) < value
-    return jnp.where(below, middle, low), jnp.where(below, high, middle)
-
-  low, high = jax.lax.fori_loop(0, HALVINGS, halve, (value - reach, value + reach))
-  return 0.5 * (low + high)
 
 
 def radial() -> Bijection:

@@ -65,9 +65,14 @@ def autoregressive(network: Callable[[int], nn.Module], elementwise: Elementwise
     return *elementwise.forward(read(params, x), x), {}
 
   def inverse(params, stats, y):
-    found = lambda x, _: (elementwise.inverse(read(params, x), y)[0], None)
-    # After d turns the first d dimensions are right, since their numbers were.
-    x, _ = jax.lax.scan(found, jnp.zeros_like(y), None, length=y.shape[1] - 1)
+    places = jnp.arange(y.shape[1])[None]
+
+    def turn(x, d):
+      # Up to d all is right, since its numbers are. What is not found yet stays 0: made of numbers that are wrong, it
+      # may overflow, and a weight of 0 does not undo that.
+      return jnp.where(places <= d, elementwise.inverse(read(params, x), y)[0], 0), None
+
+    x, _ = jax.lax.scan(turn, jnp.zeros_like(y), places[0, :-1])
     return elementwise.inverse(read(params, x), y)
 
   return bijection(lambda key, x: module.init(key, x)['params'], forward, inverse)

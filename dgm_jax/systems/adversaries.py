@@ -25,7 +25,7 @@ CRITICS = {
   'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic
 }  # fmt: skip
 NORMS = ('none', 'batch', 'virtual', 'layer')
-SHOWN = 128  # examples that a data-dependent start sees
+SHOWN = 128  # examples, and latents, that parameters and statistics start from
 
 
 def uniform(key: Key, n: int, size: int) -> jax.Array:
@@ -106,7 +106,7 @@ def start(game: Parts, key: Key, batch: Batch) -> tuple[Params, dict[str, Any]]:
   """Fresh generator and critic: (params, extra)."""
   for_generator, for_critic, for_reference = jax.random.split(key, 3)
   reference = game.prior(for_reference, game.references)
-  z = jnp.concatenate([reference, game.prior(for_reference, 1)])
+  z = jnp.concatenate([reference, game.prior(for_reference, SHOWN)])
   made = {
     'generator': game.generator.init(for_generator, z),
     'critic': game.critic.init(for_critic, batch['x'][:SHOWN]),

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import distributions, losses, optim
-from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
 from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
 from dgm_jax.nn import bijections
@@ -124,20 +124,29 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   experiment.one_of('config.model.dequantization', model.dequantization, ('uniform', 'variational'))
   experiment.require(0 <= model.alpha < 0.5, f'config.model.alpha must be in [0, 0.5), got {model.alpha}')
   experiment.require(0 <= model.momentum < 1, f'config.model.momentum must be in [0, 1), got {model.momentum}')
+  experiment.require(0 <= average_of(model) < 1, f'config.model.average must be in [0, 1), got {average_of(model)}')
   images = len(shape) == 3
   experiment.require(
     images or not (model.alpha or model.dequantization == 'variational'),
     'config.model.alpha and .dequantization=variational are for pixels in [0, 1), not for points of a plane',
   )
+  if images:  # whose bits are counted, and whose levels are found again, in these units
+    experiment.one_of('config.data.preprocess of a flow of images', config.data.preprocess, DEQUANTIZED)
   opening = bijections.logit(model.alpha) if model.alpha else rev.chain()
   variational = model.dequantization == 'variational'
   dequantizer = Dequantizer(model.dequantizer_width, dtype=config.dtype) if variational else None
   return Parts(opening, build(shape, dtype=config.dtype, **settings), NOISES[model.noise], shape, dequantizer)
 
 
+DEQUANTIZED = ('dequantize', 'static_dequantize')
 CHOICES = {
   'start': flows.STARTS, 'memory': flows.MEMORY, 'geometry': flows.GEOMETRIES, 'elementwise': flows.ELEMENTWISE
 }  # fmt: skip
+
+
+def average_of(model: ConfigDict) -> float:
+  """The decay of the parameters' average, which is then what is measured and drawn from; 0: none."""
+  return model.get('average', 0.0)
 
 
 class Likelihood(NamedTuple):
@@ -163,7 +172,7 @@ def noise_log_prob(noise: Noise, z) -> jax.Array:
 
 def _system(config: ConfigDict, build: Callable) -> System:
   made, momentum, decay = parts(config, build), config.model.momentum, config.model.l2
-  names = ('flow', 'dequantizer') if made.dequantizer else ('flow',)
+  names, mean = ('flow', 'dequantizer') if made.dequantizer else ('flow',), average_of(config.model)
 
   def networks(key: Key, batch: Batch):
     for_flow, for_dequantizer = jax.random.split(key)
@@ -173,7 +182,8 @@ def _system(config: ConfigDict, build: Callable) -> System:
     y = made.opening.forward({}, None, batch['x'])[0]
     params['flow'] = made.flow.init(for_flow, y)
     seen = made.flow.forward(params['flow'], None, y)[2]
-    return params, {'stats': jax.tree.map(lambda leaf: leaf.astype(jnp.float32), seen)}
+    extra = {'stats': jax.tree.map(lambda leaf: leaf.astype(jnp.float32), seen)}
+    return params, extra | ({'ema': dict(params)} if mean else {})
 
   def loss(key: Key, state: State, batch: Batch):
     x, log_q = _dequantized(made, key, state, batch['x'])
@@ -191,6 +201,7 @@ def _system(config: ConfigDict, build: Callable) -> System:
     return metrics | ({'nll_logit_nats': log_q - found.opened} if config.model.alpha else {})
 
   move = descend(model=Player(loss, optim.make(config, 'model'), names))
+  move = chain(move, *(average(name, mean) for name in names)) if mean else move
   sample = lambda key, state, n: _draw(made, key, state, n, config.model.temperature)
   return system(networks, move, evaluate, sample, **_views(made))
 

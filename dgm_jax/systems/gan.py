@@ -176,9 +176,13 @@ def _system(config: ConfigDict, game: Parts, move: Move) -> System:
     params, extra = adversaries.start(game, key, batch)
     return params, adversaries.keep(params, extra, model)
 
-  if model.average:
-    move = chain(move, average('generator', model.average))
-  return system(networks, move, adversaries.values(game), adversaries.sampler(game), **adversaries.views(game))
+  return system(
+    networks, _averaging(move, model), adversaries.values(game), adversaries.sampler(game), **adversaries.views(game)
+  )
+
+
+def _averaging(move: Move, model: ConfigDict) -> Move:
+  return chain(move, average('generator', model.average)) if model.average else move
 
 
 def infogan(config: ConfigDict) -> System:
@@ -202,7 +206,8 @@ def infogan(config: ConfigDict) -> System:
     params, extra = adversaries.start(game, key, batch)
     width = jax.eval_shape(lambda z: _features(game, params, extra, z), game.prior(key, 1)).shape[-1]
     made = recognizer.init(key, jnp.zeros((1, width)))
-    return params | {'recognizer': made['params']}, extra | {'recognizer_statistics': made['batch_stats']}
+    extra |= {'recognizer_statistics': made['batch_stats']}
+    return params | {'recognizer': made['params']}, adversaries.keep(params, extra, model)
 
   def recognized(state: State, x: jax.Array):
     features = adversaries.inference(game.critic, 'critic', state, x)[1]
@@ -217,7 +222,7 @@ def infogan(config: ConfigDict) -> System:
   classes = lambda state, x: recognized(state, x)[0]
   views = adversaries.views(game) | {'recognize': recognized, 'cluster': classes}
   views |= {name: functools.partial(sweep, game, model) for name, sweep in SWEEPS.items()}
-  return system(networks, move, evaluate, adversaries.sampler(game), **views)
+  return system(networks, _averaging(move, model), evaluate, adversaries.sampler(game), **views)
 
 
 def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:

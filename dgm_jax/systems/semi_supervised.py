@@ -14,13 +14,15 @@ from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, system
 from dgm_jax.models.semi_supervised import NoisyClassifier, SoftplusGenerator
 from dgm_jax.nn.norm import running
+from dgm_jax.systems.adversaries import SHOWN
 
 
 def feature_matching(config: ConfigDict) -> System:
   """The classifier on labelled, unlabelled and generated images, then the generator on other unlabelled images.
 
   One logit more, held at zero, stands for 'generated': the odds of real are the sum of exp(logits). The first
-  `model.labels` / K images of each class that `System.init` is shown keep their labels, in `State.extra`.
+  `model.labels` / K images of each class that `System.init` is shown keep their labels, in `State.extra`. A step of as
+  many images shows all of them, as released.
 
   Reference: Salimans et al. 2016, arXiv:1606.03498, sections 3.1 and 5.
   """
@@ -44,7 +46,7 @@ def feature_matching(config: ConfigDict) -> System:
 
   def networks(key: Key, batch: Batch):
     for_generator, for_critic, for_noise = jax.random.split(key, 3)
-    made = generator.init(for_generator, jnp.zeros((1, model.latents)))
+    made = generator.init(for_generator, jax.random.uniform(for_generator, (SHOWN, model.latents)))
     judged = critic.init({'params': for_critic, 'noise': for_noise}, batch['x'][:500])
     params = {'generator': made['params'], 'critic': judged['params']}
     extra = {
@@ -74,10 +76,19 @@ def feature_matching(config: ConfigDict) -> System:
 
 
 def labelled(batch: Batch, labels: int, classes: int) -> Batch:
-  """The first labels / classes examples of each class of a batch, [labels, ...]."""
-  each = labels // classes
-  index = jnp.concatenate([jnp.nonzero(batch['y'] == k, size=each, fill_value=0)[0] for k in range(classes)])
-  return {'x': batch['x'][index], 'y': batch['y'][index]}
+  """The first labels / classes examples of each class of a batch, [labels, ...]; NaN for those that it lacks.
+
+  No run begins with a NaN in its state.
+  """
+  each, none = labels // classes, len(batch['y'])
+  index = jnp.concatenate([jnp.nonzero(batch['y'] == k, size=each, fill_value=none)[0] for k in range(classes)])
+  return {'x': jnp.take(batch['x'], index, 0, mode='fill'), 'y': jnp.repeat(jnp.arange(classes), each)}
+
+
+def dealt(key: Key, n: int, count: int) -> jax.Array:
+  """Numbers below n, [count]: as many shuffled decks as there is room for, and a part of one more."""
+  decks = jax.vmap(lambda key: jax.random.permutation(key, n))(jax.random.split(key, -(-count // n)))
+  return decks.reshape(-1)[:count]
 
 
 def half(i: int, move: Move) -> Move:
@@ -89,7 +100,7 @@ def _classifier(judge: Callable, generate: Callable) -> Callable:
   def loss(key: Key, state: State, batch: Batch):
     for_z, for_choice, *noise = jax.random.split(key, 5)
     count, known = batch['x'].shape[0], state.extra['labelled']
-    chosen = jax.random.randint(for_choice, (count,), 0, len(known['y']))
+    chosen = dealt(for_choice, len(known['y']), count)
     fake, _ = generate(state, for_z, count)
     right, _ = judge(state, known['x'][chosen], {'noise': noise[0]})
     real, _ = judge(state, batch['x'], {'noise': noise[1]})

@@ -1,0 +1,30 @@
+"""Roots of increasing functions, elementwise, with the derivatives that the implicit function theorem gives them."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+HALVINGS = 60  # of the interval in which a root is looked for: beyond the digits of float64
+
+
+def root(function: Callable, values: jax.Array, low: float | jax.Array, high: float | jax.Array) -> jax.Array:
+  """Where an increasing elementwise function has the values [...], found by halving the interval from low to high.
+
+  A halving has no slope of its own: the derivatives, of any order, with respect to the values and to all that the
+  function refers to are those of the equation, dx = (dvalue - dfunction) / function'(x).
+  """
+
+  def halve(difference, ends):
+    def turn(_, ends):
+      middle = 0.5 * (ends[0] + ends[1])
+      below = difference(middle) < 0
+      return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
+
+    low, high = jax.lax.fori_loop(0, HALVINGS, turn, ends)
+    return 0.5 * (low + high)
+
+  ends = tuple(jnp.broadcast_to(jnp.asarray(end, values.dtype), values.shape) for end in (low, high))
+  solve = lambda difference, _: halve(difference, jax.lax.stop_gradient(ends))
+  slope = lambda linear, value: value / linear(jnp.ones_like(value))
+  return jax.lax.custom_root(lambda x: function(x) - values, ends[0], solve, slope)
