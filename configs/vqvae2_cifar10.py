@@ -12,7 +12,7 @@ Expected: nothing is published. The priors are for an accelerator.
 from dgm_jax.config import defaults, optimizer, shrink
 
 VARIANTS = ('', 'prior', 'small', 'tiny', 'tiny_prior')
-TINY = ()  # the programs are those of vqvae2_mnist and vqvae2_256
+TINY = ()  # the programs are those of vqvae2_mnist
 
 
 def get_config(variant=''):

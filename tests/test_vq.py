@@ -161,8 +161,8 @@ def test_without_a_level_the_image_is_another_one(hierarchy):
 
 @pytest.fixture(scope='module')
 def forgetful():
-  """Three levels whose statistics are those of the last batch: the step, a state, the batch, and the network."""
-  settings = config('vqvae2_256', 'tiny')
+  """Two levels whose statistics are those of the last batch: the step, a state, the batch, and the network."""
+  settings = config('vqvae2_mnist', 'tiny')
   settings.model.decay = 0.0
   system = systems.build(settings)
   batch = {'x': jax.random.uniform(jax.random.key(2), (16, 8, 8, 1))}
@@ -175,7 +175,7 @@ def test_without_memory_a_step_puts_the_codes_on_the_means_of_their_vectors(forg
   after, metrics = step(jax.random.key(4), state, batch)
   passed = network.apply({'params': state.params['vqvae']}, batch['x'])
   last, _ = step(jax.random.key(5), after, batch)  # a step begins by placing the codes
-  for name, z, codes in zip(level_names(3), passed.z, passed.codes, strict=True):
+  for name, z, codes in zip(level_names(2), passed.z, passed.codes, strict=True):
     flat, codes = np.asarray(z).reshape(-1, 4), np.asarray(codes).ravel()
     used = np.unique(codes)
     means = np.stack([flat[codes == k].mean(0) for k in used])
@@ -188,9 +188,9 @@ def test_without_memory_a_step_puts_the_codes_on_the_means_of_their_vectors(forg
 def test_a_collapse_is_seen_in_the_metrics_and_mended(forgetful):
   step, state, batch, _ = forgetful
   far = jnp.full((8, 4), 1e3).at[0].set(0)
-  books = {name: {'counts': jnp.ones(8), 'sums': far} for name in level_names(3)}
+  books = {name: {'counts': jnp.ones(8), 'sums': far} for name in level_names(2)}
   after, metrics = step(jax.random.key(4), state.replace(extra={'codebooks': books}), batch)
-  for name in level_names(3):
+  for name in level_names(2):
     assert metrics[f'model/usage_{name}'] == 1 / 8
     assert metrics[f'model/perplexity_{name}'] == 1
     new = after.extra['codebooks'][name]

@@ -3,6 +3,8 @@
 import itertools
 import json
 import shutil
+from statistics import NormalDist
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,11 @@ from absl import flags
 from PIL import Image
 from test_vq import config
 
+from dgm_jax import checkpoint, extract, fit, parallel, sample, workdir
 from dgm_jax import config as experiment
-from dgm_jax import extract, fit, parallel, sample, workdir
+from dgm_jax.cli import UserError
+from dgm_jax.evals import codes as measured
+from dgm_jax.evals import generated, mean, rejection
 from dgm_jax.models.code_prior import repeated
 from dgm_jax.systems import codes, vq
 
@@ -129,3 +134,50 @@ def test_extracted_codes_are_those_of_the_images(runs, tmp_path, monkeypatch):
     expected = network.apply({'params': frozen}, x, method='encode')
     np.testing.assert_array_equal(found['top'], expected[0])
     np.testing.assert_array_equal(found['bottom'], expected[1])
+
+
+def test_a_graft_that_does_not_fit_is_one_line(runs, tmp_path):
+  _, state, *_, second = runs
+  with pytest.raises(UserError, match=r"takes 'autoencoder' from .* no such network; it has bottom, top, vqvae"):
+    checkpoint.graft(state, {'autoencoder': str(second)})
+  wider = state.params['vqvae'] | {'codebook_top': np.zeros((16, 4), 'f4')}
+  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), wider)
+  with pytest.raises(UserError, match=r'codebook_top is float32\[8,4\] there and float32\[16,4\] here'):
+    checkpoint.graft(state.replace(params={'vqvae': like}), {'vqvae': str(second)})
+  with pytest.raises(UserError, match='has no checkpoint'):
+    checkpoint.graft(state, {'vqvae': str(tmp_path)})
+
+
+def test_the_best_of_several_draws_is_the_one_that_the_judge_is_surest_of(monkeypatch):
+  settings = config('vqvae2_mnist', 'tiny_prior')
+  see = lambda state, x: (x.reshape(len(x), -1)[:, :10] / 30.0, None)
+  monkeypatch.setattr(rejection.generated, 'find', lambda judge, shape: generated.Judge('classifier', see, ()))
+  view = lambda key, state, n, labels, temperature: jax.random.uniform(key, (n, 8, 8, 1)) * temperature
+  subject = mean.Subject(settings, SimpleNamespace(views={'draw': view}), (), None, None)
+  kept = rejection.draw(5, subject, 4, 7, best_of=3)
+  turns = [np.asarray(view(jax.random.fold_in(jax.random.key(5), i), (), 4, None, 1.0)) for i in range(3)]
+  sure = [np.asarray(jax.nn.softmax(see((), np.round(255 * x))[0])[:, 7]) for x in turns]
+  np.testing.assert_array_equal(kept, np.stack(turns)[np.argmax(sure, 0), np.arange(4)])
+  np.testing.assert_array_equal(rejection.draw(5, subject, 4, None, 0.5), view(jax.random.key(5), (), 4, None, 0.5))
+  with pytest.raises(UserError, match='told labels from 0 to 9'):
+    rejection.draw(5, subject, 4, 10)
+
+
+def test_principal_components_get_their_bits_where_they_gain_most():
+  # On a line, uniformly: with b bits the step is 2 / 2^b, and its error a twelfth of its square.
+  t, axis = np.linspace(-1, 1, 4096)[:, None], np.array([[3.0, 0, 4, 0]])
+  for bits in (1, 3):
+    found = measured.pca(t * axis + 1, t * axis + 1, bits)
+    np.testing.assert_allclose(found, (2 / 2**bits) ** 2 / 12 * 25 / 4, rtol=0.01)
+  # Beside it one that is 64 times as wide: it gets the first six bits, and a seventh is as good for either.
+  both = np.stack([64 * np.repeat(t[::64, 0], 64), np.tile(t[::64, 0], 64)], 1)
+  narrow = both[:, 1].var()
+  wide = np.square(both[:, 0] - measured.nearest_level(both[:, 0], measured.lloyd(both[:, 0], 32))).mean()
+  np.testing.assert_allclose(measured.pca(both, both, 5), (narrow + wide) / 2, rtol=1e-3)
+
+
+def test_levels_of_a_normal_are_lloyd_and_maxs():
+  values = NormalDist().inv_cdf
+  table = measured.lloyd(np.array([values((i + 0.5) / 20_000) for i in range(20_000)]), 4)
+  np.testing.assert_allclose(table, [-1.5104, -0.4528, 0.4528, 1.5104], atol=0.02)

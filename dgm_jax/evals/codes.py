@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from dgm_jax import config as experiment
 from dgm_jax import data
+from dgm_jax.cli import UserError
 from dgm_jax.evals.mean import Subject, per_example
 
 EXAMPLES = 20_000  # of the training split, which the components are fitted to
@@ -47,7 +47,8 @@ def of_split(seed: int, subject: Subject) -> dict[str, np.ndarray]:
     UserError: the system has no codes.
   """
   view = subject.system.views.get('codes')
-  experiment.require(view is not None, f'{subject.config.system} has no codes: this is for vq.vae and vq.prior')
+  if view is None:
+    raise UserError(f'{subject.config.system} has no codes: this is for vq.vae and vq.prior')
   run = per_example(lambda key, state, batch: view(state, batch['x']), subject.split, subject.config, subject.mesh)
   return run(seed, subject.state)
 

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 
 from dgm_jax import config as experiment
+from dgm_jax.cli import UserError
+from dgm_jax.data import preprocess
 from dgm_jax.evals import generated
 from dgm_jax.evals.mean import Subject
 
@@ -31,9 +33,8 @@ def draw(
   """
   config, view = subject.config, subject.system.views.get('draw')
   classes = config.model.get('classes', 0) if config.conditional else 0
-  experiment.require(
-    view is not None, f'{config.system} takes no --class, --temperature or --best_of; vq.prior and autoregressive.* do'
-  )
+  if view is None:
+    raise UserError(f'{config.system} takes no --class, --temperature or --best_of; vq.prior and autoregressive.* do')
   experiment.require(
     label is None or 0 <= label < classes,
     f'--class={label}: the run is told {f"labels from 0 to {classes - 1}" if classes else "no labels"}',
@@ -45,8 +46,8 @@ def draw(
   if best_of == 1:
     return np.asarray(program(key, subject.state, labels))
   seer = generated.find(judge or config.judge, config.data.shape)
-  to_uint8 = generated.preprocess.to_uint8
-  sure = jax.jit(lambda state, x: jax.nn.softmax(seer.see(state, to_uint8(config.data.preprocess, x))[0]))
+  pixels = lambda x: preprocess.to_uint8(config.data.preprocess, x)
+  sure = jax.jit(lambda state, x: jax.nn.softmax(seer.see(state, pixels(x))[0]))
   kept, best = None, np.full(n, -1.0)
   for turn in range(best_of):
     x = program(jax.random.fold_in(key, turn), subject.state, labels)

@@ -45,8 +45,7 @@ def priors(config: ConfigDict, autoencoder: VQVAE) -> dict[str, Prior]:
   sizes = level_sizes(tuple(config.data.shape[:2]), autoencoder.strides)
   made = {}
   for name, (size, *_) in zip(names, sizes, strict=True):
-    experiment.require(name in model, f'config.model.{name} is missing: the prior over the codes of that level')
-    settings = model[name].to_dict()
+    settings = model.get(name, ConfigDict()).to_dict()
     experiment.one_of(f'config.model.{name}.network', settings.get('network'), NETWORKS)
     network = NETWORKS[settings.pop('network')]
     _check(f'config.model.{name} ({network.__name__})', settings, network, ('numbers', 'groups'))

@@ -47,7 +47,7 @@ def vae(config: ConfigDict) -> System:
 
   def loss(key: Key, state: State, batch: Batch):
     params = state.params['vqvae']
-    passed: Passed = network.apply({'params': params}, batch['x'])
+    passed = network.apply({'params': params}, batch['x'])
     squared = jnp.square(passed.x - batch['x']).mean()
     distances, metrics = jnp.zeros(()), {'mse': squared}
     for name, z, found in zip(names, passed.z, passed.codes, strict=True):
