@@ -10,7 +10,8 @@ Variants: beta (also without a name), beta_conv, capacity, factor, tc, dip_i, di
 coloured sprites; with _small a budget of minutes for a CPU: dense layers of 400, 4000 steps; for tests
 tiny, tiny_capacity, tiny_factor, tiny_tc, tiny_dip.
 Published: FactorVAE's metric 0.82 for gamma = 35 and 0.73 for beta-VAE with beta = 4, read off plots; the beta-VAE
-metric 0.99 for beta = 4, another network and another classifier. A full run wants an accelerator.
+metric 0.99 for beta = 4, another network and another classifier. A full run wants an accelerator; on a CPU
+convolutions want --config.steps_per_call=1.
 Other sets: --config.data.name=dsprites|shapes3d|smallnorb --config.data.train=train --config.data.test='train[:10000]',
 and for dsprites, whose pixels are 0 and 1, --config.data.preprocess=identity
 """

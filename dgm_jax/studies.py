@@ -171,7 +171,7 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
   for system, page in found.items():
     for weight, figures in summary(page)['found'].items():
       cells = [f'{figures[name]["mean"]:.3g} +- {figures[name]["spread"]:.2g}' for name in SHOWN]
-      rows.append([f'{system}, {weight}', *cells])
+      rows.append([f'{system}, {weight}, {page["size"]} pixels', *cells])
   return pages.Figures('mean +- standard deviation over seeds', ('', *SHOWN), rows)
 
 

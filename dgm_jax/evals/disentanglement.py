@@ -39,7 +39,7 @@ class Protocol(NamedTuple):
 PUBLISHED = Protocol()
 
 
-def disentanglement(seed: int, subject: Subject) -> dict[str, float]:
+def disentanglement(seed: int, subject: Subject, protocol: Protocol = PUBLISHED) -> dict[str, float]:
   """All metrics of the means of the posterior.
 
   A perfect code of the factors has 1 in the beta-VAE's and FactorVAE's metrics, DCI and modularity, yet on dSprites
@@ -49,10 +49,10 @@ def disentanglement(seed: int, subject: Subject) -> dict[str, float]:
   Raises:
     UserError: the factors of the data are not known, or the system encodes nothing.
   """
-  codes_of, sizes = of_means(seed, subject, PUBLISHED)
+  codes_of, sizes = of_means(seed, subject, protocol)
   random = np.random.default_rng(seed)
-  found = scored(codes_of, sizes, random) | trees(codes_of, sizes, random)
-  return found | of_samples(seed, subject, codes_of, PUBLISHED)
+  found = scored(codes_of, sizes, random, protocol) | trees(codes_of, sizes, random, protocol)
+  return found | of_samples(seed, subject, codes_of, protocol)
 
 
 def of_means(seed: int, subject: Subject, protocol: Protocol) -> tuple[CodesOf, Sequence[int]]:
