@@ -67,6 +67,7 @@ CASES = {
   'scale': (bijections.scale(lambda x: -jnp.log(x.std(0))), IMAGE),
   'actnorm': (bijections.actnorm(), IMAGE),
   'batch_norm': (bijections.batch_norm(), IMAGE),
+  'batch_norm_of_pixels': (bijections.batch_norm(pixels=2), (2, 2, 6)),
   'invertible_dense': (bijections.invertible_dense(), (2, 2, 5)),
   'logit': (rev.chain(bijections.shift_scale(0.5, 0.1), bijections.logit(0.05)), VECTOR),
   'planar': (rev.repeat(3, bijections.planar(1.5)), VECTOR),
@@ -84,7 +85,7 @@ CASES = {
   ),
   'repeat': (rev.repeat(3, rev.chain(bijections.actnorm(), pair(both_ways(Net, coupling.affine())))), VECTOR),
 }  # fmt: skip
-WITH_STATISTICS = ('norm_coupling', 'batch_norm')
+WITH_STATISTICS = ('norm_coupling', 'batch_norm', 'batch_norm_of_pixels')
 
 
 class Made(NamedTuple):

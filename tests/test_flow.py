@@ -15,6 +15,7 @@ from dgm_jax import config as experiment
 from dgm_jax.models import conditioners
 from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
+from dgm_jax.systems import flow as system_of_flows
 
 NETWORKS = {
   'realnvp_dense': {'hidden': (8,), 'couplings': 4, 'activation': 'tanh'},
@@ -168,6 +169,18 @@ def test_scales_of_dense_couplings_move_from_the_start():
   params = network.init(jax.random.key(1), x)['params']
   scales = lambda params: jnp.exp(network.apply({'params': params}, x)[:, 1]) @ x[:, 0]
   assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(jax.grad(scales)(params))) > 0.1
+
+
+def test_realnvp_has_the_statistics_and_the_penalty_of_its_program():
+  part = flows.realnvp((4, 4, 3), width=4, blocks=1, scales=1, memory='plain')
+  x = jax.ShapeDtypeStruct((6, 4, 4, 3), 'float32')
+  params = jax.eval_shape(lambda x: part.init(jax.random.key(0), x), x)
+  seen = jax.eval_shape(lambda params, x: part.forward(params, None, x)[2], params, x)
+  outer = [leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(seen) if len(path) == 3]
+  assert outer == [(3,)] * 8  # mean and variance by colour after each of four couplings
+  # Of each coupling: the gain of its scales, and those of the block's second convolution, two skips and the last layer.
+  ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), params)
+  assert float(system_of_flows._gains(ones)) == 4 * (1 + 4 + 4 + 4 + 2 * 3)
 
 
 def test_learned_noise_has_a_density_on_its_bin():

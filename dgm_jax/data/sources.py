@@ -132,7 +132,7 @@ def _hold_out(train: Arrays, split: str, config: Any) -> Arrays:
     raise UserError(f'--config.data.valid_size={held}: give a number of examples, or 0')
   if held >= size:
     raise UserError(
-      f'--config.data.valid_size={held} leaves nothing of the {size} examples that {config.name} trains on'
+      f'--config.data.valid_size={held} leaves nothing of the {size} examples that {config.name} trains on: give fewer'
     )
   if split == 'valid' and held == 0:
     raise UserError(

@@ -61,6 +61,8 @@ class TanhScale(nn.Module):
 class ResNet(nn.Module):
   """RealNVP's network: weight-normalised convolutions, batch normalisation, a sum of 1x1 skips.
 
+  Convolutions that a normalisation or another layer's gain follows have no gain of their own.
+
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1 (after its program).
   """
 
@@ -72,12 +74,14 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
     norm = lambda h: nn.relu(BatchNorm(1e-4, scale=False, dtype=self.dtype)(h))
-    conv = lambda size, width, **more: nn.WeightNorm(nn.Conv(width, (size, size), dtype=self.dtype, **more))
+    conv = lambda size, width, gain=True, **more: nn.WeightNorm(
+      nn.Conv(width, (size, size), dtype=self.dtype, **more), use_scale=gain
+    )
     h = 2 * BatchNorm(1e-4, scale=False, dtype=self.dtype)(x)
-    h = conv(3, self.width)(nn.relu(jnp.concatenate([h, -h], -1)))
+    h = conv(3, self.width, False)(nn.relu(jnp.concatenate([h, -h], -1)))
     skips = conv(1, self.width)(h)
     for _ in range(self.blocks):
-      h = h + conv(3, self.width)(norm(conv(3, self.width, use_bias=False)(norm(h))))
+      h = h + conv(3, self.width)(norm(conv(3, self.width, False, use_bias=False)(norm(h))))
       skips = skips + conv(1, self.width)(h)
     return conv(1, self.features)(norm(skips)).astype(x.dtype)
 

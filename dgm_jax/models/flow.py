@@ -78,14 +78,14 @@ def realnvp(
 
   def of_colours(width, kept):
     on_grid = lambda features: conditioners.OnGrid(resnet(width), features, kept)
-    return _normed(on_grid if geometry == 'grid' else resnet(width), kept, 0.0)
+    return _normed(on_grid if geometry == 'grid' else resnet(width), kept, 0.0, 2)
 
   def scale(level):
     size = width * 2**level
     if level == scales - 1:
       return _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0, 1)])
     colours = _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0)])
-    channels = _within(coupling.halves(), [_normed(resnet(2 * size), kept, 1.0) for kept in (0, 1, 0)])
+    channels = _within(coupling.halves(), [_normed(resnet(2 * size), kept, 1.0, 1) for kept in (0, 1, 0)])
     channels = _within(coupling.squeeze(), [channels])
     return rev.chain(colours, channels, coupling.checkerboard(), rev.on(0, scale(level + 1)))
 
@@ -93,10 +93,10 @@ def realnvp(
   return MEMORY[memory](scale(0))
 
 
-def _normed(network: Callable, kept: int, start: float) -> Bijection:
+def _normed(network: Callable, kept: int, start: float, pixels: int) -> Bijection:
   scaled = lambda features: conditioners.TanhScale(network, features, start)
   layer = coupling.coupling(scaled, coupling.affine(), kept)
-  return rev.chain(layer, rev.on(1 - kept, bijections.batch_norm()))
+  return rev.chain(layer, rev.on(1 - kept, bijections.batch_norm(pixels=pixels)))
 
 
 def _within(partition: Bijection, layers: list[Bijection]) -> Bijection:

@@ -64,25 +64,33 @@ def actnorm() -> Bijection:
   return bijection(init, forward, inverse)
 
 
-def batch_norm(eps: float = 1e-4) -> Bijection:
+def batch_norm(eps: float = 1e-4, pixels: int = 1) -> Bijection:
   """y = (x - mean) / sqrt(variance + eps) by channel; gradients flow through the batch's own mean and variance.
+
+  Args:
+    eps: added to variances.
+    pixels: so many pixels, each with all channels, lie behind one another on the last axis; their channels share
+      statistics.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 3.7.
   """
 
+  apart = lambda x: x.reshape(*x.shape[:-1], pixels, x.shape[-1] // pixels)
+
   def forward(params, stats, x):
-    axes = tuple(range(x.ndim - 1))
-    used = {'mean': x.mean(axes), 'variance': x.var(axes)} if stats is None else stats
+    h = apart(x)
+    axes = tuple(range(h.ndim - 1))
+    used = {'mean': h.mean(axes), 'variance': h.var(axes)} if stats is None else stats
     log_std = 0.5 * jnp.log(used['variance'] + eps)
-    y = (x - _channels(used['mean'], x)) * jnp.exp(-_channels(log_std, x))
-    return y, _same(x, -_positions(x) * log_std.sum()), jax.lax.stop_gradient(used)
+    y = (h - _channels(used['mean'], h)) * jnp.exp(-_channels(log_std, h))
+    return y.reshape(x.shape), _same(x, -_positions(h) * log_std.sum()), jax.lax.stop_gradient(used)
 
   def inverse(params, stats, y):
     if stats is None:
       raise ValueError('the inverse of batch_norm needs the statistics that forward has used')
-    log_std = 0.5 * jnp.log(stats['variance'] + eps)
-    x = y * jnp.exp(_channels(log_std, y)) + _channels(stats['mean'], y)
-    return x, _same(y, _positions(y) * log_std.sum())
+    h, log_std = apart(y), 0.5 * jnp.log(stats['variance'] + eps)
+    x = h * jnp.exp(_channels(log_std, h)) + _channels(stats['mean'], h)
+    return x.reshape(y.shape), _same(y, _positions(h) * log_std.sum())
 
   return bijection(lambda key, x: {}, forward, inverse)
 

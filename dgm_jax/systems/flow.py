@@ -216,12 +216,10 @@ def _dequantized(made: Parts, key: Key, state: State, x: jax.Array) -> tuple[jax
 
 
 def _gains(params) -> jax.Array:
-  """Half the squares of the gains of weight-normalised convolutions."""
+  """The squares of the gains of weight-normalised convolutions and of those of tanh, summed."""
   leaves = jax.tree_util.tree_leaves_with_path(params)
-  gains = [
-    leaf for path, leaf in leaves if 'WeightNorm' in jax.tree_util.keystr(path) and path[-1].key.endswith('scale')
-  ]
-  return 0.5 * sum((jnp.square(leaf).sum() for leaf in gains), jnp.zeros(()))
+  gains = [leaf for path, leaf in leaves if path[-1].key.rpartition('/')[2] == 'scale']
+  return sum((jnp.square(leaf).sum() for leaf in gains), jnp.zeros(()))
 
 
 def _inverse(made: Parts, state: State, z) -> jax.Array:
