@@ -204,7 +204,7 @@ def test_a_started_weight_normalised_layer_has_the_deviation_it_was_given():
 
 
 @pytest.mark.parametrize(
-  'network', [PixelCNN(1, blocks=15), PixelCNN(1, blocks=60), GatedPixelCNN(1, layers=10, size=5)]
+  'network', [PixelCNN(1, blocks=4), PixelCNN(1, blocks=15), GatedPixelCNN(1, layers=10, size=5)]
 )
 def test_networks_of_any_depth_start_near_even_odds(network):
   image = jax.random.bernoulli(jax.random.key(0), 0.3, (4, 12, 12, 1)).astype(jnp.float32)

@@ -43,7 +43,7 @@ def tiny(name):
   config.steps = 400  # so that no rate falls to nothing within the steps below,
   for optimizer in config.optimizer.values():
     optimizer.warmup_steps = 0  # or has yet to rise,
-    optimizer.eps = max(optimizer.eps, 1e-4)  # and no slope that is nothing but rounding makes a step of full size
+    optimizer.eps = max(optimizer.eps, 1e-3)  # and no slope that is nothing but rounding makes a step of full size
   return config
 
 

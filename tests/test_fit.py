@@ -128,7 +128,7 @@ def config_of(**changes):
     ('model.activation', 'tan', "config.model.activation must be one of .*did you mean 'tanh'"),
     ('model.samples', 0, 'config.model.samples must be at least 1, got 0'),
     ('model.latents', (3, 2), r'config.model.hidden=\(\(8,\),\) must list the layers of as many networks'),
-    ('data.name', 'digit:', 'give digits, a TFDS name'),
+    ('data.name', 'digit:', 'give digits, sprites, a TFDS name'),
     ('batch_size', 12, 'config.batch_size=12 is not divisible by the 8 devices; try --config.batch_size=8'),
   ],
 )

@@ -157,7 +157,7 @@ def test_an_average_of_the_parameters_is_kept_and_is_what_is_measured():
 
 
 def test_without_noise_every_draw_is_the_code_of_zeros():
-  system, state, _ = ready('realnvp', (4, 4, 1))
+  system, state, _ = ready('glow', (4, 4, 1))
   draws = jax.jit(system.views['draw'], static_argnums=2)(jax.random.key(0), state, 3, 0.0)
   np.testing.assert_allclose(draws[0], draws[1], atol=1e-6)
   np.testing.assert_allclose(draws, jax.jit(system.views['decode'])(state, jnp.zeros((3, 16))), atol=1e-6)
