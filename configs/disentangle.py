@@ -12,6 +12,8 @@ tiny, tiny_capacity, tiny_factor, tiny_tc, tiny_dip.
 Published: FactorVAE's metric 0.82 for gamma = 35 and 0.73 for beta-VAE with beta = 4, read off plots; the beta-VAE
 metric 0.99 for beta = 4, another network and another classifier. A full run wants an accelerator; on a CPU
 convolutions want --config.steps_per_call=1.
+Ours: beta_small after 1000 steps, three seeds (results/study_disentanglement.json): reconstruction 106 nats, the
+beta-VAE metric 0.70, FactorVAE's 0.47; 25 minutes on two busy CPU cores.
 Other sets: --config.data.name=dsprites|shapes3d|smallnorb --config.data.train=train --config.data.test='train[:10000]',
 and for dsprites, whose pixels are 0 and 1, --config.data.preprocess=identity
 """
