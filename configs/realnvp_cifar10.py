@@ -5,7 +5,7 @@ Command: python train.py --config=configs/realnvp_cifar10.py --workdir=runs/real
 Variants: (none) as in the paper; fast: small networks that see the checkerboard squeezed, for a
 CPU; variational: with learned noise of the pixels; tiny.
 Otherwise than in its program, images are not flipped, 5,000 are held out, the gains of convolutions start at one, and
-the statistics after a coupling are of the pixels that it moves alone, where there zeros stand for the others.
+the statistics after a coupling are of the pixels that it moves; there, zeros in the others' places count, too.
 Expected: no run is recorded yet. The full network wants a GPU.
 """
 
