@@ -38,7 +38,7 @@ def get_config(variant=''):
     config.update({'picture_every': 600, 'batch_size': 64})
   if variant == 'tiny':
     shrink(config)
-    config.model.network.update({'width': 4, 'blocks': 1, 'scales': 1, 'memory': 'plain'})
+    config.model.network.update({'width': 4, 'blocks': 0, 'scales': 1, 'memory': 'plain'})
     config.model.momentum = 0.5
     config.optimizer = {'model': optimizer(learning_rate=1e-3)}
     config.published = {}

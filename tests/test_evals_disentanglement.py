@@ -268,7 +268,7 @@ def test_all_metrics_of_an_encoder_of_sprites(subject):
 
 def test_the_measurement_of_a_trained_system_is_all_of_them(subject, monkeypatch):
   # Trees of 113 classes take minutes: what they make of codes is tested on a small grid.
-  monkeypatch.setattr(codes, 'importances', lambda train, test: (np.eye(3, 5), 0.5))
+  monkeypatch.setattr(scores, 'importances', lambda train, test: (np.eye(3, 5), 0.5))
   few = disentanglement.Protocol(train=120, test=100, group=4)
   found = disentanglement.disentanglement(0, subject, few)
   assert found['dci_disentanglement'] == pytest.approx(1)
@@ -278,9 +278,9 @@ def test_the_measurement_of_a_trained_system_is_all_of_them(subject, monkeypatch
   assert {name: found[name] for name in again} == again
   # The posterior's variances are one, so that draws are less dependent than means.
   covariance = np.cov(codes_of(disentanglement.draw(random(), sizes, 120)).astype(float).T)
-  expected = codes.total_correlation(covariance + np.eye(3))
+  expected = scores.total_correlation(covariance + np.eye(3))
   assert found['total_correlation_of_samples_nats'] == pytest.approx(expected)
-  assert expected < codes.total_correlation(covariance)
+  assert expected < scores.total_correlation(covariance)
 
 
 def test_data_without_factors_are_refused(subject):

@@ -23,7 +23,7 @@ NETWORKS = {
   'maf': {'hidden': (8,), 'layers': 2, 'activation': 'tanh'},
   'iaf': {'hidden': (8,), 'layers': 2, 'activation': 'tanh'},
   'planar': {'layers': 3},
-  'realnvp': {'width': 4, 'blocks': 1},
+  'realnvp': {'width': 4, 'blocks': 0},
   'glow': {'width': 4, 'steps': 2, 'levels': 2},
 }
 
