@@ -42,5 +42,6 @@ def get_config(variant=''):
     config.model.critic.update(small)
     config.model.update({'latents': 4})
     config.model.recognizer.hidden = 8
+    config.optimizer.generator.learning_rate = 2e-4
     config.published = {}
   return config
