@@ -60,6 +60,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  """Measures what the command line asks for, and prints it."""
   experiment.parse(argv, __doc__)
   args, config = flags.FLAGS, experiment.value()
   experiment.check(config)

@@ -36,6 +36,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  """Measures a run and prints its figures."""
   experiment.parse(argv, __doc__)
   args = flags.FLAGS
   if not args.workdir:

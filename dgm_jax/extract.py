@@ -25,6 +25,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  """Writes the codes of a split."""
   experiment.parse(argv, __doc__)
   args = flags.FLAGS
   if not args.workdir:

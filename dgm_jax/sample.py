@@ -35,6 +35,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  """Draws from a run and writes arrays and pictures."""
   experiment.parse(argv, __doc__)
   args = flags.FLAGS
   if not args.workdir:

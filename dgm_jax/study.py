@@ -43,6 +43,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  """Trains what is not there yet, and writes the page and the table."""
   from dgm_jax import config as experiment
 
   experiment.parse(argv, __doc__)

@@ -131,6 +131,7 @@ def codebook_ema(
   counts, sums, z, decay = (jnp.asarray(a, jnp.float32) for a in (counts, sums, jax.lax.stop_gradient(z), decay))
   size = counts.shape[0]
   # Added up in place: a product with one-hot rows takes as long as the search for the codes, and N K numbers.
+  # A GPU adds in no fixed order, so that the last bits may differ from run to run (--xla_gpu_deterministic_ops).
   codes = jnp.asarray(codes).reshape(-1)
   new_sums = jnp.zeros(sums.shape).at[codes].add(z.reshape(-1, z.shape[-1]))
   counts = decay * counts + (1 - decay) * jnp.zeros(size).at[codes].add(1.0)
