@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 MEMBERS = 8
+STEPS = 10  # a call, after the first of which the eighth seed is compared with its lone run
 CASES = {'digits_8x8': ('tiny', 0), 'sprites_16x16': ('beta_small', 16), 'sprites_64x64': ('beta_small', 64)}
 
 
@@ -74,6 +75,7 @@ def _trainer(variant: str, size: int, seeds):
   from dgm_jax import ensemble, studies
 
   config = studies.settings('disentanglement', variant, size=size)
+  config.steps_per_call = STEPS
   members = ensemble.make(config, 'beta', (4.0,), seeds)
   call, steps = ensemble.compiled(members), config.steps_per_call
   index = ensemble.indices(members, 0, steps)

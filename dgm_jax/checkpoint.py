@@ -110,6 +110,16 @@ def save(manager: ocp.CheckpointManager, state: State, meta: dict[str, Any], met
     raise RuntimeError(f'the checkpoint of step {step} was not saved in {folder}')
 
 
+def commit(manager: ocp.CheckpointManager) -> None:
+  """Waits until the save under way stands.
+
+  Raises:
+    Halt: it failed.
+  """
+  with _committing(Path(manager.directory)):
+    manager.wait_until_finished()
+
+
 def check_space(workdir: Path, like: State) -> None:
   """Refuses to start a run whose checkpoints have no room: the next is written before the last but one is removed.
 

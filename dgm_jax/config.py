@@ -18,7 +18,7 @@ from dgm_jax.cli import UserError
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
-  'judge', 'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
+  'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
@@ -67,6 +67,7 @@ def defaults() -> ConfigDict:
       'pictures': 64,
       'keep': 2,  # the newest checkpoints that are kept, beside the best
       'best': '',  # a validation metric: its lowest checkpoint is kept
+      'async_save': False,  # train on while a checkpoint is written; a kill then costs the steps made meanwhile, too
       'dtype': 'float32',  # of activations; losses are always float32
       'parallel': 'jit',  # one program for all devices; 'pmap': a step of its own on each, gradients averaged
       'shard_params': False,  # spread parameters and optimizer state over the devices, too

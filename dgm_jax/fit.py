@@ -390,5 +390,7 @@ def saver(run: Run, manager, skipped: int = 0) -> Callable:
 
   def save(state: State, measured: dict[str, float] | None) -> None:
     checkpoint.save(manager, state, meta | {'due': measured is None}, measured or {})
+    if not run.config.async_save:
+      checkpoint.commit(manager)
 
   return save
