@@ -154,10 +154,12 @@ def _convolutions(args):
   import jax
   import jax.numpy as jnp
 
+  from dgm_jax.nn.blocks import TransposedConv
+
   channels = tuple(config.model.channels)
   layers = [(nn.Conv(width, (4, 4), (2, 2)), size) for width, size in zip(channels, (64, 32, 16, 8), strict=True)]
   inputs = (1, *channels[:-1])
-  up = [nn.ConvTranspose(width, (4, 4), (2, 2)) for width in (*channels[:-1][::-1], 1)]
+  up = [TransposedConv(width) for width in (*channels[:-1][::-1], 1)]
   shapes = [(64, size, size, depth) for (_, size), depth in zip(layers, inputs, strict=True)]
   shapes += [(64, size, size, depth) for size, depth in zip((4, 8, 16, 32), channels[::-1], strict=True)]
   programs = []

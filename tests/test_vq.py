@@ -6,7 +6,6 @@ import math
 import pathlib
 import re
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +15,6 @@ from dgm_jax import losses, parallel, systems
 from dgm_jax.cli import UserError
 from dgm_jax.models.vqvae import VQVAE, level_names, level_sizes
 from dgm_jax.nn import quantize
-from dgm_jax.nn.blocks import TransposedConv
 
 RANDOM = np.random.default_rng(11)
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -106,15 +104,6 @@ def test_k_means_ends_on_the_means_of_what_is_nearest():
   means = np.stack([np.asarray(z)[codes == k].mean(0) for k in np.unique(codes)])
   np.testing.assert_allclose(np.asarray(book)[np.unique(codes)], means, atol=1e-5)
   assert quantize.k_means(jax.random.key(1), z[:2], 5).shape == (5, 2)
-
-
-def test_the_transposed_convolution_is_that_of_flax():
-  x, ours, theirs = normal(2, 3, 4, 5), TransposedConv(6), nn.ConvTranspose(6, (4, 4), (2, 2))
-  params = ours.init(jax.random.key(0), x)
-  params['params']['bias'] = normal(6)
-  value = lambda module: jax.value_and_grad(lambda p, x: jnp.sin(module.apply(p, x)).sum(), (0, 1))(params, x)
-  np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-5)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), value(ours), value(theirs))
 
 
 def test_levels_have_names_and_sizes():

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dgm_jax.models.adversary import OUTPUTS, Verdict
-from dgm_jax.nn.blocks import halvings
+from dgm_jax.nn.blocks import TransposedConv, halvings
 
 small = nn.initializers.normal(0.02)
 
@@ -43,9 +43,8 @@ class Generator(nn.Module):
     self.sizes = sizes[-2::-1]
     first = self.small[0] * self.small[1] * self.small[2]
     self.linear = [nn.Dense(size, **hidden) for size in (*self.dense, first)]
-    square = (self.kernel, self.kernel)
-    self.convs = [nn.ConvTranspose(width, square, (2, 2), **hidden) for width in self.channels[1:]]
-    self.last = nn.ConvTranspose(self.shape[-1], square, (2, 2), **(hidden | {'use_bias': self.bias}))
+    self.convs = [TransposedConv(width, self.kernel, **hidden) for width in self.channels[1:]]
+    self.last = TransposedConv(self.shape[-1], self.kernel, **(hidden | {'use_bias': self.bias}))
     count = len(self.linear) + len(self.convs)
     self.norms = [self.norm(dtype=self.dtype) for _ in range(count)] if self.norm else [lambda h: h] * count
 

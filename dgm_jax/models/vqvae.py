@@ -102,7 +102,7 @@ class Up(nn.Module):
     for i, (height, width) in enumerate(self.sizes):
       last = i == len(self.sizes) - 1
       features = self.features if last else self.hidden // 2
-      h = TransposedConv(features, self.dtype)(h)[:, :height, :width]
+      h = TransposedConv(features, dtype=self.dtype)(h)[:, :height, :width]
       h = h if last else jax.nn.relu(h)
     return h
 
@@ -117,7 +117,7 @@ class Widen(nn.Module):
   @nn.compact
   def __call__(self, h: Float[Array, 'B h w E']) -> Float[Array, 'B H W F']:
     for height, width in self.sizes:
-      h = TransposedConv(self.features, self.dtype)(h)[:, :height, :width]
+      h = TransposedConv(self.features, dtype=self.dtype)(h)[:, :height, :width]
     return h
 
 
