@@ -66,7 +66,7 @@ def test_a_save_and_a_digest_take_little_time(tmp_path):
 
 def test_a_start_that_takes_a_run_up_says_what_was_lost(tmp_path):
   folder = tmp_path / 'run'
-  code, _, err = runs.finish(runs.start(folder, child=('step', 62, 0, 'SIGKILL')))
+  code, _, err = runs.finish(runs.start(folder, child=('step', 58, 0, 'SIGKILL')))
   assert code == -9, err
   out = runs.complete(folder)
   kept = int(re.search(r'going on from the checkpoint of step (\d+)', out)[1])
@@ -74,5 +74,5 @@ def test_a_start_that_takes_a_run_up_says_what_was_lost(tmp_path):
   shown = re.fullmatch(
     r'goodput: restored in ([\d.]+) s, first call in ([\d.]+) s(?:; (\d+) steps of ([\d.]+) s .*)?', line
   )
-  assert kept == 80 and 40 <= int(shown[3]) <= 44, line  # 122 steps were begun, and every fourth was told
+  assert kept == 80 and 30 <= int(shown[3]) <= 36, line  # some 116 steps were begun, and every fourth was told
   record('goodput line', line=line)
