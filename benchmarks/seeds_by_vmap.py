@@ -75,7 +75,8 @@ def _trainer(variant: str, size: int, seeds):
   from dgm_jax import ensemble, studies
 
   config = studies.settings('disentanglement', variant, size=size)
-  config.steps_per_call = STEPS
+  every = dict.fromkeys(('log_every', 'eval_every', 'save_every', 'picture_every'), 0)
+  config.update({'steps_per_call': STEPS, **every})
   members = ensemble.make(config, 'beta', (4.0,), seeds)
   call, steps = ensemble.compiled(members), config.steps_per_call
   index = ensemble.indices(members, 0, steps)
