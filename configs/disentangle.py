@@ -102,4 +102,4 @@ def _small(config):
   config.update({'batch_size': 2 * config.batch_size, 'steps': 4000, 'steps_per_call': 100, 'log_every': 100})
   config.update({'eval_every': 1000, 'save_every': 2000, 'picture_every': 2000})
   if 'capacity_steps' in config.model:
-    config.model.update({'capacity_steps': 4000, 'capacity': 16.0, 'gamma': 100.0})
+    config.model.update({'capacity_steps': 4000, 'capacity': 25.0, 'gamma': 100.0})
