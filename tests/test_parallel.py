@@ -1,0 +1,36 @@
+"""What a process is started with."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import jax, jax.numpy as jnp
+from dgm_jax import parallel
+if sys.argv[1] == 'started':
+  parallel.start()
+call = jax.jit(lambda x: jnp.cumsum(jnp.sin(x)[:, None] * jnp.ones((1, 16)), 0)[-1])
+x = jax.block_until_ready(jnp.ones(2**20))
+for _ in range(10):
+  jax.block_until_ready(call(x))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+  jax.block_until_ready(call(x))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 5)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='other C libraries have other options')
+def test_memory_that_a_program_has_freed_is_kept_for_the_next(tmp_path):
+  faults = {}
+  for how in ('started', 'as it is'):
+    done = subprocess.run(
+      [sys.executable, '-c', PROGRAM, how], capture_output=True, text=True, check=True,
+      env={'JAX_PLATFORMS': 'cpu', 'DGM_JAX_CACHE': str(tmp_path), 'HOME': str(tmp_path), 'PATH': ''},
+    )  # fmt: skip
+    faults[how] = int(done.stdout)
+  assert faults['as it is'] > 10_000  # pages of 4 kB, of 64 MB and more
+  assert faults['started'] < faults['as it is'] / 10
