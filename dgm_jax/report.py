@@ -21,6 +21,7 @@ from absl import flags
 
 from dgm_jax import cli, log, svg
 from dgm_jax.cli import UserError
+from dgm_jax.config import FREE
 from dgm_jax.files import write_atomic
 
 OTHERS = ('bench_', 'faults', 'study_')  # records of other things than a trained system
@@ -231,10 +232,17 @@ def _result(path: pathlib.Path) -> tuple[str, ...]:
       f'{_number(published[name]["value"])} ({published[name]["source"]})' for name in shown if name in published
     ]
     data = f'{record["data"]} {record["split"]}'
-    cells = (f'`{record["system"]}`', f'`{record["config"]}`', data, '\n'.join(measured), '\n'.join(sources))
+    experiment = '\n'.join(f'`{part}`' for part in (record['config'], *_changes(record)))
+    cells = (f'`{record["system"]}`', experiment, data, '\n'.join(measured), '\n'.join(sources))
     return tuple(_cell(cell) for cell in (*cells, str(record['steps']), record['device']))
   except KeyError as error:
     raise UserError(f'{path}: the record has no {error}; write it again with dgm_jax.evaluate --record') from error
+
+
+def _changes(record: dict) -> list[str]:
+  """What the command line changed about the experiment, its length and what it was grafted from aside."""
+  key = lambda override: re.split('[.=]', override, maxsplit=1)[0]
+  return [override for override in record.get('overrides', ()) if key(override) not in (*FREE, 'graft')]
 
 
 def _cell(text: str) -> str:

@@ -379,3 +379,10 @@ def test_lists_are_left_out_of_the_table(tmp_path):
   (tmp_path / 'a.json').write_text(json.dumps(page))
   row = report.results_table(tmp_path).splitlines()[-1]
   assert 'nll_nats 90.5' in row and 'kl_per_dimension' not in row
+
+
+def test_what_was_changed_about_the_experiment_stands_beside_its_name(tmp_path):
+  page = record(overrides=['steps=9', 'conditional=True', 'graft.vqvae=runs/a', 'data.train=train[:2400]'])
+  (tmp_path / 'a.json').write_text(json.dumps(page))
+  row = report.results_table(tmp_path).splitlines()[-1]
+  assert '`configs/iwae_mnist.py:1x5`<br>`conditional=True`<br>`data.train=train[:2400]` |' in row
