@@ -71,8 +71,8 @@ def _keep_buffers() -> None:
   """Has glibc keep freed memory for the next program.
 
   It gives large buffers back to the kernel, and gets them again page by page: a third of the time of a convolutional
-  step on a CPU. Threads' own pools cannot hold large buffers, so there is one pool. The price is a heap with holes, up to
-  twice as large where programs are large and four times where they are small. No effect with other C libraries.
+  step on a CPU. Threads' own pools cannot hold large buffers, so there is one pool. The price is a heap with holes, up
+  to twice as large where programs are large and four times where they are small. No effect with other C libraries.
   """
   with contextlib.suppress(OSError, AttributeError):
     mallopt = ctypes.CDLL(None).mallopt
