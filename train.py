@@ -38,7 +38,9 @@ def main(argv: list[str]) -> None:
   # JAX is loaded only once the command line is known to be right.
   from dgm_jax import fit, parallel, report
 
-  parallel.start(args.coordinator, args.processes, args.process, args.heartbeat)
+  parallel.start(
+    args.coordinator, args.processes, args.process, args.heartbeat, keep_memory=parallel.large_programs(config)
+  )
   rollbacks = fit.ROLLBACKS if args.on_nan == 'rollback' else 0
   fit.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
   if parallel.main_process():

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
 
   from dgm_jax import parallel, workdir
 
-  parallel.start()
+  parallel.start(keep_memory=parallel.large_programs(config))
   subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config, args.weights)
   started = time.perf_counter()
   chosen = (*args.only, *(f'{name}.{name}' for name in args.what))

@@ -35,7 +35,9 @@ MALLOC = {'M_MMAP_MAX': (-4, 0), 'M_TRIM_THRESHOLD': (-1, 2**31 - 1), 'M_TOP_PAD
 SHARD_FROM = 2**14  # smaller arrays than this are replicated: spreading them would cost more than it saves
 
 
-def start(coordinator: str = '', processes: int = 1, process: int = 0, heartbeat: int = HEARTBEAT) -> None:
+def start(
+  coordinator: str = '', processes: int = 1, process: int = 0, heartbeat: int = HEARTBEAT, keep_memory: bool = False
+) -> None:
   """Joins the other processes of the run, if any, and keeps compiled programs for the next start.
 
   Call it before the first use of a device.
@@ -45,6 +47,7 @@ def start(coordinator: str = '', processes: int = 1, process: int = 0, heartbeat
     processes: how many there are.
     process: which one this is.
     heartbeat: seconds of silence after which a process counts as lost, and the others end.
+    keep_memory: whether freed memory is kept for the next program, on a CPU; see `large_programs`.
 
   Raises:
     UserError: the cluster is not recognised, or the others cannot be reached.
@@ -56,9 +59,17 @@ def start(coordinator: str = '', processes: int = 1, process: int = 0, heartbeat
     except (ValueError, RuntimeError) as error:
       raise UserError(f'--coordinator={coordinator}: {(str(error).splitlines() or [""])[0][:200]}') from error
     signals.share()
-  if os.environ.get('JAX_PLATFORMS', '') == 'cpu' or not _accelerators():
+  if keep_memory and (os.environ.get('JAX_PLATFORMS', '') == 'cpu' or not _accelerators()):
     _keep_buffers()
   _keep_programs(Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'programs')
+
+
+def large_programs(config) -> bool:
+  """Whether a CPU trains this config faster with freed memory kept: where a call is one step, as with convolutions.
+
+  Programs of small products are up to a fifth slower with it: their threads then share one pool.
+  """
+  return config.steps_per_call == 1
 
 
 def _accelerators() -> bool:

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
   from dgm_jax.data import preprocess
   from dgm_jax.evals import mean, nearest, pictures, positions
 
-  parallel.start()
+  parallel.start(keep_memory=parallel.large_programs(config))
   needs_data = tuple(args.what) != ('samples',)
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
   able = pictures.available(subject.system) | positions.available(subject.system, config)

@@ -11,7 +11,7 @@ import resource, sys
 import jax, jax.numpy as jnp
 from dgm_jax import parallel
 if sys.argv[1] == 'started':
-  parallel.start()
+  parallel.start(keep_memory=True)
 call = jax.jit(lambda x: jnp.cumsum(jnp.sin(x)[:, None] * jnp.ones((1, 16)), 0)[-1])
 x = jax.block_until_ready(jnp.ones(2**20))
 for _ in range(60):  # until the heap has found its size
