@@ -73,4 +73,4 @@ def _narrow(config, by):
       network.dense = tuple(width // by for width in network.dense)
   for player in config.optimizer.values():
     player.learning_rate *= by  # a step of Adam moves a unit's input by the number of weights that it has
-  config.epochs, config.steps = 0.0, 4000
+  config.epochs, config.steps = 0.0, 8000 if config.system == 'gan.dcgan' else 4000

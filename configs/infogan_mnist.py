@@ -29,7 +29,7 @@ def get_config(variant=''):
   config.optimizer = {
     'discriminator': optimizer(learning_rate=2e-4, b1=0.5), 'generator': optimizer(learning_rate=1e-3, b1=0.5)
   }  # fmt: skip
-  config.update({'batch_size': 128 // by, 'steps': 3500 if by == 2 else 5000, 'steps_per_call': 1})
+  config.update({'batch_size': 128 // by, 'steps': 7000 if by == 2 else 5000, 'steps_per_call': 1})
   config.update({'log_every': 50, 'eval_every': 500, 'save_every': 500, 'picture_every': 500})
   config.evals = ('mean.metrics', 'generated.classifier', 'generated.clusters')
   config.judge = 'runs/classifier_mnist'
