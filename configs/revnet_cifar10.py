@@ -20,7 +20,7 @@ NETWORKS = {
   'revnet_110': {'units': (9, 9, 9), 'channels': (32, 32, 64, 128), 'kernels': (3, 3)},
   'revnet_164': {'units': (9, 9, 9), 'channels': (32, 32, 64, 128), 'kernels': BOTTLENECK},
   'resnet_small': {'units': (3, 3, 3), 'channels': (8, 8, 16, 32), 'kernels': (3, 3), 'unroll': 2},
-  'revnet_small': {'units': (2, 2, 2), 'channels': (16, 16, 28, 54), 'kernels': (3, 3), 'unroll': 1},
+  'revnet_small': {'units': (2, 2, 2), 'channels': (16, 16, 28, 54), 'kernels': (3, 3), 'unroll': 2},
 }
 PUBLISHED = {
   'resnet_32': 7.14, 'resnet_110': 5.74, 'resnet_164': 5.24, 'revnet_38': 7.24, 'revnet_110': 5.76, 'revnet_164': 5.17
@@ -48,7 +48,7 @@ def get_config(variant='revnet_38'):
     config.published = {'error_percent': {'value': PUBLISHED[name], 'source': 'Gomez et al. 2017, table 3'}}
   if name.endswith('small'):
     config.optimizer = {'model': optimizer(name='sgd', momentum=0.9, learning_rate=0.1, schedule='cosine')}
-    config.update({'stage_epochs': (), 'epochs': 5.0, 'steps_per_call': 1})
+    config.update({'stage_epochs': (), 'epochs': 3.0, 'steps_per_call': 1})
   if tiny:
     shrink(config)
     config.model.network.update({'units': (1, 2), 'channels': (4, 4, 8)})
