@@ -117,6 +117,8 @@ def repeat(n: int, part: Bijection, unroll: int = 1) -> Bijection:
     part: the layer.
     unroll: so many turns of the loop are written out; n for no loop at all.
   """
+  if n == 1:
+    unroll = 2  # JAX keeps a loop of one turn, unless told to write out more; convolutions in it are slow on a CPU
 
   def init(key, x):
     def one(x, key):
