@@ -3,9 +3,11 @@
 Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=latest|best|STEP]
        [--weights=average|raw] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
        [--class=3] [--temperature=1.0] [--best_of=1 --judge=runs/classifier_mnist]
+       [--what=arithmetic --terms=3,17,20-5,8,9+1,2,4]
 
 With --class, images of that class, from systems that are told labels; with --best_of=m, the one of m draws of each
-image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`.
+image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`. The terms
+of a sum of latents are the numbers of samples, from 0, whose latents are averaged.
 
 Writes samples.npy (uint8 [n, H, W, C], or points float32 [n, D]; draws from the model) and one PNG for each picture
 that is asked for and that the system can draw, into --out (the workdir's folder `samples` if not given).
@@ -31,6 +33,7 @@ def define_flags() -> None:
   flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are drawn from.', lower_bound=1e-3)
   flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
   flags.DEFINE_string('judge', '', "For --best_of: a classifier's workdir; empty: config.judge.")
+  flags.DEFINE_string('terms', '', "For --what=arithmetic: samples' numbers, as in 3,17,20-5,8,9+1,2,4.")
   flags.DEFINE_string('out', None, 'Folder for the files.')
 
 
@@ -48,10 +51,10 @@ def main(argv: list[str]) -> None:
 
   from dgm_jax import data, parallel, workdir
   from dgm_jax.data import preprocess
-  from dgm_jax.evals import mean, nearest, pictures, positions
+  from dgm_jax.evals import arithmetic, mean, nearest, pictures, positions
 
   parallel.start(keep_memory=parallel.large_programs(config))
-  needs_data = tuple(args.what) != ('samples',)
+  needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
   able = pictures.available(subject.system) | positions.available(subject.system, config)
   if subject.system.sample is None and not able:
@@ -67,8 +70,15 @@ def main(argv: list[str]) -> None:
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   if _chosen_draws(args):
     able = able | {'samples': lambda *_: pictures.grid(np.asarray(to_uint8(draws)))}
-  names = [name for name in args.what if name != 'neighbours']
-  if len(names) < len(args.what):
+  names = [name for name in args.what if name not in ('neighbours', 'arithmetic')]
+  if 'arithmetic' in args.what:
+    if not {'latents', 'decode'} <= set(subject.system.views):
+      raise cli.UserError(f'{config.system} has no latents of which sums could be decoded')
+    terms = arithmetic.parse(args.terms, args.n)
+    drawn = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
+    pictures.write_png(out / 'arithmetic.png', drawn)
+    print(out / 'arithmetic.png')
+  if 'neighbours' in args.what:
     train = data.load(config.data, 'train').arrays.get('x')
     if train is None:
       raise cli.UserError(f'{config.data.name} is drawn, not stored: neighbours are looked for among stored images')
