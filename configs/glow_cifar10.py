@@ -35,7 +35,7 @@ def get_config(variant=''):
     config.model.network.update({'width': 48, 'steps': 3, 'memory': 'plain', 'unroll': 3})
     config.model.average = 0.0
     config.optimizer = {'model': optimizer(learning_rate=2e-3, warmup_steps=100, clip_norm=100.0)}
-    config.update({'epochs': 0.0, 'steps': 2400, 'steps_per_call': 1, 'eval_every': 600, 'save_every': 300})
+    config.update({'epochs': 0.0, 'steps': 1800, 'steps_per_call': 1, 'eval_every': 600, 'save_every': 300})
     config.update({'picture_every': 600, 'batch_size': 64})
   if variant == 'tiny':
     shrink(config)
