@@ -142,17 +142,22 @@ def _generator(game: Parts, objective: Callable) -> Callable:
 def _wasserstein(config: ConfigDict, penalty: Callable, bounded: Callable[[Move], Move]) -> System:
   """`penalty(critic, real, fake, key) -> [B]` is added to the critic's loss; `bounded` may alter its move."""
   model, game = config.model, adversaries.parts(config)
+  tied = model.critic.get('norm', 'none') == 'batch' or model.critic.get('kernels', 0) > 0
   experiment.require(model.critic_steps >= 1, f'config.model.critic_steps must be at least 1, got {model.critic_steps}')
 
   def critic_loss(key: Key, state: State, batch: Batch):
     for_z, for_fake, for_critic, for_penalty = jax.random.split(key, 4)
     fake, _ = fakes(game, state, game.prior(for_z, batch['x'].shape[0]), for_fake)
     judge = lambda x: forward(game.critic, 'critic', state, x, for_critic)
-    ((real_value, _), seen_real), ((fake_value, _), seen_fake) = judge(batch['x']), judge(fake)
+    # Values of examples that a norm ties together are of real ones alone and of generated ones alone; others are had
+    # in one pass, whose products are larger and a tenth faster.
+    groups = [batch['x'], fake] if tied else [jnp.concatenate([batch['x'], fake])]
+    values, seen = zip(*[(value, seen) for (value, _), seen in map(judge, groups)], strict=True)
+    real_value, fake_value = jnp.split(jnp.concatenate(values), 2)
     extra = penalty(lambda x: judge(x)[0][0], batch['x'], fake, for_penalty).mean()
     distance = -losses.wasserstein_critic(real_value, fake_value).mean()
-    seen = noted(game, 'critic', state, [seen_real, seen_fake])
-    return extra - distance, (seen, {'distance': distance, 'penalty': extra})
+    statistics = noted(game, 'critic', state, list(seen))
+    return extra - distance, (statistics, {'distance': distance, 'penalty': extra})
 
   def generator_loss(key: Key, state: State, batch: Batch):
     for_z, for_fake, for_critic = jax.random.split(key, 3)
