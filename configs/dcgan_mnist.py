@@ -27,6 +27,8 @@ def get_config(variant=''):
   config.judge = 'runs/classifier_mnist'
   if size == 'small':
     _narrow(config, 4)
+    if kind == 'wgan_gp':
+      _short(config)
   if size == 'tiny':
     shrink(config)
     config.model.update({'latents': 4} | ({} if kind == 'dcgan' else {'critic_steps': 2}))
@@ -63,6 +65,13 @@ def _wasserstein(config, kind):
   slow = optimizer(name='rmsprop', learning_rate=5e-5, b2=0.99)
   config.optimizer = {role: dict(slow if kind == 'wgan' else adam) for role in ('critic', 'generator')}
   config.update({'batch_size': 5 * 50, 'steps': 200_000})
+
+
+def _short(config):
+  config.model.average = 0.995
+  for player in config.optimizer.values():
+    player.update({'b1': 0.5, 'learning_rate': 1e-3, 'schedule': 'linear'})
+  config.steps = 3000
 
 
 def _narrow(config, by):
