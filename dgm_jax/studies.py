@@ -24,7 +24,8 @@ from dgm_jax.evals.mean import Subject
 from dgm_jax.topics import page as pages
 
 FOLLOWED = 4096  # images on which latents are followed in the course of training
-TOLD = 0.15  # share of a factor's entropy that the best latent tells, from which on the factor counts as told
+TOLD = 0.5  # share of a factor's entropy that codes tell to who knows the others, from which on it counts as told
+BESIDE = (32, 2)  # settings of the other factors, and draws of each posterior, by which that share is found
 OPEN_NATS = 0.1  # divergence from which on a latent counts as open
 PROTOCOL = disentanglement.Protocol(train=2000, test=1000, group=64)
 CONFIGS = Path(__file__).parent.parent / 'configs'
@@ -84,34 +85,62 @@ def trained(
 def follower(members: ensemble.Ensemble):
   """Compiled: states [M, ...] -> what their latents carry on images of the test part, {name: [M, ...]}.
 
-  'kl' [M, Z] is the mean divergence in nats, 'told' [M, K] the share of each factor's entropy that the latent which
-  tells most of it tells, 'by' [M, K] which latent that is.
+  'kl' [M, Z] is the mean divergence in nats; 'told' [M, K] the share of each factor's entropy that draws from the
+  posterior tell to who knows the other factors, by whatever latents; 'alone' [M, K] the share of it that the bins of
+  one latent's mean tell to who knows nothing else, 'by' [M, K] which latent that is.
   """
   config, test = members.config, data.load(members.config.data, 'test')
   system, prepare = systems.build(config), preprocess.find(preprocess.for_evaluation(config.data.preprocess))
   batch = test.fetch(test.arrays, np.arange(min(FOLLOWED, test.size), dtype=np.int32))
-  factors = np.asarray(batch['factors'])
-  entropy = scores.entropies(factors)
+  factors, simulator = np.asarray(batch['factors']), data.simulator(config.data)
+  entropy, sizes = scores.entropies(factors), simulator.sizes
+  varied = _varied(sizes)
+  drawn = [
+    simulator.draw(jax.random.key(i), part) for i, part in enumerate(np.array_split(varied, max(1, len(varied) // 512)))
+  ]
+  pairs = prepare(jax.random.key(0), {'x': jnp.concatenate(drawn), 'index': jnp.arange(len(varied))})['x']
 
   @jax.jit
-  def seen(states, batch):
+  def seen(states, batch, beside):
     x = prepare(jax.random.key(0), batch)['x']
 
     def one(state):
       z, logvar = system.views['posterior'](state, x)
       kl = 0.5 * (jnp.square(z) + jnp.exp(logvar) - 1 - logvar)
       elbo = system.evaluate(jax.random.key(0), state, {'x': x[:1000]})
-      return z, kl.mean(0), elbo['reconstruction_nats'].mean()
+      return z, kl.mean(0), elbo['reconstruction_nats'].mean(), *system.views['posterior'](state, beside)
 
     return jax.lax.map(one, states)
 
   def look(states: State) -> dict[str, Any]:
-    z, kl, reconstruction = map(np.asarray, seen(states, batch))
+    z, kl, reconstruction, means, logvars = map(np.asarray, seen(states, batch, pairs))
     shared = np.stack([scores.information(own, factors) for own in z])  # [M, Z, K]
-    told = {'told': shared.max(1) / entropy, 'by': shared.argmax(1)}
-    return {'kl': kl, 'reconstruction_nats': reconstruction, **told}
+    told = np.stack([_told(sizes, *own) for own in zip(means, logvars, strict=True)])
+    alone = {'alone': shared.max(1) / entropy, 'by': shared.argmax(1)}
+    return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': told, **alone}
 
   return look
+
+
+def _varied(sizes: Sequence[int]) -> np.ndarray:
+  """For each factor in turn some settings of the others with all its values, int32 [settings * sum of sizes, K]."""
+  random, parts = np.random.default_rng(0), []
+  for factor, size in enumerate(sizes):
+    part = disentanglement.draw(random, sizes, BESIDE[0])[:, None].repeat(size, 1)
+    part[:, :, factor] = np.arange(size)
+    parts.append(part.reshape(-1, len(sizes)))
+  return np.concatenate(parts)
+
+
+def _told(sizes: Sequence[int], mean: np.ndarray, logvar: np.ndarray) -> np.ndarray:
+  """The share of each factor's entropy that codes tell beside the others, [K], by the posteriors of `_varied`."""
+  random, shares = np.random.default_rng(0), []
+  ends = np.cumsum([BESIDE[0] * size for size in sizes])[:-1]
+  for size, *own in zip(sizes, np.split(mean, ends), np.split(logvar, ends), strict=True):
+    own = [part.reshape(BESIDE[0], size, -1) for part in own]
+    noise = random.standard_normal((BESIDE[1], *own[0].shape))
+    shares.append(max(0.0, scores.information_beside_others(*own, noise)) / np.log(size))
+  return np.array(shares)
 
 
 def opened(told: np.ndarray) -> list[int]:
@@ -185,7 +214,7 @@ def _charts(page: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[float, fl
     f'divergence of each latent in nats, by {what}': {
       f'latent {i}': list(zip(across, map(float, column), strict=True)) for i, column in enumerate(kl.T)
     },
-    f'share of each factor that its best latent tells, by {what}': {
+    f'share of each factor that codes tell to who knows the others, by {what}': {
       name: list(zip(across, map(float, column), strict=True)) for name, column in zip(names, told.T, strict=True)
     },
   }

@@ -289,3 +289,21 @@ def test_data_without_factors_are_refused(subject):
     config.data.update({'train': 'train', 'test': 'test', 'valid_size': 0})
   with pytest.raises(UserError, match='not known'):
     disentanglement.disentanglement(0, subject._replace(config=config))
+
+
+def test_information_beside_the_others_is_that_of_the_binary_channel():
+  # Two values, posteriors N(-a, 1) and N(a, 1): the closed form is ln 2 - E ln(1 + exp(-2 a z)), z from N(a, 1).
+  a, (z, weight) = 0.7, np.polynomial.hermite_e.hermegauss(80)
+  exact = np.log(2) - (weight * np.log1p(np.exp(-2 * a * (a + z)))).sum() / weight.sum()
+  mean = np.tile(np.array([[-a], [a]]), (200, 1, 1))
+  noise = np.random.default_rng(0).standard_normal((200, *mean.shape))
+  got = scores.information_beside_others(mean, np.zeros_like(mean), noise)
+  assert got == pytest.approx(exact, abs=0.005)
+
+
+@pytest.mark.parametrize(('apart', 'wanted'), [(0.0, 0.0), (50.0, np.log(7))])
+def test_information_beside_the_others_is_none_of_equal_posteriors_and_all_of_distant_ones(apart, wanted):
+  mean = np.arange(7.0)[None, :, None] * np.array([apart, 0.0, 0.0])
+  logvar = np.full(mean.shape, -0.4)
+  noise = np.random.default_rng(1).standard_normal((3, *mean.shape))
+  assert scores.information_beside_others(mean, logvar, noise) == pytest.approx(wanted, abs=1e-12)

@@ -63,7 +63,7 @@ def test_the_page_has_the_table_the_curves_and_the_pictures(small, tmp_path):
 
 
 def test_a_factor_is_told_from_when_on_its_share_stays():
-  told = np.array([[0.5, 0.0, 0.2], [0.5, 0.2, 0.0], [0.5, 0.3, 0.0], [0.5, 0.3, 0.1]])
+  told = np.array([[0.6, 0.0, 0.7], [0.6, 0.7, 0.0], [0.6, 0.8, 0.0], [0.6, 0.8, 0.1]])
   assert studies.opened(told) == [0, 1, 4]
 
 

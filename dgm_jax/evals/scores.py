@@ -6,6 +6,7 @@ Axes: N examples, Z latents, K factors.
 """
 
 import numpy as np
+from scipy.special import logsumexp
 
 BINS = 20  # of equal width, over the range of each latent
 
@@ -26,6 +27,25 @@ def discrete(codes: np.ndarray, bins: int = BINS) -> np.ndarray:
   """The bin of each code [N, Z] among those of equal width over the latent's range: whole numbers [N, Z]."""
   edges = [np.histogram_bin_edges(code, bins)[:-1] for code in np.asarray(codes, np.float64).T]
   return np.stack([np.digitize(code, edge) for code, edge in zip(codes.T, edges, strict=True)], 1)
+
+
+def information_beside_others(mean: np.ndarray, logvar: np.ndarray, noise: np.ndarray) -> float:
+  """What codes tell of one factor to who knows all others, in nats: I(z; factor | the others), the factor uniform.
+
+  With z drawn for value k of n, it is ln n + E ln (q(z | k) / sum over all values j of q(z | j)): no larger than ln n,
+  and than the divergence from the prior, and 0 where all values have one posterior. No latent need tell it alone.
+
+  Args:
+    mean: of Gaussian posteriors [J, n, Z]: J settings of the other factors, all n values of this one.
+    logvar: likewise.
+    noise: standard normal [S, J, n, Z], S draws of each posterior.
+  """
+  mean, logvar = np.asarray(mean, np.float64), np.asarray(logvar, np.float64)
+  z = (mean + np.exp(0.5 * logvar) * noise)[:, :, :, None]  # [S, J, n drawn for, 1, Z]
+  off = np.square(z - mean[:, None]) * np.exp(-logvar[:, None]) + logvar[:, None]
+  log_q = -0.5 * off.sum(-1)
+  own = np.diagonal(log_q, axis1=-2, axis2=-1)
+  return float(np.log(mean.shape[1]) + (own - logsumexp(log_q, -1)).mean())
 
 
 def entropies(factors: np.ndarray) -> np.ndarray:
