@@ -6,6 +6,9 @@ Units as RevNet's, two streams of 16 channels, images of 16x16, batch 8. Memory 
 arguments and results, so that parameters and their gradients do not count. Times are of programs whose units are
 written out, taken in turn. Drift is how far normal inputs are off after the way there and back in float32, and how far
 the gradient is off automatic differentiation's, relative to its largest number.
+
+The same memory is given of a whole training step of configs/revnet_cifar10.py:revnet_small with as many units in its
+three stages, images of 32x32, batch 100, and beside it what of it holds the gradients: as much as the parameters.
 """
 
 import argparse
@@ -21,7 +24,8 @@ import jax.numpy as jnp
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dgm_jax import svg, workdir  # noqa: E402
+from configs import revnet_cifar10  # noqa: E402
+from dgm_jax import svg, systems, workdir  # noqa: E402
 from dgm_jax.models import resnet  # noqa: E402
 from dgm_jax.nn import coupling  # noqa: E402
 from dgm_jax.nn import reversible as rev  # noqa: E402
@@ -37,6 +41,7 @@ def main() -> None:
     'what': 'gradient through reversible units: temporary MiB of the compiled program by depth, seconds at one depth',
     'depths': depths,
     'temporary_mib': memory,
+    'training_step': [_training_step(depth, name) for name in memory for depth in depths if depth % 3 == 0],
     'timed_depth': args.timed,
     'seconds': seconds,
     'time_ratio': seconds['reversible'] / seconds['plain'],
@@ -84,6 +89,20 @@ def _temporary(depth: int, memory: str) -> float:
   x = (jax.ShapeDtypeStruct((8, 16, 16, 16), 'float32'),) * 2
   params = jax.eval_shape(lambda x: part.init(jax.random.key(0), x), x)
   return gradient.lower(params, x).compile().memory_analysis().temp_size_in_bytes / 2**20
+
+
+def _training_step(depth: int, memory: str) -> dict:
+  config = revnet_cifar10.get_config('revnet_small')
+  config.model.network.update({'units': (depth // 3,) * 3, 'memory': memory, 'unroll': 1})
+  with config.unlocked():
+    config.data.update({'shape': (32, 32, 3), 'examples': 49_000})
+  experiment = systems.build(config)
+  batch = {'x': jnp.zeros((config.batch_size, 32, 32, 3)), 'y': jnp.zeros(config.batch_size, jnp.int32)}
+  state = jax.eval_shape(experiment.init, jax.random.key(0), batch)
+  step = jax.jit(experiment.step, donate_argnums=1).lower(jax.random.key(0), state, batch).compile()
+  gradients = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params)) / 2**20
+  temporary = step.memory_analysis().temp_size_in_bytes / 2**20
+  return {'memory': memory, 'depth': depth, 'temporary_mib': temporary, 'gradients_mib': gradients}
 
 
 def _seconds(depth: int, rounds: int) -> dict[str, float]:
