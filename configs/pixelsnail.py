@@ -40,7 +40,9 @@ def get_config(variant=''):
     config.published = {'bits_per_dim': {'value': 2.85, 'source': 'Chen et al. 2018, table 1'}}
   if variant.endswith('small'):
     config.model.ema = 0.99
-    config.model.network.update({'features': 32, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 16, 'dropout': 0.0})
+    config.model.network.update(
+      {'features': 32, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 16, 'dropout': 0.0, 'chunk': 112}
+    )
     config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 2e-3, 'b2': 0.999})
     config.update({'batch_size': 16, 'epochs': 0.0, 'steps': 2400})
   if not variant:
