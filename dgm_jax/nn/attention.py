@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 # Keeps the first position's quotient defined, as in the authors' program: it attends to nothing and gets zero.
 _NOTHING = 1e-6
+FEW = 2**24  # scores of a whole batch that may be held at once
 
 
 def attend(
@@ -41,15 +42,20 @@ def attend(
 def attend_in_chunks(
   query: Float[Array, 'B N K'], key: Float[Array, 'B N K'], value: Float[Array, 'B N V'], chunk: int
 ) -> Float[Array, 'B N V']:
-  """`attend` for all positions, with at most `chunk` queries' scores held at a time, forward and backward.
+  """`attend` for all positions in chunks of at most so many queries.
 
-  A chunk is compared with no key beyond its end, so that many chunks have half the arithmetic of one.
+  Where the scores of all are few, a chunk is compared with no key beyond its end: half the arithmetic of `attend`.
+  Where they are many, one chunk's are held at a time, forward and backward.
   """
-  n = query.shape[1]
+  batch, n, features = query.shape
   size = max(d for d in range(1, min(chunk, n) + 1) if n % d == 0)
   if size == n:
     return attend(query, key, value)
-  one = jax.checkpoint(attend)
-  ends = range(size, n + 1, size)
-  parts = [one(query[:, end - size : end], key[:, :end], value[:, :end], end - size) for end in ends]
-  return jnp.concatenate(parts, 1)
+  if batch * n * n <= FEW:
+    ends = range(size, n + 1, size)
+    parts = [attend(query[:, end - size : end], key[:, :end], value[:, :end], end - size) for end in ends]
+    return jnp.concatenate(parts, 1)
+  chunks = query.reshape(batch, n // size, size, features).swapaxes(0, 1)
+  one = jax.checkpoint(lambda first_and_chunk: attend(first_and_chunk[1], key, value, first_and_chunk[0]))
+  out = jax.lax.map(one, (jnp.arange(0, n, size), chunks))
+  return out.swapaxes(0, 1).reshape(batch, n, -1)
