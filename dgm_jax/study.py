@@ -21,6 +21,7 @@ STUDIES = {
   'disentanglement': {
     'beta_small': ('beta', (1.0, 4.0, 8.0)),
     'capacity_small': ('gamma', (100.0,)),
+    'capacity': ('gamma', (20.0,)),
     'factor_small': ('gamma', (10.0, 35.0)),
     'tc_small': ('beta', (4.0, 8.0)),
     'dip_i_small': ('off_diagonal', (5.0,)),
@@ -55,16 +56,20 @@ def main(argv: list[str]) -> None:
     experiment.one_of('--only', system, grid)
   out.mkdir(parents=True, exist_ok=True)
 
+  import jax
+
   from dgm_jax import parallel, studies, workdir
 
-  parallel.start()
-  for system in args.only or grid:
+  known = {system: studies.settings(args.name, system, args.steps, args.size) for system in args.only or grid}
+  parallel.start(keep_memory=any(config.model.channels for config in known.values()))
+  for system, config in known.items():
     target = out / f'{system}.json'
     if target.exists():
       print(f'{target} is there already')
       continue
     weight, values = grid[system]
-    config = studies.settings(args.name, system, args.steps, args.size)
+    if config.model.channels and jax.default_backend() == 'cpu':
+      config.steps_per_call = 1  # convolutions are slow inside a loop there
     started = time.perf_counter()
     page, pictures = studies.trained(config, weight, _numbers(args.weights) or values, range(args.seeds))
     page |= {'wall_seconds': round(time.perf_counter() - started, 1), **workdir.environment()}
