@@ -39,12 +39,13 @@ def get_config(variant=''):
     )
     config.published = {'bits_per_dim': {'value': 2.85, 'source': 'Chen et al. 2018, table 1'}}
   if variant.endswith('small'):
-    config.model.ema = 0.99
-    config.model.network.update(
-      {'features': 32, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 16, 'dropout': 0.0, 'chunk': 112}
-    )
-    config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 2e-3, 'b2': 0.999})
-    config.update({'batch_size': 16, 'epochs': 0.0, 'steps': 2400})
+    config.model.ema = 0.998
+    config.model.network.update({'features': 32, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 16, 'dropout': 0.0})
+    config.model.network.chunk = 112
+    config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 4e-3, 'b2': 0.999})
+    # So few minutes are better spent on many small steps: 4,800 images make 100.4 nats by fours, 105.5 by sixteens.
+    config.update({'batch_size': 4, 'epochs': 0.0, 'steps': 10_000, 'eval_every': 2000, 'save_every': 1000})
+    config.picture_every = 5000
   if not variant:
     source = 'a program of the community, same sizes, dynamic binarization, 457 epochs'
     config.published = {'nll_nats': {'value': 78.61, 'source': source}}
