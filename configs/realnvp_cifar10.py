@@ -34,7 +34,7 @@ def get_config(variant=''):
   if variant == 'fast':
     config.model.network.update({'width': 24, 'blocks': 1, 'geometry': 'squeezed', 'memory': 'plain'})
     config.optimizer = {'model': optimizer(learning_rate=2e-3, clip_norm=100.0, warmup_steps=100)}
-    config.update({'epochs': 0.0, 'steps': 1200, 'steps_per_call': 1, 'eval_every': 600, 'save_every': 300})
+    config.update({'epochs': 0.0, 'steps': 1800, 'steps_per_call': 1, 'eval_every': 600, 'save_every': 300})
     config.update({'picture_every': 600, 'batch_size': 64})
   if variant == 'tiny':
     shrink(config)
