@@ -72,6 +72,7 @@ def _torch(args):
   from torch.nn import functional
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as in JAX
   if args.threads:
     torch.set_num_threads(args.threads)
   images = torch.from_numpy(np.load(args.data)).permute(0, 3, 1, 2).contiguous().to(device)
@@ -99,10 +100,11 @@ def _torch(args):
       adam.zero_grad(set_to_none=True)
       (lost + 4 * kl).backward()
       adam.step()
+      return torch.cuda.current_stream().record_event() if device == 'cuda' else None
 
     return step
 
-  wait = (lambda value: torch.cuda.synchronize()) if device == 'cuda' else (lambda value: None)
+  wait = lambda event: event.synchronize() if event else None
   forms = {name: trainer(**{name: True}) for name in ('foreach', 'fused')}
   found = {name: in_turn.rate(step, 1.0, wait) for name, step in (*forms.items(), *forms.items())}
   best = max(found, key=found.get)

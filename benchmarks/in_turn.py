@@ -118,6 +118,8 @@ def bare(layers: list) -> Callable[[float], float]:
   import jax
   import jax.numpy as jnp
 
+  from dgm_jax import parallel
+
   programs = []
   for number, (layer, shape, wanted) in enumerate(layers):
     x = jax.random.normal(jax.random.key(number), shape)
@@ -128,7 +130,8 @@ def bare(layers: list) -> Callable[[float], float]:
       gradients = back(jnp.ones_like(out))
       return out, [gradients[i] for i in wanted]
 
-    programs.append((jax.jit(both), params, x))
+    options = parallel.compiler_options(parallel.mesh(1))  # those of the training step
+    programs.append((jax.jit(both, compiler_options=options or None), params, x))
   step = lambda: [program(params, x) for program, params, x in programs]
   return lambda seconds: rate(step, seconds, jax.block_until_ready)
 

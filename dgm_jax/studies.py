@@ -19,6 +19,7 @@ from dgm_jax import config as experiment
 from dgm_jax import data, ensemble, files, parallel, report, systems
 from dgm_jax.core import State
 from dgm_jax.data import preprocess
+from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
 from dgm_jax.evals.mean import Subject
 from dgm_jax.topics import page as pages
@@ -85,20 +86,16 @@ def trained(
 def follower(members: ensemble.Ensemble):
   """Compiled: states [M, ...] -> what their latents carry on images of the test part, {name: [M, ...]}.
 
-  'kl' [M, Z] is the mean divergence in nats; 'told' [M, K] the share of each factor's entropy that draws from the
-  posterior tell to who knows the other factors, by whatever latents; 'alone' [M, K] the share of it that the bins of
-  one latent's mean tell to who knows nothing else, 'by' [M, K] which latent that is.
+  'kl' [M, Z] is the mean divergence in nats; 'told' [M, K], on images of its own, the share of each factor's entropy
+  that draws from the posterior tell to who knows the other factors, by whatever latents; 'alone' [M, K] the share of it
+  that the bins of one latent's mean tell to who knows nothing else, 'by' [M, K] which latent that is.
   """
   config, test = members.config, data.load(members.config.data, 'test')
   system, prepare = systems.build(config), preprocess.find(preprocess.for_evaluation(config.data.preprocess))
   batch = test.fetch(test.arrays, np.arange(min(FOLLOWED, test.size), dtype=np.int32))
   factors, simulator = np.asarray(batch['factors']), data.simulator(config.data)
   entropy, sizes = scores.entropies(factors), simulator.sizes
-  varied = _varied(sizes)
-  drawn = [
-    simulator.draw(jax.random.key(i), part) for i, part in enumerate(np.array_split(varied, max(1, len(varied) // 512)))
-  ]
-  pairs = prepare(jax.random.key(0), {'x': jnp.concatenate(drawn), 'index': jnp.arange(len(varied))})['x']
+  pairs = prepare(jax.random.key(0), _images(_varied(sizes), simulator, config.data.name))['x']
 
   @jax.jit
   def seen(states, batch, beside):
@@ -122,6 +119,16 @@ def follower(members: ensemble.Ensemble):
   return look
 
 
+def _images(factors: np.ndarray, simulator: Simulator, name: str) -> dict[str, jax.Array]:
+  """Images of factors of one's choice, as a batch; only where factors determine them."""
+  experiment.require(simulator.fixed, f'{name} leaves things open beside its factors, so that no image stands for them')
+  parts = np.array_split(factors, max(1, len(factors) // 512))
+  return {
+    'x': jnp.concatenate([simulator.draw(jax.random.key(0), part) for part in parts]),
+    'index': jnp.arange(len(factors)),
+  }
+
+
 def _varied(sizes: Sequence[int]) -> np.ndarray:
   """For each factor in turn some settings of the others with all its values, int32 [settings * sum of sizes, K]."""
   random, parts = np.random.default_rng(0), []
@@ -139,7 +146,8 @@ def _told(sizes: Sequence[int], mean: np.ndarray, logvar: np.ndarray) -> np.ndar
   for size, *own in zip(sizes, np.split(mean, ends), np.split(logvar, ends), strict=True):
     own = [part.reshape(BESIDE[0], size, -1) for part in own]
     noise = random.standard_normal((BESIDE[1], *own[0].shape))
-    shares.append(max(0.0, scores.information_beside_others(*own, noise)) / np.log(size))
+    told = max(0.0, scores.information_beside_others(*own, noise))
+    shares.append(told / np.log(size) if size > 1 else 0.0)
   return np.array(shares)
 
 

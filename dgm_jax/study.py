@@ -1,7 +1,7 @@
 """Trains a grid of systems, weights and seeds, all weights and seeds of a system in one program, and tells of them.
 
 Usage: python -m dgm_jax.study --name=disentanglement [--out=runs/disentanglement] [--only=beta_small,factor_small]
-       [--weights=1,4,8] [--seeds=3] [--steps=4000] [--size=32] [--record]
+       [--weights=1,4,8] [--seeds=3] [--steps=4000] [--size=32] [--capacity=15] [--record]
 
 For every system it writes OUT/SYSTEM.json (each member's figures and curves) and pictures of its first member; then
 OUT/study.html and a table of mean and spread of all systems that are in OUT. A system that is there is not trained
@@ -21,7 +21,7 @@ STUDIES = {
   'disentanglement': {
     'beta_small': ('beta', (1.0, 4.0, 8.0)),
     'capacity_small': ('gamma', (100.0,)),
-    'capacity': ('gamma', (20.0,)),
+    'capacity': ('gamma', (30.0,)),  # 1000 in the paper, where each nat has 4,000 steps to be put to use
     'factor_small': ('gamma', (10.0, 35.0)),
     'tc_small': ('beta', (4.0, 8.0)),
     'dip_i_small': ('off_diagonal', (5.0,)),
@@ -38,6 +38,12 @@ def define_flags() -> None:
   flags.DEFINE_list('weights', [], "Values of the weight, in place of the study's.")
   flags.DEFINE_integer('seeds', 3, 'Seeds of every weight.', lower_bound=1)
   flags.DEFINE_integer('steps', 0, "Steps of every member; 0: the config's.", lower_bound=0)
+  flags.DEFINE_float(
+    'capacity',
+    0.0,
+    "C in nats in the end, where there is one, up to which it rises all the time; 0: the config's.",
+    lower_bound=0.0,
+  )
   flags.DEFINE_integer('size', 0, 'Pixels a side of the sprites; 0: 64.', lower_bound=0)
   flags.DEFINE_bool('record', False, 'Also write a record into --results.')
   flags.DEFINE_string('results', 'results', 'Folder of the records.')
@@ -68,6 +74,8 @@ def main(argv: list[str]) -> None:
       print(f'{target} is there already')
       continue
     weight, values = grid[system]
+    if args.capacity and 'capacity' in config.model:
+      config.model.update({'capacity': args.capacity, 'capacity_steps': config.steps})
     if config.model.channels and jax.default_backend() == 'cpu':
       config.steps_per_call = 1  # convolutions are slow inside a loop there
     started = time.perf_counter()

@@ -48,6 +48,20 @@ def test_the_last_image_is_of_the_signed_sum_of_averages():
 
 
 def test_its_samples_are_those_of_the_grid():
+  draw = lambda key, n: 255 * jax.random.uniform(key, (n, 12))
+  system = System(
+    None, None, None, sample=lambda key, state, n: draw(key, n), views={'latents': draw, 'decode': lambda state, z: z}
+  )
+  to_uint8 = lambda x: np.asarray(x).reshape(-1, 2, 2, 3).astype('u1')
+  key = jax.random.key(5)
+  drawn = arithmetic.picture(key, system, None, 9, [(1, [7, 2])], to_uint8)
+  samples = to_uint8(system.sample(key, None, 9))
+  for column, number in enumerate((7, 2)):
+    left = 28 + column * 84
+    np.testing.assert_array_equal(drawn[28:84:28, left : left + 56 : 28], samples[number])
+
+
+def test_averages_and_their_sum_by_hand():
   latents = np.arange(8, dtype='f4')[:, None]
   averages, total = arithmetic.combined(latents, [(1, [1, 2, 3]), (-1, [7])])
   np.testing.assert_array_equal(averages, [[2], [7]])

@@ -307,3 +307,15 @@ def test_information_beside_the_others_is_none_of_equal_posteriors_and_all_of_di
   logvar = np.full(mean.shape, -0.4)
   noise = np.random.default_rng(1).standard_normal((3, *mean.shape))
   assert scores.information_beside_others(mean, logvar, noise) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_information_beside_the_others_of_unequal_posteriors_is_that_of_quadrature():
+  random = np.random.default_rng(2)
+  mean, logvar = random.standard_normal((3, 4, 1)), random.uniform(-2, 1, (3, 4, 1))
+  line, own = np.linspace(-14, 14, 20_001), []
+  for m, v in zip(mean[..., 0], np.exp(logvar[..., 0]), strict=True):
+    density = np.exp(-0.5 * (line[:, None] - m) ** 2 / v) / np.sqrt(2 * np.pi * v)
+    part = density * np.log(np.maximum(density, 1e-300) / np.maximum(density.mean(1, keepdims=True), 1e-300))
+    own.append(part.mean(1).sum() * (line[1] - line[0]))
+  got = scores.information_beside_others(mean, logvar, random.standard_normal((40_000, *mean.shape)))
+  assert got == pytest.approx(np.mean(own), abs=0.005)

@@ -121,6 +121,32 @@ def test_without_a_loop_there_is_none_but_that_of_the_random_numbers():
   assert whiles(2, 4) == whiles(1, 4) + 1
 
 
+@pytest.mark.parametrize('norm', ['none', 'batch'])
+def test_the_critic_judges_both_kinds_as_it_would_each_alone(norm):
+  settings = config('gan_points:tiny_wgan', critic={'network': 'dense', 'hidden': (4,), 'norm': norm})
+  state = started(settings)[1]
+  game = adversaries.parts(settings)
+  real, fake = (jnp.asarray(DATA.normal(i, 1 + i, (6, *settings.data.shape)), jnp.float32) for i in range(2))
+  judge = lambda x: adversaries.forward(game.critic, 'critic', state, x, KEY)
+  ((of_real, _), seen_real), ((of_fake, _), seen_fake) = judge(real), judge(fake)
+  *values, seen = gan._both(judge, real, fake, tied=norm == 'batch')
+  np.testing.assert_allclose(values, [of_real, of_fake], rtol=1e-5, atol=1e-7)
+  assert same(seen, [seen_real, seen_fake] if norm == 'batch' else [{}])
+  if norm == 'batch':  # together they would have other statistics
+    assert not np.allclose(gan._both(judge, real, fake, tied=False)[0], of_real, rtol=1e-2)
+
+
+@pytest.mark.parametrize(('critic', 'tied'), [({}, False), ({'norm': 'batch'}, True), ({'kernels': 2}, True)])
+def test_layers_that_tie_examples_are_known(critic, tied, monkeypatch):
+  known, original = [], gan._both
+  monkeypatch.setattr(gan, '_both', lambda *args: known.append(args[-1]) or original(*args))
+  settings = config('dcgan_mnist:wgan_tiny')
+  settings.model.critic.update({'norm': 'none'} | critic)
+  system, state = started(settings)
+  jax.eval_shape(system.step, KEY, state, batch(settings))
+  assert set(known) == {tied}
+
+
 def test_clipping_holds_every_parameter_after_every_step():
   settings = config('gan_points:tiny_wgan', clip=0.001)
   settings.optimizer.critic.learning_rate = 0.01

@@ -67,6 +67,14 @@ def test_a_factor_is_told_from_when_on_its_share_stays():
   assert studies.opened(told) == [0, 1, 4]
 
 
+def test_what_is_told_is_told_of_the_factor_that_the_code_is_made_of():
+  sizes = (3, 4, 2)
+  factors = studies._varied(sizes)
+  for number in range(3):
+    codes = 100.0 * factors[:, number, None] * np.array([1.0, 0.0])
+    np.testing.assert_allclose(studies._told(sizes, codes, np.zeros_like(codes)), np.eye(3)[number], atol=1e-9)
+
+
 def test_every_study_names_experiments_that_take_its_weight():
   for variant, (weight, values) in study.STUDIES['disentanglement'].items():
     config = studies.settings('disentanglement', variant)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 # Keeps the first position's quotient defined, as in the authors' program: it attends to nothing and gets zero.
 _NOTHING = 1e-6
-FEW = 2**24  # scores of a whole batch that may be held at once
+FEW = 2**24  # scores of a whole batch that a layer may keep
 
 
 def attend(
@@ -44,8 +44,9 @@ def attend_in_chunks(
 ) -> Float[Array, 'B N V']:
   """`attend` for all positions in chunks of at most so many queries.
 
-  Where the scores of all are few, a chunk is compared with no key beyond its end: half the arithmetic of `attend`.
-  Where they are many, one chunk's are held at a time, forward and backward.
+  Where the scores of all are few, a chunk is compared with no key beyond its end: c chunks have (c + 1) / 2c of the
+  arithmetic of `attend`, and their scores are kept for the gradient. Where they are many, one chunk's are held at a
+  time, forward and backward.
   """
   batch, n, features = query.shape
   size = max(d for d in range(1, min(chunk, n) + 1) if n % d == 0)

@@ -149,15 +149,10 @@ def _wasserstein(config: ConfigDict, penalty: Callable, bounded: Callable[[Move]
     for_z, for_fake, for_critic, for_penalty = jax.random.split(key, 4)
     fake, _ = fakes(game, state, game.prior(for_z, batch['x'].shape[0]), for_fake)
     judge = lambda x: forward(game.critic, 'critic', state, x, for_critic)
-    # Values of examples that a norm ties together are of real ones alone and of generated ones alone; others are had
-    # in one pass, whose products are larger and a tenth faster.
-    groups = [batch['x'], fake] if tied else [jnp.concatenate([batch['x'], fake])]
-    values, seen = zip(*[(value, seen) for (value, _), seen in map(judge, groups)], strict=True)
-    real_value, fake_value = jnp.split(jnp.concatenate(values), 2)
+    real_value, fake_value, seen = _both(judge, batch['x'], fake, tied)
     extra = penalty(lambda x: judge(x)[0][0], batch['x'], fake, for_penalty).mean()
     distance = -losses.wasserstein_critic(real_value, fake_value).mean()
-    statistics = noted(game, 'critic', state, list(seen))
-    return extra - distance, (statistics, {'distance': distance, 'penalty': extra})
+    return extra - distance, (noted(game, 'critic', state, seen), {'distance': distance, 'penalty': extra})
 
   def generator_loss(key: Key, state: State, batch: Batch):
     for_z, for_fake, for_critic = jax.random.split(key, 3)
@@ -172,6 +167,19 @@ def _wasserstein(config: ConfigDict, penalty: Callable, bounded: Callable[[Move]
   unroll = model.critic_steps if config.steps_per_call == 1 else 1
   generator = descend(generator=Player(generator_loss, optim.make(config, 'generator'), ('generator',)))
   return _system(config, game, chain(repeat(model.critic_steps, critic, unroll), generator))
+
+
+def _both(judge: Callable, real: jax.Array, fake: jax.Array, tied: bool) -> tuple[jax.Array, jax.Array, list[dict]]:
+  """The critic's values [B] of real and of generated examples [B, ...], and the statistics that it has seen.
+
+  Examples that a layer ties together are judged among their own kind; others are in one pass, whose products are larger
+  and a tenth faster. There they take turns: halves of a batch that is spread over devices would have to be moved.
+  """
+  if tied:
+    ((real_value, _), seen_real), ((fake_value, _), seen_fake) = judge(real), judge(fake)
+    return real_value, fake_value, [seen_real, seen_fake]
+  (values, _), seen = judge(jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:]))
+  return *values.reshape(-1, 2).T, [seen]
 
 
 def _system(config: ConfigDict, game: Parts, move: Move) -> System:
