@@ -215,15 +215,18 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
 def _charts(page: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
   """Divergence of each latent, and what is told of each factor, of the first member; against C where there is one."""
   across = page['capacity'] or [float(step) for step in page['curves']['step']]
-  kl, told = (np.array(page['curves'][name])[:, 0] for name in ('kl', 'told'))
+  kl, *shares = (np.array(page['curves'][name])[:, 0] for name in ('kl', 'told', 'alone'))
   names = page['factors']
   what = 'capacity C in nats' if page['capacity'] else 'steps'
   return {
     f'divergence of each latent in nats, by {what}': {
       f'latent {i}': list(zip(across, map(float, column), strict=True)) for i, column in enumerate(kl.T)
     },
-    f'share of each factor that codes tell to who knows the others, by {what}': {
-      name: list(zip(across, map(float, column), strict=True)) for name, column in zip(names, told.T, strict=True)
+    **{
+      f'share of each factor that {who}, by {what}': {
+        name: list(zip(across, map(float, column), strict=True)) for name, column in zip(names, share.T, strict=True)
+      }
+      for who, share in zip(('codes tell to who knows the others', 'its best latent tells alone'), shares, strict=True)
     },
   }
 
