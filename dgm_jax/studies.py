@@ -25,7 +25,7 @@ from dgm_jax.evals.mean import Subject
 from dgm_jax.topics import page as pages
 
 FOLLOWED = 4096  # images on which latents are followed in the course of training
-TOLD = 0.5  # share of a factor's entropy that codes tell to who knows the others, from which on it counts as told
+TOLD = 0.15  # share of a factor's entropy that the best latent tells, from which on the factor counts as told
 BESIDE = (32, 2)  # settings of the other factors, and draws of each posterior, by which that share is found
 OPEN_NATS = 0.1  # divergence from which on a latent counts as open
 PROTOCOL = disentanglement.Protocol(train=2000, test=1000, group=64)
@@ -151,9 +151,9 @@ def _told(sizes: Sequence[int], mean: np.ndarray, logvar: np.ndarray) -> np.ndar
   return np.array(shares)
 
 
-def opened(told: np.ndarray) -> list[int]:
-  """The time at which each factor is told from then on, [K] of told [T, K]; T if it never is."""
-  there = told >= TOLD
+def opened(alone: np.ndarray) -> list[int]:
+  """The time at which each factor is told from then on, [K] of shares [T, K]; T if it never is."""
+  there = alone >= TOLD
   return [len(column) - int(np.argmin(column[::-1])) if not column.all() else 0 for column in there.T]
 
 
@@ -235,14 +235,14 @@ def _order(page: Mapping[str, Any]) -> str:
   """In words, from when on each member tells each factor."""
   across = page['capacity'] or page['curves']['step']
   unit = 'nats of capacity' if page['capacity'] else 'steps'
-  told, names = np.array(page['curves']['told']), page['factors']
+  alone, names = np.array(page['curves']['alone']), page['factors']
   lines = []
   for number, member in enumerate(page['members']):
-    times = opened(told[:, number])
+    times = opened(alone[:, number])
     ordered = sorted(zip(times, names, strict=True))
     shown = [f'{name} from {across[time]:.3g}' if time < len(across) else f'{name} never' for time, name in ordered]
     lines.append(f'{page["weight"]} {member[page["weight"]]:g}, seed {member["seed"]}: ' + ', '.join(shown))
-  return f'Factors are told ({unit}): ' + '; '.join(lines) + '.'
+  return f'Factors are told by one latent ({unit}): ' + '; '.join(lines) + '.'
 
 
 def _figures(
