@@ -6,7 +6,8 @@ channel's mean and divide by its deviation, and 1,000 training images are held o
 Command: python train.py --config=configs/irevnet_cifar10.py --workdir=runs/irevnet
 Variants: (none) injective: zeros are put behind the three channels; bijective: squeezed twice instead; small: bijective
 and narrow, for minutes on a CPU; tiny.
-Expected: 200 epochs want a GPU. The pictures `reconstructions` have images found again from the last features.
+Expected: 200 epochs want a GPU; `small` errs on 46.3 % of the test images after its 3, a few minutes. The pictures
+`reconstructions` have images found again from the last features.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink
