@@ -42,8 +42,9 @@ def get_config(variant=''):
     config.model.ema = 0.998
     config.model.network.update({'features': 32, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 16, 'dropout': 0.0})
     config.model.network.chunk = 112
-    config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 4e-3, 'b2': 0.999})
-    # So few minutes are better spent on many small steps: 4,800 images make 100.4 nats by fours, 105.5 by sixteens.
+    config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 1e-3, 'b2': 0.999})
+    # So few minutes are better spent on many small steps: 4,800 images make 100.4 nats by fours, 105.5 by sixteens. At
+    # rates of 2e-3 and more attention soon points to single far pixels, and stays there: 95.4 nats in the end.
     config.update({'batch_size': 4, 'epochs': 0.0, 'steps': 10_000, 'eval_every': 2000, 'save_every': 1000})
     config.picture_every = 5000
   if not variant:
