@@ -125,12 +125,7 @@ def _torch(args):
 
     return step
 
-  wait = lambda event: event.synchronize() if event else None
-  forms = {name: trainer(**{name: True}) for name in ('foreach', 'fused')}
-  found = {name: in_turn.rate(step, 1.0, wait) for name, step in (*forms.items(), *forms.items())}
-  best = max(found, key=found.get)
-  about = {'versions': {'torch': torch.__version__}, 'fastest_adam': best, 'device': device}
-  return about, lambda seconds: in_turn.rate(forms[best], seconds, wait)
+  return in_turn.fastest(trainer, device)
 
 
 if __name__ == '__main__':

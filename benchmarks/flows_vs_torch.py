@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import in_turn
+
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {'plane': ('flow_toy', 'realnvp_ring'), 'mnist': ('realnvp_mnist', 'fast')}
 SIZES = {'plane': (2, 64, 512), 'mnist': (784, 512, 200)}  # dimensions, hidden units, batch
@@ -48,7 +50,7 @@ def compare(args) -> dict:
   for side, python in (('jax', sys.executable), ('torch', args.torch_python)):  # the first writes the data
     command = [python, __file__, f'--side={side}', f'--data={args.data}', f'--threads={args.threads}']
     sides[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    about[side] = _answer(sides[side])
+    about[side] = in_turn.answer(sides[side])
   page = {
     'what': 'RealNVP training steps/s in the plane and on MNIST, all sides in turn on the same cores',
     'config': ', '.join(f'configs/{name}.py:{variant}' for name, variant in TASKS.values()),
@@ -59,7 +61,7 @@ def compare(args) -> dict:
     for _ in range(args.rounds):
       for side, name in TURNS:
         print(name, task, args.seconds, file=sides[side].stdin, flush=True)
-        rates[name].append(_answer(sides[side])['steps_per_second'])
+        rates[name].append(in_turn.answer(sides[side])['steps_per_second'])
     page[task] = _summary(rates)
   for child in sides.values():
     child.stdin.close()
@@ -72,14 +74,6 @@ def _summary(rates: dict[str, list[float]]) -> dict:
   best = max(median['normflows'], median['nflows'])
   each = [round(ours / max(a, b), 3) for ours, a, b in zip(*rates.values(), strict=True)]
   return {'ratio_to_the_faster': median['jax'] / best, 'ratio_of_each_round': each, 'steps_per_second': median}
-
-
-def _answer(child) -> dict:
-  """The next line of JSON of a side; what else it prints is passed over."""
-  for line in child.stdout:
-    if line.startswith('{'):
-      return json.loads(line)
-  sys.exit('error: one side ended early; see its message above')
 
 
 def _serve(about: dict, train) -> None:

@@ -52,12 +52,12 @@ def _compare(args, script: str, sides: dict) -> dict:
     python = args.torch_python if side == 'torch' else sys.executable
     command = [python, script, f'--side={side}', f'--data={args.data}', f'--threads={args.threads}']
     children[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    about[side] = _answer(children[side])
+    about[side] = answer(children[side])
   rates = {side: [] for side in sides}
   for _ in range(args.rounds):
     for side, child in children.items():
       print(args.seconds, file=child.stdin, flush=True)
-      rates[side].append(_answer(child)['steps_per_second'])
+      rates[side].append(answer(child)['steps_per_second'])
   for child in children.values():
     child.stdin.close()
     child.wait()
@@ -73,7 +73,7 @@ def _compare(args, script: str, sides: dict) -> dict:
   }
 
 
-def _answer(child) -> dict:
+def answer(child) -> dict:
   """The next line of JSON of a side; what else it prints is passed over."""
   for line in child.stdout:
     if line.startswith('{'):
@@ -98,6 +98,23 @@ def rate(step, seconds: float, wait=lambda value: None, each: int = 1) -> float:
     before, done = value, done + each
   wait(before)
   return done / (time.perf_counter() - started)
+
+
+def fastest(trainer: Callable, device: str) -> tuple[dict, Callable[[float], float]]:
+  """PyTorch's side: what is to be said of it, and its steps/s with the faster form of Adam.
+
+  Args:
+    trainer: of `foreach=True` or `fused=True`, for Adam, gives a step, which returns an event on an accelerator.
+    device: 'cpu' or 'cuda'.
+  """
+  import torch
+
+  wait = lambda event: event.synchronize() if event else None
+  forms = {name: trainer(**{name: True}) for name in ('foreach', 'fused')}
+  found = {name: rate(step, 1.0, wait) for name, step in (*forms.items(), *forms.items())}
+  best = max(found, key=found.get)
+  about = {'versions': {'torch': torch.__version__}, 'fastest_adam': best, 'device': device}
+  return about, lambda seconds: rate(forms[best], seconds, wait)
 
 
 def whereabouts() -> dict:

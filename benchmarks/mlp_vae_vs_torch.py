@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import in_turn
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/vae_mnist.py'
 WARM_UP_STEPS = 300  # of each PyTorch optimizer, before the fastest is chosen
@@ -52,13 +54,13 @@ def compare(args) -> dict:
   for side, python in (('jax', sys.executable), ('torch', args.torch_python)):  # the first writes the data
     command = [python, __file__, f'--side={side}', f'--data={args.data}', f'--threads={args.threads}']
     sides[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    about[side] = _answer(sides[side])
+    about[side] = in_turn.answer(sides[side])
   turns = [('jax', 'jax'), ('torch', 'default'), ('torch', 'fastest')]  # the forms of PyTorch's Adam
   rates = {form: [] for _, form in turns}
   for _ in range(args.rounds):
     for side, form in turns:
       print(form, args.seconds, file=sides[side].stdin, flush=True)
-      rates[form].append(_answer(sides[side])['examples_per_second'])
+      rates[form].append(in_turn.answer(sides[side])['examples_per_second'])
   for child in sides.values():
     child.stdin.close()
     child.wait()
@@ -86,14 +88,6 @@ def _each(rates: dict[str, list[float]], form: str) -> list[float]:
 
 def _summary(rates: list[float]) -> dict:
   return {'examples_per_second': statistics.median(rates), 'spread': [min(rates), max(rates)]}
-
-
-def _answer(child) -> dict:
-  """The next line of JSON of a side; what else it prints is passed over."""
-  for line in child.stdout:
-    if line.startswith('{'):
-      return json.loads(line)
-  sys.exit('error: one side ended early; see its message above')
 
 
 def _serve(about: dict, train) -> None:

@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import in_turn
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/wgan_gp_25gaussians.py'
 WIDTHS = ('512', '128')
@@ -47,12 +49,12 @@ def compare(args) -> dict:
   for side, python in (('jax', sys.executable), ('torch', args.torch_python)):  # the first writes the data
     command = [python, __file__, f'--side={side}', f'--data={args.data}', f'--threads={args.threads}']
     sides[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    about[side] = _answer(sides[side])
+    about[side] = in_turn.answer(sides[side])
   rates = {(side, width): [] for width in WIDTHS for side in sides}
   for _ in range(args.rounds):
     for side, width in rates:
       print(width, args.seconds, file=sides[side].stdin, flush=True)
-      rates[side, width].append(_answer(sides[side])['turns_per_second'])
+      rates[side, width].append(in_turn.answer(sides[side])['turns_per_second'])
   for child in sides.values():
     child.stdin.close()
     child.wait()
@@ -70,14 +72,6 @@ def compare(args) -> dict:
       'torch': {'turns_per_second': statistics.median(other), 'spread': [min(other), max(other)]},
     }
   return page | about
-
-
-def _answer(child) -> dict:
-  """The next line of JSON of a side; what else it prints is passed over."""
-  for line in child.stdout:
-    if line.startswith('{'):
-      return json.loads(line)
-  sys.exit('error: one side ended early; see its message above')
 
 
 def _serve(about: dict, train) -> None:
@@ -171,13 +165,6 @@ def _torch(args):
 
     return turn
 
-  def rate(turn, seconds: float) -> float:
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-      turn()
-      done += 1
-    return done / (time.perf_counter() - started)
-
   forms, games = {}, {}
   for width in WIDTHS:
     found = {
@@ -185,11 +172,11 @@ def _torch(args):
       for name in ('foreach', 'fused')
       for together in (False, True)
     }
-    rates = {name: rate(turn, 1.0) for name, turn in (*found.items(), *found.items())}
+    rates = {name: in_turn.rate(turn, 1.0) for name, turn in (*found.items(), *found.items())}
     forms[width] = max(rates, key=rates.get)
     games[width] = found[forms[width]]
   about = {'versions': {'torch': torch.__version__}, 'fastest_form': forms}
-  return about, lambda width, seconds: rate(games[width], seconds)
+  return about, lambda width, seconds: in_turn.rate(games[width], seconds)
 
 
 def _arguments():
