@@ -79,7 +79,7 @@ def test_a_position_above_is_repeated_over_those_it_covers():
 
 def run(monkeypatch, module, *argv):
   """A command of the package in this process, which keeps its own cache of programs."""
-  monkeypatch.setattr(parallel, 'start', lambda: None)
+  monkeypatch.setattr(parallel, 'start', lambda **_: None)
   names = set(flags.FLAGS)
   module.define_flags()
   try:
