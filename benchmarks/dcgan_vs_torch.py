@@ -1,14 +1,18 @@
 """Speed of DCGAN on MNIST: dgm_jax's own step, its bare convolutions, those and its bare products, PyTorch eager.
 
-Usage: python benchmarks/dcgan_vs_torch.py --torch_python=PATH [--rounds=5] [--seconds=5] [--threads=2] [--record]
+Usage: python benchmarks/dcgan_vs_torch.py --torch_python=PATH [--variant=without_dense] [--rounds=5] [--seconds=5]
+       [--threads=2] [--record]
 
 A step is that of configs/dcgan_mnist.py, batch 128: the discriminator's move, then the generator's. The bare layers are
 what the two moves need of them: the generator forward; the discriminator on real and on generated images, forward and
 its parameters' gradients; both forward, the discriminator's inputs' gradients, the generator's parameters'. Beside the
-convolutions there are as many multiplications in dense layers (`layers` has both), and batch normalisation and Adam.
+convolutions there are dense layers (`layers` has both), batch normalisation and Adam. With the hidden dense layers that
+the paper's code for MNIST has, those have as many multiplications as the convolutions; `without_dense` is the paper's
+rule, which leaves them out.
 On an accelerator, name a PyTorch that sees it.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -19,7 +23,7 @@ WHAT = 'DCGAN on MNIST, batch 128, training steps/s, all sides in turn on the sa
 FORWARD, PARAMETERS, INPUT, BOTH = (), (0,), (1,), (0, 1)
 
 
-def _prepared():
+def _prepared(args):
   sys.path.insert(0, str(in_turn.ROOT))
   import jax
 
@@ -27,14 +31,14 @@ def _prepared():
   from dgm_jax import parallel
 
   parallel.start(keep_memory=True)
-  config = dcgan_mnist.get_config()
+  config = dcgan_mnist.get_config(args.variant)
   config.steps_per_call = 1 if jax.default_backend() == 'cpu' else 100
   config.update({'log_every': 0, 'eval_every': 0, 'save_every': 0, 'picture_every': 0})
   return config
 
 
 def _jax(args):
-  config = _prepared()
+  config = _prepared(args)
   import numpy as np
 
   from dgm_jax import fit
@@ -45,13 +49,11 @@ def _jax(args):
 
 
 def _convolutions(args):
-  del args
-  return in_turn.whereabouts(), in_turn.bare(_layers(_prepared(), dense=False))
+  return in_turn.whereabouts(), in_turn.bare(_layers(_prepared(args), dense=False))
 
 
 def _layers_alone(args):
-  del args
-  return in_turn.whereabouts(), in_turn.bare(_layers(_prepared(), dense=True))
+  return in_turn.whereabouts(), in_turn.bare(_layers(_prepared(args), dense=True))
 
 
 def _layers(config, dense: bool) -> list:
@@ -61,7 +63,7 @@ def _layers(config, dense: bool) -> list:
   from dgm_jax.nn.blocks import TransposedConv
 
   n, model = config.batch_size, config.model
-  (wide, narrow), (unit,), (first, second) = model.generator.channels, model.generator.dense, model.critic.channels
+  (wide, narrow), (first, second) = model.generator.channels, model.critic.channels
   up = [(TransposedConv(narrow, 5), (n, 7, 7, wide)), (TransposedConv(1, 5), (n, 14, 14, narrow))]
   down = [
     (nn.Conv(first, (5, 5), (2, 2)), (n, 28, 28, 1)),
@@ -69,14 +71,20 @@ def _layers(config, dense: bool) -> list:
   ]
   before, after = [], []
   if dense:
-    before = [(nn.Dense(unit), (n, model.latents)), (nn.Dense(49 * wide), (n, unit))]
-    after = [(nn.Dense(model.critic.dense[0]), (n, 49 * second)), (nn.Dense(1), (n, model.critic.dense[0]))]
+    before = _dense((model.latents, *model.generator.dense, 49 * wide), n)
+    after = _dense((49 * second, *model.critic.dense, 1), n)
   generator, critic = before + up, down + after
   learn = lambda layers: [(*layer, BOTH if number else PARAMETERS) for number, layer in enumerate(layers)]
   through = [(*layer, INPUT) for layer in critic]
   drawn = [(*layer, FORWARD) for layer in generator]
   taught = learn(generator) if dense else [(*layer, BOTH) for layer in generator]
   return drawn + 2 * learn(critic) + through + taught
+
+
+def _dense(sizes: tuple[int, ...], n: int) -> list:
+  import flax.linen as nn
+
+  return [(nn.Dense(out), (n, size)) for size, out in itertools.pairwise(sizes)]
 
 
 def _torch(args):
@@ -91,16 +99,22 @@ def _torch(args):
   if args.threads:
     torch.set_num_threads(args.threads)
   images = torch.from_numpy(np.load(args.data)).permute(0, 3, 1, 2).contiguous().to(device)
+  first = [nn.Linear(100, 6272, bias=False), nn.Unflatten(1, (128, 7, 7)), nn.BatchNorm2d(128)]
+  last = [nn.Linear(6272, 1)]
+  if not args.variant:
+    first = [
+      nn.Linear(100, 1024, bias=False), nn.BatchNorm1d(1024), nn.ReLU(),
+      nn.Linear(1024, 6272, bias=False), nn.BatchNorm1d(6272), nn.Unflatten(1, (128, 7, 7)),
+    ]  # fmt: skip
+    last = [nn.Linear(6272, 1024, bias=False), nn.BatchNorm1d(1024), nn.LeakyReLU(0.2), nn.Linear(1024, 1)]
   generator = nn.Sequential(
-    nn.Linear(100, 1024, bias=False), nn.BatchNorm1d(1024), nn.ReLU(),
-    nn.Linear(1024, 6272, bias=False), nn.BatchNorm1d(6272), nn.ReLU(), nn.Unflatten(1, (128, 7, 7)),
+    *first, nn.ReLU(),
     nn.ConvTranspose2d(128, 64, 5, 2, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
     nn.ConvTranspose2d(64, 1, 5, 2, 2, 1), nn.Sigmoid(),
   ).to(device)  # fmt: skip
   critic = nn.Sequential(
     nn.Conv2d(1, 64, 5, 2, 2), nn.LeakyReLU(0.2),
-    nn.Conv2d(64, 128, 5, 2, 2, bias=False), nn.BatchNorm2d(128), nn.LeakyReLU(0.2), nn.Flatten(),
-    nn.Linear(6272, 1024, bias=False), nn.BatchNorm1d(1024), nn.LeakyReLU(0.2), nn.Linear(1024, 1),
+    nn.Conv2d(64, 128, 5, 2, 2, bias=False), nn.BatchNorm2d(128), nn.LeakyReLU(0.2), nn.Flatten(), *last,
   ).to(device)  # fmt: skip
   drawn = lambda: 2 * torch.rand(128, 100, device=device) - 1
 
@@ -130,4 +144,4 @@ def _torch(args):
 
 if __name__ == '__main__':
   sides = {'jax': _jax, 'convolutions': _convolutions, 'layers': _layers_alone, 'torch': _torch}
-  in_turn.run(__file__, {'what': WHAT, 'config': CONFIG}, __doc__, sides)
+  in_turn.run(__file__, {'what': WHAT, 'config': CONFIG}, __doc__, sides, ('', 'without_dense'))

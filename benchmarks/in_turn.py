@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(script: str, about: dict, doc: str, sides: dict[str, Callable]) -> None:
+def run(script: str, about: dict, doc: str, sides: dict[str, Callable], variants: tuple[str, ...] = ('',)) -> None:
   """The command line of a comparison.
 
   Args:
@@ -28,8 +28,11 @@ def run(script: str, about: dict, doc: str, sides: dict[str, Callable]) -> None:
     about: the head of the record.
     doc: the script's description.
     sides: functions of the arguments, by their names; 'jax' and 'torch' among them.
+    variants: of the configuration, one of which the command line chooses; the record's `config` and name have it.
   """
-  args = _arguments(doc, sides)
+  args = _arguments(doc, sides, variants)
+  if args.variant:
+    about = about | {'config': f'{about["config"]}:{args.variant}'}
   if args.side:
     if args.threads:
       os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
@@ -40,7 +43,7 @@ def run(script: str, about: dict, doc: str, sides: dict[str, Callable]) -> None:
     page = about | {'threads': args.threads} | _compare(args, script, sides)
   print(json.dumps(page, indent=2))
   if args.record:
-    target = Path(args.results) / f'bench_{Path(script).stem}.json'
+    target = Path(args.results) / f'bench_{"_".join(filter(None, (Path(script).stem, args.variant)))}.json'
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(page, indent=2) + '\n')
     print(f'record: {target}')
@@ -51,6 +54,7 @@ def _compare(args, script: str, sides: dict) -> dict:
   for side in sides:
     python = args.torch_python if side == 'torch' else sys.executable
     command = [python, script, f'--side={side}', f'--data={args.data}', f'--threads={args.threads}']
+    command += [f'--variant={args.variant}']
     children[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     about[side] = answer(children[side])
   rates = {side: [] for side in sides}
@@ -171,7 +175,7 @@ def loop(run) -> Callable[[float], float]:
   return lambda seconds: rate(step, seconds, jax.block_until_ready, each)
 
 
-def _arguments(doc: str, sides: dict):
+def _arguments(doc: str, sides: dict, variants: tuple[str, ...]):
   parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--torch_python', default=sys.executable, help='an interpreter that has PyTorch')
   parser.add_argument('--rounds', type=int, default=5)
@@ -179,6 +183,7 @@ def _arguments(doc: str, sides: dict):
   parser.add_argument('--threads', type=int, default=2, help='cores that all sides are held to; 0: all')
   parser.add_argument('--record', action='store_true', help='write the figures into --results')
   parser.add_argument('--results', default=str(ROOT / 'results'))
+  parser.add_argument('--variant', default='', choices=variants, help='of the configuration')
   parser.add_argument('--side', choices=sides, help=argparse.SUPPRESS)
   parser.add_argument('--data', help=argparse.SUPPRESS)
   return parser.parse_args()
