@@ -26,6 +26,11 @@ from dgm_jax.files import write_atomic
 
 OTHERS = ('bench_', 'faults', 'study_')  # records of other things than a trained system
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
+# Figures that explain others: the README leaves them to the records, where there are others.
+SUPPORTING = re.compile(
+  r'share_percent_\d|.*_deviation|.*_classifier_real/|kid_|inception_score|precision|recall|density|coverage|(fake|real)_value'
+  r'|gradient_by_|codebook_usage|perplexity_|entropy_bits|mse_without|code_bits|cross_entropy|.*_standard_error|distance_in'
+)
 HEADER = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
 STYLE = """
 :root { color-scheme: light }
@@ -208,7 +213,8 @@ def _number(value: float | str | list[float]) -> str:
 def results_table(folder: str | os.PathLike) -> str:
   """The Markdown table of the records in a folder, one row a record by file name; others are left out.
 
-  A row shows the figures that have a published counterpart, or all of them if none has; lists are left to the page.
+  A row shows the figures that have a published counterpart, or, if none has, those that do not merely explain others
+  (`SUPPORTING`); lists are left to the page.
 
   Raises:
     UserError: a record is not JSON or lacks an entry.
@@ -226,7 +232,8 @@ def _result(path: pathlib.Path) -> tuple[str, ...]:
   try:
     published = record.get('published', {})
     scalars = [name for name, value in record['metrics'].items() if not isinstance(value, list)]
-    shown = [name for name in scalars if name in published] or scalars
+    heads = [name for name in scalars if not SUPPORTING.match(name)]
+    shown = [name for name in scalars if name in published] or heads or scalars
     measured = [f'{name} {_figure(record, name)}' for name in shown]
     sources = [
       f'{_number(published[name]["value"])} ({published[name]["source"]})' for name in shown if name in published

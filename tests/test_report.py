@@ -381,6 +381,15 @@ def test_lists_are_left_out_of_the_table(tmp_path):
   assert 'nll_nats 90.5' in row and 'kl_per_dimension' not in row
 
 
+def test_what_explains_other_figures_is_left_to_the_record_unless_it_is_all_there_is(tmp_path):
+  shares = {'share_percent_0_classifier/10k': 9.0, 'kid_classifier/10k': 0.4}
+  for name, metrics in (('a', shares | {'fid_classifier/10k': 4.2}), ('b', shares)):
+    (tmp_path / f'{name}.json').write_text(json.dumps(record(metrics=metrics, published={})))
+  both, alone = report.results_table(tmp_path).splitlines()[-2:]
+  assert 'fid_classifier/10k 4.2' in both and 'share' not in both and 'kid' not in both
+  assert 'share_percent_0_classifier/10k 9' in alone
+
+
 def test_what_was_changed_about_the_experiment_stands_beside_its_name(tmp_path):
   page = record(overrides=['steps=9', 'conditional=True', 'graft.vqvae=runs/a', 'data.train=train[:2400]'])
   (tmp_path / 'a.json').write_text(json.dumps(page))
