@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import data, ensemble, files, parallel, report, systems
-from dgm_jax.core import State
+from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
@@ -105,16 +105,18 @@ def follower(members: ensemble.Ensemble):
       z, logvar = system.views['posterior'](state, x)
       kl = 0.5 * (jnp.square(z) + jnp.exp(logvar) - 1 - logvar)
       elbo = system.evaluate(jax.random.key(0), state, {'x': x[:1000]})
-      return z, kl.mean(0), elbo['reconstruction_nats'].mean(), *system.views['posterior'](state, beside)
+      posterior = system.views['posterior'](state, beside)
+      return z, kl.mean(0), elbo['reconstruction_nats'].mean(), posterior, _likelihoods(system, state, beside, sizes)
 
     return jax.lax.map(one, states)
 
   def look(states: State) -> dict[str, Any]:
-    z, kl, reconstruction, means, logvars = map(np.asarray, seen(states, batch, pairs))
+    z, kl, reconstruction, posterior, log_px = jax.tree.map(np.asarray, seen(states, batch, pairs))
     shared = np.stack([scores.information(own, factors) for own in z])  # [M, Z, K]
-    told = np.stack([_told(sizes, *own) for own in zip(means, logvars, strict=True)])
+    told = np.stack([_told(sizes, *own) for own in zip(*posterior, strict=True)])
+    drawn = np.stack([_drawn(sizes, own) for own in zip(*log_px, strict=True)])
     alone = {'alone': shared.max(1) / entropy, 'by': shared.argmax(1)}
-    return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': told, **alone}
+    return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': told, 'drawn': drawn, **alone}
 
   return look
 
@@ -149,6 +151,27 @@ def _told(sizes: Sequence[int], mean: np.ndarray, logvar: np.ndarray) -> np.ndar
     told = max(0.0, scores.information_beside_others(*own, noise))
     shares.append(told / np.log(size) if size > 1 else 0.0)
   return np.array(shares)
+
+
+def _likelihoods(system: System, state: State, beside: jax.Array, sizes: Sequence[int]) -> list[jax.Array]:
+  """For each factor [settings, size, size]: log p of `_varied` images (last) given the drawings of one another."""
+  mean, logvar = system.views['posterior'](state, beside)
+  z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(jax.random.key(0), mean.shape)
+  flat = lambda a: a.reshape(a.shape[0], -1)
+  drawn, images = jnp.clip(flat(system.views['decode'](state, z)), 1e-6, 1 - 1e-6), flat(beside)
+  found, at = [], 0
+  for size in sizes:
+    group = lambda a, at=at, size=size: a[at : at + BESIDE[0] * size].reshape(BESIDE[0], size, -1)
+    on, off, x = group(jnp.log(drawn)), group(jnp.log1p(-drawn)), group(images)
+    found.append(jnp.einsum('jkd,jvd->jkv', on - off, x) + off.sum(-1, keepdims=True))
+    at += BESIDE[0] * size
+  return found
+
+
+def _drawn(sizes: Sequence[int], log_px: Sequence[np.ndarray]) -> np.ndarray:
+  """The share of each factor's entropy that drawings tell beside the others, [K], by `_likelihoods`."""
+  pairs = zip(sizes, log_px, strict=True)
+  return np.array([scores.information_drawn(each) / np.log(size) if size > 1 else 0.0 for size, each in pairs])
 
 
 def opened(alone: np.ndarray) -> list[int]:

@@ -20,8 +20,8 @@ from dgm_jax.cli import UserError
 STUDIES = {
   'disentanglement': {
     'beta_small': ('beta', (1.0, 4.0, 8.0)),
-    'capacity_small': ('gamma', (100.0,)),
-    'capacity': ('gamma', (30.0,)),  # 1000 in the paper, where each nat has 4,000 steps to be put to use
+    'capacity_small': ('gamma', (30.0,)),  # for 32 x 32 pixels, whose likelihood is a quarter of that of 64 x 64
+    'capacity': ('gamma', (1000.0,)),
     'factor_small': ('gamma', (10.0, 35.0)),
     'tc_small': ('beta', (4.0, 8.0)),
     'dip_i_small': ('off_diagonal', (5.0,)),

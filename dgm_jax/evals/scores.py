@@ -48,6 +48,27 @@ def information_beside_others(mean: np.ndarray, logvar: np.ndarray, noise: np.nd
   return float(np.log(mean.shape[1]) + (own - logsumexp(log_q, -1)).mean())
 
 
+def information_drawn(log_px: np.ndarray) -> float:
+  """What drawings tell of one factor to who knows all others, in nats: no more than I(drawing; factor | the others).
+
+  Of the n values of the factor, each image is looked for by its likelihood under the drawing of the value k; the bound
+  is ln n + E ln (w(k) / sum over all values j of w(j)) with w = p(image | drawing)^t, the best t <= 1 of a few: pixels
+  err together, so that their product is too sure. It is 0 where all values have one drawing.
+
+  Args:
+    log_px: [J, n, n] nats, of J settings of the other factors: each value's drawing (rows), each value's image.
+
+  Reference: Barber & Agakov 2003, equation 3.
+  """
+  log_px = np.asarray(log_px, np.float64)
+  n = log_px.shape[1]
+  bounds = [0.0]  # of t = 0
+  for power in 2.0 ** -np.arange(10):
+    log_w = power * log_px
+    bounds.append(np.log(n) + (np.diagonal(log_w, axis1=-2, axis2=-1) - logsumexp(log_w, -1)).mean())
+  return float(max(bounds))
+
+
 def entropies(factors: np.ndarray) -> np.ndarray:
   """Entropy of each factor in the sample, [K] nats."""
   return np.array([_information(factor, factor) for factor in factors.T])
