@@ -104,8 +104,8 @@ def _dense(config, encoder, decoder):
 def _small(config):
   config.published = {}
   if 'capacity_steps' in config.model:
-    # A latent opens only where C rises slowly: 4,300 steps a nat, as in the paper. At 130 the first two or three latents
-    # take all of it. Dense layers of 256 make so many steps cheap.
+    # A latent opens only where C rises slowly: 4,300 steps a nat, as in the paper; at 130 the first two or three take
+    # all of it. Dense layers of 256 make so many steps cheap.
     config.model.update({'capacity_steps': 60_000, 'capacity': 14.0, 'gamma': 100.0})
     config.update({'steps': 60_000, 'eval_every': 10_000, 'save_every': 10_000, 'picture_every': 20_000})
     return

@@ -5,6 +5,7 @@ Axes: M members, T times at which latents are looked at, Z latents, K factors.
 
 import functools
 import importlib.util
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ from dgm_jax.evals.mean import Subject
 from dgm_jax.topics import page as pages
 
 FOLLOWED = 4096  # images on which latents are followed in the course of training
-TOLD = 0.15  # share of a factor's entropy that the best latent tells, from which on the factor counts as told
+# Shares of a factor's entropy from which on it counts: told by its best latent alone, drawn to who knows the others.
+LEAST = {'alone': 0.15, 'drawn': 0.5}
 BESIDE = (32, 2)  # settings of the other factors, and draws of each posterior, by which that share is found
 OPEN_NATS = 0.1  # divergence from which on a latent counts as open
 PROTOCOL = disentanglement.Protocol(train=2000, test=1000, group=64)
@@ -174,14 +176,25 @@ def _drawn(sizes: Sequence[int], log_px: Sequence[np.ndarray]) -> np.ndarray:
   return np.array([scores.information_drawn(each) / np.log(size) if size > 1 else 0.0 for size, each in pairs])
 
 
-def opened(alone: np.ndarray) -> list[int]:
-  """The time at which each factor is told from then on, [K] of shares [T, K]; T if it never is."""
-  there = alone >= TOLD
+def opened(shares: np.ndarray, least: float) -> list[int]:
+  """The time from which on each factor's share is so large, [K] of shares [T, K]; T if it never is."""
+  there = shares >= least
   return [len(column) - int(np.argmin(column[::-1])) if not column.all() else 0 for column in there.T]
 
 
+def openings(page: Mapping[str, Any]) -> dict[str, list[dict[str, float | None]]]:
+  """For 'alone' and 'drawn' each member's factors in the order of their opening, at which C or step; None: never."""
+  across = [*(page['capacity'] or map(float, page['curves']['step'])), math.inf]
+  found = {}
+  for measure, least in LEAST.items():
+    members = np.moveaxis(np.array(page['curves'][measure]), 1, 0)
+    times = [sorted(zip(opened(shares, least), page['factors'], strict=True)) for shares in members]
+    found[measure] = [{name: across[t] if across[t] < math.inf else None for t, name in each} for each in times]
+  return found
+
+
 def summary(page: Mapping[str, Any]) -> dict[str, Any]:
-  """A page without its curves, each figure as mean and standard deviation over the seeds of a weight."""
+  """A page without its curves but when factors opened; figures as mean and deviation over the seeds of a weight."""
   found = {}
   for value in dict.fromkeys(member[page['weight']] for member in page['members']):
     same = [member for member in page['members'] if member[page['weight']] == value]
@@ -191,7 +204,8 @@ def summary(page: Mapping[str, Any]) -> dict[str, Any]:
       name: {'mean': float(column.mean()), 'spread': float(column.std()), 'each': column.tolist()}
       for name, column in columns.items()
     }
-  return {key: value for key, value in page.items() if key not in ('members', 'curves', 'capacity')} | {'found': found}
+  kept = {key: value for key, value in page.items() if key not in ('members', 'curves', 'capacity')}
+  return kept | {'found': found, 'opened': openings(page)}
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -235,10 +249,13 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
   return pages.Figures('mean +- standard deviation over seeds', ('', *SHOWN), rows)
 
 
+TELLERS = ('codes tell to who knows the others', 'drawings tell to who knows the others', 'its best latent tells alone')
+
+
 def _charts(page: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
   """Divergence of each latent, and what is told of each factor, of the first member; against C where there is one."""
   across = page['capacity'] or [float(step) for step in page['curves']['step']]
-  kl, *shares = (np.array(page['curves'][name])[:, 0] for name in ('kl', 'told', 'alone'))
+  kl, *shares = (np.array(page['curves'][name])[:, 0] for name in ('kl', 'told', 'drawn', 'alone'))
   names = page['factors']
   what = 'capacity C in nats' if page['capacity'] else 'steps'
   return {
@@ -249,23 +266,20 @@ def _charts(page: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[float, fl
       f'share of each factor that {who}, by {what}': {
         name: list(zip(across, map(float, column), strict=True)) for name, column in zip(names, share.T, strict=True)
       }
-      for who, share in zip(('codes tell to who knows the others', 'its best latent tells alone'), shares, strict=True)
+      for who, share in zip(TELLERS, shares, strict=True)
     },
   }
 
 
 def _order(page: Mapping[str, Any]) -> str:
-  """In words, from when on each member tells each factor."""
-  across = page['capacity'] or page['curves']['step']
-  unit = 'nats of capacity' if page['capacity'] else 'steps'
-  alone, names = np.array(page['curves']['alone']), page['factors']
+  """In words, from when on each member tells and draws each factor."""
+  unit, found = 'nats of capacity' if page['capacity'] else 'steps', openings(page)
+  shown = lambda times: ', '.join(f'{k} never' if t is None else f'{k} from {t:.3g}' for k, t in times.items())
   lines = []
-  for number, member in enumerate(page['members']):
-    times = opened(alone[:, number])
-    ordered = sorted(zip(times, names, strict=True))
-    shown = [f'{name} from {across[time]:.3g}' if time < len(across) else f'{name} never' for time, name in ordered]
-    lines.append(f'{page["weight"]} {member[page["weight"]]:g}, seed {member["seed"]}: ' + ', '.join(shown))
-  return f'Factors are told by one latent ({unit}): ' + '; '.join(lines) + '.'
+  for member, alone, drawn in zip(page['members'], found['alone'], found['drawn'], strict=True):
+    who = f'{page["weight"]} {member[page["weight"]]:g}, seed {member["seed"]}'
+    lines.append(f'{who}: drawn: {shown(drawn)}; told by one latent: {shown(alone)}')
+  return f'Order of the factors ({unit}). ' + '. '.join(lines) + '.'
 
 
 def _figures(

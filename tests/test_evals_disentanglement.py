@@ -301,6 +301,18 @@ def test_information_beside_the_others_is_that_of_the_binary_channel():
   assert got == pytest.approx(exact, abs=0.005)
 
 
+def test_what_drawings_tell_is_the_information_of_a_channel_whatever_the_pixels_repeat():
+  # Drawings show the true one of two values in 90 of 100 settings and the other in the rest, each 8 times too sure.
+  log_odds = 8 * np.log(0.9 / 0.1)
+  right = np.array([[0.0, -log_odds], [-log_odds, 0.0]])
+  log_px = np.stack([right] * 90 + [right[::-1]] * 10)
+  bits = -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1))
+  assert scores.information_drawn(log_px) == pytest.approx(np.log(2) * (1 - bits), abs=1e-12)
+  assert scores.information_drawn(np.zeros((3, 4, 4)) - 7.0) == 0.0
+  assert scores.information_drawn(np.stack([right[::-1]] * 3)) == 0.0  # surely wrong: the bound of no knowledge is left
+  assert scores.information_drawn(1e4 * np.eye(5)[None]) == pytest.approx(np.log(5))
+
+
 @pytest.mark.parametrize(('apart', 'wanted'), [(0.0, 0.0), (50.0, np.log(7))])
 def test_information_beside_the_others_is_none_of_equal_posteriors_and_all_of_distant_ones(apart, wanted):
   mean = np.arange(7.0)[None, :, None] * np.array([apart, 0.0, 0.0])

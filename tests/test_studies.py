@@ -1,6 +1,7 @@
 """A study in small: its figures, its curves, its page, and when a factor counts as told."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -22,12 +23,12 @@ def test_every_member_is_measured_and_followed(small):
   page, drawn = small
   assert [(m['gamma'], m['seed']) for m in page['members']] == [(50, 0), (50, 3)]
   assert page['factors'] == ['shape', 'scale', 'orientation', 'x', 'y']
-  kl, told = np.array(page['curves']['kl']), np.array(page['curves']['told'])
-  assert (kl.shape, told.shape) == ((5, 2, 3), (5, 2, 5))
+  kl, told, shown = (np.array(page['curves'][name]) for name in ('kl', 'told', 'drawn'))
+  assert (kl.shape, told.shape, shown.shape) == ((5, 2, 3), (5, 2, 5), (5, 2, 5))
   assert page['curves']['step'] == [0, 2, 4, 6, 8]
   # 8 steps of 12: the rise of the capacity is shortened with the run.
   np.testing.assert_allclose(page['capacity'], 2.0 * np.minimum(1, np.array([0, 2, 4, 6, 8]) / 67))
-  assert ((told >= 0) & (told <= 1)).all()
+  assert ((told >= 0) & (told <= 1)).all() and ((shown >= 0) & (shown <= 1)).all()
   for number, member in enumerate(page['members']):
     # The same latents of other images.
     assert member['kl_nats'] == pytest.approx(kl[-1, number].sum(), rel=0.1)
@@ -45,6 +46,7 @@ def test_a_summary_is_mean_and_spread_over_the_seeds_of_a_weight(small):
   got = found['gamma 50']['reconstruction_nats']
   assert got == {'mean': pytest.approx(np.mean(each)), 'spread': pytest.approx(np.std(each)), 'each': each}
   assert 'curves' not in studies.summary(page)
+  assert studies.summary(page)['opened'] == studies.openings(page)
 
 
 def test_the_page_has_the_table_the_curves_and_the_pictures(small, tmp_path):
@@ -64,7 +66,12 @@ def test_the_page_has_the_table_the_curves_and_the_pictures(small, tmp_path):
 
 def test_a_factor_is_told_from_when_on_its_share_stays():
   told = np.array([[0.6, 0.0, 0.7], [0.6, 0.7, 0.0], [0.6, 0.8, 0.0], [0.6, 0.8, 0.1]])
-  assert studies.opened(told) == [0, 1, 4]
+  assert studies.opened(told, 0.15) == [0, 1, 4]
+  page = {'capacity': [0.0, 2.0, 4.0, 6.0], 'factors': ['x', 'scale', 'shape'], 'curves': {'step': [0, 1, 2, 3]}}
+  page['curves'] |= {'alone': told[:, None], 'drawn': told[:, None] - 0.15}
+  found = studies.openings(page)
+  assert found['alone'] == [{'x': 0.0, 'scale': 2.0, 'shape': None}]
+  assert list(found['drawn'][0].items()) == [('scale', 2.0), ('shape', None), ('x', None)]
 
 
 def test_what_is_told_is_told_of_the_factor_that_the_code_is_made_of():
@@ -73,6 +80,20 @@ def test_what_is_told_is_told_of_the_factor_that_the_code_is_made_of():
   for number in range(3):
     codes = 100.0 * factors[:, number, None] * np.array([1.0, 0.0])
     np.testing.assert_allclose(studies._told(sizes, codes, np.zeros_like(codes)), np.eye(3)[number], atol=1e-9)
+
+
+def test_what_is_drawn_is_what_the_decoder_makes_of_the_codes():
+  sizes = (3, 2)
+  factors = studies._varied(sizes)
+  images = np.concatenate([np.eye(size)[factors[:, i]] for i, size in enumerate(sizes)], 1)
+  known = {
+    'posterior': lambda state, x: (x, np.full_like(x, -30.0)),
+    'decode': lambda state, z: np.concatenate([np.full((len(z), 3), 1 / 3), np.clip(z[:, 3:], 0.01, 0.99)], 1),
+  }
+  system = types.SimpleNamespace(views=known)  # all codes tell both factors, drawings the second
+  np.testing.assert_allclose(studies._told(sizes, images, np.full_like(images, -30.0)), 1.0)
+  shares = studies._drawn(sizes, studies._likelihoods(system, None, images, sizes))
+  np.testing.assert_allclose(shares, [0.0, 1 - np.log1p(99.0**-2) / np.log(2)], atol=1e-5)
 
 
 def test_every_study_names_experiments_that_take_its_weight():
