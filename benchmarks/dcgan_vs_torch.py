@@ -7,7 +7,7 @@ A step is that of configs/dcgan_mnist.py, batch 128: the discriminator's move, t
 what the two moves need of them: the generator forward; the discriminator on real and on generated images, forward and
 its parameters' gradients; both forward, the discriminator's inputs' gradients, the generator's parameters'. Beside the
 convolutions there are dense layers (`layers` has both), batch normalisation and Adam. With the hidden dense layers that
-the paper's code for MNIST has, those have as many multiplications as the convolutions; `without_dense` is the paper's
+the paper's code for MNIST has, those take about as long as the convolutions on a CPU; `without_dense` is the paper's
 rule, which leaves them out.
 On an accelerator, name a PyTorch that sees it.
 """

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+ADAMS = {'as it comes': {}, 'foreach': {'foreach': True}, 'fused': {'fused': True}}  # forms of PyTorch's
 
 
 def run(script: str, about: dict, doc: str, sides: dict[str, Callable], variants: tuple[str, ...] = ('',)) -> None:
@@ -108,13 +109,13 @@ def fastest(trainer: Callable, device: str) -> tuple[dict, Callable[[float], flo
   """PyTorch's side: what is to be said of it, and its steps/s with the faster form of Adam.
 
   Args:
-    trainer: of `foreach=True` or `fused=True`, for Adam, gives a step, which returns an event on an accelerator.
+    trainer: of one of `ADAMS` gives a step, which returns an event on an accelerator.
     device: 'cpu' or 'cuda'.
   """
   import torch
 
   wait = lambda event: event.synchronize() if event else None
-  forms = {name: trainer(**{name: True}) for name in ('foreach', 'fused')}
+  forms = {name: trainer(**form) for name, form in ADAMS.items()}
   found = {name: rate(step, 1.0, wait) for name, step in (*forms.items(), *forms.items())}
   best = max(found, key=found.get)
   about = {'versions': {'torch': torch.__version__}, 'fastest_adam': best, 'device': device}

@@ -6,8 +6,9 @@ A step is one turn of the game: five moves of the critic, each with a gradient p
 one of the generator. Networks have three layers of 512 (the paper's) or 128 units; Adam. Both sides draw their points
 from the whole training set, and everything that a step needs is timed. PyTorch is timed twice: as it is usually
 written, with Adam as it comes and a pass of the critic each for real and generated points; and in the fastest of the
-forms (foreach or fused Adam, two passes or one), chosen before. The sides live in processes of their own, on the same
-cores, and are timed in turn. --torch_python names an interpreter that has PyTorch; it needs nothing of dgm_jax.
+forms (Adam as it comes, foreach or fused, two passes or one), chosen before. The sides live in processes of their own,
+on the same cores, and are timed in turn. --torch_python names an interpreter that has PyTorch; it needs nothing of
+dgm_jax.
 """
 
 import argparse
@@ -67,20 +68,21 @@ def compare(args) -> dict:
     'threads': args.threads,
   }
   for width in WIDTHS:
-    found = {form: rates[form, width] for _, form in TURNS}
+    found = {form: rates[form, width] for _, form in TURNS}  # turns/s of each round
     page[f'width_{width}'] = {
-      'ratio': _ratio(found['jax'], found['usual']),
-      'ratio_to_the_fastest': _ratio(found['jax'], found['fastest']),
-      'ratio_of_each_round': [round(a / b, 3) for a, b in zip(found['jax'], found['usual'], strict=True)],
-    } | {
-      name: {'turns_per_second': statistics.median(found[form]), 'spread': [min(found[form]), max(found[form])]}
-      for name, form in (('jax', 'jax'), ('torch', 'usual'), ('torch_fastest', 'fastest'))
+      form: {'turns_per_second': statistics.median(rates), 'spread': [min(rates), max(rates)]}
+      for form, rates in found.items()
     }
+    for form in ('usual', 'fastest'):
+      page[f'width_{width}'] |= _ratios(form, found['jax'], found[form])
   return page | about
 
 
-def _ratio(ours: list[float], other: list[float]) -> float:
-  return statistics.median(ours) / statistics.median(other)
+def _ratios(form: str, ours: list[float], other: list[float]) -> dict:
+  return {
+    f'ratio_to_the_{form}': statistics.median(ours) / statistics.median(other),
+    f'ratio_to_the_{form}_of_each_round': [round(a / b, 3) for a, b in zip(ours, other, strict=True)],
+  }
 
 
 def _serve(about: dict, train) -> None:
@@ -178,8 +180,8 @@ def _torch(args):
   forms, games = {}, {}
   for width in WIDTHS:
     found = {
-      f'{name}{", one pass" if together else ""}': game(int(width), together, **{name: True})
-      for name in ('foreach', 'fused')
+      f'{name}{", one pass" if together else ""}': game(int(width), together, **form)
+      for name, form in in_turn.ADAMS.items()
       for together in (False, True)
     }
     rates = {name: in_turn.rate(turn, 1.0) for name, turn in (*found.items(), *found.items())}

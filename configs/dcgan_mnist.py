@@ -14,6 +14,7 @@ Ours, small: 8.6 % and 0.96, fid_classifier/10k 11.8 after 2,500 steps and 4.2 a
 
 from dgm_jax.config import defaults, optimizer, shrink
 
+TINY = ('tiny', 'tiny_without_dense', 'tiny_wgan_gp')
 KINDS = ('dcgan', 'without_dense', 'wgan_gp', 'wgan')
 
 

@@ -28,8 +28,8 @@ OTHERS = ('bench_', 'faults', 'study_')  # records of other things than a traine
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 # Figures that explain others: the README leaves them to the records, where there are others.
 SUPPORTING = re.compile(
-  r'share_percent_\d|.*_deviation|.*_classifier_real/|kid_|inception_score|precision|recall|density|coverage|(fake|real)_value'
-  r'|gradient_by_|codebook_usage|perplexity_|entropy_bits|mse_without|code_bits|cross_entropy|.*_standard_error|distance_in'
+  r'share_percent_\d|.*_deviation|kid_|inception_score_|precision_|recall_|density_|coverage_|(fake|real)_value$'
+  r'|gradient_by_|codebook_usage_|perplexity_|entropy_bits_|mse_without_|cross_entropy_nats$|distance_in_deviations'
 )
 HEADER = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
 STYLE = """

@@ -28,7 +28,7 @@ from dgm_jax.topics import page as pages
 FOLLOWED = 4096  # images on which latents are followed in the course of training
 # Shares of a factor's entropy from which on it counts: told by its best latent alone, drawn to who knows the others.
 LEAST = {'alone': 0.15, 'drawn': 0.5}
-BESIDE = (32, 2)  # settings of the other factors, and draws of each posterior, by which that share is found
+BESIDE = (32, 2)  # settings of the other factors, and draws of each posterior, by which 'told' is found
 OPEN_NATS = 0.1  # divergence from which on a latent counts as open
 PROTOCOL = disentanglement.Protocol(train=2000, test=1000, group=64)
 CONFIGS = Path(__file__).parent.parent / 'configs'
@@ -51,7 +51,7 @@ def settings(name: str, variant: str, steps: int = 0, size: int = 0) -> ConfigDi
   config.data.size = size or config.data.size
   if steps:
     ratio = steps / config.steps
-    config.steps = steps
+    config.update({'steps': steps, 'steps_per_call': math.gcd(steps, config.steps_per_call)})
     if 'capacity_steps' in config.model:
       config.model.capacity_steps = max(1, round(config.model.capacity_steps * ratio))
   return config
@@ -90,7 +90,8 @@ def follower(members: ensemble.Ensemble):
 
   'kl' [M, Z] is the mean divergence in nats; 'told' [M, K], on images of its own, the share of each factor's entropy
   that draws from the posterior tell to who knows the other factors, by whatever latents; 'alone' [M, K] the share of it
-  that the bins of one latent's mean tell to who knows nothing else, 'by' [M, K] which latent that is.
+  that the bins of one latent's mean tell to who knows nothing else, 'by' [M, K] which latent that is; 'drawn' [M, K]
+  the share that the decoder's drawings, of one draw from each posterior, tell to who knows the other factors.
   """
   config, test = members.config, data.load(members.config.data, 'test')
   system, prepare = systems.build(config), preprocess.find(preprocess.for_evaluation(config.data.preprocess))
@@ -108,7 +109,8 @@ def follower(members: ensemble.Ensemble):
       kl = 0.5 * (jnp.square(z) + jnp.exp(logvar) - 1 - logvar)
       elbo = system.evaluate(jax.random.key(0), state, {'x': x[:1000]})
       posterior = system.views['posterior'](state, beside)
-      return z, kl.mean(0), elbo['reconstruction_nats'].mean(), posterior, _likelihoods(system, state, beside, sizes)
+      log_px = _likelihoods(system, state, beside, posterior, sizes)
+      return z, kl.mean(0), elbo['reconstruction_nats'].mean(), posterior, log_px
 
     return jax.lax.map(one, states)
 
@@ -155,9 +157,11 @@ def _told(sizes: Sequence[int], mean: np.ndarray, logvar: np.ndarray) -> np.ndar
   return np.array(shares)
 
 
-def _likelihoods(system: System, state: State, beside: jax.Array, sizes: Sequence[int]) -> list[jax.Array]:
+def _likelihoods(
+  system: System, state: State, beside: jax.Array, posterior: tuple[jax.Array, jax.Array], sizes: Sequence[int]
+) -> list[jax.Array]:
   """For each factor [settings, size, size]: log p of `_varied` images (last) given the drawings of one another."""
-  mean, logvar = system.views['posterior'](state, beside)
+  mean, logvar = posterior
   z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(jax.random.key(0), mean.shape)
   flat = lambda a: a.reshape(a.shape[0], -1)
   drawn, images = jnp.clip(flat(system.views['decode'](state, z)), 1e-6, 1 - 1e-6), flat(beside)
@@ -172,8 +176,8 @@ def _likelihoods(system: System, state: State, beside: jax.Array, sizes: Sequenc
 
 def _drawn(sizes: Sequence[int], log_px: Sequence[np.ndarray]) -> np.ndarray:
   """The share of each factor's entropy that drawings tell beside the others, [K], by `_likelihoods`."""
-  pairs = zip(sizes, log_px, strict=True)
-  return np.array([scores.information_drawn(each) / np.log(size) if size > 1 else 0.0 for size, each in pairs])
+  told = [max(0.0, scores.information_drawn(each)) for each in log_px]
+  return np.array([nats / np.log(size) if size > 1 else 0.0 for nats, size in zip(told, sizes, strict=True)])
 
 
 def opened(shares: np.ndarray, least: float) -> list[int]:
@@ -182,15 +186,25 @@ def opened(shares: np.ndarray, least: float) -> list[int]:
   return [len(column) - int(np.argmin(column[::-1])) if not column.all() else 0 for column in there.T]
 
 
-def openings(page: Mapping[str, Any]) -> dict[str, list[dict[str, float | None]]]:
-  """For 'alone' and 'drawn' each member's factors in the order of their opening, at which C or step; None: never."""
+def openings(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Of each member its weight, its seed, and the factors in the order in which they opened, {factor: when}.
+
+  'alone' and 'drawn', where the page has those curves; the time is C in nats or the step (`_unit`), None for never.
+  """
   across = [*(page['capacity'] or map(float, page['curves']['step'])), math.inf]
-  found = {}
-  for measure, least in LEAST.items():
-    members = np.moveaxis(np.array(page['curves'][measure]), 1, 0)
-    times = [sorted(zip(opened(shares, least), page['factors'], strict=True)) for shares in members]
-    found[measure] = [{name: across[t] if across[t] < math.inf else None for t, name in each} for each in times]
+  found = []
+  for number, member in enumerate(page['members']):
+    one = {page['weight']: member[page['weight']], 'seed': member['seed']}
+    for measure in (name for name in LEAST if name in page['curves']):
+      shares = np.array(page['curves'][measure])[:, number]
+      times = sorted(zip(opened(shares, LEAST[measure]), page['factors'], strict=True))
+      one[measure] = {name: across[t] if across[t] < math.inf else None for t, name in times}
+    found.append(one)
   return found
+
+
+def _unit(page: Mapping[str, Any]) -> str:
+  return 'nats of capacity' if page['capacity'] else 'steps'
 
 
 def summary(page: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +219,7 @@ def summary(page: Mapping[str, Any]) -> dict[str, Any]:
       for name, column in columns.items()
     }
   kept = {key: value for key, value in page.items() if key not in ('members', 'curves', 'capacity')}
-  return kept | {'found': found, 'opened': openings(page)}
+  return kept | {'found': found, 'opened': {'unit': _unit(page), 'members': openings(page)}}
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -249,37 +263,44 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
   return pages.Figures('mean +- standard deviation over seeds', ('', *SHOWN), rows)
 
 
-TELLERS = ('codes tell to who knows the others', 'drawings tell to who knows the others', 'its best latent tells alone')
+MEASURES = {'drawn': 'drawn', 'alone': 'told by one latent'}
+TELLERS = {
+  'told': 'codes tell to who knows the others',
+  'drawn': 'drawings tell to who knows the others',
+  'alone': 'its best latent tells alone',
+}
 
 
 def _charts(page: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
   """Divergence of each latent, and what is told of each factor, of the first member; against C where there is one."""
   across = page['capacity'] or [float(step) for step in page['curves']['step']]
-  kl, *shares = (np.array(page['curves'][name])[:, 0] for name in ('kl', 'told', 'drawn', 'alone'))
+  curves = {name: np.array(page['curves'][name])[:, 0] for name in ('kl', *TELLERS) if name in page['curves']}
   names = page['factors']
   what = 'capacity C in nats' if page['capacity'] else 'steps'
   return {
     f'divergence of each latent in nats, by {what}': {
-      f'latent {i}': list(zip(across, map(float, column), strict=True)) for i, column in enumerate(kl.T)
+      f'latent {i}': list(zip(across, map(float, column), strict=True)) for i, column in enumerate(curves['kl'].T)
     },
     **{
       f'share of each factor that {who}, by {what}': {
-        name: list(zip(across, map(float, column), strict=True)) for name, column in zip(names, share.T, strict=True)
+        factor: list(zip(across, map(float, column), strict=True))
+        for factor, column in zip(names, curves[name].T, strict=True)
       }
-      for who, share in zip(TELLERS, shares, strict=True)
+      for name, who in TELLERS.items()
+      if name in curves
     },
   }
 
 
 def _order(page: Mapping[str, Any]) -> str:
   """In words, from when on each member tells and draws each factor."""
-  unit, found = 'nats of capacity' if page['capacity'] else 'steps', openings(page)
   shown = lambda times: ', '.join(f'{k} never' if t is None else f'{k} from {t:.3g}' for k, t in times.items())
   lines = []
-  for member, alone, drawn in zip(page['members'], found['alone'], found['drawn'], strict=True):
-    who = f'{page["weight"]} {member[page["weight"]]:g}, seed {member["seed"]}'
-    lines.append(f'{who}: drawn: {shown(drawn)}; told by one latent: {shown(alone)}')
-  return f'Order of the factors ({unit}). ' + '. '.join(lines) + '.'
+  for one in openings(page):
+    who = f'{page["weight"]} {one[page["weight"]]:g}, seed {one["seed"]}'
+    parts = [f'{what} {shown(one[name])}' for name, what in MEASURES.items() if name in one]
+    lines.append(f'{who}: {"; ".join(parts)}')
+  return f'Order of the factors ({_unit(page)}). ' + '. '.join(lines) + '.'
 
 
 def _figures(

@@ -20,7 +20,7 @@ from dgm_jax.cli import UserError
 STUDIES = {
   'disentanglement': {
     'beta_small': ('beta', (1.0, 4.0, 8.0)),
-    'capacity_small': ('gamma', (30.0,)),  # for 32 x 32 pixels, whose likelihood is a quarter of that of 64 x 64
+    'capacity_small': ('gamma', (30.0,)),
     'capacity': ('gamma', (1000.0,)),
     'factor_small': ('gamma', (10.0, 35.0)),
     'tc_small': ('beta', (4.0, 8.0)),

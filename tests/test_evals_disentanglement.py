@@ -308,9 +308,13 @@ def test_what_drawings_tell_is_the_information_of_a_channel_whatever_the_pixels_
   log_px = np.stack([right] * 90 + [right[::-1]] * 10)
   bits = -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1))
   assert scores.information_drawn(log_px) == pytest.approx(np.log(2) * (1 - bits), abs=1e-12)
-  assert scores.information_drawn(np.zeros((3, 4, 4)) - 7.0) == 0.0
-  assert scores.information_drawn(np.stack([right[::-1]] * 3)) == 0.0  # surely wrong: the bound of no knowledge is left
-  assert scores.information_drawn(1e4 * np.eye(5)[None]) == pytest.approx(np.log(5))
+  assert scores.information_drawn(np.zeros((3, 4, 4)) - 7.0) == pytest.approx(0.0, abs=1e-12)
+  surely_wrong = np.stack([right[::-1]] * 4)  # the bound of no knowledge is left
+  assert scores.information_drawn(surely_wrong) == pytest.approx(0.0, abs=1e-12)
+  assert scores.information_drawn(np.stack([1e4 * np.eye(5)] * 2)) == pytest.approx(np.log(5))
+  # Of two drawings the first says value 0 with 0.9, the second nothing: ln 2 + (ln 0.9 + ln 0.5) / 2.
+  unequal = np.log([[0.9, 0.1], [0.5, 0.5]])
+  assert scores.information_drawn(np.stack([unequal] * 2)) == pytest.approx(np.log(2) + np.log(0.45) / 2)
 
 
 @pytest.mark.parametrize(('apart', 'wanted'), [(0.0, 0.0), (50.0, np.log(7))])

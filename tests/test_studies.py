@@ -46,7 +46,11 @@ def test_a_summary_is_mean_and_spread_over_the_seeds_of_a_weight(small):
   got = found['gamma 50']['reconstruction_nats']
   assert got == {'mean': pytest.approx(np.mean(each)), 'spread': pytest.approx(np.std(each)), 'each': each}
   assert 'curves' not in studies.summary(page)
-  assert studies.summary(page)['opened'] == studies.openings(page)
+  told = studies.summary(page)['opened']
+  assert told['unit'] == 'nats of capacity' and [one['seed'] for one in told['members']] == [0, 3]
+  assert told['members'][0]['drawn'].keys() == set(page['factors'])
+  before = page | {'curves': {name: curve for name, curve in page['curves'].items() if name != 'drawn'}}
+  assert 'drawn' not in studies.summary(before)['opened']['members'][0]  # pages of older versions
 
 
 def test_the_page_has_the_table_the_curves_and_the_pictures(small, tmp_path):
@@ -68,10 +72,12 @@ def test_a_factor_is_told_from_when_on_its_share_stays():
   told = np.array([[0.6, 0.0, 0.7], [0.6, 0.7, 0.0], [0.6, 0.8, 0.0], [0.6, 0.8, 0.1]])
   assert studies.opened(told, 0.15) == [0, 1, 4]
   page = {'capacity': [0.0, 2.0, 4.0, 6.0], 'factors': ['x', 'scale', 'shape'], 'curves': {'step': [0, 1, 2, 3]}}
+  page |= {'weight': 'gamma', 'members': [{'gamma': 3.0, 'seed': 7}]}
   page['curves'] |= {'alone': told[:, None], 'drawn': told[:, None] - 0.15}
-  found = studies.openings(page)
-  assert found['alone'] == [{'x': 0.0, 'scale': 2.0, 'shape': None}]
-  assert list(found['drawn'][0].items()) == [('scale', 2.0), ('shape', None), ('x', None)]
+  (found,) = studies.openings(page)
+  assert found['gamma'] == 3.0 and found['seed'] == 7
+  assert found['alone'] == {'x': 0.0, 'scale': 2.0, 'shape': None}
+  assert list(found['drawn'].items()) == [('scale', 2.0), ('shape', None), ('x', None)]
 
 
 def test_what_is_told_is_told_of_the_factor_that_the_code_is_made_of():
@@ -86,13 +92,11 @@ def test_what_is_drawn_is_what_the_decoder_makes_of_the_codes():
   sizes = (3, 2)
   factors = studies._varied(sizes)
   images = np.concatenate([np.eye(size)[factors[:, i]] for i, size in enumerate(sizes)], 1)
-  known = {
-    'posterior': lambda state, x: (x, np.full_like(x, -30.0)),
-    'decode': lambda state, z: np.concatenate([np.full((len(z), 3), 1 / 3), np.clip(z[:, 3:], 0.01, 0.99)], 1),
-  }
-  system = types.SimpleNamespace(views=known)  # all codes tell both factors, drawings the second
+  decode = lambda state, z: np.concatenate([np.full((len(z), 3), 1 / 3), np.clip(z[:, 3:], 0.01, 0.99)], 1)
+  system = types.SimpleNamespace(views={'decode': decode})  # all codes tell both factors, drawings the second
   np.testing.assert_allclose(studies._told(sizes, images, np.full_like(images, -30.0)), 1.0)
-  shares = studies._drawn(sizes, studies._likelihoods(system, None, images, sizes))
+  posterior = images, np.full_like(images, -30.0)
+  shares = studies._drawn(sizes, studies._likelihoods(system, None, images, posterior, sizes))
   np.testing.assert_allclose(shares, [0.0, 1 - np.log1p(99.0**-2) / np.log(2)], atol=1e-5)
 
 
