@@ -61,16 +61,21 @@ def trained(
   config: ConfigDict, weight: str, weights: Sequence[float], seeds: Sequence[int],
   protocol: disentanglement.Protocol = PROTOCOL,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:  # fmt: skip
-  """Trains all members together: their figures and curves as plain data, and a picture of each weight's first seed."""
+  """Trains all members together: their figures and curves as plain data, and pictures of each weight's first seed.
+
+  'WEIGHT' has the latents of the trained member, 'WEIGHT_in_time' (`strip`) its drawings in the course of training.
+  """
   members = ensemble.make(config, weight, weights, seeds)
   call, state, look = ensemble.compiled(members), ensemble.start(members), follower(members)
   curves: list[dict[str, Any]] = [look(state) | {'step': 0}]
+  drawings = [curves[0].pop('drawings')]
   step, every = 0, max(1, config.steps // 40 // config.steps_per_call)
   for number in range(config.steps // config.steps_per_call):
     state, metrics = call(state, ensemble.indices(members, step, config.steps_per_call))
     step += config.steps_per_call
     if number % every == every - 1:
       curves.append(look(state) | {name: np.asarray(value) for name, value in metrics.items()} | {'step': step})
+      drawings.append(curves[-1].pop('drawings'))
       told = ' '.join(f'{value:.0f}' for value in curves[-1]['reconstruction_nats'])
       print(f'{config.source} step {step} of {config.steps}: reconstruction {told} nats', file=sys.stderr, flush=True)
   figures = [_figures(members, state, number, protocol, curves) for number in range(len(members.seeds))]
@@ -79,9 +84,11 @@ def trained(
     'weight': weight, 'members': figures, 'factors': list(data.simulator(config.data).names), 'curves': _plain(curves),
     'capacity': _capacity(config, curves),
   }  # fmt: skip
-  drawn = {}
+  drawn, originals = {}, simulated(members.config)
   for number in range(0, len(members.seeds), len(seeds)):
-    drawn[f'{weight}_{members.weights[number]:g}'] = _picture(members, ensemble.one_of(state, number))
+    name = f'{weight}_{members.weights[number]:g}'
+    drawn[name] = _picture(members, ensemble.one_of(state, number))
+    drawn[f'{name}_in_time'] = strip(originals, [each[number] for each in drawings], config.data.preprocess)
   return page, drawn
 
 
@@ -91,7 +98,8 @@ def follower(members: ensemble.Ensemble):
   'kl' [M, Z] is the mean divergence in nats; 'told' [M, K], on images of its own, the share of each factor's entropy
   that draws from the posterior tell to who knows the other factors, by whatever latents; 'alone' [M, K] the share of it
   that the bins of one latent's mean tell to who knows nothing else, 'by' [M, K] which latent that is; 'drawn' [M, K]
-  the share that the decoder's drawings, of one draw from each posterior, tell to who knows the other factors.
+  the share that the decoder's drawings, of one draw from each posterior, tell to who knows the other factors;
+  'drawings' [M, 3 K, H, W, C] what the decoder makes of the means of `simulated` images.
   """
   config, test = members.config, data.load(members.config.data, 'test')
   system, prepare = systems.build(config), preprocess.find(preprocess.for_evaluation(config.data.preprocess))
@@ -99,6 +107,7 @@ def follower(members: ensemble.Ensemble):
   factors, simulator = np.asarray(batch['factors']), data.simulator(config.data)
   entropy, sizes = scores.entropies(factors), simulator.sizes
   pairs = prepare(jax.random.key(0), _images(_varied(sizes), simulator, config.data.name))['x']
+  few = simulated(config)
 
   @jax.jit
   def seen(states, batch, beside):
@@ -110,19 +119,39 @@ def follower(members: ensemble.Ensemble):
       elbo = system.evaluate(jax.random.key(0), state, {'x': x[:1000]})
       posterior = system.views['posterior'](state, beside)
       log_px = _likelihoods(system, state, beside, posterior, sizes)
-      return z, kl.mean(0), elbo['reconstruction_nats'].mean(), posterior, log_px
+      drawings = system.views['decode'](state, system.views['posterior'](state, few)[0])
+      return z, kl.mean(0), elbo['reconstruction_nats'].mean(), posterior, log_px, drawings
 
     return jax.lax.map(one, states)
 
   def look(states: State) -> dict[str, Any]:
-    z, kl, reconstruction, posterior, log_px = jax.tree.map(np.asarray, seen(states, batch, pairs))
+    z, kl, reconstruction, posterior, log_px, drawings = jax.tree.map(np.asarray, seen(states, batch, pairs))
     shared = np.stack([scores.information(own, factors) for own in z])  # [M, Z, K]
     told = np.stack([_told(sizes, *own) for own in zip(*posterior, strict=True)])
     drawn = np.stack([_drawn(sizes, own) for own in zip(*log_px, strict=True)])
     alone = {'alone': shared.max(1) / entropy, 'by': shared.argmax(1)}
-    return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': told, 'drawn': drawn, **alone}
+    drawn = {'drawn': drawn, 'drawings': drawings}
+    return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': told, **drawn, **alone}
 
   return look
+
+
+def simulated(config: ConfigDict) -> jax.Array:
+  """Images [3 K, H, W, C] as the encoder sees them: each factor at its first, middle and last value, others midway."""
+  simulator = data.simulator(config.data)
+  middle = np.array(simulator.sizes) // 2
+  factors = np.tile(middle, (3 * len(middle), 1)).astype(np.int32)
+  for factor, size in enumerate(simulator.sizes):
+    factors[3 * factor : 3 * factor + 3, factor] = 0, size // 2, size - 1
+  prepare = preprocess.find(preprocess.for_evaluation(config.data.preprocess))
+  return prepare(jax.random.key(0), _images(factors, simulator, config.data.name))['x']
+
+
+def strip(originals: jax.Array, drawings: Sequence[np.ndarray], name: str, columns: int = 14) -> np.ndarray:
+  """A row for each image [n, H, W, C]: itself, then its drawings [n, H, W, C] at times evenly from first to last."""
+  times = np.linspace(0, len(drawings) - 1, min(columns, len(drawings))).round().astype(int)
+  shown = np.stack([np.asarray(originals), *(drawings[time] for time in times)], 1)
+  return pictures.grid(np.asarray(preprocess.to_uint8(name, shown.reshape(-1, *shown.shape[2:]))), shown.shape[1])
 
 
 def _images(factors: np.ndarray, simulator: Simulator, name: str) -> dict[str, jax.Array]:

@@ -8,7 +8,7 @@ import pytest
 
 from dgm_jax import studies, study, svg
 from dgm_jax.cli import UserError
-from dgm_jax.evals import disentanglement
+from dgm_jax.evals import disentanglement, pictures
 
 
 @pytest.fixture(scope='module')
@@ -34,8 +34,19 @@ def test_every_member_is_measured_and_followed(small):
     assert member['kl_nats'] == pytest.approx(kl[-1, number].sum(), rel=0.1)
     assert member['open_latents'] == (kl[-1, number] > 0.1).sum()
     assert 0 <= member['factor_vae_metric'] <= 1
-  assert drawn.keys() == {'gamma_50'}
-  assert {image.shape for image in drawn.values()} == {(5 * 17 + 1, 9 * 17 + 1, 3)}
+  assert drawn.keys() == {'gamma_50', 'gamma_50_in_time'}
+  assert drawn['gamma_50'].shape == (5 * 17 + 1, 9 * 17 + 1, 3)
+  rows, columns = 3 * 5, 1 + 5  # three values of every factor; itself and its drawings at five times
+  assert (
+    drawn['gamma_50_in_time'].shape == pictures.grid(np.zeros((rows * columns, 16, 16, 1), np.uint8), columns).shape
+  )
+
+
+def test_a_strip_has_each_image_and_what_was_drawn_of_it_first_to_last():
+  at = lambda value: np.full((2, 56, 56, 1), value, np.float32) + np.array([0.0, 0.5])[:, None, None, None]
+  image = studies.strip(at(0.1), [at(0.2), at(0.9), at(0.3), at(0.9), at(0.4)], 'scale', columns=3)
+  got = image[28::57, 28::57, 0]
+  np.testing.assert_array_equal(got, np.uint8(255 * np.array([[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]])))
 
 
 def test_a_summary_is_mean_and_spread_over_the_seeds_of_a_weight(small):
@@ -59,7 +70,7 @@ def test_the_page_has_the_table_the_curves_and_the_pictures(small, tmp_path):
   studies.keep(tmp_path, 'capacity_small', drawn)
   studies.write_page(tmp_path, 'disentanglement', {'capacity_small': plain})
   text = (tmp_path / 'study.html').read_text()
-  assert text.count('data:image/png') == 1
+  assert text.count('data:image/png') == 2
   assert 'latent 2' in text
   assert 'capacity C in nats' in text
   assert 'gamma 50, seed 3' in text
