@@ -3,13 +3,17 @@
 Imports nothing heavy, so that `--help` and a mistyped key answer at once.
 """
 
+import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 from dgm_jax import signals
 
 MISTAKE, DIVERGED, UNSAVED, ALONE = 2, 3, 4, 5  # exit codes; 128 + n after signal n
+SETTLE_SECONDS = 0.1  # for a thread that is in the middle of a traceback
 
 
 class UserError(Exception):
@@ -37,11 +41,20 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> Non
     print(f'error: {error}', file=sys.stderr)
     sys.exit(MISTAKE)
   except Halt as halt:
+    _quiet()
     print(f'error: {halt}', file=sys.stderr)
     _leave(halt.code, wait=halt.code != ALONE)
   except signals.Stopped as stopped:
+    _quiet()
     print(f'{stopped}; the same command goes on from the last checkpoint', file=sys.stderr)
     _leave(stopped.code)
+
+
+def _quiet() -> None:
+  """Lets threads that a failed save has left behind end without a word: the last line is to be the command's."""
+  logging.disable()
+  threading.excepthook = lambda args: None
+  time.sleep(SETTLE_SECONDS)
 
 
 def _leave(code: int, wait: bool = True) -> None:

@@ -139,3 +139,30 @@ def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
   for tool in ('evaluate', 'sample'):
     assert 'is not a workdir' in mistake('-m', f'dgm_jax.{tool}', f'--workdir={tmp_path}')
   assert str(tmp_path) in mistake('-m', 'dgm_jax.report', f'--workdir={tmp_path}')
+
+
+NOISY = """
+import logging, threading, time
+from dgm_jax import cli
+
+def complain():
+  while True:
+    logging.getLogger('saving').error('the loop is closed\\nin a callback')
+    threading.Thread(target=int, args=('x',)).start()
+
+def main(argv):
+  for _ in range(3):
+    threading.Thread(target=complain, daemon=True).start()
+  time.sleep(0.2)
+  raise cli.Halt('the disk is full', cli.UNSAVED)
+
+cli.run(main, [])
+"""
+
+
+def test_threads_that_a_failed_save_leaves_behind_do_not_have_the_last_word():
+  for _ in range(3):
+    done = command('-c', NOISY)
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1] == 'error: the disk is full'
+  assert 'in a callback' in done.stderr and 'ValueError' in done.stderr  # they did have others
