@@ -26,8 +26,8 @@ from dgm_jax.evals.mean import Subject
 from dgm_jax.topics import page as pages
 
 FOLLOWED = 4096  # images on which latents are followed in the course of training
-# Shares of a factor's entropy from which on it counts: told by its best latent alone, drawn to who knows the others.
-LEAST = {'alone': 0.15, 'drawn': 0.5}
+# How a factor opens, in words, and the share of its entropy from which on it counts.
+OPENING = {'drawn': ('drawn', 0.5), 'alone': ('told by one latent', 0.15)}
 BESIDE = (32, 2)  # settings of the other factors, and draws of each posterior, by which 'told' is found
 OPEN_NATS = 0.1  # divergence from which on a latent counts as open
 PROTOCOL = disentanglement.Protocol(train=2000, test=1000, group=64)
@@ -224,9 +224,11 @@ def openings(page: Mapping[str, Any]) -> list[dict[str, Any]]:
   found = []
   for number, member in enumerate(page['members']):
     one = {page['weight']: member[page['weight']], 'seed': member['seed']}
-    for measure in (name for name in LEAST if name in page['curves']):
+    for measure, (_, least) in OPENING.items():
+      if measure not in page['curves']:
+        continue  # a page of an older version
       shares = np.array(page['curves'][measure])[:, number]
-      times = sorted(zip(opened(shares, LEAST[measure]), page['factors'], strict=True))
+      times = sorted(zip(opened(shares, least), page['factors'], strict=True))
       one[measure] = {name: across[t] if across[t] < math.inf else None for t, name in times}
     found.append(one)
   return found
@@ -292,7 +294,6 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
   return pages.Figures('mean +- standard deviation over seeds', ('', *SHOWN), rows)
 
 
-MEASURES = {'drawn': 'drawn', 'alone': 'told by one latent'}
 TELLERS = {
   'told': 'codes tell to who knows the others',
   'drawn': 'drawings tell to who knows the others',
@@ -327,7 +328,7 @@ def _order(page: Mapping[str, Any]) -> str:
   lines = []
   for one in openings(page):
     who = f'{page["weight"]} {one[page["weight"]]:g}, seed {one["seed"]}'
-    parts = [f'{what} {shown(one[name])}' for name, what in MEASURES.items() if name in one]
+    parts = [f'{what} {shown(one[name])}' for name, (what, _) in OPENING.items() if name in one]
     lines.append(f'{who}: {"; ".join(parts)}')
   return f'Order of the factors ({_unit(page)}). ' + '. '.join(lines) + '.'
 

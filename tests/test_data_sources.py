@@ -28,7 +28,7 @@ def _sizes(config, splits=('train', 'valid', 'test')):
   return [load(config, split).size for split in splits]
 
 
-def _fails(config, split, *parts):
+def _assert_mistake(config, split, *parts):
   """The mistake is one line, holding these parts."""
   with pytest.raises(UserError) as caught:
     load(config, split)
@@ -116,7 +116,7 @@ def test_size_channels_and_inversion():
   ],
 )
 def test_mistakes_in_the_config(changes, split, parts):
-  _fails(_config(**({'name': 'digits'} | changes)), split, *parts)
+  _assert_mistake(_config(**({'name': 'digits'} | changes)), split, *parts)
 
 
 # Folders.
@@ -194,26 +194,26 @@ def test_folder_follows_its_files(tmp_path):
 
 
 def test_mistakes_with_folders(tmp_path):
-  _fails(_config(f'folder:{tmp_path}/none'), 'train', f'no folder {tmp_path}/none', 'folder:PATH')
-  _fails(_config(f'folder:{tmp_path}'), 'train', f'no images in {tmp_path}', '.png .jpg')
+  _assert_mistake(_config(f'folder:{tmp_path}/none'), 'train', f'no folder {tmp_path}/none', 'folder:PATH')
+  _assert_mistake(_config(f'folder:{tmp_path}'), 'train', f'no images in {tmp_path}', '.png .jpg')
   _save(tmp_path / 'a.png', np.zeros((4, 4)))
-  _fails(_config(f'folder:{tmp_path}'), 'train', '1 examples are too few to deal', '3 are needed')
+  _assert_mistake(_config(f'folder:{tmp_path}'), 'train', '1 examples are too few to deal', '3 are needed')
   _save(tmp_path / 'b.png', np.zeros((4, 6)))
   _save(tmp_path / 'c.png', np.zeros((4, 4)))
   where = f'{tmp_path}/a.png is 4x4x1, {tmp_path}/b.png is 4x6x1'
-  _fails(_config(f'folder:{tmp_path}'), 'train', 'images differ', where, 'set --config.data.size')
+  _assert_mistake(_config(f'folder:{tmp_path}'), 'train', 'images differ', where, 'set --config.data.size')
   assert load(_config(f'folder:{tmp_path}', size=4), 'train').arrays['x'].shape == (1, 4, 4, 1)
   whole = (tmp_path / 'a.png').read_bytes()
   for damaged in (whole[: len(whole) // 2], b'', b'no picture', whole[:40]):
     (tmp_path / 'b.png').write_bytes(damaged)
-    _fails(
+    _assert_mistake(
       _config(f'folder:{tmp_path}', size=4), 'train', f'cannot read the image {tmp_path}/b.png', 'replace or remove'
     )
   assert not list(cache.root().glob('*.tmp*'))
   (tmp_path / 'train').mkdir()
-  _fails(_config(f'folder:{tmp_path}'), 'train', f'no images in {tmp_path}/train')
+  _assert_mistake(_config(f'folder:{tmp_path}'), 'train', f'no images in {tmp_path}/train')
   (tmp_path / 'a.png').rename(tmp_path / 'train' / 'a.png')
-  _fails(_config(f'folder:{tmp_path}'), 'test', f'folder:{tmp_path} has no test part, but train')
+  _assert_mistake(_config(f'folder:{tmp_path}'), 'test', f'folder:{tmp_path} has no test part, but train')
 
 
 # Arrays.
@@ -247,7 +247,9 @@ def test_npz_of_floats(tmp_path):
   for arrays in splits:
     np.testing.assert_array_equal(arrays['x'], x.astype(np.float32)[arrays['y']])
   assert [len(arrays['x']) for arrays in splits] == [8, 1, 1]
-  _fails(_config(f'npz:{tmp_path}/a.npz'), 'train', 'holds floats, which scale cannot take', 'preprocess=identity')
+  _assert_mistake(
+    _config(f'npz:{tmp_path}/a.npz'), 'train', 'holds floats, which scale cannot take', 'preprocess=identity'
+  )
 
 
 def test_npz_is_resized_by_way_of_the_cache(tmp_path):
@@ -282,23 +284,25 @@ def test_npz_is_resized_by_way_of_the_cache(tmp_path):
 @pytest.mark.filterwarnings('ignore:overflow encountered in cast')
 def test_mistakes_with_arrays(tmp_path, arrays, parts):
   np.savez(tmp_path / 'a.npz', **arrays)
-  _fails(_config(f'npz:{tmp_path}/a.npz', preprocess='identity'), 'valid', f'{tmp_path}/a.npz', *parts)
+  _assert_mistake(_config(f'npz:{tmp_path}/a.npz', preprocess='identity'), 'valid', f'{tmp_path}/a.npz', *parts)
 
 
 def test_mistakes_with_files(tmp_path):
-  _fails(_config(f'npz:{tmp_path}/none.npz'), 'train', f'no file {tmp_path}/none.npz', 'npz:PATH')
-  _fails(_config(f'npz:{tmp_path}'), 'train', f'no file {tmp_path}')
+  _assert_mistake(_config(f'npz:{tmp_path}/none.npz'), 'train', f'no file {tmp_path}/none.npz', 'npz:PATH')
+  _assert_mistake(_config(f'npz:{tmp_path}'), 'train', f'no file {tmp_path}')
   np.savez(tmp_path / 'b.npz', x=np.zeros((9, 99)))
   whole = (tmp_path / 'b.npz').read_bytes()
   for content in (b'', b'no array', whole[: len(whole) // 2]):
     (tmp_path / 'a.npz').write_bytes(content)
-    _fails(_config(f'npz:{tmp_path}/a.npz'), 'train', f'cannot read {tmp_path}/a.npz as NumPy arrays')
+    _assert_mistake(_config(f'npz:{tmp_path}/a.npz'), 'train', f'cannot read {tmp_path}/a.npz as NumPy arrays')
   np.save(tmp_path / 'c.npy', np.zeros((9, 2)))
   (tmp_path / 'c.npy').write_bytes((tmp_path / 'c.npy').read_bytes()[:-8])
-  _fails(_config(f'npy:{tmp_path}/c.npy'), 'train', f'cannot read {tmp_path}/c.npy as NumPy arrays')
+  _assert_mistake(_config(f'npy:{tmp_path}/c.npy'), 'train', f'cannot read {tmp_path}/c.npy as NumPy arrays')
   np.save(tmp_path / 'd.npy', np.array([{}, {}], object), allow_pickle=True)
-  _fails(_config(f'npy:{tmp_path}/d.npy'), 'train', 'without pickled objects')
+  _assert_mistake(_config(f'npy:{tmp_path}/d.npy'), 'train', 'without pickled objects')
   np.savez(tmp_path / 'e.npz', x=np.zeros((9, 2, 2, 4), np.uint8), x_train=np.zeros((9, 2)))
-  _fails(_config(f'npz:{tmp_path}/e.npz', size=3), 'train', 'holds float64', 'for uint8 images only')
+  _assert_mistake(_config(f'npz:{tmp_path}/e.npz', size=3), 'train', 'holds float64', 'for uint8 images only')
   np.savez(tmp_path / 'f.npz', x=np.zeros((9, 2, 2, 4), np.uint8))
-  _fails(_config(f'npz:{tmp_path}/f.npz', channels=1), 'train', 'has 4 channels: --config.data.channels must be 0')
+  _assert_mistake(
+    _config(f'npz:{tmp_path}/f.npz', channels=1), 'train', 'has 4 channels: --config.data.channels must be 0'
+  )

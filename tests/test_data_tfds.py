@@ -83,7 +83,7 @@ def _config(name='tiny', **changes):
   return ConfigDict(defaults | {'preprocess': 'scale', 'name': name} | changes)
 
 
-def _fails(config, *parts, split='train'):
+def _assert_mistake(config, *parts, split='train'):
   with pytest.raises(UserError) as caught:
     load(config, split)
   assert '\n' not in str(caught.value)
@@ -156,7 +156,9 @@ def test_pictures_of_different_sizes(tmp_path):
   for side in (4, 6):
     writer.write(_example(_png(np.zeros((side, side), np.uint8)), {'label': 1}))
   writer.close()
-  _fails(_config(), 'tiny:train: images differ', 'example 0 is 4x4x1, example 1 is 6x6x1', 'set --config.data.size')
+  _assert_mistake(
+    _config(), 'tiny:train: images differ', 'example 0 is 4x4x1, example 1 is 6x6x1', 'set --config.data.size'
+  )
   assert load(_config(size=4), 'train').arrays['x'].shape == (2, 4, 4, 1)
 
 
@@ -166,22 +168,26 @@ def test_pictures_of_different_sizes(tmp_path):
 def test_not_prepared(tmp_path):
   home = tmp_path / 'tfds'
   where = f'no {home}/mnist/VERSION/dataset_info.json'
-  _fails(_config('mnist'), "dataset 'mnist' is not prepared", where, 'python -m dgm_jax.prepare mnist', 'TFDS_DATA_DIR')
+  _assert_mistake(
+    _config('mnist'), "dataset 'mnist' is not prepared", where, 'python -m dgm_jax.prepare mnist', 'TFDS_DATA_DIR'
+  )
   _write(home, {'train': 1})
-  _fails(_config('mnist'), '(there: tiny)')
+  _assert_mistake(_config('mnist'), '(there: tiny)')
 
 
 @pytest.mark.parametrize('form', ['tfrecord', 'parquet'])
 def test_other_file_formats(tmp_path, form):
   folder = _write(tmp_path / 'tfds', {'train': 1}, form=form)
-  _fails(_config(), f'{folder} is stored as {form}', 'without TensorFlow', 'prepare tiny --data_dir=')
+  _assert_mistake(_config(), f'{folder} is stored as {form}', 'without TensorFlow', 'prepare tiny --data_dir=')
 
 
 def test_unknown_split_expression(tmp_path):
   folder = _write(tmp_path / 'tfds', {'train': 3, 'test': 1})
-  _fails(_config(train='trian'), f"{folder} has no split 'trian' (--config.data.train)", "['train', 'test']")
-  _fails(_config(test='test[:9]'), "'test[:9]' (--config.data.test)", 'incompatible with 1 examples', split='test')
-  _fails(_config(train='train['), "'train['")
+  _assert_mistake(_config(train='trian'), f"{folder} has no split 'trian' (--config.data.train)", "['train', 'test']")
+  _assert_mistake(
+    _config(test='test[:9]'), "'test[:9]' (--config.data.test)", 'incompatible with 1 examples', split='test'
+  )
+  _assert_mistake(_config(train='train['), "'train['")
 
 
 def _shard(folder):
@@ -213,7 +219,7 @@ def _flip(folder):
 def test_damaged_sets(tmp_path, damage, parts):
   folder = _write(tmp_path / 'tfds', {'train': 600, 'test': 2})
   damage(folder)
-  _fails(_config(), folder, *parts)
+  _assert_mistake(_config(), folder, *parts)
   assert not cache.root().exists() or not list(cache.root().iterdir())
 
 
@@ -222,7 +228,7 @@ def test_undecodable_picture(tmp_path):
   writer = ArrayRecordWriter(str(_shard(folder)), 'group_size:1')
   writer.write(_example(b'no picture', {'label': 1}))
   writer.close()
-  _fails(_config(), f'cannot read the image example 0 of {folder} train')
+  _assert_mistake(_config(), f'cannot read the image example 0 of {folder} train')
 
 
 @pytest.mark.parametrize(
@@ -231,7 +237,7 @@ def test_undecodable_picture(tmp_path):
 )
 def test_sets_without_pictures(tmp_path, changes):
   folder = _write(tmp_path / 'tfds', {'train': 1}, **changes)
-  _fails(_config(), f'{folder} holds no uint8 images')
+  _assert_mistake(_config(), f'{folder} holds no uint8 images')
 
 
 # The command that writes sets.
@@ -301,5 +307,5 @@ def test_pixels_of_0_and_1_are_not_taken_for_black(tmp_path):
     path.rename(path.with_name(path.name.replace('tiny', 'dsprites')))
   note = tmp_path / 'tfds' / 'dsprites' / '1.0.0' / 'dataset_info.json'
   note.write_text(note.read_text().replace('"tiny"', '"dsprites"'))
-  _fails(_config('dsprites'), 'dsprites holds pixels of 0 and 1', '--config.data.preprocess=identity')
+  _assert_mistake(_config('dsprites'), 'dsprites holds pixels of 0 and 1', '--config.data.preprocess=identity')
   assert load(_config('dsprites', preprocess='identity'), 'train').size == 6
