@@ -31,6 +31,7 @@ SYSTEMS = {
   'beta': ('disentangle.beta_vae', {'beta': 4.0}),
   'beta_conv': ('disentangle.beta_vae', {'beta': 4.0}),
   'capacity': ('disentangle.capacity_vae', {'gamma': 1000.0, 'capacity': 25.0, 'capacity_steps': 100_000}),
+  'capacity_conv': ('disentangle.capacity_vae', {'gamma': 1000.0, 'capacity': 25.0, 'capacity_steps': 100_000}),
   'factor': ('disentangle.factor_vae', {'gamma': 35.0, 'discriminator': (1000,) * 6}),
   'tc': ('disentangle.tc_vae', {'beta': 6.0, 'estimator': 'stratified'}),
   'dip_i': ('disentangle.dip_vae', {'off_diagonal': 10.0, 'diagonal_ratio': 10.0, 'covariance': 'means'}),
@@ -65,7 +66,9 @@ def get_config(variant=''):
   config.update({'log_every': 500, 'eval_every': 10_000, 'save_every': 10_000, 'picture_every': 50_000})
   config.evals = ('mean.metrics', 'latent.units', 'disentanglement.disentanglement')
   config.published = _published(name)
-  if small and name == 'capacity':
+  if small and name == 'capacity_conv':
+    config.model.channels = (32, 32, 32, 32)
+  elif small and name == 'capacity':
     config.model.channels = ()
   elif small or tiny:
     _dense(config, (16,) if tiny else (400, 400), (16,) if tiny else (400, 400, 400))
@@ -108,6 +111,13 @@ def _small(config):
   if 'capacity_steps' in config.model:
     # 4,300 steps a nat, about the 4,000 of the paper, which dense layers of 256 and 32 x 32 pixels make cheap. To hold
     # C, gamma must exceed the nats of likelihood that a nat of divergence is worth: some 17 at 32 x 32, 44 at 64 x 64.
+    if config.model.channels:
+      # With gamma below 44, latents are open before C holds them, some five nats; they need not open from nothing.
+      config.optimizer.model.learning_rate = 1e-3
+      config.model.update({'capacity_steps': 6000, 'capacity': 18.0, 'gamma': 20.0})
+      config.update({'steps': 6000, 'steps_per_call': 1, 'log_every': 100, 'eval_every': 1000, 'save_every': 1000})
+      config.picture_every = 3000
+      return
     config.data.size = 32
     config.model.update({'capacity_steps': 60_000, 'capacity': 14.0, 'gamma': 30.0})
     config.update({'steps': 60_000, 'steps_per_call': 100, 'eval_every': 10_000, 'save_every': 10_000})

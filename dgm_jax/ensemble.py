@@ -81,10 +81,16 @@ def compiled(ensemble: Ensemble) -> Callable:
 
   each = jax.vmap(one, (0, 0, None, 0, 0))
 
+  def in_turn(arrays, state, index):
+    own = zip(ensemble.seeds, ensemble.weights, index, strict=True)
+    found = [one(seed, weight, arrays, one_of(state, m), index) for m, (seed, weight, index) in enumerate(own)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
   def call(state, arrays, index):
+    if index.shape[0] == 1 and jax.default_backend() == 'cpu':
+      # Convolutions are slow there inside a loop, and those of several members by vmap, which are grouped, more so.
+      return in_turn(arrays, state, index[0])
     turn = lambda state, index: each(ensemble.seeds, ensemble.weights, arrays, state, index)
-    if index.shape[0] == 1:  # convolutions on a CPU are slow inside a loop
-      return turn(state, index[0])
     state, metrics = jax.lax.scan(turn, state, index)
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 

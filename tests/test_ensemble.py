@@ -49,6 +49,19 @@ def test_every_member_is_the_run_that_it_would_be_alone(tmp_path):
   assert not any(np.array_equal(kernel(i), kernel(j)) for i in range(6) for j in range(i))
 
 
+def test_members_in_turn_make_the_steps_of_members_side_by_side():
+  members = ensemble.make(tiny('tiny_factor'), 'gamma', (2.0, 35.0), (0, 5))
+  call, in_turn = ensemble.compiled(members), ensemble.start(members)
+  side_by_side, means = call(ensemble.start(members), ensemble.indices(members, 0, 2))
+  found = []
+  for step in range(2):
+    in_turn, metrics = call(in_turn, ensemble.indices(members, step, 1))
+    found.append(metrics)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+  jax.tree.map(close, in_turn, side_by_side)
+  jax.tree.map(lambda a, b, mean: close((a + b) / 2, mean), *found, means)
+
+
 def test_only_a_weight_that_the_system_takes_can_be_varied():
   with pytest.raises(UserError, match="values of 'beta', not of 'gamma'"):
     ensemble.make(tiny('tiny'), 'gamma', (1.0,), (0,))
