@@ -1,7 +1,9 @@
 """Many trainings of one experiment in one program: seeds, and values of a weight of its objective, side by side.
 
 Every member makes the very steps that `train.py` would make with its seed and its weight, up to rounding: its own
-batches, its own noise. A system whose function takes the weight as an argument can be traced for all values at once.
+batches, its own noise. A system whose function takes the weight as an argument can be traced for all values at once,
+by vmap; on a CPU and with one step a call, as convolutions want it there, members take their steps one after another
+instead.
 
 Axes: M members, S steps, B batch.
 """
@@ -91,6 +93,8 @@ def compiled(ensemble: Ensemble) -> Callable:
       # Convolutions are slow there inside a loop, and those of several members by vmap, which are grouped, more so.
       return in_turn(arrays, state, index[0])
     turn = lambda state, index: each(ensemble.seeds, ensemble.weights, arrays, state, index)
+    if index.shape[0] == 1:
+      return turn(state, index[0])
     state, metrics = jax.lax.scan(turn, state, index)
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 

@@ -69,12 +69,13 @@ def trained(
   call, state, look = ensemble.compiled(members), ensemble.start(members), follower(members)
   curves: list[dict[str, Any]] = [look(state) | {'step': 0}]
   drawings = [curves[0].pop('drawings')]
-  step, every = 0, max(1, config.steps // 40 // config.steps_per_call)
-  for number in range(config.steps // config.steps_per_call):
-    state, metrics = call(state, ensemble.indices(members, step, config.steps_per_call))
+  step, calls = 0, config.steps // config.steps_per_call
+  every = max(1, calls // 40)
+  for number in range(calls):
+    state, _ = call(state, ensemble.indices(members, step, config.steps_per_call))
     step += config.steps_per_call
-    if number % every == every - 1:
-      curves.append(look(state) | {name: np.asarray(value) for name, value in metrics.items()} | {'step': step})
+    if number % every == every - 1 or number == calls - 1:
+      curves.append(look(state) | {'step': step})
       drawings.append(curves[-1].pop('drawings'))
       told = ' '.join(f'{value:.0f}' for value in curves[-1]['reconstruction_nats'])
       print(f'{config.source} step {step} of {config.steps}: reconstruction {told} nats', file=sys.stderr, flush=True)
@@ -219,9 +220,10 @@ def openings(page: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Of each member its weight, its seed, and the factors in the order in which they opened, {factor: when}.
 
   'alone' and 'drawn', where the page has those curves; the time is C in nats or the step (`_unit`), None for never.
+  With '_kl_nats' behind: the divergence in nats at that time, which is C only where gamma suffices to hold it there.
   """
-  across = [*(page['capacity'] or map(float, page['curves']['step'])), math.inf]
-  found = []
+  across = page['capacity'] or [float(step) for step in page['curves']['step']]
+  spent, found = np.array(page['curves']['kl']).sum(-1), []  # [T, M]
   for number, member in enumerate(page['members']):
     one = {page['weight']: member[page['weight']], 'seed': member['seed']}
     for measure, (_, least) in OPENING.items():
@@ -229,7 +231,8 @@ def openings(page: Mapping[str, Any]) -> list[dict[str, Any]]:
         continue  # a page of an older version
       shares = np.array(page['curves'][measure])[:, number]
       times = sorted(zip(opened(shares, least), page['factors'], strict=True))
-      one[measure] = {name: across[t] if across[t] < math.inf else None for t, name in times}
+      one[measure] = {name: across[t] if t < len(spent) else None for t, name in times}
+      one[f'{measure}_kl_nats'] = {name: float(spent[t, number]) if t < len(spent) else None for t, name in times}
     found.append(one)
   return found
 
@@ -250,6 +253,8 @@ def summary(page: Mapping[str, Any]) -> dict[str, Any]:
       for name, column in columns.items()
     }
   kept = {key: value for key, value in page.items() if key not in ('members', 'curves', 'capacity')}
+  if page['capacity']:
+    kept['capacity_nats'] = page['capacity'][-1]
   return kept | {'found': found, 'opened': {'unit': _unit(page), 'members': openings(page)}}
 
 

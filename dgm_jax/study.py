@@ -45,7 +45,7 @@ def define_flags() -> None:
     "C in nats in the end, where there is one, up to which it rises all the time; 0: the config's.",
     lower_bound=0.0,
   )
-  flags.DEFINE_integer('size', 0, 'Pixels a side of the sprites; 0: 64.', lower_bound=0)
+  flags.DEFINE_integer('size', 0, "Pixels a side of the sprites; 0: the config's.", lower_bound=0)
   flags.DEFINE_bool('record', False, 'Also write a record into --results.')
   flags.DEFINE_string('results', 'results', 'Folder of the records.')
 

@@ -50,8 +50,10 @@ def test_every_member_is_the_run_that_it_would_be_alone(tmp_path):
 
 
 def test_members_in_turn_make_the_steps_of_members_side_by_side():
-  members = ensemble.make(tiny('tiny_factor'), 'gamma', (2.0, 35.0), (0, 5))
+  members = ensemble.make(tiny('tiny_capacity_conv'), 'gamma', (2.0, 35.0), (0, 5))
   call, in_turn = ensemble.compiled(members), ensemble.start(members)
+  program = lambda steps: str(jax.make_jaxpr(call)(in_turn, ensemble.indices(members, 0, steps)))
+  assert 'feature_group_count=4' in program(2) and 'feature_group_count=4' not in program(1)
   side_by_side, means = call(ensemble.start(members), ensemble.indices(members, 0, 2))
   found = []
   for step in range(2):

@@ -57,6 +57,7 @@ def test_a_summary_is_mean_and_spread_over_the_seeds_of_a_weight(small):
   got = found['gamma 50']['reconstruction_nats']
   assert got == {'mean': pytest.approx(np.mean(each)), 'spread': pytest.approx(np.std(each)), 'each': each}
   assert 'curves' not in studies.summary(page)
+  assert studies.summary(page)['capacity_nats'] == pytest.approx(2.0 * 8 / 67)
   told = studies.summary(page)['opened']
   assert told['unit'] == 'nats of capacity' and [one['seed'] for one in told['members']] == [0, 3]
   assert told['members'][0]['drawn'].keys() == set(page['factors'])
@@ -83,11 +84,13 @@ def test_a_factor_is_told_from_when_on_its_share_stays():
   told = np.array([[0.6, 0.0, 0.7], [0.6, 0.7, 0.0], [0.6, 0.8, 0.0], [0.6, 0.8, 0.1]])
   assert studies.opened(told, 0.15) == [0, 1, 4]
   page = {'capacity': [0.0, 2.0, 4.0, 6.0], 'factors': ['x', 'scale', 'shape'], 'curves': {'step': [0, 1, 2, 3]}}
+  page['curves']['kl'] = [[[1.0, 2.0]], [[3.0, 0.5]], [[3.0, 1.0]], [[3.0, 3.0]]]
   page |= {'weight': 'gamma', 'members': [{'gamma': 3.0, 'seed': 7}]}
   page['curves'] |= {'alone': told[:, None], 'drawn': told[:, None] - 0.15}
   (found,) = studies.openings(page)
   assert found['gamma'] == 3.0 and found['seed'] == 7
   assert found['alone'] == {'x': 0.0, 'scale': 2.0, 'shape': None}
+  assert found['alone_kl_nats'] == {'x': 3.0, 'scale': 3.5, 'shape': None}
   assert list(found['drawn'].items()) == [('scale', 2.0), ('shape', None), ('x', None)]
 
 

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)  # of the seeds that are trained together
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
   """The order of the examples in one epoch, int32 [size], read-only.
 
