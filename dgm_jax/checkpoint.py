@@ -14,6 +14,7 @@ import math
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -215,19 +216,30 @@ def _committing(folder: Path) -> Iterator[None]:
     yield
   except (OSError, ValueError, RuntimeError) as error:  # TensorStore's full disk is a ValueError
     if jax.process_index() == 0:
-      for draft in folder.glob(UNFINISHED):
-        shutil.rmtree(draft, ignore_errors=True)
+      _remove_drafts(folder, settle=0.2)
     free, kept = shutil.disk_usage(folder).free, steps(folder.parent)
     last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
     reason = 'the disk is full' if 'RESOURCE_EXHAUSTED' in str(error) or 'No space' in str(error) else _reason(error)
     raise Halt(f'no checkpoint can be written to {folder}: {reason} ({free:,} bytes free); {last}', UNSAVED) from error
 
 
+def _remove_drafts(folder: Path, settle: float = 0.0, tries: int = 20) -> None:
+  """Removes what a save has not finished, until nothing comes back within `settle` seconds.
+
+  When one of several writes has failed, others are under way, and put files back into a folder that is being removed.
+  """
+  for _ in range(tries):
+    for draft in folder.glob(UNFINISHED):
+      shutil.rmtree(draft, ignore_errors=True)
+    time.sleep(settle)
+    if not any(folder.glob(UNFINISHED)):
+      return
+
+
 def _tidy(folder: Path) -> None:
   """Removes drafts of saves that were killed, sets aside half-deleted steps, and names what else lies about."""
   if jax.process_index() == 0 and folder.is_dir():
-    for draft in folder.glob(UNFINISHED):
-      shutil.rmtree(draft, ignore_errors=True)
+    _remove_drafts(folder)
     whole = {str(step) for step in steps(folder.parent)}
     for path in sorted(folder.iterdir()):
       # Orbax would count it among the newest, and drop a good one for it.

@@ -2,6 +2,8 @@
 
 import functools
 import shutil
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import checkpoint, parallel
-from dgm_jax.cli import UserError
+from dgm_jax.cli import Halt, UserError
 from dgm_jax.core import State
 
 # When one of Orbax's reads fails, the others find their event loop closed, and threads say so.
@@ -293,6 +295,31 @@ def test_an_exception_still_commits_the_save_in_flight(tmp_path):
     raise RuntimeError('lightning')
   same(checkpoint.restore(tmp_path, like()).state, arrays(3))
   assert not list((tmp_path / 'checkpoints').glob('*tmp*'))
+
+
+def test_a_failed_save_leaves_no_draft_though_other_writes_of_it_go_on(tmp_path):
+  draft, failed, manager = tmp_path / '4.orbax-checkpoint-tmp', threading.Event(), type('', (), {})()
+  manager.directory = tmp_path
+
+  def straggle():  # another array's write, that makes its folder anew three times
+    failed.wait()
+    for number in range(3):
+      time.sleep(0.1)
+      draft.mkdir(exist_ok=True)
+      (draft / str(number)).write_bytes(b'x')
+
+  def fail():
+    draft.mkdir()
+    failed.set()
+    raise OSError('No space left on device')
+
+  manager.wait_until_finished = fail
+  writer = threading.Thread(target=straggle)
+  writer.start()
+  with pytest.raises(Halt, match='the disk is full'):
+    checkpoint.commit(manager)
+  writer.join()
+  assert not list(tmp_path.iterdir())
 
 
 def test_what_is_trained_on_does_not_reach_into_a_save_in_flight(tmp_path):
