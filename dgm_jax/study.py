@@ -21,7 +21,7 @@ STUDIES = {
   'disentanglement': {
     'beta_small': ('beta', (1.0, 4.0, 8.0)),
     'capacity_small': ('gamma', (30.0,)),
-    'capacity_conv_small': ('gamma', (20.0,)),
+    'capacity_conv_small': ('gamma', (15.0,)),
     'capacity': ('gamma', (1000.0,)),
     'factor_small': ('gamma', (10.0, 35.0)),
     'tc_small': ('beta', (4.0, 8.0)),
