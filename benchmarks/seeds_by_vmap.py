@@ -3,8 +3,9 @@
 Usage: python benchmarks/seeds_by_vmap.py [--rounds=7] [--seconds=3] [--record]
 
 The experiments are beta-VAEs: of the tests' size, on digits, and dense ones on sprites of 16, 32 and 64 pixels. One
-seed and eight take turns on the same cores. Where one seed leaves the machine idle, seven more are nearly free; where
-it does not, they cost what they cost, and a member's images are drawn for it alone.
+seed and eight take turns on the same cores, of which one seed is on one device, eight on as many devices as there are
+cores (2, 4 or 8), as `dgm_jax.study` has them. Where one seed leaves the machine idle, seven more are nearly free;
+where it does not, they cost what they cost, and a member's images are drawn for it alone.
 """
 
 import argparse
@@ -30,7 +31,7 @@ def main() -> None:
   args = parser.parse_args()
   from dgm_jax import parallel, workdir
 
-  parallel.start()
+  parallel.start(every_core=True)
   page = {'what': f'{MEMBERS} seeds in one program against one, time of a step, in turn', 'cases': {}}
   for name, (variant, size) in CASES.items():
     page['cases'][name] = compare(variant, size, args.rounds, args.seconds)
@@ -80,8 +81,8 @@ def _trainer(variant: str, size: int, seeds):
   members = ensemble.make(config, 'beta', (4.0,), seeds)
   call, steps = ensemble.compiled(members), config.steps_per_call
   index = ensemble.indices(members, 0, steps)
-  first = jax.device_get(call(ensemble.start(members), index)[0])
-  state = jax.device_put(first)
+  state = call(ensemble.start(members), index)[0]
+  first = jax.device_get(state)  # a copy: the next call takes the buffers
 
   def train(seconds: float) -> float:
     nonlocal state

@@ -3,7 +3,7 @@
 Every member makes the very steps that `train.py` would make with its seed and its weight, up to rounding: its own
 batches, its own noise. A system whose function takes the weight as an argument can be traced for all values at once,
 by vmap; on a CPU and with one step a call, as convolutions want it there, members take their steps one after another
-instead.
+instead. Members are dealt out over devices, which never wait for one another.
 
 Axes: M members, S steps, B batch.
 """
@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import data, systems, workdir
+from dgm_jax import data, parallel, systems, workdir
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
+
+SHARED, OWN = PartitionSpec(), PartitionSpec('data')  # what all members see, and what is stacked, a part each
 
 
 class Ensemble(NamedTuple):
@@ -31,14 +34,22 @@ class Ensemble(NamedTuple):
   seeds: np.ndarray  # uint32 [M]
   weights: np.ndarray  # float32 [M]
   train: data.Split
-  arrays: dict[str, Any]  # of the training split, on the device
+  arrays: dict[str, Any]  # of the training split, on every device
+  mesh: Mesh  # of devices with as many members each
 
 
-def make(config: ConfigDict, weight: str, weights: Sequence[float], seeds: Sequence[int]) -> Ensemble:
+def make(config: ConfigDict, weight: str, weights: Sequence[float], seeds: Sequence[int], devices: int = 0) -> Ensemble:
   """Every weight with every seed, the seeds of the first weight first.
 
+  Args:
+    config: of all members.
+    weight: the setting of `config.model` that is varied.
+    weights: its values.
+    seeds: of every weight.
+    devices: how many share the members, a divisor of their number; 0: as many as can.
+
   Raises:
-    UserError: a mistake in the experiment, or its system cannot be told this weight.
+    UserError: a mistake in the experiment, its system cannot be told this weight, or not so many devices.
   """
   experiment.check(config)
   train = data.load(config.data, 'train')
@@ -48,8 +59,11 @@ def make(config: ConfigDict, weight: str, weights: Sequence[float], seeds: Seque
     weight == known[1], f'{config.system} can be trained together for values of {known[1]!r}, not of {weight!r}'
   )
   pairs = np.array(list(itertools.product(weights, seeds)), np.float64)
-  arrays = {name: jnp.asarray(array) for name, array in train.arrays.items()}
-  return Ensemble(config, weight, pairs[:, 1].astype(np.uint32), pairs[:, 0].astype(np.float32), train, arrays)
+  devices = devices or max(n for n in range(1, jax.device_count() + 1) if len(pairs) % n == 0)
+  experiment.require(len(pairs) % devices == 0, f'{len(pairs)} members cannot be dealt out over {devices} devices')
+  mesh = parallel.mesh(devices)
+  arrays = jax.device_put(dict(train.arrays), parallel.replicated(mesh))
+  return Ensemble(config, weight, pairs[:, 1].astype(np.uint32), pairs[:, 0].astype(np.float32), train, arrays, mesh)
 
 
 def member(ensemble: Ensemble, weight: Any) -> System:
@@ -68,7 +82,13 @@ def start(ensemble: Ensemble) -> State:
 
   size = min(config.init_examples, train.size)
   shown = np.stack([data.order(int(seed), 0, 1, size, train.size)[0] for seed in ensemble.seeds])
-  return jax.jit(jax.vmap(init, (0, 0, None, 0)))(ensemble.seeds, ensemble.weights, ensemble.arrays, shown)
+  program = dealt(ensemble, jax.vmap(init, (0, 0, None, 0)), (OWN, OWN, SHARED, OWN))
+  return jax.jit(program)(ensemble.seeds, ensemble.weights, ensemble.arrays, shown)
+
+
+def dealt(ensemble: Ensemble, function: Callable, specs: Sequence[PartitionSpec], out: Any = OWN) -> Callable:
+  """The function of all members, on every device of its own members alone; arguments are OWN or SHARED."""
+  return jax.shard_map(function, mesh=ensemble.mesh, in_specs=tuple(specs), out_specs=out, check_vma=False)
 
 
 def compiled(ensemble: Ensemble) -> Callable:
@@ -83,35 +103,39 @@ def compiled(ensemble: Ensemble) -> Callable:
 
   each = jax.vmap(one, (0, 0, None, 0, 0))
 
-  def in_turn(arrays, state, index):
-    own = zip(ensemble.seeds, ensemble.weights, index, strict=True)
-    found = [one(seed, weight, arrays, one_of(state, m), index) for m, (seed, weight, index) in enumerate(own)]
+  def in_turn(arrays, *stacked):
+    found = []
+    for m in range(len(stacked[0])):
+      seed, weight, state, index = jax.tree.map(lambda leaf, m=m: leaf[m], stacked)
+      found.append(one(seed, weight, arrays, state, index))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
-  def call(state, arrays, index):
+  def call(state, seeds, weights, arrays, index):
     if index.shape[0] == 1 and jax.default_backend() == 'cpu':
       # Convolutions are slow there inside a loop, and those of several members by vmap, which are grouped, more so.
-      return in_turn(arrays, state, index[0])
-    turn = lambda state, index: each(ensemble.seeds, ensemble.weights, arrays, state, index)
+      return in_turn(arrays, seeds, weights, state, index[0])
+    turn = lambda state, index: each(seeds, weights, arrays, state, index)
     if index.shape[0] == 1:
       return turn(state, index[0])
     state, metrics = jax.lax.scan(turn, state, index)
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
-  program = jax.jit(call, donate_argnums=0)
-  return lambda state, index: program(state, ensemble.arrays, index)
+  specs = OWN, OWN, OWN, SHARED, PartitionSpec(None, 'data')
+  program = jax.jit(dealt(ensemble, call, specs), donate_argnums=0)
+  seeds, weights = jax.device_put((ensemble.seeds, ensemble.weights), parallel.rows(ensemble.mesh))
+  return lambda state, index: program(state, seeds, weights, ensemble.arrays, index)
 
 
-def indices(ensemble: Ensemble, step: int, steps: int) -> np.ndarray:
-  """The examples of the next steps, [S, M, B], each member's by its seed."""
+def indices(ensemble: Ensemble, step: int, steps: int) -> jax.Array:
+  """The examples of the next steps, [S, M, B], each member's by its seed, on its device."""
   size, batch = ensemble.train.size, ensemble.config.batch_size
   orders = {seed: data.order(int(seed), step, steps, batch, size) for seed in np.unique(ensemble.seeds)}
-  return np.stack([orders[seed] for seed in ensemble.seeds], 1)
+  return jax.device_put(np.stack([orders[seed] for seed in ensemble.seeds], 1), parallel.rows(ensemble.mesh, 1))
 
 
 def one_of(state: State, number: int) -> State:
-  """The state of one member."""
-  return jax.tree.map(lambda leaf: leaf[number], state)
+  """The state of one member, bound to no device."""
+  return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf[number])), state)
 
 
 def _weight_of(config: ConfigDict) -> str:

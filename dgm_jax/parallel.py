@@ -36,8 +36,9 @@ SHARD_FROM = 2**14  # smaller arrays than this are replicated: spreading them wo
 
 
 def start(
-  coordinator: str = '', processes: int = 1, process: int = 0, heartbeat: int = HEARTBEAT, keep_memory: bool = False
-) -> None:
+  coordinator: str = '', processes: int = 1, process: int = 0, heartbeat: int = HEARTBEAT, keep_memory: bool = False,
+  every_core: bool = False,
+) -> None:  # fmt: skip
   """Joins the other processes of the run, if any, and keeps compiled programs for the next start.
 
   Call it before the first use of a device.
@@ -48,6 +49,8 @@ def start(
     process: which one this is.
     heartbeat: seconds of silence after which a process counts as lost, and the others end.
     keep_memory: whether freed memory is kept for the next program, on a CPU; see `large_programs`.
+    every_core: whether each core of a CPU is a device of its own, for programs that do not wait for one another; where
+      XLA_FLAGS says how many devices a CPU is, there are so many.
 
   Raises:
     UserError: the cluster is not recognised, or the others cannot be reached.
@@ -61,6 +64,8 @@ def start(
     signals.share()
   if keep_memory and (os.environ.get('JAX_PLATFORMS', '') == 'cpu' or not _accelerators()):
     _keep_buffers()
+  if every_core and 'xla_force_host_platform_device_count' not in os.environ.get('XLA_FLAGS', ''):
+    jax.config.update('jax_num_cpu_devices', _cores())
   _keep_programs(Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'programs')
 
 
@@ -70,6 +75,11 @@ def large_programs(config) -> bool:
   Programs of small products are up to a fifth slower with it: their threads then share one pool.
   """
   return config.steps_per_call == 1
+
+
+def _cores() -> int:
+  """Of the CPU, that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def _accelerators() -> bool:

@@ -110,7 +110,6 @@ def follower(members: ensemble.Ensemble):
   pairs = prepare(jax.random.key(0), _images(_varied(sizes), simulator, config.data.name))['x']
   few = simulated(config)
 
-  @jax.jit
   def seen(states, batch, beside):
     x = prepare(jax.random.key(0), batch)['x']
 
@@ -124,6 +123,8 @@ def follower(members: ensemble.Ensemble):
       return z, kl.mean(0), elbo['reconstruction_nats'].mean(), posterior, log_px, drawings
 
     return jax.lax.map(one, states)
+
+  seen = jax.jit(ensemble.dealt(members, seen, (ensemble.OWN, ensemble.SHARED, ensemble.SHARED)))
 
   def look(states: State) -> dict[str, Any]:
     z, kl, reconstruction, posterior, log_px, drawings = jax.tree.map(np.asarray, seen(states, batch, pairs))
@@ -344,7 +345,7 @@ def _figures(
   """What is measured of one member."""
   config = members.config
   test, state = data.load(config.data, 'test'), ensemble.one_of(states, number)
-  subject = Subject(config, systems.build(config), state, test, parallel.mesh())
+  subject = Subject(config, systems.build(config), state, test, parallel.mesh(1))
   codes_of, sizes = disentanglement.of_means(0, subject, protocol)
   found = mean.metrics(0, subject) | disentanglement.scored(codes_of, sizes, np.random.default_rng(0), protocol)
   found |= disentanglement.of_samples(0, subject, codes_of, protocol)

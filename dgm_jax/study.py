@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
   from dgm_jax import parallel, studies, workdir
 
   known = {system: studies.settings(args.name, system, args.steps, args.size) for system in args.only or grid}
-  parallel.start(keep_memory=any(config.model.channels for config in known.values()))
+  parallel.start(keep_memory=any(config.model.channels for config in known.values()), every_core=True)
   for system, config in known.items():
     target = out / f'{system}.json'
     if target.exists():

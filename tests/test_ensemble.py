@@ -29,6 +29,12 @@ def trained(members, calls=3):
   return state, metrics
 
 
+def compiled_text(members):
+  """The program of a call of two steps, as XLA has it."""
+  call, state = ensemble.compiled(members), ensemble.start(members)
+  return jax.jit(call).lower(state, ensemble.indices(members, 0, 2)).compile().as_text()
+
+
 def test_every_member_is_the_run_that_it_would_be_alone(tmp_path):
   config = tiny('tiny_factor')
   members = ensemble.make(config, 'gamma', (2.0, 35.0), (0, 5, 7))
@@ -50,7 +56,7 @@ def test_every_member_is_the_run_that_it_would_be_alone(tmp_path):
 
 
 def test_members_in_turn_make_the_steps_of_members_side_by_side():
-  members = ensemble.make(tiny('tiny_capacity_conv'), 'gamma', (2.0, 35.0), (0, 5))
+  members = ensemble.make(tiny('tiny_capacity_conv'), 'gamma', (2.0, 35.0), (0, 5), devices=1)
   call, in_turn = ensemble.compiled(members), ensemble.start(members)
   program = lambda steps: str(jax.make_jaxpr(call)(in_turn, ensemble.indices(members, 0, steps)))
   assert 'feature_group_count=4' in program(2) and 'feature_group_count=4' not in program(1)
@@ -62,6 +68,24 @@ def test_members_in_turn_make_the_steps_of_members_side_by_side():
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
   jax.tree.map(close, in_turn, side_by_side)
   jax.tree.map(lambda a, b, mean: close((a + b) / 2, mean), *found, means)
+
+
+def test_members_are_the_same_on_however_many_devices():
+  make = lambda devices: ensemble.make(tiny('tiny_tc'), 'beta', (2.0, 35.0), (0, 5, 7), devices)
+  assert make(0).mesh.size == 6  # of the eight that there are
+  alone, shared = trained(make(1)), trained(make(3))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, shared)
+  shards = lambda leaf: tuple(part.data.shape[:1] for part in leaf.addressable_shards)
+  assert {shards(leaf) for leaf in jax.tree.leaves(shared)} == {((2,),) * 3}
+  own = ensemble.one_of(shared[0], 4)
+  assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(own))
+  jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[4]), own, shared[0])
+  assert 'all-' not in compiled_text(make(3))  # no device asks another
+
+
+def test_members_that_devices_do_not_divide_are_refused():
+  with pytest.raises(UserError, match='3 members cannot be dealt out over 2 devices'):
+    ensemble.make(tiny('tiny_tc'), 'beta', (2.0,), (0, 5, 7), devices=2)
 
 
 def test_only_a_weight_that_the_system_takes_can_be_varied():

@@ -1,5 +1,6 @@
 """What a process is started with."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -34,3 +35,13 @@ def test_memory_that_a_program_has_freed_is_kept_for_the_next(tmp_path):
     faults[how] = int(done.stdout)
   # Some 30,000 pages of 4 kB, fewer where the kernel deals out huge ones.
   assert faults['started'] <= faults['as it is'] / 10
+
+
+def test_each_core_is_a_device_where_that_is_asked_for(tmp_path):
+  program = 'from dgm_jax import parallel; parallel.start(every_core={}); import jax; print(jax.device_count())'
+  told = {'JAX_PLATFORMS': 'cpu', 'DGM_JAX_CACHE': str(tmp_path), 'HOME': str(tmp_path), 'PATH': ''}
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  for asked, flags, expected in ((False, '', 1), (True, '', cores), (True, 'device_count=3', 3)):
+    env = told | ({'XLA_FLAGS': f'--xla_force_host_platform_{flags}'} if flags else {})
+    command = [sys.executable, '-c', program.format(asked)]
+    assert int(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout) == expected
