@@ -86,9 +86,9 @@ def start(ensemble: Ensemble) -> State:
   return jax.jit(program)(ensemble.seeds, ensemble.weights, ensemble.arrays, shown)
 
 
-def dealt(ensemble: Ensemble, function: Callable, specs: Sequence[PartitionSpec], out: Any = OWN) -> Callable:
-  """The function of all members, on every device of its own members alone; arguments are OWN or SHARED."""
-  return jax.shard_map(function, mesh=ensemble.mesh, in_specs=tuple(specs), out_specs=out, check_vma=False)
+def dealt(ensemble: Ensemble, function: Callable, specs: tuple[PartitionSpec, ...]) -> Callable:
+  """A function of all members, on each device of its own alone; arguments are as `specs` say, results are OWN."""
+  return jax.shard_map(function, mesh=ensemble.mesh, in_specs=specs, out_specs=OWN, check_vma=False)
 
 
 def compiled(ensemble: Ensemble) -> Callable:
