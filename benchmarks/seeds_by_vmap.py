@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/seeds_by_vmap.py [--rounds=7] [--seconds=3] [--record]
 
-The experiments are beta-VAEs: of the tests' size, on digits, and dense ones on sprites of 16, 32 and 64 pixels. One
-seed and eight take turns on the same cores, of which one seed is on one device, eight on as many devices as there are
-cores (2, 4 or 8), as `dgm_jax.study` has them. Where one seed leaves the machine idle, seven more are nearly free;
-where it does not, they cost what they cost, and a member's images are drawn for it alone.
+The experiments are beta-VAEs: of the tests' size, on digits, and dense ones on sprites of 16 and 64 pixels. One seed
+and eight take turns on the same cores: one seed on one device, eight dealt out over the cores as devices, as they are
+by `dgm_jax.study`. Where one seed leaves the machine idle, seven more are nearly free; where it does not, they cost
+what they cost, and a member's images are drawn for it alone.
 """
 
 import argparse

@@ -50,7 +50,7 @@ def start(
     heartbeat: seconds of silence after which a process counts as lost, and the others end.
     keep_memory: whether freed memory is kept for the next program, on a CPU; see `large_programs`.
     every_core: whether each core of a CPU is a device of its own, for programs that do not wait for one another; where
-      XLA_FLAGS says how many devices a CPU is, there are so many.
+      XLA_FLAGS or JAX_NUM_CPU_DEVICES says how many devices a CPU is, there are so many.
 
   Raises:
     UserError: the cluster is not recognised, or the others cannot be reached.
@@ -64,7 +64,8 @@ def start(
     signals.share()
   if keep_memory and (os.environ.get('JAX_PLATFORMS', '') == 'cpu' or not _accelerators()):
     _keep_buffers()
-  if every_core and 'xla_force_host_platform_device_count' not in os.environ.get('XLA_FLAGS', ''):
+  told = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices > 0
+  if every_core and not told:
     jax.config.update('jax_num_cpu_devices', _cores())
   _keep_programs(Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'programs')
 

@@ -41,7 +41,11 @@ def test_each_core_is_a_device_where_that_is_asked_for(tmp_path):
   program = 'from dgm_jax import parallel; parallel.start(every_core={}); import jax; print(jax.device_count())'
   told = {'JAX_PLATFORMS': 'cpu', 'DGM_JAX_CACHE': str(tmp_path), 'HOME': str(tmp_path), 'PATH': ''}
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  for asked, flags, expected in ((False, '', 1), (True, '', cores), (True, 'device_count=3', 3)):
-    env = told | ({'XLA_FLAGS': f'--xla_force_host_platform_{flags}'} if flags else {})
+  more = cores + 1
+  xla = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={more}'}
+  for asked, env, expected in (
+    (False, {}, 1), (True, {}, cores), (True, xla, more), (True, {'JAX_NUM_CPU_DEVICES': str(more)}, more)
+  ):  # fmt: skip
     command = [sys.executable, '-c', program.format(asked)]
-    assert int(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout) == expected
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=told | env)
+    assert int(done.stdout) == expected
