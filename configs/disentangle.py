@@ -74,7 +74,6 @@ def get_config(variant=''):
     config.batch_size = 128  # a half for each player
   config.update({'log_every': 500, 'eval_every': 10_000, 'save_every': 10_000, 'picture_every': 50_000})
   config.evals = ('mean.metrics', 'latent.units', 'disentanglement.disentanglement')
-  config.published = _published(name)
   if tiny:
     _dense(config, (16,), (16,))
     config.model.channels = (4, 4) if name == 'capacity_conv' else ()
@@ -102,12 +101,6 @@ def _optimizer(name):
   return optimizer(learning_rate=5e-4 if name == 'capacity' else 1e-4)
 
 
-def _published(name):
-  source = {'beta': 'Kim & Mnih 2018, figure 5, beta = 4', 'factor': 'Kim & Mnih 2018, figure 5, gamma = 35'}
-  values = {'beta': 0.73, 'factor': 0.82}
-  return {'factor_vae_metric': {'value': values[name], 'source': source[name]}} if name in values else {}
-
-
 def _dense(config, encoder, decoder):
   config.model.update({'channels': ()})
   config.model.encoder.update({'hidden': encoder})
@@ -117,7 +110,6 @@ def _dense(config, encoder, decoder):
 
 
 def _small(config):
-  config.published = {}
   if 'capacity_steps' in config.model:
     # To hold C, gamma must exceed the nats of likelihood that a nat of divergence is worth: of the first nats some 17
     # at 32 x 32, and 44 at 64 x 64.

@@ -40,11 +40,6 @@ def get_config(variant=''):
     config.model.network.update({'features': 32, 'layers': 4, 'head': 32})
     config.optimizer.model.schedule = 'linear'
     config.update({'batch_size': 16, 'steps': 2400})
-  if not variant:
-    source = 'a program of the community, same width and depth, 3x3 kernels and skips, dynamic binarization, 457 epochs'
-    config.published = {'nll_nats': {'value': 81.50, 'source': source}}
-  if variant == 'cifar10':
-    config.published = {'bits_per_dim': {'value': 3.03, 'source': 'van den Oord et al. 2016, table 1'}}
   if variant.startswith('tiny'):
     config.model.network.update({'features': 6, 'layers': 1, 'head': 6, 'first': 3, 'size': 3})
     shrink(config)

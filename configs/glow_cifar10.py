@@ -31,7 +31,6 @@ def get_config(variant=''):
   config.update(
     {'log_every': 50, 'eval_every': 1000, 'save_every': 1000, 'picture_every': 1000, 'eval_batch_size': 250}
   )
-  config.published = {'bits_per_dim': {'value': 3.35, 'source': 'Kingma & Dhariwal 2018, table 2'}}
   if variant == 'fast':
     config.model.network.update({'width': 48, 'steps': 3, 'memory': 'plain', 'unroll': 3})
     config.model.average = 0.0
@@ -42,5 +41,4 @@ def get_config(variant=''):
     shrink(config)
     config.model.network.update({'width': 8, 'steps': 1, 'levels': 2})
     config.model.average = 0.5
-    config.published = {}
   return config

@@ -36,8 +36,6 @@ def get_config(variant=''):
     config.model.network.update({'hidden': 16, 'blocks': 7, 'head': 32})
     config.optimizer.model.schedule = 'linear'
     config.update({'batch_size': 16, 'epochs': 0.0, 'steps': 8000})
-  if variant == 'cifar10':
-    config.published = {'bits_per_dim': {'value': 3.14, 'source': 'van den Oord et al. 2016, table 5'}}
   if variant == 'tiny':
     config.model.network.update({'hidden': 8, 'blocks': 1, 'head': 8, 'first': 3})
     shrink(config)

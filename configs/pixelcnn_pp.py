@@ -38,8 +38,6 @@ def get_config(variant=''):
     config.model.network.update({'features': 24, 'blocks': 1, 'dropout': 0.0})
     config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 2e-3, 'b2': 0.999})
     config.update({'batch_size': 16, 'epochs': 0.0, 'steps': 2400, 'init_examples': 64})
-  if not variant:
-    config.published = {'bits_per_dim': {'value': 2.92, 'source': 'Salimans et al. 2017, table 1'}}
   if variant == 'tiny':
     config.model.update({'components': 2, 'ema': 0.9})
     config.model.network.update({'features': 4, 'blocks': 1, 'levels': 2, 'dropout': 0.0})

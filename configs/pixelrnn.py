@@ -34,7 +34,6 @@ def get_config(variant=''):
   config.update({'batch_size': 16, 'epochs': 457.0})
   if cifar10:
     config.model.network.update({'hidden': 128, 'layers': 12, 'head': 1024})
-    config.published = {'bits_per_dim': {'value': 3.07 if row else 3.00, 'source': 'van den Oord et al. 2016, table 5'}}
   if variant.endswith('small'):
     config.model.network.update({'hidden': 16, 'layers': 1})
     config.optimizer.model.schedule = 'linear'

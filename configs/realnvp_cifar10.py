@@ -29,7 +29,6 @@ def get_config(variant=''):
   config.update(
     {'log_every': 50, 'eval_every': 2000, 'save_every': 1000, 'picture_every': 2000, 'eval_batch_size': 250}
   )
-  config.published = {'bits_per_dim': {'value': 3.49, 'source': 'Dinh et al. 2017, table 1'}}
   if variant == 'variational':
     config.model.dequantization = 'variational'
   if variant == 'fast':
@@ -42,5 +41,4 @@ def get_config(variant=''):
     config.model.network.update({'width': 4, 'blocks': 0, 'scales': 1, 'memory': 'plain'})
     config.model.momentum = 0.5
     config.optimizer = {'model': optimizer(learning_rate=1e-3)}
-    config.published = {}
   return config

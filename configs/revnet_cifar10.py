@@ -23,9 +23,6 @@ NETWORKS = {
   'resnet_small': {'units': (3, 3, 3), 'channels': (8, 8, 16, 32), 'kernels': (3, 3), 'unroll': 2},
   'revnet_small': {'units': (2, 2, 2), 'channels': (16, 16, 28, 54), 'kernels': (3, 3), 'unroll': 2},
 }
-PUBLISHED = {
-  'resnet_32': 7.14, 'resnet_110': 5.74, 'resnet_164': 5.24, 'revnet_38': 7.24, 'revnet_110': 5.76, 'revnet_164': 5.17
-}  # fmt: skip
 
 
 def get_config(variant='revnet_38'):
@@ -45,8 +42,6 @@ def get_config(variant='revnet_38'):
   config.optimizer = {'model': rates}
   config.update({'batch_size': 100, 'stage_epochs': STAGES, 'steps_per_call': 10, 'best': 'error_percent'})
   config.update({'log_every': 100, 'eval_every': 1000, 'save_every': 1000, 'picture_every': 0, 'init_examples': 1000})
-  if name in PUBLISHED:
-    config.published = {'error_percent': {'value': PUBLISHED[name], 'source': 'Gomez et al. 2017, table 3'}}
   if name.endswith('small'):
     config.optimizer = {'model': optimizer(name='sgd', momentum=0.9, learning_rate=0.1, schedule='cosine')}
     config.update({'stage_epochs': (), 'epochs': 3.0, 'steps_per_call': 1})
@@ -55,5 +50,5 @@ def get_config(variant='revnet_38'):
     config.model.network.update({'units': (1, 2), 'channels': (4, 4, 8)})
     config.model.update({'reach': 1, 'flip': 'none', 'momentum': 0.5})
     config.optimizer = {'model': optimizer(name='sgd', momentum=0.9, learning_rate=0.05)}
-    config.update({'stage_epochs': (), 'published': {}})
+    config.stage_epochs = ()
   return config
