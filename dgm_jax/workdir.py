@@ -138,7 +138,8 @@ def open_subject(
   state = restored.state
   if weights == 'raw':
     state = state.replace(extra={name: part for name, part in state.extra.items() if name != 'ema'})
-  return Subject(config, system, state, part, mesh)
+  trained_at = restored.meta.get('environment', {}).get('commit') or None
+  return Subject(config, system, state, part, mesh, trained_at)
 
 
 def weights(state: State) -> str:

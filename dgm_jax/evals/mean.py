@@ -23,6 +23,7 @@ class Subject(NamedTuple):
   state: State
   split: data.Split
   mesh: Mesh
+  trained_at: str | None = None  # the commit that trained it, where its checkpoint says so
 
 
 def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh, batch_size: int = 0) -> Callable:
