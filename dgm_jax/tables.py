@@ -30,8 +30,8 @@ LONG = ('Row', 'Data', 'Protocol', 'Published', 'Measured', 'Steps', 'Parameters
 ALL = ('System', 'Config', 'Data', 'Measured', 'Steps', 'Parameters', 'Device', 'Note')
 LEAD = (
   "Published figures beside those that the program measured, '-' where nothing was measured. A published figure stands"
-  ' beside a run only where system, data, network, conditioning, optimizer and protocol are those that it is of, however'
-  ' long it was trained; what is of another network or protocol has a line of its own that says so.'
+  ' beside a run only where system, data, network, conditioning, optimizer and protocol are those that it is of,'
+  ' however long it was trained; what is of another network or protocol has a line of its own that says so.'
   " 'picture' stands where the source shows no number."
 )
 

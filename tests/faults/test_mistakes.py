@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import numpy as np
-import runs
 from trials import record, trials
+
+import runs
 
 TINY = '--config=configs/vae_digits.py:tiny'
 # The command, and what its last line says; {tmp} is a folder that holds what the mistakes need.

@@ -6,8 +6,9 @@ import socket
 import time
 
 import pytest
-import runs
 from trials import record, trials
+
+import runs
 
 HEARTBEAT = 10
 
