@@ -61,5 +61,5 @@ def _prior(config, vqvae):
   }  # fmt: skip
   rate = optimizer(learning_rate=3e-4)
   config.optimizer = {'top': dict(rate), 'bottom': dict(rate)}
-  config.update({'batch_size': 512, 'steps': 754_000, 'best': 'nll_nats'})
+  config.update({'batch_size': 512, 'steps': 754_000, 'best': 'nll_codes_nats'})
   config.evals = ('mean.metrics', 'codes.codes')

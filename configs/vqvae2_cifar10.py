@@ -67,4 +67,4 @@ def _prior(config, vqvae):
   }  # fmt: skip
   rate = optimizer(learning_rate=3e-4)
   config.optimizer = {'top': dict(rate), 'bottom': dict(rate)}
-  config.update({'steps': 200_000, 'best': 'nll_nats', 'evals': ('mean.metrics', 'codes.codes')})
+  config.update({'steps': 200_000, 'best': 'nll_codes_nats', 'evals': ('mean.metrics', 'codes.codes')})

@@ -47,5 +47,5 @@ def _prior(config, vqvae):
     'top': {'network': 'gated_pixelcnn', 'features': 128, 'layers': 10, 'head': 256, 'first': 7, 'size': 3},
   }  # fmt: skip
   config.optimizer = {'top': optimizer(learning_rate=3e-4)}
-  config.update({'steps': 25_000, 'best': 'nll_nats', 'judge': 'runs/classifier_mnist'})
+  config.update({'steps': 25_000, 'best': 'nll_codes_nats', 'judge': 'runs/classifier_mnist'})
   config.evals = ('mean.metrics', 'codes.codes', 'generated.classifier')

@@ -5,8 +5,9 @@ Nothing here imports JAX.
 
 import ast
 import hashlib
+import importlib.util
 import json
-import types
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def read(source: str, overrides: Iterable[str] = ()) -> ConfigDict:
   """
   path = ROOT / source.partition(':')[0]
   experiment.require(path.exists(), f'{path} is not there: run this in a clone of the repository')
-  return read_text(path.read_text(encoding='utf-8'), source, overrides)
+  return _read(path, source, overrides)
 
 
 def read_text(text: str, source: str, overrides: Iterable[str] = ()) -> ConfigDict:
@@ -40,9 +41,18 @@ def read_text(text: str, source: str, overrides: Iterable[str] = ()) -> ConfigDi
   Raises:
     UserError: there is no such key.
   """
-  name, _, variant = source.partition(':')
-  module = types.ModuleType(Path(name).stem)
-  exec(compile(text, name, 'exec'), module.__dict__)
+  with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / Path(source.partition(':')[0]).name
+    path.write_text(text, encoding='utf-8')
+    return _read(path, source, overrides)
+
+
+def _read(path: Path, source: str, overrides: Iterable[str]) -> ConfigDict:
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec and spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  variant = source.partition(':')[2]
   config = module.get_config(variant) if variant else module.get_config()
   if 'published' in config:  # of files from before figures had a table
     del config.published

@@ -129,7 +129,7 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
     if due:  # the run was asked to end before this was done
       _between(run, began.state, began.step, writer, evaluators)
     stack.enter_context(signals.deferred())
-    manager = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, run.config.best))
+    manager = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, workdir.best(run.config)))
     stack.enter_context(parallel.together())
     note = lambda steps, seconds: writer.say(_costs(began, lost, steps, seconds))
     save = saver(run, manager, skipped)

@@ -5,13 +5,12 @@ Nothing here imports JAX.
 
 import json
 import os
-import re
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dgm_jax import catalogue
+from dgm_jax import catalogue, metrics
 from dgm_jax.cli import UserError
 from dgm_jax.files import write_atomic
 
@@ -31,8 +30,6 @@ STUDY_FIELDS = (
 # `renamed`: metrics that had another name when they were measured; `settings_from`: where they were not noted then.
 OPTIONAL = ('renamed', 'settings_from', 'capacity_nats', 'opened')
 CONFIG_FILE = 'the config file at the commit measured_at'
-GIVEN = '_given_label'  # ends the metrics of a network that was told the label
-TOLD = re.compile(r'nll_nats|nll_codes_nats|bits_per_dim|bits_per_code_.*')  # the metrics that this makes others
 
 
 class Run(NamedTuple):
@@ -113,12 +110,6 @@ def _of_study(name: str, page: Mapping[str, Any]) -> list[Run]:
   return runs
 
 
-def metric(name: str, system: str, conditional: bool) -> str:
-  """Today's name of a metric that was once only called `name`."""
-  name = 'nll_codes_nats' if system == 'vq.prior' and name == 'nll_nats' else name
-  return name + GIVEN if conditional and TOLD.fullmatch(name) else name
-
-
 def migrate(folder: str | os.PathLike) -> list[Path]:
   """Brings the records of a folder to today's schema, and returns those that were changed.
 
@@ -148,7 +139,7 @@ def migrated(page: dict[str, Any], shown: Callable[[str, str], str] | None = Non
     return page
   text = (shown or at_commit)(page['commit'], page['config'].partition(':')[0])
   settings = catalogue.essence(catalogue.read_text(text, page['config'], page['overrides']))
-  names = {name: metric(name, page['system'], settings['conditional']) for name in page['metrics']}
+  names = {name: metrics.named(name, page['system'], settings['conditional']) for name in page['metrics']}
   new = page | {
     'schema': SCHEMA, 'settings': settings, 'trained_at': None, 'measured_at': page['commit'], 'parameters': None,
     'weights': page.get('weights'), 'metrics': {names[name]: value for name, value in page['metrics'].items()},

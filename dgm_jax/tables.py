@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from dgm_jax import catalogue, published, records, sizes
 from dgm_jax.config import FREE
+from dgm_jax.metrics import GIVEN
 from dgm_jax.published import NEAR, OWN, SMALLER, Row
-from dgm_jax.records import GIVEN, Run
+from dgm_jax.records import Run
 
 # Figures that explain others: tables leave them to the records, where there are others.
 SUPPORTING = re.compile(

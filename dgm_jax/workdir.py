@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dgm_jax import checkpoint, data, optim, parallel, systems
+from dgm_jax import checkpoint, data, metrics, optim, parallel, systems
 from dgm_jax import config as experiment
 from dgm_jax.cli import UserError
 from dgm_jax.core import State, System
@@ -113,10 +113,15 @@ def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
   if name == 'best':
     if not config.best:
       raise UserError('the run keeps no best checkpoint (config.best is empty); use --checkpoint=latest')
-    return checkpoint.best_step(workdir, config.best)
+    return checkpoint.best_step(workdir, best(config), config.best)
   if not name.isdigit():
     raise UserError(f"--checkpoint must be latest, best or a step, got '{name}'")
   return int(name)
+
+
+def best(config: ConfigDict) -> str:
+  """The validation metric whose lowest checkpoint is kept, by the name under which the system measures it."""
+  return metrics.named(config.best, config.system, config.conditional)
 
 
 def open_subject(
