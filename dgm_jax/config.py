@@ -43,7 +43,8 @@ def defaults() -> ConfigDict:
         'invert': False,
         'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
         'shape': (),  # filled in when the data is loaded
-        'examples': 0,  # likewise: training examples
+        'examples': 0,  # likewise: training examples,
+        'levels': 256,  # and grey levels of a pixel, where the preprocessing keeps them
       },
       'model': {},
       'conditional': False,  # on labels, of which config.model.classes is the number
@@ -294,6 +295,8 @@ def load(workdir: Path) -> ConfigDict:
 def _today(page: dict) -> dict:
   """An experiment as it was written, in the keys that there are now."""
   page.pop('published', None)  # figures of papers, which dgm_jax/published.toml has
+  if 'data' in page:
+    page['data'].setdefault('levels', 256)  # which all data was taken to have
   return page
 
 

@@ -15,6 +15,7 @@ from dgm_jax import checkpoint, data, metrics, optim, parallel, systems
 from dgm_jax import config as experiment
 from dgm_jax.cli import UserError
 from dgm_jax.core import State, System
+from dgm_jax.data import preprocess
 from dgm_jax.evals.mean import Subject
 from dgm_jax.files import write_atomic
 
@@ -85,6 +86,7 @@ def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
   with config.unlocked():
     config.data.shape = train.shape
     config.data.examples = train.size
+    config.data.levels = train.levels if config.data.preprocess in (*preprocess.GRID, 'scale') else 256
   return config
 
 

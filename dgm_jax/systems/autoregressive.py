@@ -95,7 +95,7 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
     UserError: the network has no such setting, or there is no such likelihood.
   """
   model, shape = config.model, tuple(config.data.shape)
-  pixel = experiment.by_path('dgm_jax.systems', f'pixels.{model.likelihood}')(shape[-1], model)
+  pixel = experiment.by_path('dgm_jax.systems', f'pixels.{model.likelihood}')(shape[-1], model, config.data.levels)
   settings = model.network.to_dict()
   for name in settings:
     experiment.one_of(f'a key of config.model.network ({network.__name__})', name, _settings(network))

@@ -171,7 +171,7 @@ def _parts(config: ConfigDict) -> vae.Parts:
   for name in ('encoder', 'decoder'):
     experiment.one_of(f'config.model.{name}.activation', getattr(model, name).activation, ACTIVATIONS)
   experiment.require(model.latents >= 1, f'config.model.latents must be at least 1, got {model.latents}')
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')()
+  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
   settings = lambda name: {
     'hidden': (tuple(getattr(model, name).hidden),), 'activation': getattr(model, name).activation,
     'latents': (model.latents,), 'channels': tuple(model.channels), 'dtype': config.dtype,
