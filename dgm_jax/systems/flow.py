@@ -197,9 +197,8 @@ def _system(config: ConfigDict, build: Callable) -> System:
     found = likelihood(made, state.params['flow'], state.extra['stats'], x)
     metrics = {'nll_nats': log_q - found.log_prob}
     if len(made.shape) == 3:
-      metrics['bits_per_dim'] = losses.bits_per_dim(metrics['nll_nats'], math.prod(made.shape)) + math.log2(
-        config.data.levels
-      )
+      bits = losses.bits_per_dim(metrics['nll_nats'], math.prod(made.shape))
+      metrics['bits_per_dim'] = bits + math.log2(config.data.levels)
     return metrics | ({'nll_logit_nats': log_q - found.opened} if config.model.alpha else {})
 
   move = descend(model=Player(loss, optim.make(config, 'model'), names))
