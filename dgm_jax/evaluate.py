@@ -63,7 +63,8 @@ def main(argv: list[str]) -> None:
   page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
   workdir.write_json(workdir_path / f'evaluation_{args.split}.json', page)
   print(f'{args.split} split, {subject.split.size} examples, step {page["steps"]}, {page["weights"]}:')
-  beside = published.find(page['config'], page['settings']) if args.split == 'test' else {}
+  samples = page['samples'].get('nll_nats', 0)
+  beside = published.find(page['config'], page['settings'], samples) if args.split == 'test' else {}
   for name, value in metrics.items():
     told = f'{value:.5g}' if isinstance(value, float) else f'{[round(v, 4) for v in value]}'
     told += f'  (published: {beside[name][0]:.6g}; {beside[name][1].source})' if name in beside else ''

@@ -32,6 +32,7 @@ class Row(NamedTuple):
   overrides: tuple[str, ...] = ()
   smaller: tuple[str, ...] = ()
   differs: str = ''
+  samples: int = 0  # importance samples of the likelihood; 0: it takes none
 
   @property
   def experiment(self) -> str:
@@ -56,6 +57,7 @@ def tables() -> tuple[Table, ...]:
 
 def _table(page: Mapping) -> Table:
   shared = {key: page.get(key, '') for key in ('source', 'data', 'protocol', 'differs')}
+  shared |= {'samples': page.get('samples', 0)}
   return Table(page['title'], page['slide'], tuple(_row(shared | row) for row in page['row']))
 
 
@@ -80,8 +82,13 @@ def settings(source: str, overrides: tuple[str, ...] = ()) -> dict:
   return catalogue.essence(catalogue.read(source, overrides))
 
 
-def relation(row: Row, source: str, trained: Mapping) -> str:
-  """OWN, SMALLER or NEAR, as a run of the experiment `source` with the essence `trained` belongs to a row; '' if not.
+def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
+  """How a run belongs to a row: OWN, SMALLER, NEAR; '' if not.
+
+  Args:
+    source: the run's experiment, 'configs/FILE.py:VARIANT'.
+    trained: its `catalogue.essence`.
+    samples: importance samples of its likelihood; 0 where none is known.
 
   Raises:
     UserError: the row's experiment is not there.
@@ -90,16 +97,16 @@ def relation(row: Row, source: str, trained: Mapping) -> str:
     return ''
   main = settings(row.experiment, row.overrides)
   if main == trained:
-    return OWN if row.config else NEAR
+    return OWN if row.config and samples in (0, row.samples or samples) else NEAR
   alike = all(main[key] == trained[key] for key in ('system', 'conditional'))
   alike = alike and all(main['data'][key] == trained['data'][key] for key in PROTOCOL)
   return SMALLER if alike and source in row.smaller else ''
 
 
-def find(source: str, trained: Mapping) -> dict[str, tuple[float, Row]]:
+def find(source: str, trained: Mapping, samples: int = 0) -> dict[str, tuple[float, Row]]:
   """The published numbers of a run's own row: metric -> (number, row); {} if there is none, or no clone of configs/."""
   try:
-    own = [row for table in tables() for row in table.rows if relation(row, source, trained) == OWN]
+    own = [row for table in tables() for row in table.rows if relation(row, source, trained, samples) == OWN]
   except UserError:
     return {}
   return {

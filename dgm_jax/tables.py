@@ -29,6 +29,10 @@ LEADING = ('factor_vae_metric', 'nll_nats', 'bits_per_dim', 'error_percent', 'ms
 SHORT = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
 LONG = ('Row', 'Data', 'Protocol', 'Published', 'Measured', 'Steps', 'Parameters', 'Device')
 ALL = ('System', 'Config', 'Data', 'Measured', 'Steps', 'Parameters', 'Device', 'Note')
+ALL_LEAD = (
+  'Every record of results/, in the order of the files. Parameters that a record does not note are those that the'
+  ' program gives its settings today.'
+)
 LEAD = (
   "Published figures beside those that the program measured, '-' where nothing was measured. A published figure stands"
   ' beside a run only where system, data, network, conditioning, optimizer and protocol are those that it is of,'
@@ -66,7 +70,7 @@ def sections(seen: Found) -> list[Section]:
   """The tables of the deck and of papers, row by row, and one of all that was measured."""
   made = [_published(table, seen) for table in published.tables()]
   rows = [_measured(run, seen) for run in seen.runs]
-  return [*made, Section('All that was measured', 'Every record of results/, by its name.', ALL, rows)]
+  return [*made, Section('All that was measured', ALL_LEAD, ALL, rows)]
 
 
 def _published(table: published.Table, seen: Found) -> Section:
@@ -81,7 +85,7 @@ def _published(table: published.Table, seen: Found) -> Section:
 
 def _lines(row: Row, sources: Sequence[str], seen: Found) -> list[tuple[str, ...]]:
   """The row with its own run of most steps, and a line for each other run that belongs to it."""
-  related = [(published.relation(row, _name(run), run.page['settings']), run) for run in seen.runs]
+  related = [(_relation(row, run), run) for run in seen.runs]
   related = [(kind, run) for kind, run in related if kind and run.page['split'] == 'test']
   order = [OWN, NEAR, SMALLER]
   related.sort(key=lambda pair: (order.index(pair[0]), -pair[1].page['steps']))
@@ -103,7 +107,8 @@ def _lines(row: Row, sources: Sequence[str], seen: Found) -> list[tuple[str, ...
 
 def _label(kind: str, run: Run, row: Row, this: str, main: str) -> str:
   """Why a run stands below a row and not in it."""
-  why = {OWN: 'fewer steps', NEAR: row.differs, SMALLER: published.SMALLER}[kind]
+  near = row.differs if row.nearest else f'measured with {run.page["samples"].get("nll_nats")} samples'
+  why = {OWN: 'fewer steps', NEAR: near, SMALLER: published.SMALLER}[kind]
   if kind == SMALLER and this == main:
     why = 'as large a network, other settings'
   if kind == SMALLER and row.nearest:
@@ -164,9 +169,10 @@ def changes(page) -> list[str]:
   return [override for override in page['overrides'] if key(override) not in (*FREE, 'graft')]
 
 
-def _name(run: Run) -> str:
-  """'configs/FILE.py:VARIANT', wherever the file lay."""
-  return f'configs/{Path(run.page["config"]).name}'
+def _relation(row: Row, run: Run) -> str:
+  """`published.relation`, wherever the run's config file lay."""
+  source, samples = f'configs/{Path(run.page["config"]).name}', run.page['samples'].get('nll_nats', 0)
+  return published.relation(row, source, run.page['settings'], samples)
 
 
 def _value(value: float | str) -> str:
@@ -222,7 +228,7 @@ def beside(run: Run) -> tuple[Row | None, str]:
     for row in (row for table in published.tables() for row in table.rows):
       numbers = [name for name, value in row.figures.items() if not isinstance(value, str)]
       told = any(name in run.page['metrics'] for name in numbers)
-      if told and published.relation(row, _name(run), run.page['settings']) == wanted:
+      if told and _relation(row, run) == wanted:
         return row, wanted
   return None, ''
 
@@ -246,7 +252,9 @@ def _beside(run: Run, row: Row | None, kind: str, names: Iterable[str], seen: Fo
   told = f'{row.name}; {row.source}' if row.source else row.name
   if kind == SMALLER:
     told += f'; a smaller network: {this} of {main} parameters' if this != main else '; other settings'
-  if row.differs and kind != OWN:
+  if kind == NEAR and row.config:
+    told += f'; of {row.samples} samples'
+  elif row.differs and kind != OWN:
     told += f'; here {row.differs}'
   return f'{values}\n({told})'
 

@@ -44,6 +44,16 @@ def test_a_run_finds_the_figures_of_its_own_row_alone(source, overrides, expecte
   assert numbers(f'configs/{source}', *overrides) == expected
 
 
+def test_a_likelihood_of_other_samples_is_not_the_rows_own():
+  trained = published.settings('configs/iwae_mnist.py:1x5')
+  assert published.find('x', trained, 5000)['nll_nats'][0] == 85.54
+  assert published.find('x', trained, 1000) == {}
+  row = published.find('x', trained)['nll_nats'][1]
+  assert published.relation(row, 'x', trained, 1000) == published.NEAR
+  exact = published.settings('configs/nice_mnist.py')
+  assert published.find('x', exact, 5000)['nll_nats'][0] == -1980.5  # a density that is known takes no samples
+
+
 def test_no_smaller_network_has_a_published_figure_of_its_own():
   rows = [row for table in published.tables() for row in table.rows]
   smaller = {source for row in rows for source in row.smaller if 'wgan_gp_25' not in source}
