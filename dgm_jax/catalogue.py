@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -70,11 +71,12 @@ def override(config: ConfigDict, change: str) -> None:
   """
   path, _, text = change.partition('=')
   *parents, key = path.split('.')
+  inner: Any = config
   for parent in parents:
-    config = config.get(parent) if isinstance(config, ConfigDict) else None
-  if not isinstance(config, ConfigDict) or key not in config:
+    inner = inner.get(parent) if isinstance(inner, ConfigDict) else None
+  if not isinstance(inner, ConfigDict) or key not in inner:
     raise UserError(f"'{change}' changes a key that is not there; name one of the config's")
-  config[key] = text if isinstance(config[key], str) else ast.literal_eval(text)
+  inner[key] = text if isinstance(inner[key], str) else ast.literal_eval(text)
 
 
 def essence(config: ConfigDict) -> dict:

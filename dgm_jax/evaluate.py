@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
   chosen = (*args.only, *(f'{name}.{name}' for name in args.what))
   # Of a network that is told the label, also what it says without: the mixture over labels.
   mixture = ('labels.labels',) if config.conditional and 'labels.labels' not in config.evals else ()
-  metrics = measure(subject, chosen or (*config.evals, *mixture))
+  metrics = measure(subject, chosen or tuple(config.evals) + mixture)
   page = record(workdir_path, subject, args.split, metrics)
   page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
   workdir.write_json(workdir_path / f'evaluation_{args.split}.json', page)
