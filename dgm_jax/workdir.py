@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dgm_jax import checkpoint, data, optim, parallel, systems
 from dgm_jax import config as experiment
 from dgm_jax.cli import UserError
-from dgm_jax.core import State, System
+from dgm_jax.core import State, System, unaveraged
 from dgm_jax.evals.mean import Subject
 from dgm_jax.files import write_atomic
 
@@ -69,14 +69,14 @@ def processor() -> str:
 
 
 def commit() -> str:
-  """The commit that the code is at; '' outside a clone."""
+  """The commit of the clone that the code lies in, or DGM_JAX_COMMIT where it was copied out of one; else ''."""
   try:
     shown = subprocess.run(
       ['git', 'rev-parse', '--short=12', 'HEAD'], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
     )
   except (OSError, subprocess.TimeoutExpired):
-    return ''
-  return shown.stdout.strip() if shown.returncode == 0 else ''
+    return os.environ.get('DGM_JAX_COMMIT', '')
+  return shown.stdout.strip() if shown.returncode == 0 else os.environ.get('DGM_JAX_COMMIT', '')
 
 
 def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
@@ -137,7 +137,7 @@ def open_subject(
   restored = checkpoint.restore(workdir, shapes(system, config, mesh), which_step(workdir, config, which))
   state = restored.state
   if weights == 'raw':
-    state = state.replace(extra={name: part for name, part in state.extra.items() if name != 'ema'})
+    state = unaveraged(state)
   return Subject(config, system, state, part, mesh)
 
 

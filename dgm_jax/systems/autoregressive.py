@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
-from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN
@@ -120,8 +120,7 @@ def _system(config: ConfigDict, network: Callable) -> System:
   def networks(key: Key, batch: Batch):
     x = made.pixel.inputs(batch['x'])
     params = made.network.init(key, x, _labels(made, batch))['params']
-    # A copy, so that the step may give its arguments' memory away.
-    return {'model': params}, {'ema': {'model': jax.tree.map(jnp.copy, params)}} if made.ema else {}
+    return {'model': params}, averages({'model': params}, {}, ('model',)) if made.ema else {}
 
   def loss(key: Key, state: State, batch: Batch):
     nats = log_prob_map(made, state.params['model'], batch['x'], _labels(made, batch), {'dropout': key})
@@ -129,7 +128,7 @@ def _system(config: ConfigDict, network: Callable) -> System:
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
-    nats = -log_prob_map(made, _measured(made, state), batch['x'], _labels(made, batch)).sum((1, 2))
+    nats = -log_prob_map(made, state.params['model'], batch['x'], _labels(made, batch)).sum((1, 2))
     return {'nll_nats': nats, 'bits_per_dim': losses.bits_per_dim(nats, math.prod(made.shape))}
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('model',)))
@@ -165,7 +164,7 @@ def _complete(made: Parts, key: Key, state: State, given, known, labels=None, te
   if made.classes:
     rows = jnp.arange(given.shape[0]) // math.ceil(math.sqrt(given.shape[0]))
     condition = jax.nn.one_hot(rows % made.classes if labels is None else labels, made.classes)
-  drawing = raster.Drawing(made.network, _measured(made, state), made.pixel, condition, temperature)
+  drawing = raster.Drawing(made.network, state.params['model'], made.pixel, condition, temperature)
   return raster.incremental(key, drawing, given, known)
 
 
@@ -176,14 +175,14 @@ def _views(made: Parts) -> dict[str, Callable]:
   def log_prob_pixels(key, state, x, labels=None):
     del key
     condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
-    return log_prob_map(made, _measured(made, state), x, condition)
+    return log_prob_map(made, state.params['model'], x, condition)
 
   def complete(key, state, given, known, labels=None, temperature=1.0):
     return _complete(made, key, state, given, known, labels, temperature)
 
   def causality(key, state, x, first, labels=None):
     condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
-    return reach.gradients(key, made.network, _measured(made, state), made.pixel, x, first, condition)
+    return reach.gradients(key, made.network, state.params['model'], made.pixel, x, first, condition)
 
   views = {
     'draw': _sample(made), 'log_prob': log_prob, 'log_prob_pixels': log_prob_pixels, 'complete': complete,
@@ -213,8 +212,3 @@ def _labels(made: Parts, batch: Batch) -> jax.Array | None:
   """
   experiment.require(not made.classes or 'y' in batch, 'config.conditional=True needs labels; config.data has none')
   return jax.nn.one_hot(batch['y'], made.classes) if made.classes else None
-
-
-def _measured(made: Parts, state: State):
-  """The parameters that are measured and drawn from."""
-  return state.extra['ema']['model'] if made.ema else state.params['model']

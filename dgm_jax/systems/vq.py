@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
-from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models.vqvae import VQVAE, Passed, level_names
 from dgm_jax.nn import quantize
 from dgm_jax.systems import codes
@@ -96,8 +96,7 @@ def prior(config: ConfigDict) -> System:
     found = codes.random(made, for_codes, batch['x'].shape[0])
     for (name, one), for_level in zip(made.items(), keys, strict=True):
       params[name] = codes.start(one, for_level, found, _label(classes, batch), name)
-    # Copies, so that the step may give its arguments' memory away.
-    return params, {'ema': {name: jax.tree.map(jnp.copy, params[name]) for name in model.train}} if model.ema else {}
+    return params, averages(params, {}, model.train) if model.ema else {}
 
   def player(name: str) -> Player:
     def loss(key: Key, state: State, batch: Batch):
