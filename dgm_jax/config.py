@@ -44,6 +44,7 @@ def defaults() -> ConfigDict:
         'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
         'shape': (),  # filled in when the data is loaded
         'examples': 0,  # likewise: training examples
+        'class_shares': (),  # likewise: of the labels of a conditional run, from which samples draw their own
       },
       'model': {},
       'conditional': False,  # on labels, of which config.model.classes is the number
@@ -299,6 +300,8 @@ def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
     if not prefix and key in FREE:
       continue
     a, b = old.get(key), new.get(key)
+    if f'{prefix}{key}' == 'data.class_shares' and not a:
+      continue  # of a run from before that key, whose data says the same
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       lines += differences(a, b, f'{prefix}{key}.')
     elif a != b:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -80,12 +81,22 @@ def commit() -> str:
 
 
 def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
-  """Fills in what only the data tells: the shape of an example and the number of them."""
+  """Fills in what only the data tells: the shape of an example, the number of them, and the shares of classes."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.data.shape = train.shape
     config.data.examples = train.size
+    config.data.class_shares = class_shares(config, train)
   return config
+
+
+def class_shares(config: ConfigDict, train: data.Split) -> tuple[float, ...]:
+  """The share of each class among the labels of a conditional run's training examples; () for any other run."""
+  labels = train.arrays.get('y')
+  if not config.conditional or labels is None:
+    return ()
+  counts = np.bincount(np.asarray(labels), minlength=config.model.classes)
+  return tuple(float(count) for count in counts / counts.sum())
 
 
 def shapes(system: System, config: ConfigDict, mesh: Mesh) -> State:
@@ -131,6 +142,8 @@ def open_subject(
     weights: 'average' for the moving averages of the networks that have one, 'raw' for none.
   """
   config = config or experiment.load(workdir)
+  if config.conditional and not config.data.get('class_shares'):  # a run from before that key
+    config = resolve(config, data.load(config.data, 'train'))
   mesh = parallel.mesh()
   part = data.load(config.data, split) if split else data.Split('', 0, {})
   system = systems.build(config)
