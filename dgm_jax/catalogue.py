@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent  # of a clone, where configs/ is
 MATTER = ('system', 'conditional', 'data', 'model', 'optimizer', 'batch_size')  # what a figure depends on, length aside
 SIZE = ('system', 'conditional', 'model')  # what the number of parameters depends on, with SHAPE
 SHAPE = ('name', 'size', 'channels')
-FILLED_IN = ('shape', 'examples', 'levels')  # keys of data that only the data tells
+FILLED_IN = ('shape', 'examples', 'levels', 'class_shares')  # keys of data that only the data tells
 SPEED = ('memory', 'unroll', 'chunk')  # settings of networks that change no number but by rounding
 
 

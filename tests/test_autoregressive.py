@@ -275,7 +275,7 @@ def test_classes_are_drawn_in_rows_each_given_its_label(conditional):
 
 
 @pytest.mark.parametrize('apart', [0.0, 1e3])
-def test_without_a_label_the_density_is_the_mixture_over_labels_by_their_shares(conditional, apart, monkeypatch):
+def test_without_a_label_the_density_is_the_mixture_over_labels_by_their_shares(conditional, apart):
   def log_prob_classes(key, state, x):
     return -apart * (1 - jax.nn.one_hot(x[:, 0, 0, 0].astype(int), 10)) - 3.0
 
@@ -283,7 +283,8 @@ def test_without_a_label_the_density_is_the_mixture_over_labels_by_their_shares(
   split, shares = data.Split('', 20, {'x': y[:, None, None, None], 'y': y}), np.arange(10) / 45
   config = conditional.config.copy_and_resolve_references()
   config.data.preprocess = 'identity'
-  monkeypatch.setattr(data, 'load', lambda *_: data.Split('', 45, {'y': np.repeat(np.arange(10), np.arange(10))}))
+  with config.unlocked():
+    config.data.class_shares = tuple(map(float, shares))
   system = conditional.system._replace(views={'log_prob_classes': log_prob_classes})
   found = labels.labels(0, conditional._replace(config=config, system=system, split=split))
   np.testing.assert_allclose(found['nll_nats_given_label'], 3.0, rtol=1e-6)

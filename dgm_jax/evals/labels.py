@@ -1,10 +1,9 @@
 """What a label tells a class-conditional model of an image, and what the model says without it."""
 
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import logsumexp
 
-from dgm_jax import data, losses
+from dgm_jax import losses
 from dgm_jax.evals.mean import Subject, means, per_example
 from dgm_jax.metrics import GIVEN
 
@@ -15,7 +14,7 @@ def labels(seed: int, subject: Subject) -> dict[str, float]:
   Without a label the density is sum_y p(y) p(x|y) with the shares p(y) of the training images' labels. Of a network of
   codes (vq.prior) both are of codes.
   """
-  view, shares = subject.system.views['log_prob_classes'], class_shares(subject)
+  view, shares = subject.system.views['log_prob_classes'], jnp.asarray(subject.config.data.class_shares)
   name = 'nll_codes_nats' if subject.config.system == 'vq.prior' else 'nll_nats'
 
   def measure(key, state, batch):
@@ -30,10 +29,3 @@ def labels(seed: int, subject: Subject) -> dict[str, float]:
     return measured
 
   return means(per_example(measure, subject.split, subject.config, subject.mesh)(seed, subject.state))
-
-
-def class_shares(subject: Subject) -> jnp.ndarray:
-  """The share of each label among the training images, [classes]."""
-  y = data.load(subject.config.data, 'train').arrays['y']
-  counts = np.bincount(y, minlength=subject.config.model.classes)
-  return jnp.asarray(counts / counts.sum(), jnp.float32)
