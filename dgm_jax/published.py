@@ -83,7 +83,7 @@ def settings(source: str, overrides: tuple[str, ...] = ()) -> dict:
 
 
 def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
-  """How a run belongs to a row: OWN, SMALLER, NEAR; '' if not.
+  """How a run belongs to a row: OWN; NEAR where training, measurement or protocol is another; SMALLER; '' if not at all.
 
   Args:
     source: the run's experiment, 'configs/FILE.py:VARIANT'.
@@ -100,6 +100,8 @@ def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
     return OWN if row.config and samples in (0, row.samples or samples) else NEAR
   alike = all(main[key] == trained[key] for key in ('system', 'conditional'))
   alike = alike and all(main['data'][key] == trained['data'][key] for key in PROTOCOL)
+  if alike and main['model'] == trained['model']:
+    return NEAR  # trained otherwise
   return SMALLER if alike and source in row.smaller else ''
 
 

@@ -107,13 +107,22 @@ def _lines(row: Row, sources: Sequence[str], seen: Found) -> list[tuple[str, ...
 
 def _label(kind: str, run: Run, row: Row, this: str, main: str) -> str:
   """Why a run stands below a row and not in it."""
-  near = row.differs if row.nearest else f'measured with {run.page["samples"].get("nll_nats")} samples'
-  why = {OWN: 'fewer steps', NEAR: near, SMALLER: published.SMALLER}[kind]
+  why = {OWN: 'fewer steps', NEAR: _near(run, row), SMALLER: published.SMALLER}[kind]
   if kind == SMALLER and this == main:
     why = 'as large a network, other settings'
   if kind == SMALLER and row.nearest:
     why += f'; {row.differs}'
   return '\n'.join([f'- {run.page["config"]}', *changes(run.page), why])
+
+
+def _near(run: Run, row: Row) -> str:
+  """What differs between a run and the row of its network."""
+  main, trained = published.settings(row.experiment, row.overrides), run.page['settings']
+  samples = run.page['samples'].get('nll_nats', 0)
+  words = [row.differs] if row.nearest else []
+  words += ['another optimizer or batch, or other parts of the data'] if main != trained else []
+  words += [f'measured with {samples} samples'] if row.samples and samples not in (0, row.samples) else []
+  return '; '.join(words)
 
 
 def _facts(run: Run, row: Row) -> tuple[str, str, str]:
@@ -252,8 +261,8 @@ def _beside(run: Run, row: Row | None, kind: str, names: Iterable[str], seen: Fo
   told = f'{row.name}; {row.source}' if row.source else row.name
   if kind == SMALLER:
     told += f'; a smaller network: {this} of {main} parameters' if this != main else '; other settings'
-  if kind == NEAR and row.config:
-    told += f'; of {row.samples} samples'
+  if kind == NEAR:
+    told += f'; here {_near(run, row)}'
   elif row.differs and kind != OWN:
     told += f'; here {row.differs}'
   return f'{values}\n({told})'

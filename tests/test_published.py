@@ -50,6 +50,8 @@ def test_a_likelihood_of_other_samples_is_not_the_rows_own():
   assert published.find('x', trained, 1000) == {}
   row = published.find('x', trained)['nll_nats'][1]
   assert published.relation(row, 'x', trained, 1000) == published.NEAR
+  other = published.settings('configs/iwae_mnist.py:1x5', ('batch_size=100',))
+  assert published.relation(row, 'x', other, 5000) == published.NEAR  # trained otherwise
   exact = published.settings('configs/nice_mnist.py')
   assert published.find('x', exact, 5000)['nll_nats'][0] == -1980.5  # a density that is known takes no samples
 
