@@ -83,7 +83,7 @@ def settings(source: str, overrides: tuple[str, ...] = ()) -> dict:
 
 
 def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
-  """How a run belongs to a row: OWN; NEAR where training, measurement or protocol is another; SMALLER; '' if not at all.
+  """How a run belongs to a row: OWN; NEAR where training, measurement or protocol is another; SMALLER; '' if in no way.
 
   Args:
     source: the run's experiment, 'configs/FILE.py:VARIANT'.
