@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from dgm_jax.distributions import stable
 from dgm_jax.evals.mean import Subject, means, per_example
 
 
@@ -17,7 +18,7 @@ def labels(seed: int, subject: Subject) -> dict[str, float]:
 
   def measure(key, state, batch):
     each = view(key, state, batch['x'])
-    given = jnp.take_along_axis(each, batch['y'][:, None], 1)[:, 0]
+    given = stable.chosen(each, batch['y'])
     without = logsumexp(each, 1) - math.log(each.shape[1])
     found = (each.argmax(1) == batch['y']).astype(jnp.float32)
     return {
