@@ -74,7 +74,7 @@ def capacity_vae(config: ConfigDict, gamma: Weight = None) -> System:
 def tc_vae(config: ConfigDict, beta: Weight = None) -> System:
   """The bound whose divergence has its total correlation, estimated from the batch, weighed by `beta`.
 
-  `config.model.divergence`: 'closed' adds beta - 1 total correlations to the divergence in closed form (Locatello et al.
+  `config.model.divergence`: 'closed' adds beta - 1 total correlations to the closed divergence (Locatello et al.
   2019), 'sampled' weighs one of the three parts of a draw's divergence (Chen et al. 2018). `config.model.estimator`:
   'minibatch' is what both have, 'stratified' is without bias. The metric is the stratified one of either.
 
