@@ -24,6 +24,10 @@ def pixels(source, network, model, player, data, run, counts=None):
   return Row(source, f'autoregressive.{network}', data, PIXELS | model, {'model': player}, run, counts)
 
 
+OORD = 'van den Oord et al. 2016, arXiv:1601.06759, table 1 and section 5'
+PIXELCNN = {'hidden': 16, 'blocks': 15, 'head': 32, 'first': 7, 'size': 3}
+PIXELRNN = {'layer': 'diagonal_bilstm', 'layers': 7, 'hidden': 16, 'head': 32, 'first': 7, 'size': 3}
+LEVELS, SHORT = ('cifar10', 'scale_symmetric', 400), {'batch_size': 16, 'epochs': 457.0}
 GATED = {'features': 128, 'layers': 10, 'head': 32, 'first': 7, 'size': 5}
 SNAIL = {'features': 64, 'blocks': 8, 'resnets': 2, 'keys': 4, 'values': 32, 'chunk': 1024, 'dropout': 0.0}
 SNAIL |= {'nonlinearity': 'elu'}
@@ -89,7 +93,7 @@ TABLE = {
     'van den Oord et al. 2016, arXiv:1606.05328, section 3.1 (ImageNet); head, rate and epochs are ours',
     'gated_pixelcnn',
     {'likelihood': 'categorical', 'ema': 0.0, 'network': GATED | {'features': 384, 'layers': 20, 'head': 1024}},
-    adam(), ('cifar10', 'scale_symmetric', 400), LONG,
+    adam(), LEVELS, LONG,
   ),
   'glow_cifar10:': Row(
     'Kingma & Dhariwal 2018, arXiv:1807.03039, section 5 and table 2, and openai/glow; images held out are ours',
@@ -122,13 +126,13 @@ TABLE = {
     {'model': adam(b2=0.99, eps=1e-4)}, {'batch_size': 200, 'epochs': 1500.0},
   ),
   'pixelcnn:': pixels(
-    f'van den Oord et al. 2016, arXiv:1601.06759, table 1 (15 layers, 7x7 first); {COMMUNITY}; batch of the paper',
-    'pixelcnn',
-    {
-      'likelihood': 'bernoulli', 'ema': 0.0,
-      'network': {'hidden': 16, 'blocks': 15, 'head': 32, 'first': 7, 'size': 3},
-    },
-    adam(), BINARY, {'batch_size': 16, 'epochs': 457.0},
+    f'{OORD}; rate and epochs of EugenHotaj/pytorch-generative, h and head too', 'pixelcnn',
+    {'likelihood': 'bernoulli', 'ema': 0.0, 'network': PIXELCNN}, adam(), BINARY, SHORT,
+  ),
+  'pixelcnn:cifar10': pixels(
+    f'{OORD}; rate and epochs are ours', 'pixelcnn',
+    {'likelihood': 'categorical', 'ema': 0.0, 'network': PIXELCNN | {'hidden': 128, 'head': 1024}}, adam(), LEVELS,
+    SHORT,
   ),
   'pixelcnn_pp:': pixels(
     'Salimans et al. 2017, arXiv:1701.05517, section 3, and openai/pixel-cnn; images held out are ours', 'pixelcnn_pp',
@@ -140,12 +144,21 @@ TABLE = {
     {'batch_size': 128, 'epochs': 5000.0},
   ),
   'pixelrnn:': pixels(
-    'van den Oord et al. 2016, arXiv:1601.06759, table 1 (7 layers of 16); head, rate and epochs are ours', 'pixelrnn',
+    f'{OORD}; head, rate and epochs are ours', 'pixelrnn',
+    {'likelihood': 'bernoulli', 'ema': 0.0, 'network': PIXELRNN}, adam(), BINARY, SHORT,
+  ),
+  'pixelrnn:cifar10': pixels(
+    f'{OORD}; rate and epochs are ours', 'pixelrnn',
+    {'likelihood': 'categorical', 'ema': 0.0, 'network': PIXELRNN | {'layers': 12, 'hidden': 128, 'head': 1024}},
+    adam(), LEVELS, SHORT,
+  ),
+  'pixelrnn:cifar10_row': pixels(
+    f'{OORD}; rate and epochs are ours', 'pixelrnn',
     {
-      'likelihood': 'bernoulli', 'ema': 0.0,
-      'network': {'layer': 'diagonal_bilstm', 'layers': 7, 'hidden': 16, 'head': 32, 'first': 7, 'size': 3},
+      'likelihood': 'categorical', 'ema': 0.0,
+      'network': PIXELRNN | {'layers': 12, 'hidden': 128, 'head': 1024, 'layer': 'row_lstm'},
     },
-    adam(), BINARY, {'batch_size': 16, 'epochs': 457.0},
+    adam(), LEVELS, SHORT,
   ),
   'pixelsnail:': pixels(
     f'{COMMUNITY}; Adam and average of neocxi/pixelsnail-public', 'pixelsnail',
