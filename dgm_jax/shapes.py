@@ -93,4 +93,6 @@ def _refuse(name: str, shape: tuple[int, ...], axes: list[str], sizes: dict[str,
   if '...' in axes and rest is not None:
     known.append(f'...={rest}')
   where = f' with {", ".join(known)}' if known else ''
-  raise ValueError(f'{name}: got shape {shape}, expected [{", ".join(axes)}]{where}')
+  others = len(axes) - 1 + len(rest) if '...' in axes and rest is not None else len(shape)
+  way_out = f'; nothing is broadcast here: write jnp.broadcast_to({name}, ...)' if len(shape) < others else ''
+  raise ValueError(f'{name}: got shape {shape}, expected [{", ".join(axes)}]{where}{way_out}')

@@ -71,6 +71,8 @@ def test_the_example_of_the_readme_is_a_bound(unchecked):
   np.testing.assert_allclose(names['bound'], log_px_z, rtol=1e-5)  # for posterior and prior are one
   with pytest.raises(ValueError, match=r'both need the same number of axes: write x\[None\]'):
     run(example.replace('x[None]', 'x'))
+  with pytest.raises(ValueError, match=r'with ...=\(5, 4\); nothing is broadcast here: write jnp.broadcast_to\(kl, '):
+    jax.eval_shape(losses.elbo, jnp.zeros((5, 4)), jnp.zeros(4))
 
 
 NORMAL, LOGISTIC = jnp.zeros((2, 3)), (jnp.zeros((2, 3)),) * 3
