@@ -4,7 +4,9 @@ Papers: Higgins et al. 2017 (beta); Burgess et al. 2018, arXiv:1804.03599 (capac
 (factor); Chen et al. 2018, arXiv:1802.04942 (tc); Kumar et al. 2018, arXiv:1711.00848 (dip_i, dip_ii). Networks,
 rates and weights are those of the papers, or of their released replications where a paper leaves them open; beta_conv,
 capacity_conv, tc, dip_i and dip_ii follow Locatello et al. 2019, arXiv:1811.12359: one network (here with kernels of
-4 x 4 throughout), batches of 64, 300,000 steps.
+4 x 4 throughout), batches of 64, 300,000 steps. So tc adds (beta - 1) times the total correlation, by plain minibatch
+weights, to the divergence in closed form; Chen's own program weighs a part of the drawn divergence:
+--config.model.divergence=sampled.
 Command: python train.py --config=configs/disentangle.py:factor --workdir=runs/factor_vae
 then: python -m dgm_jax.evaluate --workdir=runs/factor_vae
 Variants: beta (also without a name), beta_conv, capacity, capacity_conv, factor, tc, dip_i, dip_ii; each also with
@@ -43,7 +45,7 @@ SYSTEMS = {
   'capacity': ('disentangle.capacity_vae', {'gamma': 1000.0, 'capacity': 25.0, 'capacity_steps': 100_000}),
   'capacity_conv': ('disentangle.capacity_vae', {'gamma': 1000.0, 'capacity': 25.0, 'capacity_steps': 100_000}),
   'factor': ('disentangle.factor_vae', {'gamma': 35.0, 'discriminator': (1000,) * 6}),
-  'tc': ('disentangle.tc_vae', {'beta': 6.0, 'estimator': 'stratified'}),
+  'tc': ('disentangle.tc_vae', {'beta': 6.0, 'estimator': 'minibatch', 'divergence': 'closed'}),
   'dip_i': ('disentangle.dip_vae', {'off_diagonal': 10.0, 'diagonal_ratio': 10.0, 'covariance': 'means'}),
   'dip_ii': ('disentangle.dip_vae', {'off_diagonal': 10.0, 'diagonal_ratio': 1.0, 'covariance': 'aggregate'}),
 }

@@ -1,6 +1,8 @@
 """PixelRNN: Diagonal BiLSTMs or Row LSTMs, on binary MNIST, MNIST of 256 levels, and CIFAR-10.
 
 Paper: van den Oord et al. 2016, arXiv:1601.06759, table 1: 7 layers of h = 16 on MNIST, 12 of h = 128 on CIFAR-10.
+Otherwise than there, Adam has one rate where RMSProp had one by hand for each data set, and binary MNIST is binarized
+anew each time.
 Command: python train.py --config=configs/pixelrnn.py --workdir=runs/pixelrnn
 Variants: (none) binary MNIST with Diagonal BiLSTMs; row: Row LSTMs; small, row_small: one layer, for a CPU; levels;
 cifar10, cifar10_row; tiny, tiny_row.

@@ -125,7 +125,7 @@ def follower(members: ensemble.Ensemble):
     shared = np.stack([scores.information(own, factors) for own in z])  # [M, Z, K]
     told = np.stack([_told(sizes, *own) for own in zip(*posterior, strict=True)])
     drawn = np.stack([_drawn(sizes, own) for own in zip(*log_px, strict=True)])
-    alone = {'alone': shared.max(1) / entropy, 'by': shared.argmax(1)}
+    alone = {'alone': shared.max(1) / np.where(entropy > 0, entropy, 1), 'by': shared.argmax(1)}
     drawn = {'drawn': drawn, 'drawings': drawings}
     return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': told, **drawn, **alone}
 

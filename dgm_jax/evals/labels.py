@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
 from dgm_jax import losses
+from dgm_jax.distributions import stable
 from dgm_jax.evals.mean import Subject, means, per_example
 from dgm_jax.metrics import GIVEN
 
@@ -19,7 +20,7 @@ def labels(seed: int, subject: Subject) -> dict[str, float]:
 
   def measure(key, state, batch):
     each = view(key, state, batch['x'])
-    given, joint = jnp.take_along_axis(each, batch['y'][:, None], 1)[:, 0], each + jnp.log(shares)[None]
+    given, joint = stable.chosen(each, batch['y']), each + jnp.log(shares)[None]
     without = logsumexp(joint, 1)
     found = (joint.argmax(1) == batch['y']).astype(jnp.float32)
     measured = {name + GIVEN: -given, name: -without, 'label_gain_nats': given - without, 'label_found': found}

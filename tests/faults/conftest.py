@@ -1,7 +1,6 @@
 import signal
 
 import pytest
-
 import runs
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background jobs, whose children inherit it

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runs
 from trials import record, trials
 
-import runs
 from dgm_jax import checkpoint, digest
 from dgm_jax.core import State
 

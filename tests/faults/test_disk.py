@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import runs
 from trials import record, trials
 
-import runs
 from dgm_jax import checkpoint
 
 SHELL = 'mount -t tmpfs -o size={size}m tmpfs {disk} && {command}; code=$?; cp -r {disk}/. {kept}; exit $code'

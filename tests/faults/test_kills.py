@@ -7,9 +7,9 @@ import signal
 import time
 from typing import NamedTuple
 
+import runs
 from trials import record, trials
 
-import runs
 from dgm_jax import log
 
 SAVE_EVERY = 1000

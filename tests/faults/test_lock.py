@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import runs
 from trials import record
 
-import runs
 from dgm_jax import lock
 from dgm_jax.cli import UserError
 

@@ -7,9 +7,8 @@ import subprocess
 import sys
 
 import numpy as np
-from trials import record, trials
-
 import runs
+from trials import record, trials
 
 TINY = '--config=configs/vae_digits.py:tiny'
 # The command, and what its last line says; {tmp} is a folder that holds what the mistakes need.

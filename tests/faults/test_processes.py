@@ -6,9 +6,8 @@ import socket
 import time
 
 import pytest
-from trials import record, trials
-
 import runs
+from trials import record, trials
 
 HEARTBEAT = 10
 

@@ -9,9 +9,9 @@ import sys
 from typing import NamedTuple
 
 import pytest
+import runs
 from trials import record, trials
 
-import runs
 from dgm_jax import checkpoint
 
 CODES = {'SIGTERM': 143, 'SIGINT': 130}
