@@ -24,7 +24,7 @@ from dgm_jax.cli import UserError
 from dgm_jax.config import FREE
 from dgm_jax.files import write_atomic
 
-OTHERS = ('bench_', 'faults', 'study_')  # records of other things than a trained system
+OTHERS = ('bench_', 'faults', 'mutants', 'study_')  # records of other things than a trained system
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 # Figures that explain others: the README leaves them to the records, where there are others.
 SUPPORTING = re.compile(
