@@ -61,7 +61,7 @@ def tests_of(file: str, belongs: dict) -> list[str]:
   return [test.format(stem=pathlib.Path(file).stem) for test in tests]
 
 
-def attempt(fault: dict, belongs: dict) -> str:
+def attempt(fault: dict, belongs: dict, seconds: int) -> str:
   """'caught', 'survived', 'out of time' or 'gone', found in a copy that holds the fault."""
   text = (ROOT / fault['file']).read_text()
   changed = planted(text, Site(**{key: fault[key] for key in Site._fields}))
@@ -74,15 +74,15 @@ def attempt(fault: dict, belongs: dict) -> str:
     for name in ('pyproject.toml', 'README.md', 'train.py'):
       shutil.copy(ROOT / name, copy / name)
     (copy / fault['file']).write_text(changed)
-    return verdict(copy, tests_of(fault['file'], belongs))
+    return verdict(copy, tests_of(fault['file'], belongs), seconds)
 
 
-def verdict(copy: pathlib.Path, tests: list[str]) -> str:
+def verdict(copy: pathlib.Path, tests: list[str], seconds: int) -> str:
   """Whether a test fails within the time that a fault has."""
   command = [sys.executable, '-m', 'pytest', '-x', '-q', '-n', '0', '-p', 'no:cacheprovider']
   env = os.environ | {'PYTHONPATH': str(copy), 'PYTHONDONTWRITEBYTECODE': '1'}
   env['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_multi_thread_eigen=false'.strip()
-  end = time.monotonic() + SECONDS
+  end = time.monotonic() + seconds
   for test in tests:  # one after another: what is quick need not wait for what the slow ones import
     if not (copy / test.partition('::')[0]).exists():
       continue
@@ -120,6 +120,7 @@ def main() -> None:
   parser.add_argument('--again', action='store_true')
   parser.add_argument('--choose', action='store_true')
   parser.add_argument('--file', default='')
+  parser.add_argument('--seconds', type=int, default=SECONDS)
   args = parser.parse_args()
   listed = json.loads((HERE / 'faults.json').read_text()) if (HERE / 'faults.json').exists() else {'by_hand': []}
   if args.choose:
@@ -135,7 +136,7 @@ def main() -> None:
     outcomes = {named(fault): 'caught' for fault in faults if named(fault) not in open_ones}
   todo = [fault for fault in faults if named(fault) not in outcomes and args.file in fault['file']]
   with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-    running = {pool.submit(attempt, fault, belongs): fault for fault in todo}
+    running = {pool.submit(attempt, fault, belongs, args.seconds): fault for fault in todo}
     for done in concurrent.futures.as_completed(running):
       fault = running[done]
       outcomes[named(fault)] = done.result()
