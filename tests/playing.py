@@ -15,6 +15,31 @@ from dgm_jax import core, systems
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 KEY = jax.random.key(11)
 HALF = 0.5 * math.log(2 * math.pi)
+MODEL = ('model',)
+FLOWS = ('nice', 'realnvp', 'realnvp_dense', 'glow', 'maf', 'iaf', 'planar')
+PIXELS = ('pixelcnn', 'pixelrnn', 'gated_pixelcnn', 'pixelcnn_pp', 'pixelsnail')
+# Each system's players, whose losses test_players*.py compare with formulas: a new system belongs here and there.
+TABLE = {
+  'gan.gan': ('discriminator', 'generator'),
+  'gan.dcgan': ('discriminator', 'generator'),
+  'gan.improved_gan': ('discriminator', 'generator'),
+  'gan.wgan': ('critic', 'generator'),
+  'gan.wgan_gp': ('critic', 'generator'),
+  'gan.infogan': ('discriminator', 'generator'),
+  'semi_supervised.feature_matching': ('discriminator', 'generator'),
+  'vae.vae': MODEL, 'vae.iwae': MODEL,
+  'estimators.reparametrized': MODEL, 'estimators.score': MODEL, 'estimators.constant_baseline': MODEL,
+  'estimators.optimal_baseline': MODEL, 'estimators.leave_one_out': MODEL, 'estimators.vimco': MODEL,
+  'disentangle.beta_vae': MODEL, 'disentangle.capacity_vae': MODEL, 'disentangle.tc_vae': MODEL,
+  'disentangle.dip_vae': MODEL, 'disentangle.factor_vae': ('model', 'discriminator'),
+  'collapse.elbo': MODEL, 'collapse.annealing': MODEL, 'collapse.free_bits': MODEL, 'collapse.capacity': MODEL,
+  'vq.vae': MODEL, 'vq.prior': ('top', 'bottom'),
+  **{f'flow.{name}': MODEL for name in FLOWS},
+  **{f'autoregressive.{name}': MODEL for name in PIXELS},
+  'classifier.classifier': MODEL, 'classifier.resnet': MODEL, 'classifier.revnet': MODEL, 'classifier.irevnet': MODEL,
+  'latent.deep_gmm': MODEL, 'latent.gmm': (),
+  'baseline.uniform': (), 'baseline.histogram': (), 'baseline.position_histogram': (), 'baseline.gaussian': (),
+}  # fmt: skip
 
 
 class Play(NamedTuple):
@@ -86,6 +111,7 @@ def begun(settings, n=4, step=3):
 def played(settings, n=4, step=3, change=lambda state: state):
   """Metrics of the step, and the `Play` of a player by name."""
   system, state, batch = begun(settings, n, step)
+  assert set(state.opt) == set(TABLE[settings.system])
   state = change(state)
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.setattr(core, '_descend_one', still)

@@ -10,16 +10,6 @@ from playing import HALF, log_softmax, once, played, settings_of, softplus
 
 from dgm_jax.systems import adversaries, gan, semi_supervised
 
-TABLE = {
-  'gan.gan': ('discriminator', 'generator'),
-  'gan.dcgan': ('discriminator', 'generator'),
-  'gan.improved_gan': ('discriminator', 'generator'),
-  'gan.wgan': ('critic', 'generator'),
-  'gan.wgan_gp': ('critic', 'generator'),
-  'gan.infogan': ('discriminator', 'generator'),
-  'semi_supervised.feature_matching': ('discriminator', 'generator'),
-}
-
 
 def same(value, formula):
   np.testing.assert_allclose(value, formula, rtol=2e-5, atol=1e-6)
