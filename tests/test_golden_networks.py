@@ -8,11 +8,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import (
-  batch_norm, conv, dense, given, layer_norm, leaky, relu, same, sigmoid, transposed, wave, windows
+  batch_norm,
+  conv,
+  dense,
+  given,
+  layer_norm,
+  leaky,
+  relu,
+  same,
+  sigmoid,
+  transposed,
+  wave,
+  windows,
 )  # fmt: skip
 
-from dgm_jax.models import adversary, binary, classifier, code_prior, dcgan, dequantize, disentangle, inception
-from dgm_jax.models import resnet_gan, semi_supervised, vae, vqvae
+from dgm_jax.models import (
+  adversary,
+  binary,
+  classifier,
+  code_prior,
+  dcgan,
+  dequantize,
+  disentangle,
+  inception,
+  resnet_gan,
+  semi_supervised,
+  vae,
+  vqvae,
+)
 from dgm_jax.nn.norm import BatchNorm, LayerNorm
 
 TRAINED = ['batch_stats']
@@ -28,7 +51,10 @@ def test_dense_game(norm):
   """Gulrajani et al. 2017, toys."""
   options = {'mutable': TRAINED} if norm else {}
   z, x = wave(3, 2), wave(3, 2, 2)
-  for module, at in ((adversary.DenseGenerator((4, 3), (2, 2), 'tanh', norm), z), (adversary.DenseCritic((4, 3), norm), x)):
+  for module, at in (
+    (adversary.DenseGenerator((4, 3), (2, 2), 'tanh', norm), z),
+    (adversary.DenseCritic((4, 3), norm), x),
+  ):
     variables, out = given(module, at, **options)
     out, p, h = out[0] if norm else out, variables['params'], np.asarray(at, np.float64).reshape(3, -1)
     for i in range(2):
@@ -90,7 +116,10 @@ def test_dcgan(hidden):
   assert 'bias' in p['last'] and 'bias' not in p['convs_0']
   critic = dcgan.Critic((2, 3), hidden, bias=True, norm=BatchNorm)
   variables, ((value, features), _) = given(critic, wave(3, 5, 5, 1), mutable=TRAINED)
-  p, h = variables['params'], leaky(conv(variables['params']['Conv_0'], np.asarray(wave(3, 5, 5, 1), np.float64), 2), 0.2)
+  p, h = (
+    variables['params'],
+    leaky(conv(variables['params']['Conv_0'], np.asarray(wave(3, 5, 5, 1), np.float64), 2), 0.2),
+  )
   assert p['Conv_0']['kernel'].shape[:2] == (5, 5)
   h = leaky(batch_norm(p['BatchNorm_0'], conv(p['Conv_1'], h, 2)), 0.2).reshape(3, -1)
   for i in range(len(hidden)):
@@ -168,7 +197,9 @@ def test_classifiers_and_binary_codes():
   same(features, h)
   same(logits, dense(p['Dense_1'], h))
   many = classifier.Classifier((2,), 500, 3)
-  weights = jax.tree.map(lambda like: jnp.ones(like.shape), jax.eval_shape(many.init, jax.random.key(0), jnp.ones((1, 2, 2, 1))))
+  weights = jax.tree.map(
+    lambda like: jnp.ones(like.shape), jax.eval_shape(many.init, jax.random.key(0), jnp.ones((1, 2, 2, 1)))
+  )
   kept, whole = (float(many.apply(weights, jnp.ones((1, 2, 2, 1)), rngs=rngs)[0][0, 0])
                  for rngs in ({'dropout': jax.random.key(1)}, None))  # fmt: skip
   assert 0 < abs(kept / whole - 1) < 0.2 and round((kept - 1) / ((whole - 1) / 250)) == (kept - 1) / ((whole - 1) / 250)

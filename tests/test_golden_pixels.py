@@ -16,7 +16,7 @@ from dgm_jax.nn import attention, recurrent
 
 
 def taps(params, x, up, down, left, right, last=None, stride=1):
-  """A causal convolution: rows `up` to `down` above, columns `left` before to `right` after, `last` of the lowest row."""
+  """A causal convolution: rows `up` to `down` above, `left` columns before to `right` after, `last` in the lowest."""
   kernel = params['kernel'] if 'kernel' in params else weight_normed(params)
   height, width = up - down + 1, left + right + 1
   full = np.zeros((height * width, *kernel.shape[1:]))
@@ -170,7 +170,9 @@ def stream(p, x, others, shape, condition):
   for level in (1, 0):
     for block in range(1 + (level == 0)):
       skip, other = kept.pop(), others[len(made)]
-      x = resnet(p[f'up_{level}_{block}'], x, shape, act, skip if other is None else np.concatenate([other, skip], -1), condition)
+      x = resnet(
+        p[f'up_{level}_{block}'], x, shape, act, skip if other is None else np.concatenate([other, skip], -1), condition
+      )
       made.append(x)
     if level:
       x = larger(p['larger_0'], x)
