@@ -45,8 +45,14 @@ def sigmoid(x):
   return 1 / (1 + np.exp(-x))
 
 
-def dense(params, x):
-  return x @ params['kernel'] + params.get('bias', 0)
+def shift(params, bias):
+  """The bias of a layer that is to have one, and that no other has."""
+  assert ('bias' in params) == bias
+  return params.get('bias', 0)
+
+
+def dense(params, x, bias=True):
+  return x @ params['kernel'] + shift(params, bias)
 
 
 def padded(x, low, high):
@@ -70,14 +76,14 @@ def correlate(x, kernel, stride=1):
   return total
 
 
-def conv(params, x, stride=1):
-  """'SAME', with a bias if there is one."""
+def conv(params, x, stride=1, bias=True):
+  """'SAME'."""
   kernel = params['kernel']
   pads = [sides(n, k, stride) for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)]
-  return correlate(padded(x, *pads), kernel, stride) + params.get('bias', 0)
+  return correlate(padded(x, *pads), kernel, stride) + shift(params, bias)
 
 
-def transposed(params, x):
+def transposed(params, x, bias=True):
   """Stride 2, 'SAME': zeros between the pixels, then a convolution."""
   kernel = params['kernel']
   batch, height, width, channels = x.shape
@@ -85,13 +91,13 @@ def transposed(params, x):
   spread[:, ::2, ::2] = x
   size = kernel.shape[0]
   before = -(-size // 2) if size > 2 else size - 1
-  return correlate(padded(spread, *[(before, size - before)] * 2), kernel) + params.get('bias', 0)
+  return correlate(padded(spread, *[(before, size - before)] * 2), kernel) + shift(params, bias)
 
 
-def batch_norm(params, x, epsilon=1e-5, stats=None):
+def batch_norm(params, x, epsilon=1e-5, scale=True):
   axes = tuple(range(x.ndim - 1))
-  mean, variance = (x.mean(axes), x.var(axes)) if stats is None else (stats['mean'], stats['variance'])
-  return (x - mean) / np.sqrt(variance + epsilon) * params.get('scale', 1) + params.get('bias', 0)
+  assert ('scale' in params) == scale
+  return (x - x.mean(axes)) / np.sqrt(x.var(axes) + epsilon) * params.get('scale', 1) + params['bias']
 
 
 def layer_norm(params, x, epsilon=1e-5):

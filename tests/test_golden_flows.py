@@ -78,9 +78,9 @@ def test_realnvp_of_vectors():
 
 def glow_net(p, x):
   """Kingma & Dhariwal 2018, program: 3x3, 1x1, 3x3; the padding told apart; normalised by the start."""
-  h = conv(p['Conv_0'], edged(x))
+  h = conv(p['Conv_0'], edged(x), bias=False)
   h = relu((h + p['started_0']['bias']) * np.exp(p['started_0']['log_scale']))
-  h = relu((conv(p['Conv_1'], h) + p['started_1']['bias']) * np.exp(p['started_1']['log_scale']))
+  h = relu((conv(p['Conv_1'], h, bias=False) + p['started_1']['bias']) * np.exp(p['started_1']['log_scale']))
   return zero_conv(p['ZeroConv_0'], h)
 
 
@@ -173,7 +173,7 @@ def test_maf_turns_the_order_round():
     shift, s = np.split(made(q['0'], h), 2, -1)
     h, total = ((h + shift) * np.exp(s))[:, ::-1], total + s.sum(1)
     total = total - 0.5 * np.log(h.var(0) + 1e-5).sum() + q['3']['log_scale'].sum()
-    h = batch_norm({}, h) * np.exp(q['3']['log_scale']) + q['4']['bias']
+    h = (h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5) * np.exp(q['3']['log_scale']) + q['4']['bias']
   same(z, h, 1e-3)
   same(log_det, total, 1e-3)
 
@@ -217,8 +217,8 @@ def test_the_network_of_realnvp():
   p = variables['params']
   gains = {name for name in p if name.startswith('WeightNorm')}
   assert gains == {f'WeightNorm_{i}' for i in (1, 2, 4, 5, 7, 8)}  # not where a normalisation or a gain follows
-  apply = lambda i, h: conv(weight_normed(p, i), h)
-  norm = lambda i, h: batch_norm(p[f'BatchNorm_{i}'], h, 1e-4)
+  apply = lambda i, h: conv(weight_normed(p, i), h, bias=i not in (3, 6))
+  norm = lambda i, h: batch_norm(p[f'BatchNorm_{i}'], h, 1e-4, scale=False)
   h = 2 * norm(0, np.asarray(x, np.float64))
   h = apply(0, relu(np.concatenate([h, -h], -1)))
   skips = apply(1, h)
@@ -285,6 +285,7 @@ def residual(p, x, count, stride=1, fresh=False, epsilon=1e-3):
 def same_size(p, x, stride=1):
   """As much padding on every side, whatever the stride."""
   half = (p['kernel'].shape[0] - 1) // 2
+  assert set(p) == {'kernel'}
   return correlate(padded(x, (half, half), (half, half)), p['kernel'], stride)
 
 

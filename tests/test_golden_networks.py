@@ -58,7 +58,7 @@ def test_dense_game(norm):
     variables, out = given(module, at, **options)
     out, p, h = out[0] if norm else out, variables['params'], np.asarray(at, np.float64).reshape(3, -1)
     for i in range(2):
-      h = dense(p[f'Dense_{i}'], h)
+      h = dense(p[f'Dense_{i}'], h, bias=norm is None or at is x)
       h = relu(batch_norm(p[f'BatchNorm_{i}'], h) if norm else h)
     if at is z:
       same(out, np.tanh(dense(p['Dense_2'], h)).reshape(3, 2, 2))
@@ -107,13 +107,12 @@ def test_dcgan(hidden):
   variables, (x, _) = given(generator, wave(3, 4), mutable=TRAINED)
   p, h = variables['params'], np.asarray(wave(3, 4), np.float64)
   for i in range(len(hidden)):
-    h = relu(batch_norm(p[f'norms_{i}'], dense(p[f'linear_{i}'], h)))
-  h = dense(p[f'linear_{len(hidden)}'], h)
+    h = relu(batch_norm(p[f'norms_{i}'], dense(p[f'linear_{i}'], h, bias=False)))
+  h = dense(p[f'linear_{len(hidden)}'], h, bias=False)
   norm = functools.partial(batch_norm, p[f'norms_{len(hidden)}'])
   h = relu(norm(h).reshape(3, 2, 2, 3) if hidden else norm(h.reshape(3, 2, 2, 3)))
-  h = relu(batch_norm(p[f'norms_{len(hidden) + 1}'], transposed(p['convs_0'], h)[:, :3, :3]))
+  h = relu(batch_norm(p[f'norms_{len(hidden) + 1}'], transposed(p['convs_0'], h, bias=False)[:, :3, :3]))
   same(x, np.tanh(transposed(p['last'], h)))
-  assert 'bias' in p['last'] and 'bias' not in p['convs_0']
   critic = dcgan.Critic((2, 3), hidden, bias=True, norm=BatchNorm)
   variables, ((value, features), _) = given(critic, wave(3, 5, 5, 1), mutable=TRAINED)
   p, h = (
@@ -121,9 +120,9 @@ def test_dcgan(hidden):
     leaky(conv(variables['params']['Conv_0'], np.asarray(wave(3, 5, 5, 1), np.float64), 2), 0.2),
   )
   assert p['Conv_0']['kernel'].shape[:2] == (5, 5)
-  h = leaky(batch_norm(p['BatchNorm_0'], conv(p['Conv_1'], h, 2)), 0.2).reshape(3, -1)
+  h = leaky(batch_norm(p['BatchNorm_0'], conv(p['Conv_1'], h, 2, bias=False)), 0.2).reshape(3, -1)
   for i in range(len(hidden)):
-    h = leaky(batch_norm(p[f'BatchNorm_{i + 1}'], dense(p[f'Dense_{i}'], h)), 0.2)
+    h = leaky(batch_norm(p[f'BatchNorm_{i + 1}'], dense(p[f'Dense_{i}'], h, bias=False)), 0.2)
   same(features, h)
   same(value, linear(p)(h))
 
@@ -132,7 +131,7 @@ def test_recognizer():
   """Chen et al. 2016, appendix C.1."""
   variables, (out, _) = given(dcgan.Recognizer(4, 2, 5, norm=BatchNorm), wave(3, 4), mutable=TRAINED)
   p = variables['params']
-  h = leaky(batch_norm(p['BatchNorm_0'], dense(p['Dense_0'], np.asarray(wave(3, 4), np.float64))), 0.1)
+  h = leaky(batch_norm(p['BatchNorm_0'], dense(p['Dense_0'], np.asarray(wave(3, 4), np.float64), bias=False)), 0.1)
   numbers = dense(p['Dense_1'], h)
   assert numbers.shape == (3, 4 + 2 * 2)
   same(out[0], numbers[:, :4])
@@ -182,7 +181,9 @@ def test_semi_supervised_networks():
   same(logits, layer('WeightNormDense_2', h, p['WeightNormDense_2']['length']))
   variables, (x, _) = given(semi_supervised.SoftplusGenerator((4,), (2, 2, 1)), wave(3, 2), mutable=TRAINED)
   p = variables['params']
-  h = softplus(batch_norm(p['BatchNorm_0'], dense(p['Dense_0'], np.asarray(wave(3, 2), np.float64)), 1e-6))
+  h = softplus(
+    batch_norm(p['BatchNorm_0'], dense(p['Dense_0'], np.asarray(wave(3, 2), np.float64), bias=False), 1e-6, scale=False)
+  )
   unit = p['theta'] / np.sqrt(1e-6 + (p['theta'] ** 2).sum(0))
   same(x, sigmoid(h @ unit * p['length'] + p['bias']).reshape(3, 2, 2, 1))
 

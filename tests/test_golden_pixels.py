@@ -25,7 +25,7 @@ def taps(params, x, up, down, left, right, last=None, stride=1):
   # The window of (r, c) begins `up` rows above and `left` columns before.
   grown = padded(x, (up, 0), (left, max(right, 0)))
   grown = grown[:, : grown.shape[1] - down, : grown.shape[2] + min(right, 0)]
-  return correlate(grown, full.reshape(height, width, *kernel.shape[1:]), stride) + params.get('bias', 0)
+  return correlate(grown, full.reshape(height, width, *kernel.shape[1:]), stride) + params['bias']
 
 
 def weight_normed(params):
@@ -35,16 +35,16 @@ def weight_normed(params):
   return direction / np.sqrt((direction**2).sum(axes, keepdims=True)) * params['scale']
 
 
-def pointwise(params, x, strict=False):
-  """1x1 of three colors: each sees itself and those before it, or only those."""
-  groups = sum(name.startswith('bias') for name in params) or sum(name.startswith('kernel') for name in params) + strict
-  step, outs = x.shape[-1] // groups, []
+def pointwise(params, x, groups=1, strict=False, bias=True):
+  """1x1: each color sees itself and those before it; strictly, only those before it."""
+  step, size = x.shape[-1] // groups, next(iter(params.values())).shape[-1]
+  assert sum(name.startswith('bias') for name in params) == groups * bias
+  outs = []
   for g in range(groups):
     seen = x[..., : step * (g + (not strict))]
-    y = seen @ params[f'kernel_{g}'][0] if f'kernel_{g}' in params else 0
+    y = seen @ params[f'kernel_{g}'][0] if seen.shape[-1] else np.zeros((*x.shape[:-1], size))
     outs.append(y + params.get(f'bias_{g}', 0))
-  size = max(out.shape[-1] for out in outs if np.ndim(out) > 1)
-  return np.concatenate([np.broadcast_to(out, (*x.shape[:-1], size)) for out in outs], -1)
+  return np.concatenate(outs, -1)
 
 
 def masked_conv(params, x, groups, strict, shape):
@@ -53,7 +53,7 @@ def masked_conv(params, x, groups, strict, shape):
   if groups == 1 and not strict:
     right, last = max(right, 0), last + 1
   y = taps(params['before'], x, up, down, left, right, last)
-  return y + pointwise(params['here'], x, strict) if groups > 1 else y
+  return y + pointwise(params['here'], x, groups, strict, bias=False) if groups > 1 else y
 
 
 def causal(size):
@@ -65,14 +65,14 @@ def before(size):
   return 0, 0, size // 2, -1, size // 2
 
 
-def head(params, x, first, count):
+def head(params, x, first, count, groups=1):
   for i in range(first, first + count):
-    x = pointwise(params[f'Pointwise_{i}'], relu(x))
+    x = pointwise(params[f'Pointwise_{i}'], relu(x), groups)
   return x
 
 
 def told(params, name, condition):
-  return dense(params[name], condition)[:, None, None] if condition is not None else 0
+  return dense(params[name], condition, bias=False)[:, None, None] if condition is not None else 0
 
 
 @pytest.mark.parametrize('groups', [1, 3])
@@ -84,10 +84,10 @@ def test_pixelcnn(groups):
   p = variables['params']
   x = masked_conv(p['MaskedConv_0'], np.asarray(image, np.float64), groups, True, causal(5))
   for i in range(2):
-    y = pointwise(p[f'Pointwise_{2 * i}'], relu(x)) + told(p, f'Dense_{i}', condition)
+    y = pointwise(p[f'Pointwise_{2 * i}'], relu(x), groups) + told(p, f'Dense_{i}', condition)
     y = masked_conv(p[f'MaskedConv_{i + 1}'], relu(y), groups, False, causal(3))
-    x = x + pointwise(p[f'Pointwise_{2 * i + 1}'], relu(y))
-  same(out, head(p, x, 4, 3))
+    x = x + pointwise(p[f'Pointwise_{2 * i + 1}'], relu(y), groups)
+  same(out, head(p, x, 4, 3, groups))
   assert (PixelCNN(1).hidden, PixelCNN(1).blocks, PixelCNN(1).head, PixelCNN(1).first) == (16, 7, 32, 7)
 
 
@@ -109,11 +109,11 @@ def test_gated_pixelcnn(groups):
     layer, size, first = p[f'stack_{i}'], 3 if i else 5, not i
     half = size // 2
     y = taps(layer['down'], v, half + first, int(first), half, half)
-    across = masked_conv(layer['across'], h, groups, first, before(size)) + dense(layer['link'], y)
+    across = masked_conv(layer['across'], h, groups, first, before(size)) + dense(layer['link'], y, bias=False)
     v = gated(y + told(layer, 'condition_down', condition), 1)
-    new = pointwise(layer['out'], gated(across + told(layer, 'condition_across', condition), groups))
+    new = pointwise(layer['out'], gated(across + told(layer, 'condition_across', condition), groups), groups)
     h = new if first else h + new
-  same(out, head(p, h, 0, 2))
+  same(out, head(p, h, 0, 2, groups))
 
 
 def resnet(params, x, shape, act, other=None, condition=None):
@@ -125,7 +125,7 @@ def resnet(params, x, shape, act, other=None, condition=None):
     y = y + layer(act(other), None)
   y = layer(act(y), shape)
   if condition is not None:
-    y = y + dense(params['Dense_0'], condition)[:, None, None]
+    y = y + dense(params['Dense_0'], condition, bias=False)[:, None, None]
   a, b = np.split(y, 2, -1)
   return x + a * sigmoid(b)
 
