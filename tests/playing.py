@@ -49,6 +49,12 @@ class Play(NamedTuple):
   state: core.State
   batch: dict
   key: jax.Array  # the player's
+  after: core.State  # that the step leaves
+
+  def measured(self):
+    """What `evaluate` says of each example with the player's key."""
+    system = systems.build(self.settings)
+    return jax.tree.map(np.asarray, jax.jit(system.evaluate)(self.key, self.state, self.batch))
 
   @property
   def x(self):
@@ -115,8 +121,8 @@ def played(settings, n=4, step=3, change=lambda state: state):
   state = change(state)
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.setattr(core, '_descend_one', still)
-    _, metrics = jax.jit(system.step)(KEY, state, batch)
-  return metrics, lambda name: Play(settings, state, batch, jax.random.wrap_key_data(metrics[f'{name}/key']))
+    after, metrics = jax.jit(system.step)(KEY, state, batch)
+  return metrics, lambda name: Play(settings, state, batch, jax.random.wrap_key_data(metrics[f'{name}/key']), after)
 
 
 def once(function):

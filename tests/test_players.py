@@ -66,10 +66,17 @@ def test_vae(name):
   play, parts = play('model'), vae._parts(settings)
   encode = lambda: parts.encoder.apply({'params': play.state.params['encoder']}, play.batch['x'], method='first')
   (mean, logvar), noise = once(lambda: (encode(), standard_normal(play.key, (4, 2, 4))))
-  z = mean[:, None] + np.exp(0.5 * np.asarray(logvar))[:, None] * noise
-  numbers = once(lambda: parts.decoder.apply({'params': play.state.params['decoder']}, z, method='pixels'))
+  z = np.asarray(mean)[:, None] + np.exp(0.5 * np.asarray(logvar))[:, None] * np.asarray(noise)
+  decode = lambda: parts.decoder.apply({'params': play.state.params['decoder']}, jnp.asarray(z), method='pixels')
+  numbers = once(decode)
   fits = log_px_z(settings.model.likelihood, flat(play.x)[:, None], np.asarray(numbers, np.float64)).sum(-1)
-  same(metrics['model/loss'], -(fits.mean(1) - divergence(np.asarray(mean), np.asarray(logvar)).sum(1)).mean())
+  kl, (mean, logvar) = divergence(np.asarray(mean), np.asarray(logvar)).sum(1), (np.asarray(mean), np.asarray(logvar))
+  same(metrics['model/loss'], -(fits.mean(1) - kl).mean())
+  found, ratio = play.measured(), normal(z, mean[:, None], logvar[:, None]).sum(-1) - normal(z, 0, 0).sum(-1)
+  same(found['neg_elbo_nats'], kl - fits.mean(1))
+  same(found['neg_bound_nats'], -log_mean_exp(fits - ratio, 1))
+  same(found['reconstruction_nats'], -fits.mean(1))
+  same(found['kl_nats'], kl)
 
 
 def test_iwae():
@@ -96,29 +103,41 @@ def test_iwae():
   same(metrics['model/loss'], -log_mean_exp(weights, 1).mean())
 
 
-def estimator(name, **model):
-  settings = settings_of('vae_estimators:tiny', **model)
+def estimator(name, bits=False):
+  """metrics and what they are made of: reward, log q, log prior [B, k], KL [B], squared length of the score, play."""
+  settings = settings_of(f'vae_estimators:{"tiny_discrete" if bits else "tiny"}')
   settings.system = f'estimators.{name}'
   metrics, play = played(settings)
   play, parts = play('model'), estimators._parts(settings)
 
   def networks():
-    mean, logvar = parts.posterior.encode(play.state.params['encoder'], play.batch['x'])
-    z = mean[:, None] + jnp.exp(0.5 * logvar)[:, None] * jax.random.normal(play.key, (4, 4, 4))
-    return mean, logvar, z, parts.decoder.apply({'params': play.state.params['decoder']}, z, method='pixels')[0]
+    numbers = parts.posterior.encode(play.state.params['encoder'], play.batch['x'])
+    if bits:
+      noise = jax.random.logistic(play.key, (4, 4, 4))
+      z = (noise < numbers[0][:, None]).astype(jnp.float32)
+    else:
+      z = numbers[0][:, None] + jnp.exp(0.5 * numbers[1])[:, None] * jax.random.normal(play.key, (4, 4, 4))
+    return numbers, z, parts.decoder.apply({'params': play.state.params['decoder']}, z, method='pixels')[0]
 
-  mean, logvar, z, logits = map(np.asarray, once(networks))
-  reward = bernoulli(flat(play.x)[:, None], np.asarray(logits, np.float64)).sum(-1)
-  log_q, log_prior = normal(z, mean[:, None], logvar[:, None]).sum(-1), normal(z, 0, 0).sum(-1)
-  running = {key: float(value) for key, value in play.state.extra['baseline'].items()}
-  kl, others = divergence(mean, logvar).sum(1), (reward.sum(1, keepdims=True) - reward) / 3
-  return metrics, reward, log_q, log_prior, kl, running, others
+  numbers, z, logits = jax.tree.map(lambda a: np.asarray(a, np.float64), once(networks))
+  reward = bernoulli(flat(play.x)[:, None], logits).sum(-1)
+  if bits:
+    p = 1 / (1 + np.exp(-numbers[0]))
+    log_q, log_prior = bernoulli(z, numbers[0][:, None]).sum(-1), np.full((4, 4), -4 * math.log(2))
+    kl = (p * np.log(2 * p) + (1 - p) * np.log(2 * (1 - p))).sum(1)
+    return metrics, reward, log_q, log_prior, kl, ((z - p[:, None]) ** 2).sum(-1), play
+  (mean, logvar), (at, spread) = numbers, (n[:, None] for n in numbers)
+  log_q, log_prior = normal(z, at, spread).sum(-1), normal(z, 0, 0).sum(-1)
+  slopes = (z - at) / np.exp(spread), 0.5 * ((z - at) ** 2 / np.exp(spread) - 1)  # of log q in mean and log-variance
+  return metrics, reward, log_q, log_prior, divergence(mean, logvar).sum(1), sum((s**2).sum(-1) for s in slopes), play
 
 
 @pytest.mark.parametrize('name', ['reparametrized', 'score', 'constant_baseline', 'optimal_baseline', 'leave_one_out'])
 def test_estimators(name):
   """The bound, or the reward less its baseline times the score; the formulas' numbers are in the systems' papers."""
-  metrics, reward, _, _, kl, running, others = estimator(name)
+  metrics, reward, _, _, kl, square, play = estimator(name)
+  running = {key: float(value) for key, value in play.state.extra['baseline'].items()}
+  others = (reward.sum(1, keepdims=True) - reward) / 3
   weighted = lambda: running['weighted'] / running['weight']
   baselines = {'constant_baseline': lambda: running['reward'], 'optimal_baseline': weighted,
                'leave_one_out': lambda: others}  # fmt: skip
@@ -126,20 +145,45 @@ def test_estimators(name):
   same(metrics['model/signal_rms_nats'], np.sqrt((signal**2).mean()))
   # Where a score multiplies the reward, the value is the reward's: the score itself counts as zero.
   same(metrics['model/loss'], -(reward.mean(1) - kl).mean())
+  now = {'reward': reward.mean(), 'weighted': (square * reward).mean(), 'weight': square.mean()}
+  for key, value in play.after.extra['baseline'].items():
+    same(value, 0.9 * running[key] + 0.1 * now[key])
 
 
-def test_vimco_is_the_bound_of_all_samples():
+@pytest.mark.parametrize('bits', [False, True])
+def test_vimco_is_the_bound_of_all_samples(bits):
   """Mnih & Rezende 2016, equation 5."""
-  metrics, reward, log_q, log_prior, _, _, others = estimator('vimco')
+  metrics, reward, log_q, log_prior, kl, _, play = estimator('vimco', bits)
+  others = (reward.sum(1, keepdims=True) - reward) / 3
   same(metrics['model/signal_rms_nats'], np.sqrt(((reward - others) ** 2).mean()))
-  same(metrics['model/loss'], -log_mean_exp(reward + log_prior - log_q, 1).mean())
+  bound = log_mean_exp(reward + log_prior - log_q, 1)
+  same(metrics['model/loss'], -bound.mean())
+  found = play.measured()
+  same(found['neg_bound_nats'], -bound)
+  same(found['neg_elbo_nats'], kl - reward.mean(1))
+  same(found['reconstruction_nats'], -reward.mean(1))
+  same(found['kl_nats'], kl)
 
 
-def disentangled(system, play_n=4, **model):
+@pytest.mark.parametrize('bits', [False, True])
+def test_the_squared_length_of_a_score_is_that_of_its_gradient(bits):
+  settings = settings_of(f'vae_estimators:{"tiny_discrete" if bits else "tiny"}')
+  posterior = estimators._parts(settings).posterior
+  z, numbers = (
+    jnp.asarray([[[0.0, 1, 1, 0]]]),
+    tuple(jnp.asarray([[0.3, -0.4, 0.9, 0.1]]) * i for i in (1, 2)[: 2 - bits]),
+  )
+  slopes = jax.jit(jax.grad(lambda numbers: posterior.log_prob(z, numbers).sum()))(numbers)
+  same(posterior.square_score(z, numbers)[0, 0], sum((np.asarray(slope) ** 2).sum() for slope in slopes))
+  assert posterior.reparametrized != bits
+  same(posterior.code(numbers), numbers[0] if not bits else 1 / (1 + np.exp(-np.asarray(numbers[0]))))
+
+
+def disentangled(system, n=4, **model):
   """metrics, and what came through the networks: (log p(x|z) [B], KL [B, Z], z, mean, logvar), and the play."""
   settings = settings_of('disentangle:tiny_factor', **model)
   settings.system = f'disentangle.{system}'
-  metrics, play = played(settings, play_n)
+  metrics, play = played(settings, n)
   play, parts = play('model'), disentangle._parts(settings)
   x = play.batch['x'][::2] if system == 'factor_vae' else play.batch['x']
 
@@ -152,6 +196,11 @@ def disentangled(system, play_n=4, **model):
   fits, kl = bernoulli(flat(x), logits).sum(1), divergence(mean, logvar)
   same(metrics['model/reconstruction_nats'], -fits.mean())
   same(metrics['model/kl_nats'], kl.sum(1).mean())
+  if system == 'beta_vae':
+    found = play.measured()
+    same(found['neg_elbo_nats'], kl.sum(1) - fits)
+    same(found['reconstruction_nats'], -fits)
+    same(found['kl_nats'], kl.sum(1))
   return metrics, play, (fits, kl, z, mean, logvar)
 
 
@@ -317,6 +366,12 @@ def test_reversible_classifiers(name):
   same(metrics['model/cross_entropy_nats'], nats)
   same(metrics['model/error_percent'], 100 * (np.asarray(y).argmax(1) != labels).mean())
   same(metrics['model/loss'], nats + 0.01 * 0.5 * sum((kernel**2).sum() for kernel in kernels))
+  if name == 'revnet':  # outside training: nothing is moved, and the running statistics are used
+    apart, stats = play.batch['x'] - play.state.extra['mean'][None], play.state.extra['stats']
+    y = np.asarray(once(lambda: classifier.networks.logits(made.network, params, stats, apart)[0]))
+    found = play.measured()
+    same(found['cross_entropy_nats'], -log_softmax(y)[np.arange(4), labels])
+    same(found['error_percent'], 100.0 * (y.argmax(1) != labels))
 
 
 def test_classifier():

@@ -53,6 +53,14 @@ def test_a_flow_climbs_its_likelihood(name):
   leaves = jax.tree_util.tree_leaves_with_path(doubles(params))
   gains = [leaf for path, leaf in leaves if path[-1].key.split('/')[-1] == 'scale']
   assert bool(gains) == name.startswith('realnvp')
+  if name.startswith('realnvp'):  # outside training: the running statistics
+    stats = play.state.extra['stats']
+    z, moved, _ = once(lambda: made.flow.forward(params, stats, jnp.asarray(opened, jnp.float32)))
+    z = np.concatenate([flat(leaf) for leaf in jax.tree.leaves(z)], 1)
+    behind, found = (-HALF - 0.5 * z**2).sum(1) + np.asarray(moved), play.measured()
+    same(found['nll_nats'], log_q - behind - log_det)
+    same(found['bits_per_dim'], (log_q - behind - log_det) / (4 * math.log(2)) + 8)
+    same(found['nll_logit_nats'], log_q - behind)
   same(metrics['model/nll_nats'], -bound)
   same(metrics['model/loss'], -bound + model.l2 * sum((gain**2).sum() for gain in gains))
 
@@ -100,6 +108,9 @@ def test_pixels_are_coded_one_after_another_with_dropout(name):
   else:
     nats = mixed(x, numbers, model.components)
   same(metrics['model/loss'], -nats.reshape(2, -1).sum(1).mean())
+  if name == 'pixelrnn':  # without dropout it is measured as it is trained
+    same(play.measured()['nll_nats'], -nats.reshape(2, -1).sum(1))
+    same(play.measured()['bits_per_dim'], -nats.reshape(2, -1).sum(1) / (16 * math.log(2)))
 
 
 def test_deep_gmm():
@@ -149,6 +160,8 @@ def test_uniform_and_histograms():
   """Each level of each pixel alike; the share of a level where each count begins at one."""
   system, state, batch = baseline('uniform', levels=16)
   same(system.step(None, state, batch)[1]['nll_nats'], 4 * math.log(16))
+  drawn = np.asarray(system.sample(jax.random.key(0), state, 50))
+  np.testing.assert_allclose(np.unique(drawn), np.arange(16) / 15, rtol=1e-6)
   for name, rows in (('histogram', 1), ('position_histogram', 4)):
     system, state, batch = baseline(name, levels=4)
     counts = np.arange(rows * 4).reshape(rows, 4) % 3
