@@ -5,8 +5,9 @@ Paper: Gulrajani et al. 2017, arXiv:1704.00028, appendix C (residual networks of
 arXiv:1511.06434 (the rules, in the size of the pictures).
 Command: python train.py --config=configs/cifar_gan.py --workdir=runs/wgan_gp_cifar10
 Variants: (none) wgan_gp; dcgan; tiny.
-Expected: Inception score 7.86 in the paper, which takes the Inception network's weights; a GPU and hours. No full run
-is recorded yet.
+then: python -m dgm_jax.evaluate --workdir=runs/wgan_gp_cifar10 --judge=inception:FILE#SHA256
+Expected: Inception score 7.86 in the paper, of 50,000 samples in ten splits; it takes the weights of the Inception
+network (python -m dgm_jax.prepare inception), a GPU and hours. No full run is recorded yet.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink
@@ -16,10 +17,11 @@ def get_config(variant=''):
   if variant not in ('', 'wgan_gp', 'dcgan', 'tiny'):
     raise ValueError(f"cifar_gan has no variant '{variant}'; it has wgan_gp dcgan and tiny")
   config = defaults()
-  config.data.update({'name': 'cifar10', 'valid_size': 5000})
+  config.data.name = 'cifar10'  # all 50,000 training images
   config.update({'steps_per_call': 100, 'log_every': 100, 'eval_every': 5000, 'save_every': 5000})
   config.update({'picture_every': 5000})
-  config.evals = ('mean.metrics',)
+  config.evals = ('mean.metrics', 'generated.classifier')
+  config.generated.samples = 50_000
   if variant == 'dcgan':
     _dcgan(config)
   else:

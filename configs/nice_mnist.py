@@ -2,6 +2,8 @@
 
 Paper: Dinh et al. 2014, arXiv:1410.8516, table 1: 1980.50 nats after 1500 epochs (likelihood of pixels in [0, 1]).
 Command: python train.py --config=configs/nice_mnist.py --workdir=runs/nice_mnist
+then, since the paper's figure is of the parameters that validate best:
+         python -m dgm_jax.evaluate --workdir=runs/nice_mnist --checkpoint=best
 Variants: (none) as in the paper; fast: the scaling starts at the width of the data and the rate falls, for a CPU; tiny.
 Expected: a full-covariance normal has 1471 nats (nll_nats = -1471). results/ has what `fast` reached after
 44 minutes on two busy CPU cores, trained on 54,000 images where it now has 50,000, as in the paper.

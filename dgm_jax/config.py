@@ -18,7 +18,7 @@ from dgm_jax.cli import UserError
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
-  'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
+  'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
@@ -44,6 +44,7 @@ def defaults() -> ConfigDict:
         'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
         'shape': (),  # filled in when the data is loaded
         'examples': 0,  # likewise: training examples
+        'class_shares': (),  # likewise: of the labels of a conditional run, from which samples draw their own
       },
       'model': {},
       'conditional': False,  # on labels, of which config.model.classes is the number
@@ -63,6 +64,7 @@ def defaults() -> ConfigDict:
       'eval_batch_size': 500,
       'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
       'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
+      'generated': {'samples': 0, 'splits': 10},  # images that are judged, 0: 10,000 at most; Inception score's splits
       'nll': {'samples': 5000, 'rows': 1000},  # importance samples; decoder rows held in memory at a time
       'pictures': 64,
       'keep': 2,  # the newest checkpoints that are kept, beside the best
@@ -188,6 +190,10 @@ def check(config: ConfigDict) -> None:
   )
   require(0 <= config.seed < 2**32, f'config.seed must be in [0, 2^32), got {config.seed}')
   require(config.nll.samples >= 1 and config.nll.rows >= 1, 'config.nll.samples and .rows must be at least 1')
+  require(
+    config.generated.samples >= 0, f'config.generated.samples must not be negative, got {config.generated.samples}'
+  )
+  require(config.generated.splits >= 1, f'config.generated.splits must be at least 1, got {config.generated.splits}')
   require(config.data.size >= 0, f'config.data.size must not be negative, got {config.data.size}')
   one_of('config.data.channels', config.data.channels, (0, 1, 3))
   for player, opt in config.optimizer.items():
@@ -299,6 +305,8 @@ def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
     if not prefix and key in FREE:
       continue
     a, b = old.get(key), new.get(key)
+    if f'{prefix}{key}' == 'data.class_shares' and not a:
+      continue  # of a run from before that key, whose data says the same
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       lines += differences(a, b, f'{prefix}{key}.')
     elif a != b:

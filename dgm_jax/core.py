@@ -5,7 +5,7 @@ are in nats unless their name says otherwise.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -180,23 +180,50 @@ def repeat(n: int, move: Move, unroll: int = 1) -> Move:
   return move if n == 1 else Move(move.init, apply)
 
 
-def average(name: str, decay: float) -> Move:
+def average(name: str, decay: float, *statistics: str) -> Move:
   """Keeps `extra['ema'][name]`, the exponential moving average of a network's parameters, to be evaluated and sampled.
 
-  `networks` of `system` makes the first one.
+  Args:
+    name: the network.
+    decay: what is kept of the average in a step.
+    statistics: the entries of `extra` with the network's batch statistics. Their averages, of the same decay, are kept
+      in `extra['ema_statistics']`, for averaged weights fit averaged statistics only.
+
+  `averages` makes the first ones.
   """
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
     del key, batch
-    ema = optax.incremental_update(state.params[name], state.extra['ema'][name], 1 - decay)
-    return state.replace(extra=state.extra | {'ema': state.extra['ema'] | {name: ema}}), {}
+    extra = dict(state.extra)
+    ema = optax.incremental_update(state.params[name], extra['ema'][name], 1 - decay)
+    extra['ema'] = extra['ema'] | {name: ema}
+    kept = extra.get('ema_statistics', {})
+    new = {
+      entry: optax.incremental_update(extra[entry], kept[entry], 1 - decay) for entry in statistics if entry in kept
+    }
+    return state.replace(extra=extra | ({'ema_statistics': kept | new} if new else {})), {}
 
   return Move(lambda params: {}, apply)
 
 
+def averages(params: Params, extra: dict[str, Any], names: Sequence[str], *statistics: str) -> dict[str, Any]:
+  """Starts the averages that `average` keeps: `extra` with 'ema' and, where there are statistics, 'ema_statistics'."""
+  copied = lambda tree: jax.tree.map(jnp.copy, tree)  # the step may give its arguments' memory away
+  found = {entry: copied(extra[entry]) for entry in statistics if jax.tree.leaves(extra.get(entry))}
+  kept = {'ema': {name: copied(params[name]) for name in names}}
+  return extra | kept | ({'ema_statistics': found} if found else {})
+
+
 def averaged(state: State) -> State:
-  """The state to evaluate and to sample: where an average of a network is kept, it stands for the network."""
-  return state.replace(params=state.params | state.extra.get('ema', {}))
+  """The state to evaluate and to sample: where averages are kept, they stand for the networks and their statistics."""
+  extra = state.extra | state.extra.get('ema_statistics', {})
+  return state.replace(params=state.params | state.extra.get('ema', {}), extra=extra)
+
+
+def unaveraged(state: State) -> State:
+  """The state without its averages: the networks are evaluated and sampled as they are trained."""
+  extra = {name: part for name, part in state.extra.items() if name not in ('ema', 'ema_statistics')}
+  return state.replace(extra=extra)
 
 
 def _on_average(function: Callable) -> Callable:

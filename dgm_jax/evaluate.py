@@ -26,7 +26,7 @@ def define_flags() -> None:
   flags.DEFINE_enum('split', 'test', SPLITS, 'Which part of the data.')
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
-  flags.DEFINE_integer('samples', 0, 'Importance samples of the likelihood; 0: config.nll.samples.', lower_bound=0)
+  flags.DEFINE_integer('samples', 0, 'Of a likelihood, or generated images; 0: those of the config.', lower_bound=0)
   flags.DEFINE_string('judge', '', "Of generated images: a classifier's workdir; empty: config.judge.")
   flags.DEFINE_list('only', [], 'Measurements to make, of dgm_jax/evals; empty: config.evals.')
   flags.DEFINE_list('what', [], 'The same by the name of a module of dgm_jax/evals: surgery is surgery.surgery.')
@@ -44,7 +44,9 @@ def main(argv: list[str]) -> None:
   workdir_path = Path(args.workdir)
   config = experiment.load(workdir_path)
   if args.samples:
-    config.nll.samples = args.samples
+    with config.unlocked():
+      config.nll.samples = args.samples
+      config.generated = {**config.get('generated', {'splits': 10}), 'samples': args.samples}
   if args.judge:
     with config.unlocked():
       config.judge = args.judge

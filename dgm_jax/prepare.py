@@ -1,27 +1,44 @@
-"""Downloads a TensorFlow Datasets set and writes it in the form that training reads without TensorFlow.
+"""Downloads a TensorFlow Datasets set and writes it in the form that training reads without TensorFlow, or converts
+the weights of the Inception network that published distances are made with.
 
   python -m dgm_jax.prepare mnist [--data_dir=DIR]
+  python -m dgm_jax.prepare inception FILE [OUT=inception.npz]
 
-Needs the extra: pip install 'dgm_jax[prepare]'. Training does not.
+Sets need the extra: pip install 'dgm_jax[prepare]'. Training does not. FILE is what you have of: a .pth file of
+torch-fidelity or pytorch-fid, whose name ends in the first digits of its SHA-256 (needs PyTorch); or
+inception-2015-12-05.tgz, or the classify_image_graph_def.pb in it (needs TensorFlow).
 """
 
+import hashlib
 import importlib.util
 import os
 import pathlib
+import re
+import tarfile
+from collections.abc import Mapping
 
+import numpy as np
 from absl import app, flags
 
 from dgm_jax import cli
 
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'where sets lie; $TFDS_DATA_DIR, else ~/tensorflow_datasets')
+GRAPH_FILE = 'classify_image_graph_def.pb'
 
 
 def main(argv: list[str]) -> None:
-  """Prepares the set named by `argv[1]`.
+  """Prepares the set named by `argv[1]`, or the Inception weights of the file `argv[2]`.
 
   Raises:
-    UserError: no or several names, TensorFlow is absent, or the set cannot be had.
+    UserError: no or several names, a package is absent, the set cannot be had, or the file is another one.
   """
+  if argv[1:2] == ['inception']:
+    if len(argv) not in (3, 4):
+      raise cli.UserError('give the file with the weights: python -m dgm_jax.prepare inception FILE [OUT]')
+    out = pathlib.Path(*argv[3:] or ['inception.npz'])
+    digest = inception(pathlib.Path(argv[2]), out)
+    print(f'{out}: SHA-256 {digest}; judge by it with --judge=inception:{out}#{digest}')
+    return
   if len(argv) != 2:
     raise cli.UserError('give one name of a TensorFlow Datasets set: python -m dgm_jax.prepare mnist')
   if importlib.util.find_spec('tensorflow') is None:
@@ -59,6 +76,79 @@ def prepare(name: str, home: pathlib.Path) -> tuple[pathlib.Path, dict[str, int]
   splits = builder.info.splits
   verify([(pathlib.Path(f.filename), f.examples_in_shard) for s in splits.values() for f in s.file_instructions])
   return pathlib.Path(builder.data_path), {name: split.num_examples for name, split in splits.items()}
+
+
+def inception(source: pathlib.Path, out: pathlib.Path) -> str:
+  """Converts weights of the Inception network to an .npz file; returns that file's SHA-256.
+
+  Raises:
+    UserError: the file is not there, is damaged or another one, or the package that reads it is absent.
+  """
+  from dgm_jax.models import inception_weights
+  from dgm_jax.systems.inception import check
+
+  if not source.is_file():
+    raise cli.UserError(f'{source} is not a file: give the weights that you have, .pth, .tgz or .pb')
+  try:
+    if source.suffix == '.pth':
+      _verify_name(source)
+      arrays = inception_weights.from_state(_torch_arrays(source))
+    else:
+      arrays = inception_weights.from_graph(_graph_arrays(source))
+  except KeyError as error:
+    raise cli.UserError(f'{source} is not of the Inception network of 2015-12-05: it has no {error}') from error
+  check(arrays, source)
+  with out.open('wb') as file:
+    np.savez(file, **arrays)
+  return hashlib.sha256(out.read_bytes()).hexdigest()
+
+
+def _verify_name(source: pathlib.Path) -> None:
+  """Compares a file's SHA-256 with the digits that its name ends in, as those of PyTorch's hub do."""
+  digits = re.search(r'-([0-9a-f]{8,64})\.pth$', source.name)
+  if digits is None:
+    raise cli.UserError(f'{source} does not bear the digits of its SHA-256: keep its name, ...-6726825d.pth')
+  found = hashlib.sha256(source.read_bytes()).hexdigest()
+  if not found.startswith(digits[1]):
+    raise cli.UserError(f'{source} has the SHA-256 {found}, not {digits[1]}...: bring the file again')
+
+
+def _torch_arrays(source: pathlib.Path) -> Mapping[str, np.ndarray]:
+  if importlib.util.find_spec('torch') is None:
+    raise cli.UserError(f'reading {source} needs PyTorch, once: pip install torch')
+  import torch
+
+  try:
+    state = torch.load(source, map_location='cpu', weights_only=True)
+    return {name: tensor.numpy() for name, tensor in state.items()}
+  except Exception as error:  # what a damaged file raises depends on where it is damaged
+    reason = (str(error).splitlines() or [''])[0][:200]
+    raise cli.UserError(f'{source} cannot be read by PyTorch: {reason}') from error
+
+
+def _graph_arrays(source: pathlib.Path) -> Mapping[str, np.ndarray]:
+  if importlib.util.find_spec('tensorflow') is None:
+    raise cli.UserError(f"reading {source} needs TensorFlow, once: pip install 'dgm_jax[prepare]'")
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  import tensorflow as tf
+
+  try:
+    graph = tf.compat.v1.GraphDef.FromString(_graph_bytes(source))
+  except Exception as error:  # of the archive, or of the graph in it
+    reason = (str(error).splitlines() or [''])[0][:200]
+    raise cli.UserError(f'{source} holds no graph of TensorFlow: {reason}') from error
+  constants = [node for node in graph.node if node.op == 'Const']
+  return {node.name: tf.make_ndarray(node.attr['value'].tensor) for node in constants}
+
+
+def _graph_bytes(source: pathlib.Path) -> bytes:
+  if source.suffix == '.pb':
+    return source.read_bytes()
+  with tarfile.open(source) as archive:
+    member = archive.extractfile(GRAPH_FILE)
+    if member is None:
+      raise FileNotFoundError(f'{GRAPH_FILE} is no file')
+    return member.read()
 
 
 if __name__ == '__main__':

@@ -8,13 +8,14 @@ import subprocess
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dgm_jax import checkpoint, data, optim, parallel, systems
 from dgm_jax import config as experiment
 from dgm_jax.cli import UserError
-from dgm_jax.core import State, System
+from dgm_jax.core import State, System, unaveraged
 from dgm_jax.evals.mean import Subject
 from dgm_jax.files import write_atomic
 
@@ -69,23 +70,33 @@ def processor() -> str:
 
 
 def commit() -> str:
-  """The commit that the code is at; '' outside a clone."""
+  """The commit of the clone that the code lies in, or DGM_JAX_COMMIT where it was copied out of one; else ''."""
   try:
     shown = subprocess.run(
       ['git', 'rev-parse', '--short=12', 'HEAD'], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
     )
   except (OSError, subprocess.TimeoutExpired):
-    return ''
-  return shown.stdout.strip() if shown.returncode == 0 else ''
+    return os.environ.get('DGM_JAX_COMMIT', '')
+  return shown.stdout.strip() if shown.returncode == 0 else os.environ.get('DGM_JAX_COMMIT', '')
 
 
 def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
-  """Fills in what only the data tells: the shape of an example and the number of them."""
+  """Fills in what only the data tells: the shape of an example, the number of them, and the shares of classes."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.data.shape = train.shape
     config.data.examples = train.size
+    config.data.class_shares = class_shares(config, train)
   return config
+
+
+def class_shares(config: ConfigDict, train: data.Split) -> tuple[float, ...]:
+  """The share of each class among the labels of a conditional run's training examples; () for any other run."""
+  labels = train.arrays.get('y')
+  if not config.conditional or labels is None:
+    return ()
+  counts = np.bincount(np.asarray(labels), minlength=config.model.classes)
+  return tuple(float(count) for count in counts / counts.sum())
 
 
 def shapes(system: System, config: ConfigDict, mesh: Mesh) -> State:
@@ -131,13 +142,15 @@ def open_subject(
     weights: 'average' for the moving averages of the networks that have one, 'raw' for none.
   """
   config = config or experiment.load(workdir)
+  if config.conditional and not config.data.get('class_shares'):  # a run from before that key
+    config = resolve(config, data.load(config.data, 'train'))
   mesh = parallel.mesh()
   part = data.load(config.data, split) if split else data.Split('', 0, {})
   system = systems.build(config)
   restored = checkpoint.restore(workdir, shapes(system, config, mesh), which_step(workdir, config, which))
   state = restored.state
   if weights == 'raw':
-    state = state.replace(extra={name: part for name, part in state.extra.items() if name != 'ema'})
+    state = unaveraged(state)
   return Subject(config, system, state, part, mesh)
 
 

@@ -98,14 +98,13 @@ def test_kernel_distance_of_normals_is_the_closed_form():
 
 def test_inception_score_in_closed_form():
   certain = np.tile(np.eye(10), (100, 1))
-  assert distances.inception_score(certain) == pytest.approx((10.0, 0.0), abs=1e-9)
+  assert distances.inception_score(certain, 1) == pytest.approx((10.0, 0.0), abs=1e-9)
   assert distances.inception_score(np.full((100, 10), 0.1)) == pytest.approx((1.0, 0.0), abs=1e-12)
   sure = 0.9 * certain + 0.1 / 9 * (1 - certain)
-  assert distances.inception_score(sure)[0] == pytest.approx(5.799546, rel=1e-6)
-  # Two halves that are certain of one class each: within a split there is nothing to tell apart.
-  halves = np.eye(2).repeat(50, 0)
-  assert distances.inception_score(halves, 2)[0] == pytest.approx(1.0)
-  assert distances.inception_score(halves, 1)[0] == pytest.approx(2.0)
+  assert distances.inception_score(sure, 1)[0] == pytest.approx(5.799546, rel=1e-6)
+  # One certain row a split: within a split there is nothing to tell apart.
+  assert distances.inception_score(np.eye(2).repeat(50, 0), 100) == pytest.approx((1.0, 0.0))
+  assert distances.inception_score(np.eye(2).repeat(50, 0), 1)[0] == pytest.approx(2.0)
 
 
 def test_coverage_of_identical_distributions_is_the_closed_form():
@@ -139,6 +138,27 @@ def test_manifolds_at_the_extremes():
   found = distances.manifolds(x, collapsed)
   assert found['precision'] == 1.0 and found['recall'] < 0.01
   assert distances.density_coverage(x, collapsed)['coverage'] < 0.05
+
+
+def test_noise_is_told_from_a_mixture():
+  """A square of the grid's size finds most modes as evenly as the mixture; two figures tell it, each with its chance."""
+  grid = points.MIXTURES['25gaussians']
+  noise = np.random.default_rng(1).uniform(-2.5 / 1.414, 2.5 / 1.414, (2500, 2))
+  found = modes.compared(noise, grid)
+  assert list(found)[:3] == [f'high_quality_percent{mark}/2500' for mark in ('', '_chance', '_ideal')]
+  assert found['modes/2500'] > 18 and found['kl_modes_nats/2500'] < 0.02
+  # A cell is 40 deviations wide: 9 pi / 1600 of it lie within three.
+  chance = 100 * 9 * math.pi / 1600
+  assert abs(found['high_quality_percent_chance/2500'] - chance) < 0.8
+  assert abs(found['high_quality_percent/2500'] - chance) < 0.8
+  assert found['high_quality_percent_ideal/2500'] > 98
+  assert 14 < found['distance_in_deviations_chance/2500'] < 18
+  assert abs(found['distance_in_deviations_ideal/2500'] - 1.177) < 0.05
+
+
+def test_splits_of_the_inception_score_are_shuffled():
+  """Sure probabilities of ten classes that come class by class: unshuffled, each split would have one class alone."""
+  assert distances.inception_score(np.eye(10).repeat(100, 0))[0] > 9
 
 
 def test_modes_of_the_mixture_itself_and_of_worse_ones():

@@ -131,7 +131,7 @@ def test_the_critic_judges_both_kinds_as_it_would_each_alone(norm):
   ((of_real, _), seen_real), ((of_fake, _), seen_fake) = judge(real), judge(fake)
   *values, seen = gan._both(judge, real, fake, tied=norm == 'batch')
   np.testing.assert_allclose(values, [of_real, of_fake], rtol=1e-5, atol=1e-7)
-  assert same(seen, [seen_real, seen_fake] if norm == 'batch' else [{}])
+  assert same(seen, {'real': seen_real, 'generated': seen_fake} if norm == 'batch' else {})
   if norm == 'batch':  # together they would have other statistics
     assert not np.allclose(gan._both(judge, real, fake, tied=False)[0], of_real, rtol=1e-2)
 
@@ -255,7 +255,7 @@ def test_players_at_once_see_the_same_generated_examples(monkeypatch):
 
 
 def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
-  """One batch more for the generator, and two, real and then generated, for the critic."""
+  """One batch more for the generator, and one of each kind for the critic."""
   made, original = [], adversaries.fakes
 
   def noting(*args):
@@ -273,13 +273,11 @@ def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
   (fake, _), (_, of_generator) = made
   game = adversaries.parts(settings)
   judge = jax.jit(lambda x: adversaries.forward(game.critic, 'critic', state, x, KEY)[1])
-  expected = {'generator': [of_generator], 'critic': [judge(batch(settings)['x']), judge(fake)]}
+  expected = {'generator': of_generator, 'critic': {'real': judge(batch(settings)['x']), 'generated': judge(fake)}}
   for name, seen in expected.items():
-    old = state.extra[f'{name}_statistics']
-    for batch_statistics in seen:
-      old = jax.tree.map(lambda mean, one: 0.9 * mean + 0.1 * one, old, batch_statistics)
+    mean = jax.tree.map(lambda mean, one: 0.9 * mean + 0.1 * one, state.extra[f'{name}_statistics'], seen)
     jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new.extra[f'{name}_statistics'], old
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new.extra[f'{name}_statistics'], mean
     )
   draw = jax.jit(system.sample, static_argnums=2)
   z = system.views['latents'](KEY, 7)
@@ -315,7 +313,12 @@ def test_infogan_keeps_the_average_that_it_is_asked_for_and_draws_from_it():
   new, _ = jax.jit(system.step)(KEY, state, batch(settings))
   mean = jax.tree.map(lambda old, one: 0.75 * old + 0.25 * one, state.params['generator'], new.params['generator'])
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), new.extra['ema']['generator'], mean)
-  drawn = new.replace(params=new.params | {'generator': mean}, extra={**new.extra, 'ema': {}})
+  statistics = jax.tree.map(
+    lambda old, one: 0.75 * old + 0.25 * one,
+    state.extra['generator_statistics'], new.extra['generator_statistics'],
+  )  # fmt: skip
+  drawn = core.unaveraged(new.replace(params=new.params | {'generator': mean}))
+  drawn = drawn.replace(extra=drawn.extra | {'generator_statistics': statistics})
   draw = jax.jit(system.sample, static_argnums=2)
   np.testing.assert_allclose(draw(KEY, new, 5), draw(KEY, drawn, 5), atol=1e-6)
 

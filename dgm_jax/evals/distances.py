@@ -78,10 +78,13 @@ def kernel_subsets(x: np.ndarray, y: np.ndarray, subsets: int = 100, size: int =
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
   """exp(mean KL(p(y|x) | p(y))) of p(y|x) [N, K], in [1, K]: mean and standard deviation over so many splits.
 
+  Rows are shuffled first: samples that come class by class would fill each split with few classes.
+
   Reference: Salimans et al. 2016, arXiv:1606.03498, section 4.
   """
   scores = []
-  for part in np.array_split(np.asarray(probabilities, np.float64), splits):
+  shuffled = np.random.default_rng(0).permutation(np.asarray(probabilities, np.float64))
+  for part in np.array_split(shuffled, splits):
     log = np.log(np.maximum(part, 1e-300))
     marginal = np.log(np.maximum(part.mean(0), 1e-300))
     scores.append(math.exp((part * (log - marginal)).sum(1).mean()))

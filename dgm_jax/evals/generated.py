@@ -23,6 +23,7 @@ from dgm_jax.systems import inception
 
 CHUNK = 1000  # samples a program, on any number of devices: their noise must not depend on it
 SAMPLES = 10_000
+DEFAULTS = {'samples': 0, 'splits': 10}  # `config.generated`
 NEIGHBOURS = {'manifolds': 3, 'density_coverage': 5}
 
 
@@ -43,20 +44,22 @@ class Seen(NamedTuple):
 
 
 def classifier(seed: int, subject: Subject) -> dict[str, float]:
-  """All figures of as many samples as the split has examples, 10,000 at most.
+  """All figures of `config.generated.samples` samples; where that is 0, of as many as the split has, 10,000 at most.
 
-  Real images of the training set, as many, are measured in the samples' place (`_real`), and noise is (`_noise`).
+  They are compared with as many images of the split, or with all that it has. Real images of the training set are
+  measured in the samples' place (`_real`), and noise is (`_noise`).
 
   Raises:
     UserError: there is no judge, or it judges other images.
   """
   judge = find(subject.config.judge, subject.config.data.shape)
-  count = min(SAMPLES, subject.split.size)
-  train = _first(data.load(subject.config.data, 'train'), count)
-  real = look(judge, subject.mesh, _cut(_first(subject.split, count)))
+  settings = subject.config.get('generated', DEFAULTS)  # a run from before that key has none
+  count = settings['samples'] or min(SAMPLES, subject.split.size)
+  train = first(data.load(subject.config.data, 'train'), count)
+  real = look(judge, subject.mesh, _cut(first(subject.split, count)))
   fake = look(judge, subject.mesh, samples(seed, subject, count))
   noise = np.random.default_rng(seed).integers(256, size=(count, *subject.config.data.shape), dtype=np.uint8)
-  results = compare(real, fake) | _classes(fake.probabilities)
+  results = compare(real, fake, settings['splits']) | _classes(fake.probabilities)
   others = {'real': look(judge, subject.mesh, _cut(train)), 'noise': look(judge, subject.mesh, _cut(noise))}
   for name, other in others.items():
     results[f'fid_{name}'] = distances.frechet(real.moments, other.moments)
@@ -91,10 +94,10 @@ def matched(cluster: np.ndarray, y: np.ndarray) -> float:
   return float(table[rows, columns].sum() / len(y))
 
 
-def compare(real: Seen, fake: Seen) -> dict[str, float]:
-  """Distances of generated from real images, and the generated ones' Inception score."""
+def compare(real: Seen, fake: Seen, splits: int = 10) -> dict[str, float]:
+  """Distances of generated from real images, and the generated ones' Inception score, a mean over so many splits."""
   kid, deviation = distances.kernel_subsets(real.features, fake.features)
-  score, spread = distances.inception_score(fake.probabilities)
+  score, spread = distances.inception_score(fake.probabilities, splits)
   return {
     'fid': distances.frechet(real.moments, fake.moments), 'kid': kid, 'kid_deviation': deviation,
     'inception_score': score, 'inception_score_deviation': spread,
@@ -110,7 +113,10 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
     UserError: there is none of that name, or it was made for images of another shape.
   """
   if not judge:
-    raise UserError('no judge of generated images: set config.judge, or add --judge=runs/classifier_mnist')
+    raise UserError(
+      'no judge of generated images: set config.judge, or add --judge=runs/classifier_mnist (a classifier of your own)'
+      ' or --judge=inception:FILE#SHA256 (the network of published figures, python -m dgm_jax.prepare inception)'
+    )
   if judge.startswith('inception:'):
     return Judge('', *inception.judge(judge.removeprefix('inception:')))
   folder = pathlib.Path(judge)
@@ -161,8 +167,8 @@ def look(judge: Judge, mesh, chunks: Iterator[np.ndarray]) -> Seen:
   return Seen(np.concatenate(probabilities), np.concatenate(features), moments)
 
 
-def _first(split: data.Split, count: int) -> np.ndarray:
-  """The first examples of a split as they are stored."""
+def first(split: data.Split, count: int) -> np.ndarray:
+  """The first examples of a split as they are stored, uint8 [n, H, W, C]."""
   return np.asarray(split.fetch(split.arrays, np.arange(min(count, split.size)))['x'])
 
 
@@ -183,6 +189,10 @@ def _classes(probabilities: np.ndarray) -> dict[str, float]:
 
 def _named(name: str, mark: str, count: int) -> str:
   """'fid_classifier/10k', 'fid_classifier_real/10k'."""
-  first, _, last = name.rpartition('_')
-  tail = f'{first}{mark}_{last}' if last in ('real', 'noise', 'deviation') else f'{name}{mark}'
-  return f'{tail}/{count // 1000}k' if count % 1000 == 0 else f'{tail}/{count}'
+  start, _, last = name.rpartition('_')
+  return counted(f'{start}{mark}_{last}' if last in ('real', 'noise', 'deviation') else f'{name}{mark}', count)
+
+
+def counted(name: str, count: int) -> str:
+  """A figure's name with the number of samples that it depends on: 'fid/10k', 'fid/400'."""
+  return f'{name}/{count // 1000}k' if count % 1000 == 0 else f'{name}/{count}'

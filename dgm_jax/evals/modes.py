@@ -1,4 +1,8 @@
-"""How many modes of a mixture a generator has found, and how evenly."""
+"""How near a generator's points lie to the modes of a mixture, how many it has found, and how evenly.
+
+The number of modes and the evenness of their shares cannot tell a mixture from noise: a uniform square finds most
+modes, evenly. Each figure therefore stands between that of chance and that of the mixture's own points.
+"""
 
 import math
 
@@ -14,7 +18,10 @@ NEAR = 3.0  # deviations
 
 
 def modes(seed: int, subject: Subject) -> dict[str, float]:
-  """Coverage of the mixture that a run was trained on, by 2,500 samples.
+  """Measures 2,500 samples against the mixture that a run was trained on.
+
+  Beside each figure stand `_chance`, that of as many points spread evenly over the mixture's extent, and `_ideal`, that
+  of as many points of the mixture itself.
 
   Raises:
     UserError: the data is no mixture of normals.
@@ -26,25 +33,36 @@ def modes(seed: int, subject: Subject) -> dict[str, float]:
     raise UserError(f'{subject.config.data.name} is no mixture of normals, whose modes could be counted')
   key = jax.random.key(seed)
   x = np.asarray(jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, SAMPLES), np.float64)
-  return {f'{name}/{SAMPLES}': value for name, value in coverage(x, points.MIXTURES[name]).items()}
+  return compared(x, points.MIXTURES[name], seed)
+
+
+def compared(x: np.ndarray, mixture: points.Mixture, seed: int = 0) -> dict[str, float]:
+  """The `coverage` of samples [N, D] beside that of chance and of the mixture: {'NAME/N', 'NAME_chance/N', ...}."""
+  random, n = np.random.default_rng(seed), len(x)
+  apart = np.sqrt(np.square(mixture.centres[:, None] - mixture.centres[None]).sum(-1))
+  reach = apart[apart > 0].min() / 2 if len(apart) > 1 else NEAR * mixture.deviation  # a grid's cells are then alike
+  even = random.uniform(mixture.centres.min(0) - reach, mixture.centres.max(0) + reach, (n, x.shape[1]))
+  others = {'_chance': coverage(even, mixture), '_ideal': coverage(points.mixture(random, n, mixture), mixture)}
+  measured = {'': coverage(x, mixture)} | others
+  return {f'{name}{mark}/{n}': found[name] for name in measured[''] for mark, found in measured.items()}
 
 
 def coverage(x: np.ndarray, mixture: points.Mixture) -> dict[str, float]:
   """How samples [N, D] fall on the modes of a mixture.
 
   Returns:
-    modes: those with a sample within three deviations that has no centre nearer.
     high_quality_percent: samples within three deviations of a centre; 98.9 of the mixture's own in the plane.
-    kl_modes_nats: divergence of the shares of the nearest centres from the uniform; about (K - 1) / 2N at best.
     distance_in_deviations: median distance from the nearest centre; 1.18 for the mixture's own in the plane.
+    modes: those with a sample within three deviations that has no centre nearer.
+    kl_modes_nats: divergence of the shares of the nearest centres from the uniform; about (K - 1) / 2N at best.
   """
   squares = np.square(x[:, None] - mixture.centres[None]).sum(-1)  # [N, K]
   nearest, distance = squares.argmin(1), np.sqrt(squares.min(1)) / mixture.deviation
   share = np.bincount(nearest, minlength=len(mixture.centres)) / len(x)
   there = share[share > 0]
   return {
-    'modes': float(len(np.unique(nearest[distance <= NEAR]))),
     'high_quality_percent': float(100 * (distance <= NEAR).mean()),
-    'kl_modes_nats': float((there * np.log(there)).sum() + math.log(len(mixture.centres))),
     'distance_in_deviations': float(np.median(distance)),
+    'modes': float(len(np.unique(nearest[distance <= NEAR]))),
+    'kl_modes_nats': float((there * np.log(there)).sum() + math.log(len(mixture.centres))),
   }

@@ -63,8 +63,8 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -> np.ndarray:
-  """Grid of n draws from the model; of the decoder's means where the system has `mean_sample`."""
-  draw = system.views.get('mean_sample') or system.sample
+  """Grid of n draws from the model, with a class to each row where it is told classes; of means, with `mean_sample`."""
+  draw = system.views.get('mean_sample') or system.views.get('row_sample') or system.sample
   return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
 
 

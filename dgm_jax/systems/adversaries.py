@@ -1,7 +1,9 @@
 """What all adversarial systems share: the networks of a game, how they are applied, and the moves beside `descend`.
 
 A generator maps latents [n, Z] to data; a critic maps data to a value [B] and features [B, F]. Training applies both
-with the statistics of the batch at hand and with noise; whatever else sees the averages in `State.extra`.
+with the statistics of the batch at hand and with noise; whatever else sees the averages in `State.extra`. Networks that
+judge are trained on batches of real examples and on batches of generated ones. Each kind has averages of its own, so
+that an example is later normalised as its kind was in training.
 """
 
 import functools
@@ -16,7 +18,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses
 from dgm_jax.cli import UserError
-from dgm_jax.core import Batch, Key, Metrics, Move, Params, State
+from dgm_jax.core import Batch, Key, Metrics, Move, Params, State, averages
 from dgm_jax.models import adversary, dcgan, resnet_gan
 from dgm_jax.nn.norm import BatchNorm, LayerNorm, VirtualBatchNorm, running
 
@@ -26,6 +28,7 @@ CRITICS = {
 }  # fmt: skip
 NORMS = ('none', 'batch', 'virtual', 'layer')
 SHOWN = 128  # examples, and latents, that parameters and statistics start from
+REAL, GENERATED = 'real', 'generated'  # kinds of examples, each with batch statistics of its own in a judge
 
 
 def uniform(key: Key, n: int, size: int) -> jax.Array:
@@ -111,35 +114,52 @@ def start(game: Parts, key: Key, batch: Batch) -> tuple[Params, dict[str, Any]]:
     'generator': game.generator.init(for_generator, z),
     'critic': game.critic.init(for_critic, batch['x'][:SHOWN]),
   }
-  extra = {f'{name}_statistics': tree['batch_stats'] for name, tree in made.items() if 'batch_stats' in tree}
+  extra = {'generator_statistics': made['generator']['batch_stats']} if 'batch_stats' in made['generator'] else {}
+  extra |= by_kind('critic', made['critic'])
   extra |= {'reference': reference} if game.references else {}
   return {name: tree['params'] for name, tree in made.items()}, extra
 
 
+def by_kind(name: str, made: dict[str, Any]) -> dict[str, Any]:
+  """The first entry of `State.extra` for a judge's statistics of each kind of examples; {} if it has none."""
+  if 'batch_stats' not in made:
+    return {}
+  return {f'{name}_statistics': {kind: jax.tree.map(jnp.copy, made['batch_stats']) for kind in (REAL, GENERATED)}}
+
+
 def keep(params: Params, extra: dict[str, Any], model: ConfigDict) -> dict[str, Any]:
   """`extra` with the generator's moving average and the players' averages over time, where the model wants them."""
-  extra |= {'ema': {'generator': params['generator']}} if model.average else {}
+  extra = averages(params, extra, ('generator',), 'generator_statistics') if model.average else extra
   return extra | ({'history': dict(params)} if model.get('historical', 0.0) else {})
 
 
 def forward(module: nn.Module, name: str, state: State, x: jax.Array, key: Key) -> tuple[Any, dict]:
-  """A network in training: what it gives, and the statistics that it has seen."""
-  out, seen = module.apply(_variables(name, state), x, rngs={'dropout': key}, mutable=['batch_stats'])
+  """Applies a network in training: what it gives, and the statistics of this batch."""
+  variables = {'params': state.params[name]}
+  out, seen = module.apply(variables, x, rngs={'dropout': key}, mutable=['batch_stats'])
   return out, seen.get('batch_stats', {})
 
 
-def inference(module: nn.Module, name: str, state: State, x: jax.Array) -> Any:
-  """A network outside training: averages for statistics, no noise."""
-  return module.apply(_variables(name, state), x)
+def inference(module: nn.Module, name: str, state: State, x: jax.Array, kind: str = '') -> Any:
+  """Applies a network outside training: averages for statistics, no noise.
+
+  Args:
+    kind: REAL or GENERATED, of the examples that a judge is shown; '' for a generator.
+  """
+  statistics = state.extra.get(f'{name}_statistics')
+  if statistics is None:
+    return module.apply({'params': state.params[name]}, x)
+  return module.apply({'params': state.params[name], 'batch_stats': statistics[kind] if kind else statistics}, x)
 
 
-def noted(game: Parts, name: str, state: State, seen: list[dict]) -> dict[str, Any]:
-  """The entry of `State.extra` with a network's statistics averaged over some more batches; {} if it has none."""
+def noted(game: Parts, name: str, state: State, seen: Any) -> dict[str, Any]:
+  """Averages a network's statistics over one more batch: its entry of `State.extra`; {} if it has none.
+
+  Args:
+    seen: the batch's statistics; of a judge, {kind: the statistics of a batch of that kind}.
+  """
   entry = f'{name}_statistics'
-  if entry not in state.extra:
-    return {}
-  step = lambda old, new: running(old, new, game.momentum)
-  return {entry: functools.reduce(step, seen, state.extra[entry])}
+  return {entry: running(state.extra[entry], seen, game.momentum)} if entry in state.extra else {}
 
 
 def fakes(game: Parts, state: State, z: jax.Array, key: Key) -> tuple[jax.Array, dict]:
@@ -159,9 +179,12 @@ def sampler(game: Parts) -> Callable[[Key, State, int], jax.Array]:
 
 
 def views(game: Parts) -> dict[str, Callable]:
-  """What can be looked at in a game: `critic` (state, x) -> [B]; of images, `decode` and `latents` (key, n), too."""
+  """What can be looked at in a game: `critic` (state, x) -> [B]; of images, `decode` and `latents` (key, n), too.
+
+  The critic takes x for real examples; `values` has it judge generated ones as such.
+  """
   images = {'decode': functools.partial(decode, game), 'latents': game.prior}
-  critic = lambda state, x: inference(game.critic, 'critic', state, x)[0]
+  critic = lambda state, x: inference(game.critic, 'critic', state, x, REAL)[0]
   return {'critic': critic} | (images if len(game.generator.shape) == 3 else {})
 
 
@@ -170,8 +193,8 @@ def values(game: Parts) -> Callable[[Key, State, Batch], Metrics]:
 
   def measure(key: Key, state: State, batch: Batch) -> Metrics:
     fake = decode(game, state, game.prior(key, batch['x'].shape[0]))
-    critic = views(game)['critic']
-    return {'real_value': critic(state, batch['x']), 'fake_value': critic(state, fake)}
+    critic = lambda x, kind: inference(game.critic, 'critic', state, x, kind)[0]
+    return {'real_value': critic(batch['x'], REAL), 'fake_value': critic(fake, GENERATED)}
 
   return measure
 
@@ -217,12 +240,6 @@ def held(name: str, weight: float, loss: Callable) -> Callable:
     return value + weight * losses.historical_averaging(state.params[name], state.extra['history'][name]), aux
 
   return total
-
-
-def _variables(name: str, state: State) -> dict[str, Any]:
-  entry = f'{name}_statistics'
-  statistics = {'batch_stats': state.extra[entry]} if entry in state.extra else {}
-  return {'params': state.params[name]} | statistics
 
 
 def _referred(game: Parts, state: State, z: jax.Array) -> jax.Array:

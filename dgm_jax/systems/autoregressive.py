@@ -15,13 +15,13 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
-from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.nn.recurrent import LAYERS
-from dgm_jax.systems import raster, reach
+from dgm_jax.systems import labels, raster, reach
 from dgm_jax.systems.pixels import Pixel
 
 
@@ -32,6 +32,7 @@ class Parts(NamedTuple):
   pixel: Pixel
   shape: tuple[int, int, int]
   classes: int  # of the labels it is told; 0: none
+  shares: tuple[float, ...]  # of the classes in the training set
   ema: float  # decay of the parameters' average, which is then what is measured and drawn from; 0: none
 
 
@@ -106,7 +107,8 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
     f" {network.__name__} draws at once; use 'logistic_mixture'",
   )
   module = network(pixel.numbers, groups=pixel.groups, dtype=config.dtype, **settings)
-  return Parts(module, pixel, shape, model.classes if config.conditional else 0, model.ema)
+  classes, shares = model.classes if config.conditional else 0, tuple(config.data.get('class_shares', ()))
+  return Parts(module, pixel, shape, classes, shares, model.ema)
 
 
 def _settings(network: Callable) -> list[str]:
@@ -119,17 +121,16 @@ def _system(config: ConfigDict, network: Callable) -> System:
 
   def networks(key: Key, batch: Batch):
     x = made.pixel.inputs(batch['x'])
-    params = made.network.init(key, x, _labels(made, batch))['params']
-    # A copy, so that the step may give its arguments' memory away.
-    return {'model': params}, {'ema': {'model': jax.tree.map(jnp.copy, params)}} if made.ema else {}
+    params = made.network.init(key, x, labels.told(made.classes, batch))['params']
+    return {'model': params}, averages({'model': params}, {}, ('model',)) if made.ema else {}
 
   def loss(key: Key, state: State, batch: Batch):
-    nats = log_prob_map(made, state.params['model'], batch['x'], _labels(made, batch), {'dropout': key})
+    nats = log_prob_map(made, state.params['model'], batch['x'], labels.told(made.classes, batch), {'dropout': key})
     return -nats.sum((1, 2)).mean(), ({}, {})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
-    nats = -log_prob_map(made, _measured(made, state), batch['x'], _labels(made, batch)).sum((1, 2))
+    nats = -log_prob_map(made, state.params['model'], batch['x'], labels.told(made.classes, batch)).sum((1, 2))
     return {'nll_nats': nats, 'bits_per_dim': losses.bits_per_dim(nats, math.prod(made.shape))}
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('model',)))
@@ -152,38 +153,40 @@ def log_prob_map(made: Parts, params, x: jax.Array, condition=None, rngs: dict |
 
 
 def _sample(made: Parts) -> Callable:
-  def sample(key: Key, state: State, n: int, labels=None, temperature=1.0) -> jax.Array:
+  def sample(key: Key, state: State, n: int, y=None, temperature=1.0) -> jax.Array:
     given = jnp.zeros((n, *made.shape))
-    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), labels, temperature)
+    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), y, temperature)
 
   return sample
 
 
-def _complete(made: Parts, key: Key, state: State, given, known, labels=None, temperature=1.0) -> jax.Array:
-  """Draws what is not known [B, H, W] of given [B, H, W, C]; without labels, the classes go by rows of a grid."""
+def _complete(made: Parts, key: Key, state: State, given, known, y=None, temperature=1.0) -> jax.Array:
+  """Draws what is not known [B, H, W] of given [B, H, W, C]; labels y [B] that are not given are drawn, too."""
   condition = None
   if made.classes:
-    rows = jnp.arange(given.shape[0]) // math.ceil(math.sqrt(given.shape[0]))
-    condition = jax.nn.one_hot(rows % made.classes if labels is None else labels, made.classes)
-  drawing = raster.Drawing(made.network, _measured(made, state), made.pixel, condition, temperature)
+    if y is None:
+      for_labels, key = jax.random.split(key)
+      y = labels.drawn(for_labels, given.shape[0], made.classes, made.shares)
+    condition = jax.nn.one_hot(y, made.classes)
+  drawing = raster.Drawing(made.network, state.params['model'], made.pixel, condition, temperature)
   return raster.incremental(key, drawing, given, known)
 
 
 def _views(made: Parts) -> dict[str, Callable]:
-  def log_prob(key, state, x, labels=None):
-    return log_prob_pixels(key, state, x, labels).sum((1, 2))
+  def log_prob(key, state, x, y=None):
+    return log_prob_pixels(key, state, x, y).sum((1, 2))
 
-  def log_prob_pixels(key, state, x, labels=None):
+  def log_prob_pixels(key, state, x, y=None):
     del key
-    condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
-    return log_prob_map(made, _measured(made, state), x, condition)
+    condition = jax.nn.one_hot(y, made.classes) if made.classes else None
+    return log_prob_map(made, state.params['model'], x, condition)
 
-  def complete(key, state, given, known, labels=None, temperature=1.0):
-    return _complete(made, key, state, given, known, labels, temperature)
+  def complete(key, state, given, known, y=None, temperature=1.0):
+    return _complete(made, key, state, given, known, y, temperature)
 
-  def causality(key, state, x, first, labels=None):
-    condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
-    return reach.gradients(key, made.network, _measured(made, state), made.pixel, x, first, condition)
+  def causality(key, state, x, first, y=None):
+    condition = jax.nn.one_hot(y, made.classes) if made.classes else None
+    return reach.gradients(key, made.network, state.params['model'], made.pixel, x, first, condition)
 
   views = {
     'draw': _sample(made), 'log_prob': log_prob, 'log_prob_pixels': log_prob_pixels, 'complete': complete,
@@ -193,28 +196,16 @@ def _views(made: Parts) -> dict[str, Callable]:
 
 
 def _class_views(made: Parts, log_prob: Callable) -> dict[str, Callable]:
+  draw = _sample(made)
+
   def classes(key, state, columns):
-    labels = jnp.repeat(jnp.arange(made.classes), columns)
-    given = jnp.zeros((len(labels), *made.shape))
-    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), labels)
+    return draw(key, state, made.classes * columns, jnp.repeat(jnp.arange(made.classes), columns))
+
+  def row_sample(key, state, n):
+    return draw(key, state, n, labels.by_rows(n, made.classes))
 
   def log_prob_classes(key, state, x):
     label = lambda y: log_prob(key, state, x, jnp.full(x.shape[:1], y))
     return jax.lax.map(label, jnp.arange(made.classes)).T
 
-  return {'classes': classes, 'log_prob_classes': log_prob_classes}
-
-
-def _labels(made: Parts, batch: Batch) -> jax.Array | None:
-  """What the network is told of a batch, [B, D].
-
-  Raises:
-    UserError: it is to be told labels, and there are none.
-  """
-  experiment.require(not made.classes or 'y' in batch, 'config.conditional=True needs labels; config.data has none')
-  return jax.nn.one_hot(batch['y'], made.classes) if made.classes else None
-
-
-def _measured(made: Parts, state: State):
-  """The parameters that are measured and drawn from."""
-  return state.extra['ema']['model'] if made.ema else state.params['model']
+  return {'classes': classes, 'row_sample': row_sample, 'log_prob_classes': log_prob_classes}

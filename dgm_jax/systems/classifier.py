@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
-from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models import resnet as networks
 from dgm_jax.models.classifier import Classifier
 from dgm_jax.nn.norm import running
@@ -72,7 +72,7 @@ def classifier(config: ConfigDict) -> System:
 
   def start(key: Key, batch: Batch):
     params = {'classifier': network.init(key, batch['x'][:1])['params']}
-    return params, {'ema': dict(params)}
+    return params, averages(params, {}, ('classifier',))
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('classifier',)))
   move = chain(move, average('classifier', config.model.average))

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import distributions, losses, optim
-from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, chain, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
 from dgm_jax.nn import bijections
@@ -138,6 +138,7 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   return Parts(opening, build(shape, dtype=config.dtype, **settings), NOISES[model.noise], shape, dequantizer)
 
 
+STATISTICS = {'flow': ('stats',)}  # entries of `State.extra`, by network
 DEQUANTIZED = ('dequantize', 'static_dequantize')
 CHOICES = {
   'start': flows.STARTS, 'memory': flows.MEMORY, 'geometry': flows.GEOMETRIES, 'elementwise': flows.ELEMENTWISE
@@ -183,7 +184,7 @@ def _system(config: ConfigDict, build: Callable) -> System:
     params['flow'] = made.flow.init(for_flow, y)
     seen = made.flow.forward(params['flow'], None, y)[2]
     extra = {'stats': jax.tree.map(lambda leaf: leaf.astype(jnp.float32), seen)}
-    return params, extra | ({'ema': dict(params)} if mean else {})
+    return params, averages(params, extra, names, 'stats') if mean else extra
 
   def loss(key: Key, state: State, batch: Batch):
     x, log_q = _dequantized(made, key, state, batch['x'])
@@ -201,7 +202,7 @@ def _system(config: ConfigDict, build: Callable) -> System:
     return metrics | ({'nll_logit_nats': log_q - found.opened} if config.model.alpha else {})
 
   move = descend(model=Player(loss, optim.make(config, 'model'), names))
-  move = chain(move, *(average(name, mean) for name in names)) if mean else move
+  move = chain(move, *(average(name, mean, *STATISTICS.get(name, ())) for name in names)) if mean else move
   sample = lambda key, state, n: _draw(made, key, state, n, config.model.temperature)
   return system(networks, move, evaluate, sample, **_views(made))
 

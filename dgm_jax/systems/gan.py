@@ -17,7 +17,7 @@ from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, repeat, system
 from dgm_jax.models.dcgan import Recognizer
 from dgm_jax.systems import adversaries
-from dgm_jax.systems.adversaries import Parts, fakes, forward, held, noted
+from dgm_jax.systems.adversaries import GENERATED, REAL, Parts, fakes, forward, held, noted
 
 GENERATOR_LOSSES = ('nonsaturating', 'minimax', 'feature_matching')
 
@@ -121,7 +121,7 @@ def _discriminator(game: Parts, real_label: float) -> Callable:
     (fake_logit, _), seen_fake = forward(game.critic, 'critic', state, fake, keys[2])
     value = losses.minimax_discriminator(real_logit, fake_logit, real_label).mean()
     right = {'real_accuracy': (real_logit > 0).mean(), 'fake_accuracy': (fake_logit < 0).mean()}
-    return value, (noted(game, 'critic', state, [seen_real, seen_fake]), right)
+    return value, (noted(game, 'critic', state, {REAL: seen_real, GENERATED: seen_fake}), right)
 
   return loss
 
@@ -134,7 +134,7 @@ def _generator(game: Parts, objective: Callable) -> Callable:
     fake, seen = fakes(game, state, game.prior(for_z, batch['x'].shape[0]), keys[0])
     (_, real), _ = forward(game.critic, 'critic', state, batch['x'], keys[1])
     (values, features), _ = forward(game.critic, 'critic', state, fake, keys[2])
-    return objective(values, features, real), (noted(game, 'generator', state, [seen]), {})
+    return objective(values, features, real), (noted(game, 'generator', state, seen), {})
 
   return loss
 
@@ -159,7 +159,7 @@ def _wasserstein(config: ConfigDict, penalty: Callable, bounded: Callable[[Move]
     count = batch['x'].shape[0] // model.critic_steps * model.ratio
     fake, seen = fakes(game, state, game.prior(for_z, count), for_fake)
     (values, _), _ = forward(game.critic, 'critic', state, fake, for_critic)
-    return losses.wasserstein_generator(values).mean(), (noted(game, 'generator', state, [seen]), {})
+    return losses.wasserstein_generator(values).mean(), (noted(game, 'generator', state, seen), {})
 
   optimizer = optim.make(config, 'critic', model.critic_steps)
   critic = bounded(descend(critic=Player(critic_loss, optimizer, ('critic',))))
@@ -169,7 +169,7 @@ def _wasserstein(config: ConfigDict, penalty: Callable, bounded: Callable[[Move]
   return _system(config, game, chain(repeat(model.critic_steps, critic, unroll), generator))
 
 
-def _both(judge: Callable, real: jax.Array, fake: jax.Array, tied: bool) -> tuple[jax.Array, jax.Array, list[dict]]:
+def _both(judge: Callable, real: jax.Array, fake: jax.Array, tied: bool) -> tuple[jax.Array, jax.Array, dict]:
   """The critic's values [B] of real and of generated examples [B, ...], and the statistics that it has seen.
 
   Examples that a layer ties together are judged among their own kind; others are in one pass, whose products are larger
@@ -177,9 +177,9 @@ def _both(judge: Callable, real: jax.Array, fake: jax.Array, tied: bool) -> tupl
   """
   if tied:
     ((real_value, _), seen_real), ((fake_value, _), seen_fake) = judge(real), judge(fake)
-    return real_value, fake_value, [seen_real, seen_fake]
+    return real_value, fake_value, {REAL: seen_real, GENERATED: seen_fake}
   (values, _), seen = judge(jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:]))
-  return *values.reshape(-1, 2).T, [seen]
+  return *values.reshape(-1, 2).T, seen
 
 
 def _system(config: ConfigDict, game: Parts, move: Move) -> System:
@@ -195,7 +195,7 @@ def _system(config: ConfigDict, game: Parts, move: Move) -> System:
 
 
 def _averaging(move: Move, model: ConfigDict) -> Move:
-  return chain(move, average('generator', model.average)) if model.average else move
+  return chain(move, average('generator', model.average, 'generator_statistics')) if model.average else move
 
 
 def infogan(config: ConfigDict) -> System:
@@ -219,16 +219,16 @@ def infogan(config: ConfigDict) -> System:
     params, extra = adversaries.start(game, key, batch)
     width = jax.eval_shape(lambda z: _features(game, params, extra, z), game.prior(key, 1)).shape[-1]
     made = recognizer.init(key, jnp.zeros((1, width)))
-    extra |= {'recognizer_statistics': made['batch_stats']}
+    extra |= adversaries.by_kind('recognizer', made)
     return params | {'recognizer': made['params']}, adversaries.keep(params, extra, model)
 
-  def recognized(state: State, x: jax.Array):
-    features = adversaries.inference(game.critic, 'critic', state, x)[1]
-    return adversaries.inference(recognizer, 'recognizer', state, features)
+  def recognized(state: State, x: jax.Array, kind: str = REAL):
+    features = adversaries.inference(game.critic, 'critic', state, x, kind)[1]
+    return adversaries.inference(recognizer, 'recognizer', state, features, kind)
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     z = game.prior(key, batch['x'].shape[0])
-    categorical, gaussian = _information(model, z, recognized(state, adversaries.decode(game, state, z)))
+    categorical, gaussian = _information(model, z, recognized(state, adversaries.decode(game, state, z), GENERATED))
     measured = {'categorical_information_nats': categorical, 'gaussian_information_nats': gaussian}
     return adversaries.values(game)(key, state, batch) | measured
 
@@ -278,7 +278,7 @@ def _information(model: ConfigDict, z: jax.Array, recognized) -> tuple[jax.Array
 
 def _features(game: Parts, params, extra, z: jax.Array) -> jax.Array:
   state = State(jnp.zeros((), jnp.int32), params, {}, extra)
-  return adversaries.inference(game.critic, 'critic', state, adversaries.decode(game, state, z))[1]
+  return adversaries.inference(game.critic, 'critic', state, adversaries.decode(game, state, z), GENERATED)[1]
 
 
 def _found(recognizer: Recognizer, state: State, features: jax.Array, z: jax.Array, model: ConfigDict, key: Key):
@@ -294,10 +294,13 @@ def _informed_discriminator(game: Parts, recognizer: Recognizer, model: ConfigDi
     for_z, *keys = jax.random.split(key, 5)
     z = game.prior(for_z, batch['x'].shape[0])
     fake, _ = fakes(game, state, z, keys[0])
-    (real_logit, _), seen_real = forward(game.critic, 'critic', state, batch['x'], keys[1])
+    (real_logit, real_features), seen_real = forward(game.critic, 'critic', state, batch['x'], keys[1])
     (fake_logit, features), seen_fake = forward(game.critic, 'critic', state, fake, keys[2])
     information, seen, bounds = _found(recognizer, state, features, z, model, keys[3])
-    extra = noted(game, 'critic', state, [seen_real, seen_fake]) | noted(game, 'recognizer', state, [seen])
+    # The recognizer learns of generated images alone; of real ones, on which it sorts, only the statistics are noted.
+    _, of_real = forward(recognizer, 'recognizer', state, real_features, keys[3])
+    extra = noted(game, 'critic', state, {REAL: seen_real, GENERATED: seen_fake})
+    extra |= noted(game, 'recognizer', state, {REAL: of_real, GENERATED: seen})
     return losses.minimax_discriminator(real_logit, fake_logit).mean() - information, (extra, bounds)
 
   return loss
@@ -310,6 +313,6 @@ def _informed_generator(game: Parts, recognizer: Recognizer, model: ConfigDict) 
     fake, seen = fakes(game, state, z, keys[0])
     (logit, features), _ = forward(game.critic, 'critic', state, fake, keys[1])
     information, _, _ = _found(recognizer, state, features, z, model, keys[2])
-    return losses.nonsaturating_generator(logit).mean() - information, (noted(game, 'generator', state, [seen]), {})
+    return losses.nonsaturating_generator(logit).mean() - information, (noted(game, 'generator', state, seen), {})
 
   return loss

@@ -43,12 +43,23 @@ def load(path: pathlib.Path, digest: str) -> dict:
   if found != digest.lower():
     expected = digest or 'nothing: write judge=inception:PATH#SHA256'
     raise UserError(f'{path} has the SHA-256 {found}, expected {expected}')
-  with np.load(path, allow_pickle=False) as arrays:
-    flat = {tuple(name.split('/')): arrays[name] for name in arrays.files}
-  like = traverse_util.flatten_dict(jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3))))
-  wrong = [
-    '/'.join(name) for name in {**like, **flat} if np.shape(flat.get(name)) != getattr(like.get(name), 'shape', None)
-  ]
-  if wrong:
-    raise UserError(f'{path} is not of this Inception network: {wrong[0]} is missing, too many, or of another shape')
-  return traverse_util.unflatten_dict(flat)
+  with np.load(path, allow_pickle=False) as file:
+    arrays = {name: file[name] for name in file.files}
+  check(arrays, path)
+  return traverse_util.unflatten_dict(arrays, sep='/')
+
+
+def check(arrays: dict[str, np.ndarray], source: pathlib.Path) -> None:
+  """Compares arrays, by their paths, with the shapes of all arrays of the network.
+
+  Raises:
+    UserError: an array is missing, too many, or of another shape.
+  """
+  made = jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
+  like = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(made, sep='/').items()}
+  for name in {**like, **arrays}:
+    found = np.shape(arrays[name]) if name in arrays else None
+    if found != like.get(name):
+      raise UserError(
+        f'{source} is not of this Inception network: {name} has the shape {found}, expected {like.get(name)}'
+      )

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
-from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models.semi_supervised import NoisyClassifier, SoftplusGenerator
 from dgm_jax.nn.norm import running
 from dgm_jax.systems.adversaries import SHOWN
@@ -51,9 +51,9 @@ def feature_matching(config: ConfigDict) -> System:
     params = {'generator': made['params'], 'critic': judged['params']}
     extra = {
       'generator_statistics': made['batch_stats'], 'critic_constants': judged['constants'],
-      'labelled': labelled(batch, model.labels, model.classes), 'ema': {'critic': params['critic']},
+      'labelled': labelled(batch, model.labels, model.classes),
     }  # fmt: skip
-    return params, extra
+    return params, averages(params, extra, ('critic',))
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key

@@ -7,7 +7,6 @@ Axes: B batch, H height, W width, C channels; h, w of a level; D features of a c
 """
 
 import inspect
-import math
 from collections.abc import Callable
 
 import jax
@@ -16,10 +15,10 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
-from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models.vqvae import VQVAE, Passed, level_names
 from dgm_jax.nn import quantize
-from dgm_jax.systems import codes
+from dgm_jax.systems import codes, labels
 
 STARTS = ('random', 'k_means')
 MOVED_BY = ('gradient', 'ema')
@@ -87,7 +86,7 @@ def prior(config: ConfigDict) -> System:
 
   def nats(name: str, state: State, batch: Batch, rngs: dict | None = None) -> jax.Array:
     found = {level: jax.lax.stop_gradient(code) for level, code in seen['codes'](state, batch['x']).items()}
-    return -codes.log_prob(made[name], state.params[name], found, _label(classes, batch), name, rngs)
+    return -codes.log_prob(made[name], state.params[name], found, labels.told(classes, batch), name, rngs)
 
   def networks(key: Key, batch: Batch):
     for_autoencoder, for_codes, *keys = jax.random.split(key, 2 + len(made))
@@ -95,9 +94,8 @@ def prior(config: ConfigDict) -> System:
     # Layers that start from data start from codes at random: the autoencoder that is there in the end is yet to come.
     found = codes.random(made, for_codes, batch['x'].shape[0])
     for (name, one), for_level in zip(made.items(), keys, strict=True):
-      params[name] = codes.start(one, for_level, found, _label(classes, batch), name)
-    # Copies, so that the step may give its arguments' memory away.
-    return params, {'ema': {name: jax.tree.map(jnp.copy, params[name]) for name in model.train}} if model.ema else {}
+      params[name] = codes.start(one, for_level, found, labels.told(classes, batch), name)
+    return params, averages(params, {}, model.train) if model.ema else {}
 
   def player(name: str) -> Player:
     def loss(key: Key, state: State, batch: Batch):
@@ -114,33 +112,32 @@ def prior(config: ConfigDict) -> System:
 
   move = descend(**{name: player(name) for name in model.train})
   move = chain(move, *(average(name, model.ema) for name in model.train)) if model.ema else move
-  drawn = _drawing(made, classes, seen['image'])
+  drawn = _drawing(made, classes, tuple(config.data.get('class_shares', ())), seen['image'])
   sample = lambda key, state, n: drawn['draw'](key, state, n)
   return system(networks, move, evaluate, sample, **seen, **drawn)
 
 
-def _label(classes: int, batch: Batch) -> jax.Array | None:
-  """What the priors are told of a batch, [B, classes].
+def _drawing(
+  made: dict[str, codes.Prior], classes: int, shares: tuple[float, ...], image: Callable
+) -> dict[str, Callable]:
+  """The views that draw images from the priors; labels y [n] that are not given are drawn, too."""
 
-  Raises:
-    UserError: they are to be told labels, and there are none.
-  """
-  experiment.require(not classes or 'y' in batch, 'config.conditional=True needs labels; config.data has none')
-  return jax.nn.one_hot(batch['y'], classes) if classes else None
-
-
-def _drawing(made: dict[str, codes.Prior], classes: int, image: Callable) -> dict[str, Callable]:
-  """Images from the priors; without labels, the classes go by rows of a grid."""
-
-  def draw(key, state, n, labels=None, temperature=1.0):
-    rows = jnp.arange(n) // math.ceil(math.sqrt(n)) % max(classes, 1)
-    label = jax.nn.one_hot(rows if labels is None else labels, classes) if classes else None
-    return image(state, codes.draw(made, key, state.params, n, label, temperature))
+  def draw(key, state, n, y=None, temperature=1.0):
+    condition = None
+    if classes:
+      if y is None:
+        for_labels, key = jax.random.split(key)
+        y = labels.drawn(for_labels, n, classes, shares)
+      condition = jax.nn.one_hot(y, classes)
+    return image(state, codes.draw(made, key, state.params, n, condition, temperature))
 
   def by_class(key, state, columns):
     return draw(key, state, classes * columns, jnp.repeat(jnp.arange(classes), columns))
 
-  return {'draw': draw} | ({'classes': by_class} if classes else {})
+  def row_sample(key, state, n):
+    return draw(key, state, n, labels.by_rows(n, classes))
+
+  return {'draw': draw} | ({'classes': by_class, 'row_sample': row_sample} if classes else {})
 
 
 def autoencoder(config: ConfigDict) -> VQVAE:
