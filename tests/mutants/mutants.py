@@ -10,6 +10,7 @@ import argparse
 import ast
 import concurrent.futures
 import fnmatch
+import functools
 import json
 import os
 import pathlib
@@ -59,11 +60,16 @@ def named(fault: dict) -> str:
   return f'{fault["file"]} {fault["function"]}: {fault["source"]} -> {fault["replacement"]} [{fault["occurrence"]}]'
 
 
+@functools.cache
+def parsed(text: str) -> list[tuple[str, ast.expr]]:
+  return list(expressions(ast.parse(text)))
+
+
 def planted(fault: dict) -> str | None:
   """The file with the fault; None where its place is gone."""
   text = (ROOT / fault['file']).read_text()
-  found = [(function, node) for function, node in expressions(ast.parse(text)) if function == fault['function']]
-  same = [node for _, node in found if ast.unparse(node) == fault['source']]
+  inside = [node for function, node in parsed(text) if function == fault['function']]
+  same = [node for node in inside if ast.unparse(node) == fault['source']]
   if len(same) <= fault['occurrence']:
     return None
   node, lines = same[fault['occurrence']], text.encode().splitlines(keepends=True)
