@@ -11,7 +11,7 @@ from playing import KEY, batch_of, flat, settings_of
 
 from dgm_jax import systems
 from dgm_jax.models import deep_mixture
-from dgm_jax.nn import norm, quantize
+from dgm_jax.nn import bijections, norm, quantize
 from dgm_jax.systems import adversaries, classifier, vae
 
 
@@ -91,7 +91,9 @@ def test_small_variances_are_not_blown_up(layer):
   np.testing.assert_allclose(y, expected, rtol=2e-3, atol=1e-5)
 
 
-def test_a_codebook_made_of_a_batch_passes_it_no_gradient():
+def test_what_is_noted_of_a_batch_passes_it_no_gradient():
   z = jnp.asarray(np.random.default_rng(1).normal(size=(12, 2)), jnp.float32)
   slope = jax.jit(jax.grad(lambda z: quantize.k_means(KEY, z, 3).sum()))(z)
   np.testing.assert_array_equal(slope, np.zeros((12, 2)))
+  seen = lambda z: sum(leaf.sum() for leaf in bijections.batch_norm().forward({}, None, z)[2].values())
+  np.testing.assert_array_equal(jax.jit(jax.grad(seen))(z), np.zeros((12, 2)))

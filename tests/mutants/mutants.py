@@ -114,9 +114,11 @@ def written(faults: list[dict], outcomes: dict) -> dict:
     files[fault['file']]['caught'] += outcome == 'caught'
   caught = sum(count['caught'] for count in files.values())
   survivors = {named(f): f'{o}: {reasons.get(named(f), "no test is about it")}' for f, o in there if o != 'caught'}
-  record = {'planted': len(there), 'caught': caught, 'share': round(caught / max(1, len(there)), 4), 'by_file': files}
+  alike = sum('the same: ' in reason for reason in survivors.values())  # no test can tell them apart
+  shares = {'share': caught / max(1, len(there)), 'share_of_those_that_differ': caught / max(1, len(there) - alike)}
+  record = {'planted': len(there), 'caught': caught, 'alike': alike} | {k: round(v, 4) for k, v in shares.items()}
   other = {key: [named(f) for f, o in rows if o == key.replace('_', ' ')] for key in ('gone', 'not_run')}
-  return record | {'survivors': survivors} | other
+  return record | {'by_file': files, 'survivors': survivors} | other
 
 
 def main() -> None:
