@@ -32,6 +32,7 @@ lint: $(VENV)/.installed-test
 
 results: $(VENV)/.installed
 	$(RUN) -m dgm_jax.report --results
+	$(RUN) -m dgm_jax.report --tables > /dev/null
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

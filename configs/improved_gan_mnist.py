@@ -26,10 +26,7 @@ def get_config(variant=''):
   config.optimizer = {'discriminator': dict(adam), 'generator': dict(adam)}
   config.update({'batch_size': 200, 'steps': 180_000 if variant == 'paper' else 12_000, 'steps_per_call': 100})
   config.update({'log_every': 600, 'eval_every': 600, 'save_every': 1200, 'picture_every': 3000})
-  source = '300 epochs, 100 labels; arXiv:1606.03498, table 1'
-  config.published = {'error_percent': {'value': 0.93, 'source': source}}
   if variant == 'tiny':
     shrink(config)
     config.model.update({'critic_hidden': (16,), 'generator_hidden': (16,), 'latents': 8, 'labels': 20})
-    config.published = {}
   return config

@@ -33,8 +33,6 @@ def get_config(variant=''):
   config.update({'log_every': 50, 'eval_every': 500, 'save_every': 500, 'picture_every': 500})
   config.evals = ('mean.metrics', 'generated.classifier', 'generated.clusters')
   config.judge = 'runs/classifier_mnist'
-  source = 'unsupervised, MNIST; arXiv:1606.03657, section 7.2'
-  config.published = {'unsupervised_accuracy': {'value': 0.95, 'source': source}}
   if variant == 'tiny':
     shrink(config)
     small = {'dense': (8,), 'channels': (8, 4)}
@@ -43,5 +41,4 @@ def get_config(variant=''):
     config.model.update({'latents': 4})
     config.model.recognizer.hidden = 8
     config.optimizer.generator.learning_rate = 2e-4
-    config.published = {}
   return config

@@ -25,7 +25,6 @@ def get_config(variant=''):
   config.optimizer = {'model': optimizer(learning_rate=1e-3, b1=0.9, b2=0.99, eps=1e-4)}
   config.update({'batch_size': 200, 'epochs': 1500.0, 'steps_per_call': 50, 'best': 'nll_nats'})
   config.update({'log_every': 50, 'eval_every': 500, 'save_every': 500, 'picture_every': 1000})
-  config.published = {'nll_nats': {'value': -1980.5, 'source': 'Dinh et al. 2014, table 1, after 1500 epochs'}}
   if variant == 'fast':
     config.model.network.start = 'data'
     config.optimizer = {'model': optimizer(learning_rate=1e-3, b1=0.9, b2=0.99, eps=1e-8, schedule='cosine')}
@@ -33,5 +32,4 @@ def get_config(variant=''):
   if variant == 'tiny':
     shrink(config)
     config.model.network.update({'hidden': (16,), 'start': 'data'})
-    config.published = {}
   return config

@@ -5,7 +5,8 @@ Command: python train.py --config=configs/realnvp_cifar10.py --workdir=runs/real
 Variants: (none) as in the paper; fast: small networks that see the checkerboard squeezed, for a
 CPU; variational: with learned noise of the pixels; tiny.
 Otherwise than in its program, images are not flipped, 5,000 are held out, the gains of convolutions start at one, and
-the statistics after a coupling are of the pixels that it moves; there, zeros in the others' places count, too.
+the statistics after a coupling are of the pixels that it moves; there, zeros in the others' places count, too. The
+colours of a checkerboard pass its network's first normalisation with the pixels; there they join them behind it.
 Expected: `fast` has 4.36 bits/dim on the test images after 900 steps and 4.23 after 1,800, twenty minutes on a core.
 The full network wants a GPU.
 """
@@ -29,7 +30,6 @@ def get_config(variant=''):
   config.update(
     {'log_every': 50, 'eval_every': 2000, 'save_every': 1000, 'picture_every': 2000, 'eval_batch_size': 250}
   )
-  config.published = {'bits_per_dim': {'value': 3.49, 'source': 'Dinh et al. 2017, table 1'}}
   if variant == 'variational':
     config.model.dequantization = 'variational'
   if variant == 'fast':
@@ -42,5 +42,4 @@ def get_config(variant=''):
     config.model.network.update({'width': 4, 'blocks': 0, 'scales': 1, 'memory': 'plain'})
     config.model.momentum = 0.5
     config.optimizer = {'model': optimizer(learning_rate=1e-3)}
-    config.published = {}
   return config

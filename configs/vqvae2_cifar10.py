@@ -7,8 +7,9 @@ Command: python train.py --config=configs/vqvae2_cifar10.py --workdir=runs/vqvae
          python -m dgm_jax.sample --workdir=runs/vqvae2_cifar10_prior --n=64 --class=3 --temperature=0.9
 Variants: (none) the autoencoder; prior; small: a quarter of the widths, for a CPU; tiny, tiny_prior.
 Expected: nothing is published. `small` has a squared error of 0.0019 after 1,000 steps, six minutes on a busy CPU
-core, almost all of it by the codes of the bottom (results/vqvae2_cifar10_small_levels.png). The priors are for an
-accelerator.
+core: 3.4 times that of principal components of as many bits (0.00056). Nearly all of the image comes from the codes of
+the bottom: without them the top level's are a grey of error 0.061, as much as the pixels vary
+(results/vqvae2_cifar10_small_levels.png). The priors are for an accelerator.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink
@@ -67,4 +68,4 @@ def _prior(config, vqvae):
   }  # fmt: skip
   rate = optimizer(learning_rate=3e-4)
   config.optimizer = {'top': dict(rate), 'bottom': dict(rate)}
-  config.update({'steps': 200_000, 'best': 'nll_nats', 'evals': ('mean.metrics', 'codes.codes')})
+  config.update({'steps': 200_000, 'best': 'nll_codes_nats', 'evals': ('mean.metrics', 'codes.codes')})

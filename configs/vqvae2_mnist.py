@@ -63,5 +63,5 @@ def priors(config, vqvae):
   rate = optimizer(learning_rate=1e-3, schedule='cosine', warmup_steps=100)
   config.optimizer = {'top': dict(rate), 'bottom': dict(rate)}
   config.update({'batch_size': 32, 'steps': 3000, 'eval_every': 500, 'save_every': 500, 'picture_every': 1000})
-  config.update({'judge': 'runs/classifier_mnist', 'best': 'nll_nats'})
+  config.update({'judge': 'runs/classifier_mnist', 'best': 'nll_codes_nats'})
   config.evals = ('mean.metrics', 'codes.codes', 'generated.classifier')

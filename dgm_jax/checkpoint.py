@@ -165,13 +165,13 @@ def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
   raise UserError(f'no checkpoint in {Path(workdir) / FOLDER} is readable; move the folder away to start anew')
 
 
-def best_step(workdir: Path, metric: str) -> int:
-  """The saved step whose metric was lowest.
+def best_step(workdir: Path, metric: str, once: str = '') -> int:
+  """The saved step whose metric was lowest; `once` is its name in runs from before it was renamed.
 
   Raises:
     UserError: no saved step has that metric.
   """
-  measured = _measured(workdir, metric)
+  measured = _measured(workdir, metric) or (_measured(workdir, once) if once else {})
   if not measured:
     raise UserError(f"no checkpoint in {Path(workdir) / FOLDER} was saved with the metric '{metric}'")
   return min(measured, key=lambda step: measured[step])

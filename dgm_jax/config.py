@@ -18,7 +18,7 @@ from dgm_jax.cli import UserError
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
-  'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'published', 'source', 'overrides',
+  'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
@@ -44,6 +44,7 @@ def defaults() -> ConfigDict:
         'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
         'shape': (),  # filled in when the data is loaded
         'examples': 0,  # likewise: training examples
+        'levels': 256,  # likewise: grey levels of a pixel, where the preprocessing keeps them
         'class_shares': (),  # likewise: of the labels of a conditional run, from which samples draw their own
       },
       'model': {},
@@ -75,7 +76,6 @@ def defaults() -> ConfigDict:
       'shard_params': False,  # spread parameters and optimizer state over the devices, too
       'graft': {},  # network name -> workdir of the run that it is taken from
       'log': {'tensorboard': True, 'wandb': ''},
-      'published': {},  # metric -> {'value', 'source'}: what the paper reports, for the records
       'source': '',  # filled in: the config file and its variant,
       'overrides': (),  # and what the command line changed
     }
@@ -291,11 +291,19 @@ def load(workdir: Path) -> ConfigDict:
   """
   path = Path(workdir) / 'config.json'
   try:
-    return from_json(json.loads(path.read_text()))
+    return from_json(_today(json.loads(path.read_text())))
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
   except (json.JSONDecodeError, OSError) as error:
     raise UserError(f'{path} cannot be read: {_one_line(error)}') from error
+
+
+def _today(page: dict) -> dict:
+  """An experiment as it was written, in the keys that there are now."""
+  page.pop('published', None)  # figures of papers, which dgm_jax/published.toml has
+  if 'data' in page:
+    page['data'].setdefault('levels', 256)  # which all data was taken to have
+  return page
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:

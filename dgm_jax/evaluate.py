@@ -5,7 +5,8 @@ Usage: python -m dgm_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=lat
        [--judge=runs/classifier_mnist] [--record]
 
 Prints every figure and writes DIR/evaluation_SPLIT.json; with --record also results/SYSTEM_DATA_VARIANT.json,
-from which the README's table is made.
+from which the README's table and docs/tables.md are made. Beside a figure of the test split stands the published one
+of the same system, data, network and protocol, where there is one.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli
+from dgm_jax import cli, published
 from dgm_jax import config as experiment
 
 SPLITS = ('train', 'valid', 'test')
@@ -57,13 +58,19 @@ def main(argv: list[str]) -> None:
   subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config, args.weights)
   started = time.perf_counter()
   chosen = (*args.only, *(f'{name}.{name}' for name in args.what))
-  metrics = measure(subject, chosen or config.evals)
+  # Of a network that is told the label, also what it says without: the mixture over labels.
+  mixture = ('labels.labels',) if config.conditional and 'labels.labels' not in config.evals else ()
+  metrics = measure(subject, chosen or tuple(config.evals) + mixture)
   page = record(workdir_path, subject, args.split, metrics)
   page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
   workdir.write_json(workdir_path / f'evaluation_{args.split}.json', page)
   print(f'{args.split} split, {subject.split.size} examples, step {page["steps"]}, {page["weights"]}:')
+  samples = page['samples'].get('nll_nats', 0)
+  beside = published.find(page['config'], page['settings'], samples) if args.split == 'test' else {}
   for name, value in metrics.items():
-    print(f'  {name} = {value:.5g}' if isinstance(value, float) else f'  {name} = {[round(v, 4) for v in value]}')
+    told = f'{value:.5g}' if isinstance(value, float) else f'{[round(v, 4) for v in value]}'
+    told += f'  (published: {beside[name][0]:.6g}; {beside[name][1].source})' if name in beside else ''
+    print(f'  {name} = {told}')
   if args.record:
     folder = Path(args.results)
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,19 +88,22 @@ def measure(subject, names: tuple[str, ...]) -> dict:
 
 
 def record(folder: Path, subject, split: str, metrics: dict) -> dict:
-  """A page of results/: what was trained, on what, for how long, and what came out."""
+  """A page of results/: what was trained, on what, for how long, and what came out (`records.FIELDS`)."""
   import jax
 
-  from dgm_jax import log, workdir
+  from dgm_jax import catalogue, log, records, sizes, workdir
 
   config, environment = subject.config, json.loads((folder / 'env.json').read_text())
   steps = int(jax.device_get(subject.state.step))
   timing = [line for line in log.read(folder / 'timing.jsonl') if line['step'] <= steps]
+  parameters = sizes.count(subject.state.params)
   return {
+    'schema': records.SCHEMA,
     'system': config.system,
     'config': config.source,
     'overrides': list(config.overrides),
     'seed': config.seed,
+    'settings': catalogue.essence(config),
     'data': config.data.name,
     'split': split,
     'device': f'{environment["devices"]} x {environment["device"]}',
@@ -101,12 +111,13 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
     'examples_seen': steps * config.batch_size,
     'wall_seconds': round(sum(line['seconds'] for line in timing), 1),
     'versions': environment['versions'],
-    'commit': workdir.commit(),
+    'trained_at': subject.trained_at,
+    'measured_at': workdir.commit(),
     'weights': workdir.weights(subject.state),
+    'parameters': parameters | {'total': sizes.total(parameters)},
     'metrics': metrics,
     # Some systems know it exactly; that which is importance-sampled comes with its error.
     'samples': {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {},
-    'published': config.published.to_dict(),
   }
 
 

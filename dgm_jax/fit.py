@@ -129,7 +129,7 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
     if due:  # the run was asked to end before this was done
       _between(run, began.state, began.step, writer, evaluators)
     stack.enter_context(signals.deferred())
-    manager = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, run.config.best))
+    manager = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, workdir.best(run.config)))
     stack.enter_context(parallel.together())
     note = lambda steps, seconds: writer.say(_costs(began, lost, steps, seconds))
     save = saver(run, manager, skipped)
@@ -173,7 +173,7 @@ def compiled_call(run: Run) -> Callable:
 
   The key of a step is a function of the seed and the step; metrics are means over the S steps.
   """
-  prepare_batch = preprocess.find(run.config.data.preprocess)
+  prepare_batch = preprocess.find(run.config.data.preprocess, run.config.data.levels)
   fetch, driver = run.splits['train'].fetch, _driver(run)
 
   def call(state, seed, arrays, index):
@@ -329,7 +329,7 @@ def resume(run: Run) -> Start:
 
 def _fresh(run: Run) -> State:
   shardings = jax.tree.map(lambda leaf: leaf.sharding, run.like)
-  prepare_batch = preprocess.find(run.config.data.preprocess)
+  prepare_batch = preprocess.find(run.config.data.preprocess, run.config.data.levels)
   train = run.splits['train']
 
   def init(seed, arrays, index):
@@ -350,7 +350,7 @@ def _evaluators(run: Run) -> Evaluators:
 
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:
   key = jax.random.key(run.config.seed)
-  to_uint8 = lambda x: preprocess.to_uint8(run.config.data.preprocess, x)
+  to_uint8 = lambda x: preprocess.to_uint8(run.config.data.preprocess, x, run.config.data.levels)
   drawings = pictures.available(run.system) | positions.available(run.system, run.config)
   for name, draw in drawings.items():
     signals.poll()

@@ -1,10 +1,15 @@
 """One page that tells a run, and the README's table of all of them.
 
 python -m dgm_jax.report --workdir=DIR      writes DIR/report.html: settings, figures, curves, pictures
-python -m dgm_jax.report --results          renders results/*.json into the table of README.md
-python -m dgm_jax.report --results --check  exits with 2 when README.md differs from the records
+python -m dgm_jax.report --results          renders the best record of each system into the table of README.md
+python -m dgm_jax.report --tables           prints every table of the deck, published beside measured, and all that was
+                                            measured; writes it to docs/tables.md and to --out as a page
+python -m dgm_jax.report --migrate          brings the records of results/ to today's schema
 python -m dgm_jax.report --compare DIR DIR  prints several runs' figures side by side, writes --out with their pictures
 python -m dgm_jax.report --topic=NAME|all   runs the theory of a topic, prints its tables, writes --out
+
+With --check, --results and --tables change nothing, and exit with 2 where README.md or docs/tables.md differs from
+the records.
 """
 
 import base64
@@ -19,19 +24,12 @@ from typing import Any
 
 from absl import flags
 
-from dgm_jax import cli, log, svg
+from dgm_jax import cli, log, records, svg, tables
 from dgm_jax.cli import UserError
-from dgm_jax.config import FREE
 from dgm_jax.files import write_atomic
 
-OTHERS = ('bench_', 'faults', 'mutants', 'study_')  # records of other things than a trained system
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
-# Figures that explain others: the README leaves them to the records, where there are others.
-SUPPORTING = re.compile(
-  r'share_percent_\d|.*_deviation|kid_|inception_score_|precision_|recall_|density_|coverage_|(fake|real)_value$'
-  r'|gradient_by_|codebook_usage_|perplexity_|entropy_bits_|mse_without_|cross_entropy_nats$|distance_in_deviations'
-)
-HEADER = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
+TABLES = 'docs/tables.md'
 STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1120px; margin: 0 auto 4em;
@@ -66,7 +64,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
 
 
 def _page(workdir: pathlib.Path, metrics: Sequence[Mapping[str, Any]]) -> str:
-  config, env = _load(workdir / 'config.json'), _load(workdir / 'env.json')
+  config, env = records.load(workdir / 'config.json'), records.load(workdir / 'env.json')
   name = html.escape(workdir.resolve().name)
   sections = (
     ('Figures', _figures(workdir)),
@@ -93,7 +91,7 @@ def comparison(workdirs: Sequence[str | os.PathLike]) -> tuple[str, str]:
   names = [folder.resolve().name for folder in folders]
   figures = [_measured(folder) for folder in folders]
   shown = dict.fromkeys(name for found in figures for name in found)
-  rows = [['system', *(_load(folder / 'config.json').get('system', '') for folder in folders)]]
+  rows = [['system', *(records.load(folder / 'config.json').get('system', '') for folder in folders)]]
   rows += [[name, *(_number(found[name]) if name in found else '' for found in figures)] for name in shown]
   columns = ''.join(
     f'<div><h2>{html.escape(name)}</h2><div class="pictures">{_pictures(folder / "pictures")}</div></div>'
@@ -114,7 +112,7 @@ def _measured(folder: pathlib.Path) -> dict[str, Any]:
   pages = sorted(folder.glob('evaluation_*.json'), key=lambda path: path.stem != 'evaluation_test')
   if not pages:
     raise UserError(f'{folder} has no figures: run python -m dgm_jax.evaluate --workdir={folder}')
-  return _load(pages[0])['metrics']
+  return records.load(pages[0])['metrics']
 
 
 def _lead(config: Mapping, env: Mapping, metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -132,7 +130,9 @@ def _lead(config: Mapping, env: Mapping, metrics: Sequence[Mapping[str, Any]]) -
 
 def _figures(workdir: pathlib.Path) -> str:
   """The figures of every evaluation_<split>.json, one column a split."""
-  found = {path.stem.removeprefix('evaluation_'): _load(path) for path in sorted(workdir.glob('evaluation_*.json'))}
+  found = {
+    path.stem.removeprefix('evaluation_'): records.load(path) for path in sorted(workdir.glob('evaluation_*.json'))
+  }
   names = dict.fromkeys(name for record in found.values() for name in record['metrics'])
   rows = [[name, *(_figure(record, name) for record in found.values())] for name in names]
   return _table(['', *found], rows) if rows else ''
@@ -198,62 +198,8 @@ def _flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   return flat
 
 
-def _load(path: pathlib.Path) -> dict[str, Any]:
-  """The JSON of a file, {} if there is no such file."""
-  try:
-    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
-  except ValueError as error:
-    raise UserError(f'{path}: not JSON ({error}); write it again or remove it') from error
-
-
 def _number(value: float | str | list[float]) -> str:
   return ', '.join(map(_number, value)) if isinstance(value, list) else f'{float(value):.5g}'
-
-
-def results_table(folder: str | os.PathLike) -> str:
-  """The Markdown table of the records in a folder, one row a record by file name; others are left out.
-
-  A row shows the figures that have a published counterpart, or, if none has, those that do not merely explain others
-  (`SUPPORTING`); lists are left to the page.
-
-  Raises:
-    UserError: a record is not JSON or lacks an entry.
-  """
-  paths = sorted(path for path in pathlib.Path(folder).glob('*.json') if not path.name.startswith(OTHERS))
-  if not paths:
-    return 'No records yet.'
-  rows = [HEADER, ('---',) * len(HEADER), *(_result(path) for path in paths)]
-  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
-
-
-def _result(path: pathlib.Path) -> tuple[str, ...]:
-  """The cells of one record."""
-  record = _load(path)
-  try:
-    published = record.get('published', {})
-    scalars = [name for name, value in record['metrics'].items() if not isinstance(value, list)]
-    heads = [name for name in scalars if not SUPPORTING.match(name)]
-    shown = [name for name in scalars if name in published] or heads or scalars
-    measured = [f'{name} {_figure(record, name)}' for name in shown]
-    sources = [
-      f'{_number(published[name]["value"])} ({published[name]["source"]})' for name in shown if name in published
-    ]
-    data = f'{record["data"]} {record["split"]}'
-    experiment = '\n'.join(f'`{part}`' for part in (record['config'], *_changes(record)))
-    cells = (f'`{record["system"]}`', experiment, data, '\n'.join(measured), '\n'.join(sources))
-    return tuple(_cell(cell) for cell in (*cells, str(record['steps']), record['device']))
-  except KeyError as error:
-    raise UserError(f'{path}: the record has no {error}; write it again with dgm_jax.evaluate --record') from error
-
-
-def _changes(record: dict) -> list[str]:
-  """What the command line changed about the experiment, its length and what it was grafted from aside."""
-  key = lambda override: re.split('[.=]', override, maxsplit=1)[0]
-  return [override for override in record.get('overrides', ()) if key(override) not in (*FREE, 'graft')]
-
-
-def _cell(text: str) -> str:
-  return text.replace('|', r'\|').replace('\n', '<br>')
 
 
 def update_readme(readme: str | os.PathLike, results: str | os.PathLike) -> tuple[str, str]:
@@ -270,21 +216,27 @@ def update_readme(readme: str | os.PathLike, results: str | os.PathLike) -> tupl
   _, end, after = rest.partition(END)
   if not begin or not end:
     raise UserError(f'{readme}: no place for the table; put the lines {BEGIN} and {END} where it belongs')
-  return old, f'{before}{BEGIN}\n{results_table(results)}\n{END}{after}'
+  return old, f'{before}{BEGIN}\n{tables.short(tables.found(results))}\n{END}{after}'
 
 
 def _flags(argv: list[str]) -> flags.FlagValues:
   """The command line, parsed into its own flags: this module is also imported by programs with a --workdir."""
   values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, 'Folder of the run to report.', flag_values=values)
-  flags.DEFINE_bool('results', False, "Render results/*.json into README.md's table.", flag_values=values)
-  flags.DEFINE_bool('check', False, 'With --results: change nothing, exit with 2 on a difference.', flag_values=values)
+  for name, told in (
+    ('results', "Render the best record of each system into README.md's table."),
+    ('tables', f'Print all tables of figures, write {TABLES} and a page.'),
+    ('migrate', "Bring the records of results/ to today's schema."),
+    ('check', 'With --results or --tables: change nothing, exit with 2 on a difference.'),
+  ):
+    flags.DEFINE_bool(name, False, told, flag_values=values)
   flags.DEFINE_bool('compare', False, 'Show the runs whose folders follow side by side.', flag_values=values)
   flags.DEFINE_string(
     'topic', None, "A topic of dgm_jax/topics, several with commas between, or 'all'.", flag_values=values
   )
   flags.DEFINE_string(
-    'out', '', 'The page to write: runs/theory.html with --topic, runs/comparison.html with --compare.',
+    'out', '', 'The page to write: runs/theory.html with --topic, runs/comparison.html with --compare, runs/tables.html'
+    ' with --tables.',
     flag_values=values,
   )  # fmt: skip
   flags.DEFINE_bool('help', False, 'Show this.', short_name='h', flag_values=values)
@@ -292,10 +244,13 @@ def _flags(argv: list[str]) -> flags.FlagValues:
     rest = values(argv)[1:]
   except flags.Error as error:
     raise UserError(f'{error} See --help.') from error
-  chosen = bool(values.workdir) + values.results + bool(values.topic) + values.compare
-  if not values.help and (bool(rest) != values.compare or chosen != 1 or (values.check and not values.results)):
+  chosen = bool(values.workdir) + bool(values.topic) + values.compare + values.migrate
+  checkable = values.results + values.tables
+  wrong = bool(rest) != values.compare or chosen + checkable != 1 or (values.check and not checkable)
+  if wrong and not values.help:
     raise UserError(
-      'give one of --workdir=DIR, --topic=NAME, and --results with or without --check, or --compare DIR DIR; see --help'
+      'give one of --workdir=DIR, --topic=NAME, --migrate, and --results and --tables with or without --check,'
+      ' or --compare DIR DIR; see --help'
     )
   return values
 
@@ -321,13 +276,32 @@ def main(argv: list[str]) -> None:
     text, page = comparison(values(argv)[1:])
     print(text)
     _write(values.out or 'runs/comparison.html', page)
+  elif values.migrate:
+    changed = records.migrate('results')
+    print('\n'.join([*map(str, changed), f'{len(changed)} records brought to schema {records.SCHEMA}']))
+  elif values.tables:
+    made = tables.sections(tables.found('results'))
+    print(tables.text(made))
+    _keep(TABLES, _text(TABLES), tables.markdown(made), '--tables', values.check)
+    if not values.check:
+      _write(values.out or 'runs/tables.html', tables.page(made, STYLE))
   else:
-    old, new = update_readme('README.md', 'results')
-    if values.check and old != new:
-      raise UserError('README.md differs from results/: run `python -m dgm_jax.report --results`')
-    if old != new:
-      write_atomic('README.md', new.encode())
-    print('README.md: the table agrees with results/')
+    _keep('README.md', *update_readme('README.md', 'results'), '--results', values.check)
+
+
+def _text(path: str) -> str:
+  """The text of a file, '' if there is none."""
+  return pathlib.Path(path).read_text(encoding='utf-8') if pathlib.Path(path).exists() else ''
+
+
+def _keep(path: str, old: str, new: str, command: str, check: bool) -> None:
+  """Writes a file that is made from the records, or only compares it."""
+  if check and old != new:
+    raise UserError(f'{path} differs from results/: run `python -m dgm_jax.report {command}`')
+  if old != new:
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, new.encode())
+  print(f'{path} agrees with results/')
 
 
 if __name__ == '__main__':

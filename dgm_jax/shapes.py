@@ -57,7 +57,8 @@ def events(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns the arguments as float32 after checking that they are `[..., D]` and broadcast without a change of rank.
 
   Raises:
-    ValueError: names the first argument that does not fit, what was got and what was expected.
+    ValueError: names the first argument that does not fit, what was got and what was expected; where one has more axes
+      than the other, also what to write.
   """
   first, shape = None, ()
   for name, array in arrays.items():
@@ -67,9 +68,18 @@ def events(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
     fits = len(got) == len(shape) >= 1 and all(n == m or 1 in (n, m) for n, m in zip(got, shape, strict=True))
     if not fits:
       like = f'[{", ".join(map(str, shape))}], as {first}, axes of size 1 apart' if got and shape else '[..., D]'
-      raise ValueError(f'{name}: got shape {got}, expected {like}')
+      raise ValueError(f'{name}: got shape {got}, expected {like}{_way_out(name, got, first, shape)}')
     shape = tuple(m if n == 1 else n for n, m in zip(got, shape, strict=True))
   return tuple(jnp.asarray(array, jnp.float32) for array in arrays.values())
+
+
+def _way_out(name: str, got: tuple[int, ...], first: str, shape: tuple[int, ...]) -> str:
+  """How to give the argument of fewer axes as many as the other has; nothing where that is not the trouble."""
+  if not got or not shape or len(got) == len(shape):
+    return ''
+  short = first if len(shape) < len(got) else name
+  axes = ', '.join(['None'] * abs(len(got) - len(shape)))
+  return f'; both need the same number of axes: write {short}[{axes}]'
 
 
 @functools.cache
@@ -83,4 +93,6 @@ def _refuse(name: str, shape: tuple[int, ...], axes: list[str], sizes: dict[str,
   if '...' in axes and rest is not None:
     known.append(f'...={rest}')
   where = f' with {", ".join(known)}' if known else ''
-  raise ValueError(f'{name}: got shape {shape}, expected [{", ".join(axes)}]{where}')
+  others = len(axes) - 1 + len(rest) if '...' in axes and rest is not None else len(shape)
+  way_out = f'; nothing is broadcast here: write jnp.broadcast_to({name}, ...)' if len(shape) < others else ''
+  raise ValueError(f'{name}: got shape {shape}, expected [{", ".join(axes)}]{where}{way_out}')

@@ -4,7 +4,6 @@ Axes: M members, T times at which latents are looked at, Z latents, K factors.
 """
 
 import functools
-import importlib.util
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from dgm_jax import catalogue, data, ensemble, files, parallel, records, report, sizes, systems
 from dgm_jax import config as experiment
-from dgm_jax import data, ensemble, files, parallel, report, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
@@ -31,7 +30,7 @@ OPENING = {'drawn': ('drawn', 0.5), 'alone': ('told by one latent', 0.15)}
 BESIDE = (32, 2)  # settings of the other factors, and draws of each posterior, by which 'told' is found
 OPEN_NATS = 0.1  # divergence from which on a latent counts as open
 PROTOCOL = disentanglement.Protocol(train=2000, test=1000, group=64)
-CONFIGS = Path(__file__).parent.parent / 'configs'
+FILES = {'disentanglement': 'disentangle.py'}  # study -> file of configs/
 
 
 def settings(name: str, variant: str, steps: int = 0, size: int = 0) -> ConfigDict:
@@ -40,14 +39,7 @@ def settings(name: str, variant: str, steps: int = 0, size: int = 0) -> ConfigDi
   Raises:
     UserError: there is no folder configs beside the package.
   """
-  path = CONFIGS / {'disentanglement': 'disentangle.py'}[name]
-  experiment.require(path.exists(), f'{path} is not there: run studies in a clone of the repository')
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  assert spec and spec.loader
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(variant)
-  config.source = f'configs/{path.name}:{variant}'
+  config = catalogue.read(f'configs/{FILES[name]}:{variant}')
   config.data.size = size or config.data.size
   if steps:
     ratio = steps / config.steps
@@ -80,8 +72,10 @@ def trained(
       told = ' '.join(f'{value:.0f}' for value in curves[-1]['reconstruction_nats'])
       print(f'{config.source} step {step} of {config.steps}: reconstruction {told} nats', file=sys.stderr, flush=True)
   figures = [_figures(members, state, number, protocol, curves) for number in range(len(members.seeds))]
+  parameters = sizes.count(ensemble.one_of(state, 0).params)
   page = {
-    'config': config.source, 'system': config.system, 'size': members.config.data.shape[0], 'steps': step,
+    'config': config.source, 'system': config.system, 'settings': catalogue.essence(config),
+    'parameters': parameters | {'total': sizes.total(parameters)}, 'size': members.config.data.shape[0], 'steps': step,
     'weight': weight, 'members': figures, 'factors': list(data.simulator(config.data).names), 'curves': _plain(curves),
     'capacity': _capacity(config, curves),
   }  # fmt: skip
@@ -131,7 +125,7 @@ def follower(members: ensemble.Ensemble):
     shared = np.stack([scores.information(own, factors) for own in z])  # [M, Z, K]
     told = np.stack([_told(sizes, *own) for own in zip(*posterior, strict=True)])
     drawn = np.stack([_drawn(sizes, own) for own in zip(*log_px, strict=True)])
-    alone = {'alone': shared.max(1) / entropy, 'by': shared.argmax(1)}
+    alone = {'alone': shared.max(1) / np.where(entropy > 0, entropy, 1), 'by': shared.argmax(1)}
     drawn = {'drawn': drawn, 'drawings': drawings}
     return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': told, **drawn, **alone}
 
@@ -253,10 +247,12 @@ def summary(page: Mapping[str, Any]) -> dict[str, Any]:
       name: {'mean': float(column.mean()), 'spread': float(column.std()), 'each': column.tolist()}
       for name, column in columns.items()
     }
-  kept = {key: value for key, value in page.items() if key not in ('members', 'curves', 'capacity')}
+  kept = {key: value for key, value in page.items() if key not in ('members', 'curves', 'capacity', 'commit')}
+  kept |= {'schema': records.SCHEMA, 'trained_at': page.get('commit'), 'measured_at': page.get('commit')}
   if page['capacity']:
     kept['capacity_nats'] = page['capacity'][-1]
-  return kept | {'found': found, 'opened': {'unit': _unit(page), 'members': openings(page)}}
+  kept |= {'found': found, 'opened': {'unit': _unit(page), 'members': openings(page)}}
+  return {field: kept[field] for field in (*records.STUDY_FIELDS, *records.OPTIONAL) if field in kept}
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dgm_jax import checkpoint, data, optim, parallel, systems
+from dgm_jax import checkpoint, data, metrics, optim, parallel, systems
 from dgm_jax import config as experiment
 from dgm_jax.cli import UserError
 from dgm_jax.core import State, System, unaveraged
+from dgm_jax.data import preprocess
 from dgm_jax.evals.mean import Subject
 from dgm_jax.files import write_atomic
 
@@ -86,6 +87,7 @@ def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
   with config.unlocked():
     config.data.shape = train.shape
     config.data.examples = train.size
+    config.data.levels = train.levels if config.data.preprocess in (*preprocess.GRID, 'scale') else 256
     config.data.class_shares = class_shares(config, train)
   return config
 
@@ -124,10 +126,15 @@ def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
   if name == 'best':
     if not config.best:
       raise UserError('the run keeps no best checkpoint (config.best is empty); use --checkpoint=latest')
-    return checkpoint.best_step(workdir, config.best)
+    return checkpoint.best_step(workdir, best(config), config.best)
   if not name.isdigit():
     raise UserError(f"--checkpoint must be latest, best or a step, got '{name}'")
   return int(name)
+
+
+def best(config: ConfigDict) -> str:
+  """The validation metric whose lowest checkpoint is kept, by the name under which the system measures it."""
+  return metrics.named(config.best, config.system, config.conditional)
 
 
 def open_subject(
@@ -151,7 +158,8 @@ def open_subject(
   state = restored.state
   if weights == 'raw':
     state = unaveraged(state)
-  return Subject(config, system, state, part, mesh)
+  trained_at = restored.meta.get('environment', {}).get('commit') or None
+  return Subject(config, system, state, part, mesh, trained_at)
 
 
 def weights(state: State) -> str:

@@ -9,6 +9,8 @@ if metadata.version('jaxlib') < '0.11':  # later ones know no such flag
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'.strip()
 
 import jax
+import jaxtyping
+import pytest
 from jaxtyping import install_import_hook
 
 CACHE = pathlib.Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'tests'
@@ -21,3 +23,11 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 # Shape annotations are checked here and nowhere else.
 install_import_hook(['dgm_jax.losses', 'dgm_jax.distributions', 'dgm_jax.nn', 'dgm_jax.models'], 'beartype.beartype')
+
+
+@pytest.fixture
+def unchecked():
+  """Turns jaxtyping off: the library's own message is what a user sees."""
+  jaxtyping.config.update('jaxtyping_disable', True)
+  yield
+  jaxtyping.config.update('jaxtyping_disable', False)

@@ -274,18 +274,26 @@ def test_classes_are_drawn_in_rows_each_given_its_label(conditional):
   assert (rows != others).any()
 
 
-@pytest.mark.parametrize(('apart', 'gain'), [(0.0, 0.0), (1e3, math.log(10))])
-def test_a_label_tells_at_most_the_logarithm_of_the_number_of_classes(conditional, apart, gain):
+@pytest.mark.parametrize('apart', [0.0, 1e3])
+def test_without_a_label_the_density_is_the_mixture_over_labels_by_their_shares(conditional, apart):
   def log_prob_classes(key, state, x):
     return -apart * (1 - jax.nn.one_hot(x[:, 0, 0, 0].astype(int), 10)) - 3.0
 
-  split = data.Split('', 20, {'x': np.arange(20)[:, None, None, None] % 10, 'y': np.arange(20, dtype=np.int32) % 10})
+  y = np.arange(20, dtype=np.int32) % 10
+  split, shares = data.Split('', 20, {'x': y[:, None, None, None], 'y': y}), np.arange(10) / 45
   config = conditional.config.copy_and_resolve_references()
   config.data.preprocess = 'identity'
+  with config.unlocked():
+    config.data.class_shares = tuple(map(float, shares))
   system = conditional.system._replace(views={'log_prob_classes': log_prob_classes})
   found = labels.labels(0, conditional._replace(config=config, system=system, split=split))
-  np.testing.assert_allclose(found['label_gain_nats'], gain, atol=1e-5)
-  np.testing.assert_allclose(found['nll_given_label_nats'], 3.0, rtol=1e-6)
+  np.testing.assert_allclose(found['nll_nats_given_label'], 3.0, rtol=1e-6)
+  # The label 0 is on no training image: there the others' densities are all there is.
+  gain = np.where(y > 0, -np.log(np.maximum(shares[y], 1e-9)), apart).mean() if apart else 0.0
+  np.testing.assert_allclose(found['label_gain_nats'], gain, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(found['nll_nats'], 3.0 + gain, rtol=1e-5)
+  np.testing.assert_allclose(found['bits_per_dim'], found['nll_nats'] / math.log(2), rtol=1e-5)
+  assert found['label_found'] == pytest.approx(0.9 if apart else 0.1)
 
 
 def test_no_recorded_network_looks_ahead():
@@ -296,7 +304,8 @@ def test_no_recorded_network_looks_ahead():
       assert metrics['gradient_by_later_pixels'] == 0, path
       assert metrics['gradient_by_earlier_pixels'] > 0, path
       # What a small network reaches only by looking ahead.
-      assert metrics['bits_per_dim'] > 2.8 if record['data'] == 'cifar10' else metrics['nll_nats'] > 78.0, path
+      nats, bits = (next(metrics[key] for key in metrics if key.startswith(name)) for name in ('nll_nats', 'bits_per'))
+      assert bits > 2.8 if record['data'] == 'cifar10' else nats > 78.0, path
 
 
 def test_a_block_of_the_published_pixelsnail_trains_on_64x64_within_two_gibibytes():

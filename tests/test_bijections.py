@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from dgm_jax.nn import bijections, coupling, made
+from dgm_jax.nn import bijections, coupling, made, spline
 from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.norm import BatchNorm, running
 
@@ -280,3 +280,12 @@ def test_an_autoregressive_map_of_many_dimensions_is_undone_though_unfound_ones_
   params = jax.tree.map(shake, jax.jit(part.init)(jax.random.key(0), x))
   y = jax.jit(part.forward)(params, None, x)[0]
   np.testing.assert_allclose(jax.jit(part.inverse)(params, None, y)[0], x, atol=1e-4)
+
+
+def test_a_steep_spline_is_undone_within_its_interval():
+  rng = np.random.default_rng(0)
+  knots = jax.jit(spline.knots, static_argnums=1)(np.float32(rng.normal(size=(50_000, 23)) * 30), 4.0)
+  x = np.float32(rng.uniform(-4, 4, 50_000))
+  for y in (jax.jit(spline.forward)(knots, x)[0], np.nextafter(knots.y[:, 3], np.float32(4))):
+    back, log_slope = jax.jit(spline.inverse)(knots, y)
+    assert np.isfinite(log_slope).all() and (np.abs(back) <= 4).all()

@@ -1,12 +1,14 @@
 """Pixels to model space: exact ends, exact probabilities, noise that only key or index can change."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dgm_jax import noise
+from dgm_jax import data, noise
 from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
 
@@ -182,6 +184,33 @@ def test_to_uint8_inverts(name):
   back = preprocess.to_uint8(name, preprocess.find(name)(jax.random.key(0), batch)['x'])
   assert back.dtype == jnp.uint8
   np.testing.assert_array_equal(back, EVERY_LEVEL)
+
+
+@pytest.mark.parametrize('name', preprocess.GRID)
+def test_noise_and_grid_have_the_step_of_the_data(name):
+  """The built-in digits have 17 levels: noise fills a 17th of the range, and a grid has 16 steps."""
+  split = data.load(types.SimpleNamespace(name='digits', size=0, channels=0, invert=False, preprocess=name), 'test')
+  grey = np.round(split.arrays['x'].astype(float) * 16 / 255)  # 0 to 16
+  assert split.levels == 17 and len(np.unique(split.arrays['x'])) == 17
+  batch = {'x': jnp.asarray(split.arrays['x']), 'index': jnp.arange(split.size)}
+  x = np.asarray(preprocess.find(name, split.levels)(jax.random.key(0), batch)['x'], np.float64)
+  if name == 'scale_symmetric':
+    np.testing.assert_allclose(x, grey / 8 - 1, atol=1e-6)
+  else:
+    level = 17 * ((x + 1) / 2 if 'symmetric' in name else x)
+    np.testing.assert_array_equal(np.floor(level), grey)
+    assert 0.45 < (level - grey).mean() < 0.55 and (level - grey).std() == pytest.approx(12**-0.5, rel=0.02)
+  np.testing.assert_array_equal(preprocess.to_uint8(name, jnp.asarray(x, jnp.float32), 17), split.arrays['x'])
+
+
+def test_levels_are_those_of_the_data_where_they_are_kept():
+  asked = {'name': 'digits', 'size': 0, 'channels': 3, 'invert': True, 'preprocess': 'dequantize'}
+  levels = lambda **changes: data.load(types.SimpleNamespace(**asked | changes), 'test').levels
+  assert (levels(), levels(size=4)) == (17, 256)  # resized, they are all between
+  np.testing.assert_array_equal(
+    preprocess.find('dequantize')(jax.random.key(0), _batch(3))['x'],
+    preprocess.dequantize(jax.random.key(0), _batch(3))['x'],
+  )
 
 
 def test_to_uint8_clips_and_keeps_grey():

@@ -91,16 +91,27 @@ def test_capacity_draws_the_mean_divergence_up_to_it_and_down_to_it():
     assert (after > before) == goes_up
 
 
-def test_the_three_parts_add_up_to_the_drawn_divergence_and_beta_weighs_one_of_them():
-  for beta in (1.0, 6.0):
-    config = experiment('tiny_tc', beta=beta)
-    _, state, _, metrics = first(config)
-    seen = passed(config, state)
-    noise = (seen.z - seen.mean) * np.exp(-0.5 * seen.logvar)
-    drawn = 0.5 * (seen.z**2 - noise**2 - seen.logvar).sum(1)  # log q(z|x) - log p(z)
-    correlation = losses.minibatch_total_correlation(seen.z, seen.mean, seen.logvar, 1000).total_correlation.mean()
-    expected = (drawn - seen.log_px_z).mean() + (beta - 1) * correlation
-    np.testing.assert_allclose(metrics['model/loss'], expected, rtol=1e-5)
+@pytest.mark.parametrize(
+  ('settings', 'weights'),
+  [
+    ({}, losses.minibatch_weights),  # as Locatello et al. have it
+    ({'divergence': 'sampled'}, losses.minibatch_weights),  # and Chen et al.
+    ({'divergence': 'sampled', 'estimator': 'stratified'}, losses.stratified_weights),
+  ],
+)
+def test_the_total_correlation_of_plain_weights_joins_the_closed_or_the_drawn_divergence(settings, weights):
+  config = experiment('tiny_tc', beta=6.0, **settings)
+  _, state, _, metrics = first(config)
+  seen = passed(config, state)
+  noise = (seen.z - seen.mean) * np.exp(-0.5 * seen.logvar)
+  drawn = 0.5 * (seen.z**2 - noise**2 - seen.logvar).sum(1)  # log q(z|x) - log p(z)
+  divergence = drawn if settings else seen.kl.sum(1)
+  of = lambda weights: losses.minibatch_total_correlation(
+    seen.z, seen.mean, seen.logvar, 1000, weights
+  ).total_correlation.mean()
+  expected = (divergence - seen.log_px_z).mean() + 5 * of(weights)
+  np.testing.assert_allclose(metrics['model/loss'], expected, rtol=1e-5)
+  np.testing.assert_allclose(metrics['model/total_correlation_nats'], of(losses.stratified_weights), rtol=1e-4)
 
 
 @pytest.mark.parametrize('covariance', ['means', 'aggregate'])

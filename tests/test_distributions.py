@@ -120,8 +120,8 @@ def test_bernoulli_samples_and_entropy():
   np.testing.assert_array_less(np.abs(x.mean(0) - p), 4 * np.sqrt(p * (1 - p) / 40_000))
   np.testing.assert_allclose(dist.bernoulli_entropy(logits), scipy.stats.bernoulli(p).entropy().sum(), 1e-5)
   # At +-30 the entropy is about 31 e^-30; at +-1e9 it is nothing.
-  rare = dist.bernoulli_entropy(jnp.asarray([[30.0], [-30.0], [BIG], [-BIG]]))
-  np.testing.assert_allclose(rare, [31 * np.exp(-30)] * 2 + [0, 0], rtol=1e-4)
+  rare = dist.bernoulli_entropy(jnp.asarray([[30.0], [-30.0], [BIG], [-BIG], [np.inf], [-np.inf]]))
+  np.testing.assert_allclose(rare, [31 * np.exp(-30)] * 2 + [0] * 4, rtol=1e-4)
   assert (dist.bernoulli_sample(KEY, jnp.asarray([BIG, -BIG])) == jnp.asarray([1, 0])).all()
 
 
@@ -149,8 +149,24 @@ def test_categorical_at_the_extremes():
   np.testing.assert_array_equal(grads, [[0, 0, 0]])
 
 
-def test_a_class_out_of_range_is_nan():
-  assert np.isnan(dist.categorical_log_prob(jnp.asarray([3]), jnp.zeros((1, 3))))
+def test_a_class_that_never_comes_adds_nothing():
+  q = jnp.asarray([[0.0, 0.0, -jnp.inf], [1.0, -jnp.inf, -jnp.inf]])
+  np.testing.assert_allclose(dist.categorical_entropy(q), [np.log(2), 0], 1e-6)
+  p = jnp.asarray([[0.0, np.log(3.0), -jnp.inf], [0.0, 0.0, 0.0]])
+  # 1/2 ln (1/2 / 1/4) + 1/2 ln (1/2 / 3/4), and ln 3; the other way round the third class of p is beyond q.
+  np.testing.assert_allclose(dist.categorical_kl(q, p), [0.5 * np.log(4 / 3), np.log(3)], 1e-6)
+  assert dist.categorical_kl(p, q)[1] == np.inf
+  for loss in (lambda q: dist.categorical_entropy(q).sum(), lambda q: dist.categorical_kl(q, p).sum()):
+    slope = jax.jit(jax.grad(loss))(q)
+    assert np.isfinite(slope).all() and not slope[0, 2]
+  assert dist.categorical_log_prob(jnp.asarray([0, 2]), q[:1].repeat(2, 0)) == -np.inf
+
+
+def test_what_is_no_class_is_nan():
+  for x in ([[3], [-1], [-3]], [[0.5], [np.nan], [3e9]], np.uint8([[3], [4], [255]])):
+    assert np.isnan(jax.jit(dist.categorical_log_prob)(np.asarray(x), np.zeros((3, 1, 3)))).all()
+  ends = jax.jit(dist.categorical_log_prob)(np.uint8([[0, 255]]), np.zeros((1, 2, 256)))
+  np.testing.assert_allclose(ends, [-2 * np.log(256)], 1e-6)
 
 
 def test_categorical_samples_have_the_frequencies():

@@ -204,6 +204,43 @@ def test_no_metric_knows_the_order_or_the_sign_of_latents():
     assert both[1][name] == pytest.approx(value, abs=1e-2), name
 
 
+def test_a_factor_of_one_value_changes_no_score():
+  train, test = small(MIXED['ideal'], 120), small(MIXED['ideal'], 80, 1)
+  still = lambda pair: (pair[0], np.concatenate([np.full((len(pair[0]), 1), 7), pair[1]], 1))
+
+  def found(train, test):
+    gap = scores.mig(scores.information(*train), scores.entropies(train[1]))
+    return gap, scores.explicitness(train, test), scores.sap(train, test)
+
+  assert found(still(train), still(test)) == found(train, test)
+  few = [(codes[:40], factors[:40, :2]) for codes, factors in map(still, (train, test))]
+  importance, accuracy = scores.importances(*few)
+  assert importance.shape == (4, 1) and accuracy == 1 and scores.dci(importance)[1] > 0.99
+  ideal = lambda factors: factors[:, 1:] - np.array([1, 1.5])
+  protocol = disentanglement.Protocol(train=120, test=80, group=8)
+  every = disentanglement.scored(ideal, (1, 3, 4), random(), protocol)
+  assert every['beta_vae_metric'] == every['factor_vae_metric'] == 1
+  assert every['modularity'] > 0.9 and every['mig'] > 0.9
+
+
+def test_of_factors_that_are_all_still_nothing_is_measured():
+  codes, still = noise(np.ones((40, 1), int), 2), np.full((40, 2), 3)
+  for score in (scores.explicitness, scores.sap, scores.importances):
+    with pytest.raises(ValueError, match='two values or more'):
+      score((codes, still), (codes, still))
+  with pytest.raises(ValueError, match='two values or more'):
+    scores.mig(scores.information(codes, still), scores.entropies(still))
+
+
+def test_one_latent_and_one_factor_have_scores():
+  factor = np.arange(40)[:, None] % 4
+  shared = scores.information(factor + 0.0, factor)
+  assert scores.mig(shared, scores.entropies(factor)) == pytest.approx(1)
+  assert scores.modularity(shared) == 1
+  assert scores.pairwise_information(factor + 0.0) == 0
+  assert scores.dci(np.ones((1, 1))) == pytest.approx((1, 1), abs=1e-6)
+
+
 def test_total_correlation_of_a_normal():
   r = 0.8
   assert scores.total_correlation(np.array([[4, 2 * r], [2 * r, 1]])) == pytest.approx(-0.5 * np.log(1 - r**2))

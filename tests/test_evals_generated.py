@@ -142,7 +142,7 @@ def test_manifolds_at_the_extremes():
 
 
 def test_noise_is_told_from_a_mixture():
-  """A square of the grid's size finds most modes as evenly as the mixture; two figures tell it, each with its chance."""
+  """A square of the grid's size finds most modes as evenly as the mixture does; two figures tell it."""
   grid = points.MIXTURES['25gaussians']
   noise = np.random.default_rng(1).uniform(-2.5 / 1.414, 2.5 / 1.414, (2500, 2))
   found = modes.compared(noise, grid)

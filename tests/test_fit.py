@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from dgm_jax import checkpoint, fit, log, workdir
+from dgm_jax import catalogue, checkpoint, evaluate, fit, log, records, workdir
 from dgm_jax import config as experiment
 from dgm_jax.cli import UserError
 
@@ -57,6 +57,18 @@ def test_a_run_ends_with_its_test_figure_and_leaves_what_it_promises(whole):
     assert (folder / name).stat().st_size > 0, name
   assert checkpoint.steps(folder)[-1] == STEPS
   assert list((folder / 'tb').glob('events*'))
+
+
+def test_a_record_has_the_fields_of_the_schema_and_says_who_trained_and_who_measured(whole, monkeypatch):
+  subject = workdir.open_subject(whole[0], 'test')
+  trained = workdir.commit()
+  monkeypatch.setattr(workdir, 'commit', lambda: 'later')
+  page = evaluate.record(whole[0], subject, 'test', {'neg_elbo_nats': 1.0}) | {'evaluation_seconds': 1.0}
+  assert tuple(page) == records.FIELDS
+  records.check('it', json.loads(json.dumps(page)), records.FIELDS)
+  assert (page['trained_at'], page['measured_at']) == (trained, 'later')
+  assert page['parameters']['total'] == sum(leaf.size for leaf in jax.tree.leaves(subject.state.params))
+  assert page['settings']['model'] == catalogue.essence(subject.config)['model']
 
 
 def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(whole, tmp_path):

@@ -4,13 +4,14 @@ import importlib.util
 import math
 import pathlib
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from dgm_jax import cli, data, systems
+from dgm_jax import cli, data, published, systems
 from dgm_jax import config as experiment
 from dgm_jax.models import conditioners
 from dgm_jax.models import flow as flows
@@ -135,7 +136,9 @@ TABLE = {('couplings', 5): 1323.2, ('couplings', 10): 1370.7, ('layers', 5): 130
 def test_a_flow_of_mnist_stands_beside_the_row_of_its_own_size(variant, counted):
   config = configured('realnvp_mnist', variant)
   network = config.model.network
-  assert config.published.nll_logit_nats.value == TABLE[counted, network[counted]]
+  rows = [row for table in published.tables() for row in table.rows if 'nll_logit_nats' in row.figures]
+  own = [row for row in rows if row.experiment.endswith(f'realnvp_mnist.py{":" * bool(variant)}{variant}')]
+  assert [row.figures['nll_logit_nats'] for row in own] == [TABLE[counted, network[counted]]]
   assert network.hidden == (1024, 1024)
 
 
@@ -178,6 +181,32 @@ def test_realnvp_has_the_statistics_and_the_penalty_of_its_program():
   # Of each coupling: the gain of its scales, and those of the block's second convolution, two skips and the last layer.
   ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), params)
   assert float(system_of_flows._gains(ones)) == 4 * (1 + 4 + 4 + 4 + 2 * 3)
+
+
+def test_realnvp_doubles_what_networks_of_checkerboards_see_and_no_others(monkeypatch):
+  made = []
+
+  def note(features, width, blocks, factor, dtype):
+    made.append((width, factor))
+    return nn.Dense(features, dtype=dtype)
+
+  monkeypatch.setattr(conditioners, 'ResNet', note)
+  part = flows.realnvp((4, 4, 1), width=4, blocks=1, scales=2, geometry='squeezed', memory='plain')
+  jax.eval_shape(lambda x: part.init(jax.random.key(0), x), jax.ShapeDtypeStruct((2, 4, 4, 1), 'float32'))
+  # Checkerboards of width 4, channels of twice as much, then the checkerboards of the next scale.
+  assert list(dict.fromkeys(made)) == [(4, 2.0), (8, 1.0), (8, 2.0)]
+
+
+def test_glow_tells_padding_from_what_is_in_the_image():
+  x = jnp.zeros((1, 4, 5, 2))
+  module = conditioners.ZeroConv(1)
+  params = module.init(jax.random.key(0), x)['params']
+  params['Conv_0']['kernel'] = params['Conv_0']['kernel'].at[:, :, 2].set(1.0)  # of the channel that tells
+  count = np.full((4, 5), 0.0)  # of the nine numbers under the kernel, those outside
+  count[[0, -1]] += 3
+  count[:, [0, -1]] += 3
+  count[np.ix_([0, -1], [0, -1])] -= 1
+  np.testing.assert_array_equal(module.apply({'params': params}, x)[0, :, :, 0], count)
 
 
 def test_learned_noise_has_a_density_on_its_bin():

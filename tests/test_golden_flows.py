@@ -78,21 +78,20 @@ def test_realnvp_of_vectors():
 
 def glow_net(p, x):
   """Kingma & Dhariwal 2018, program: 3x3, 1x1, 3x3; the padding told apart; normalised by the start."""
-  h = conv(p['Conv_0'], edged(x), bias=False)
+  h = framed(p['Conv_0'], x)
   h = relu((h + p['started_0']['bias']) * np.exp(p['started_0']['log_scale']))
   h = relu((conv(p['Conv_1'], h, bias=False) + p['started_1']['bias']) * np.exp(p['started_1']['log_scale']))
   return zero_conv(p['ZeroConv_0'], h)
 
 
 def zero_conv(p, x):
-  return conv(p['Conv_0'], edged(x)) * np.exp(3 * p['log_scale'])
+  return (framed(p['Conv_0'], x) + p['Conv_0']['bias']) * np.exp(3 * p['log_scale'])
 
 
-def edged(x):
-  """A channel that is one at the edge of the image."""
-  edge = np.ones((*x.shape[:3], 1))
-  edge[:, 1:-1, 1:-1] = 0
-  return np.concatenate([x, edge], -1)
+def framed(p, x):
+  """A 3x3 convolution over the image within zeros, beside which a channel is one."""
+  outside = np.pad(np.zeros((*x.shape[:3], 1)), [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=1)
+  return correlate(np.concatenate([padded(x, (1, 1), (1, 1)), outside], -1), p['kernel'])
 
 
 def squeezed(x):
@@ -213,7 +212,7 @@ def weight_normed(p, i):
 def test_the_network_of_realnvp():
   """Dinh et al. 2017, section 4.1 and program: two pre-activated blocks and a sum of 1x1 skips."""
   x = wave(2, 4, 4, 1)
-  variables, (out, _) = given(conditioners.ResNet(2, 3, 2), x, mutable=['batch_stats'])
+  variables, (out, _) = given(conditioners.ResNet(2, 3, 2, 2.0), x, mutable=['batch_stats'])
   p = variables['params']
   gains = {name for name in p if name.startswith('WeightNorm')}
   assert gains == {f'WeightNorm_{i}' for i in (1, 2, 4, 5, 7, 8)}  # not where a normalisation or a gain follows

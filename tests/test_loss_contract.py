@@ -8,7 +8,6 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from jax.test_util import check_grads
@@ -439,14 +438,6 @@ ELEMENTWISE = {
   'wasserstein_critic': 2,
   'wasserstein_generator': 1,
 }
-
-
-@pytest.fixture
-def unchecked():
-  """Turns jaxtyping off: the library's own message is what a user sees."""
-  jaxtyping.config.update('jaxtyping_disable', True)
-  yield
-  jaxtyping.config.update('jaxtyping_disable', False)
 
 
 def public_functions():

@@ -161,6 +161,16 @@ def test_infogan_gaussian_information():
   np.testing.assert_allclose(far, [-(BIG**2) / 2], 1e-6)
 
 
+def test_a_label_that_is_no_class_is_nan():
+  logits, labels = np.zeros((4, 2)), np.asarray([-1, -2, 2, 1])
+  for nats in (
+    jax.jit(losses.auxiliary_classifier)(logits, labels),
+    jax.jit(losses.twin_auxiliary_classifier)(logits, logits, labels),
+    jax.jit(losses.infogan_categorical_information)(labels, logits),
+  ):
+    np.testing.assert_array_equal(np.isnan(nats), [True, True, True, False])
+
+
 def test_auxiliary_classifiers_are_cross_entropies():
   logits, twin = (jnp.asarray(RANDOM.normal(size=(4, 3)), jnp.float32) for _ in range(2))
   labels = jnp.asarray([0, 2, 1, 1])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import losses
+from dgm_jax.nn import quantize
 
 RANDOM = np.random.default_rng(9)
 BOOK = jnp.asarray(RANDOM.normal(size=(5, 3)), jnp.float32)
@@ -22,6 +23,29 @@ def test_the_nearest_code_is_found():
   assert losses.vector_quantize(Z[:0], BOOK).codes.shape == (0, 4)
   far = losses.vector_quantize(jnp.asarray([[BIG], [-BIG]]), jnp.asarray([[-1.0], [1.0]]))
   np.testing.assert_array_equal(far.codes, [1, 0])
+
+
+def test_the_nearest_code_is_found_far_from_zero():
+  z = np.float32(100 + 0.1 * RANDOM.normal(size=(500, 4)))
+  book = np.float32(100 + 0.1 * RANDOM.normal(size=(16, 4)))
+  distances = np.square(z.astype('f8')[:, None] - book.astype('f8')).sum(-1)
+  for codes in (jax.jit(losses.vector_quantize)(z, book).codes, jax.jit(quantize.nearest)(z, book)):
+    np.testing.assert_array_equal(codes, distances.argmin(-1))
+
+
+def test_a_code_that_the_codebook_has_not_is_nan_and_never_the_last():
+  z, codes = Z[0, :3], jnp.asarray([-1, 5, 4])
+
+  @jax.jit
+  def of(codes):
+    losses_of = losses.codebook_loss(z, BOOK, codes), losses.commitment_loss(z, BOOK, codes)
+    return *losses_of, losses.codebook_ema(jnp.ones(5), BOOK, z, codes, 0.5), losses.perplexity(codes, 5)
+
+  *both, book, perplexity = of(codes)
+  np.testing.assert_array_equal(np.isnan(both), [[True, True, False]] * 2)
+  np.testing.assert_array_equal(book.counts, [0.5, 0.5, 0.5, 0.5, 1.0])
+  np.testing.assert_allclose(book.sums[4], (BOOK[4] + z[2]) / 2, rtol=1e-6)
+  assert np.isnan(perplexity) and np.isnan(of(jnp.asarray([4, 4, 5]))[-1]) and of(jnp.asarray([4, 4, 4]))[-1] == 1
 
 
 def test_the_gradient_goes_straight_through():
@@ -71,6 +95,14 @@ def test_codebook_ema_by_hand():
   # A code that is never hit keeps its vector: count and sum shrink together.
   far = losses.codebook_ema(jnp.ones(1), jnp.full((1, 1), BIG), jnp.full((1, 1), BIG), jnp.zeros(1, jnp.int32), 0.5)
   np.testing.assert_allclose(far.vectors, [[BIG]], 1e-5)
+
+
+def test_a_codebook_of_no_counts_is_zero():
+  both = jax.jit(jax.value_and_grad(lambda sums, counts: losses.codebook_vectors(counts, sums).sum(), (0, 1)))
+  value, slopes = both(np.zeros((3, 2)), np.zeros(3))
+  assert value == 0 and all(np.isfinite(slope).all() for slope in slopes)
+  none = jax.jit(losses.codebook_ema)(np.ones(3), np.ones((3, 2)), np.zeros((0, 2)), np.zeros(0, 'i4'), 0.0)
+  np.testing.assert_array_equal(none.vectors, np.zeros((3, 2)))
 
 
 def test_codebook_ema_passes_no_gradient_to_z():

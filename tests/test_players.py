@@ -228,18 +228,24 @@ def test_dip_vae():
     same(metrics['model/loss'], penalty - (fits - kl.sum(1)).mean())
 
 
-def test_tc_vae():
-  """Chen et al. 2018, equation 4 with the stratified weights of its equation S6, of 1000 examples."""
-  metrics, _, (fits, _, z, mean, logvar) = disentangled('tc_vae', beta=6.0, estimator='stratified')
-  weights = np.full((4, 4), 1 / 3)
-  weights[np.arange(4), np.arange(4)] = 1 / 1000
-  weights[np.arange(4), (np.arange(4) + 1) % 4] = 997 / 3000
+@pytest.mark.parametrize(('divergence', 'estimator'), [('sampled', 'stratified'), ('closed', 'minibatch')])
+def test_tc_vae(divergence, estimator):
+  """Chen et al. 2018, equations 4, S4 and S6, of 1000 examples; Locatello et al. 2019, with the closed divergence."""
+  options = {'beta': 6.0, 'estimator': estimator, 'divergence': divergence}
+  metrics, _, (fits, kl, z, mean, logvar) = disentangled('tc_vae', **options)
+  stratified = np.full((4, 4), 1 / 3)
+  stratified[np.arange(4), np.arange(4)] = 1 / 1000
+  stratified[np.arange(4), (np.arange(4) + 1) % 4] = 997 / 3000
   each = normal(z[:, None], mean[None], logvar[None])  # [B, B, Z]
   mixed = lambda logs, w: np.log((w * np.exp(logs)).sum(1))
-  joint, product = mixed(each.sum(-1), weights), mixed(each, weights[..., None]).sum(-1)
+  parts = lambda w: (mixed(each.sum(-1), w), mixed(each, w[..., None]).sum(-1))
+  joint, product = parts(stratified if estimator == 'stratified' else np.full((4, 4), 1 / 4000))
   own, prior = normal(z, mean, logvar).sum(1), normal(z, 0, 0).sum(1)
-  same(metrics['model/total_correlation_nats'], (joint - product).mean())
-  same(metrics['model/loss'], ((own - joint) + 6 * (joint - product) + (product - prior) - fits).mean())
+  total = kl.sum(1) + 5 * (joint - product)
+  if divergence == 'sampled':
+    total = (own - joint) + 6 * (joint - product) + (product - prior)
+  same(metrics['model/total_correlation_nats'], np.subtract(*parts(stratified)).mean())
+  same(metrics['model/loss'], (total - fits).mean())
 
 
 def test_factor_vae_and_its_judge():
@@ -345,7 +351,7 @@ def test_vq_prior():
 
 @pytest.mark.parametrize('name', ['resnet', 'revnet', 'irevnet'])
 def test_reversible_classifiers(name):
-  """Gomez et al. 2017: cross-entropy and half the squares of kernels; images less their mean, moved and mirrored."""
+  """Cross-entropy and half the squares of kernels, or of all (i-RevNet's program); images are moved and mirrored."""
   stem = 'irevnet_cifar10:tiny' if name == 'irevnet' else 'revnet_cifar10:tiny'
   settings = settings_of(stem, (4, 4, 1), l2=0.01, flip='horizontal', reach=1)
   settings.system = f'classifier.{name}'
@@ -362,10 +368,14 @@ def test_reversible_classifiers(name):
   y, _ = once(lambda: classifier.networks.logits(made.network, params, None, x))
   labels = np.asarray(play.batch['y'])
   nats = -log_softmax(y)[np.arange(4), labels].mean()
-  kernels = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(doubles(params)) if "'kernel'" in str(path[-1])]
+  decayed = [
+    leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(doubles(params))
+    if name == 'irevnet' or "'kernel'" in str(path[-1])
+  ]
   same(metrics['model/cross_entropy_nats'], nats)
   same(metrics['model/error_percent'], 100 * (np.asarray(y).argmax(1) != labels).mean())
-  same(metrics['model/loss'], nats + 0.01 * 0.5 * sum((kernel**2).sum() for kernel in kernels))
+  same(metrics['model/loss'], nats + 0.01 * 0.5 * sum((leaf**2).sum() for leaf in decayed))
   if name == 'revnet':  # outside training: nothing is moved, and the running statistics are used
     apart, stats = play.batch['x'] - play.state.extra['mean'][None], play.state.extra['stats']
     y = np.asarray(once(lambda: classifier.networks.logits(made.network, params, stats, apart)[0]))

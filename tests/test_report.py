@@ -1,4 +1,4 @@
-"""The page of a run and the README's table: what they show, from fabricated runs and records."""
+"""The page of a run: what it shows, from fabricated runs."""
 
 import html.parser
 import json
@@ -164,7 +164,9 @@ def test_the_command_prints_the_path(workdir, capsys):
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
-    ([], 'give one of --workdir=DIR, --topic=NAME, and --results'),
+    ([], 'give one of --workdir=DIR, --topic=NAME, --migrate, and --results and --tables'),
+    (['--migrate', '--check'], 'give one of'),
+    (['--results', '--tables'], 'give one of'),
     (['--workdir=a', '--results'], 'give one of'),
     (['--workdir=a', '--check'], 'give one of'),
     (['--check'], 'give one of'),
@@ -277,121 +279,3 @@ def test_thinning_keeps_the_spikes():
   assert len(kept) <= 100 and (1234, 99.0) in kept and (8765, -99.0) in kept
   assert kept == sorted(kept)
   assert svg.thin(points[:100], 50) == points[:100]
-
-
-# --- the README's table ---
-
-
-def record(**changes) -> dict:
-  return {
-    'system': 'vae.iwae',
-    'config': 'configs/iwae_mnist.py:1x5',
-    'data': 'mnist',
-    'split': 'test',
-    'device': 'one | two',
-    'steps': 1000,
-    'metrics': {'nll_nats': 85.541234, 'active_units': 22, 'mse': 0.1},
-    'samples': {'nll_nats': 5000},
-    'published': {
-      'nll_nats': {'value': 85.54, 'source': 'Burda et al. 2016, table 1'},
-      'active_units': {'value': 22, 'source': 'same'},
-    },
-  } | changes
-
-
-@pytest.fixture
-def repository(tmp_path, monkeypatch):
-  """A folder with a README and two records, the current one."""
-  (tmp_path / 'results').mkdir()
-  (tmp_path / 'README.md').write_text(f'# Title\n{report.BEGIN}\nold\n{report.END}\nafter\n')
-  (tmp_path / 'results' / 'b.json').write_text(json.dumps(record()))
-  (tmp_path / 'results' / 'a.json').write_text(json.dumps(record(published={}, metrics={'mse': 0.25}, samples={})))
-  (tmp_path / 'results' / 'bench_a.json').write_text('{"ratio": 3}')
-  monkeypatch.chdir(tmp_path)
-  return tmp_path
-
-
-def test_the_table_row_by_row(repository):
-  report.main(['report', '--results'])
-  text = (repository / 'README.md').read_text()
-  head = '| `vae.iwae` | `configs/iwae_mnist.py:1x5` | mnist test | '
-  assert text.splitlines() == [
-    '# Title',
-    report.BEGIN,
-    '| System | Config | Data | Measured | Published | Steps | Device |',
-    '| --- | --- | --- | --- | --- | --- | --- |',
-    head + r'mse 0.25 |  | 1000 | one \| two |',
-    head + 'nll_nats 85.541 (5000 samples)<br>active_units 22 | '
-    r'85.54 (Burda et al. 2016, table 1)<br>22 (same) | 1000 | one \| two |',
-    report.END,
-    'after',
-  ]
-
-
-def test_check_finds_any_difference_and_changes_nothing(repository, capsys):
-  readme = repository / 'README.md'
-  before = readme.read_text()
-  with pytest.raises(SystemExit) as caught:
-    cli.run(report.main, ['report', '--results', '--check'])
-  assert caught.value.code == 2
-  assert 'README.md differs from results/' in capsys.readouterr().err
-  assert readme.read_text() == before
-  report.main(['report', '--results'])
-  report.main(['report', '--results', '--check'])
-  (repository / 'results' / 'b.json').write_text(json.dumps(record(steps=1001)))
-  with pytest.raises(UserError, match='differs'):
-    report.main(['report', '--results', '--check'])
-
-
-def test_no_records_yet(repository):
-  for path in (repository / 'results').glob('[ab].json'):
-    path.unlink()
-  report.main(['report', '--results'])
-  assert f'{report.BEGIN}\nNo records yet.\n{report.END}' in (repository / 'README.md').read_text()
-
-
-@pytest.mark.parametrize(
-  ('name', 'text', 'message'),
-  [
-    ('README.md', None, 'no such file'),
-    ('README.md', f'{report.BEGIN}', 'no place for the table'),
-    ('README.md', f'{report.END} {report.BEGIN}', 'no place for the table'),
-    ('results/b.json', '{', r'results/b\.json: not JSON'),
-    ('results/b.json', '{"metrics": {}}', r"results/b\.json: the record has no 'data'"),
-  ],
-)
-def test_what_cannot_be_rendered_is_one_line(repository, name, text, message):
-  (repository / name).unlink()
-  if text is not None:
-    (repository / name).write_text(text)
-  with pytest.raises(UserError, match=message):
-    report.main(['report', '--results'])
-
-
-def test_the_readme_tells_what_the_records_say():
-  root = pathlib.Path(__file__).parent.parent
-  old, new = report.update_readme(root / 'README.md', root / 'results')
-  assert old == new, 'run `make results`'
-
-
-def test_lists_are_left_out_of_the_table(tmp_path):
-  page = record(metrics={'nll_nats': 90.5, 'kl_per_dimension_nats': [2.0, 1.0]}, published={})
-  (tmp_path / 'a.json').write_text(json.dumps(page))
-  row = report.results_table(tmp_path).splitlines()[-1]
-  assert 'nll_nats 90.5' in row and 'kl_per_dimension' not in row
-
-
-def test_what_explains_other_figures_is_left_to_the_record_unless_it_is_all_there_is(tmp_path):
-  shares = {'share_percent_0_classifier/10k': 9.0, 'kid_classifier/10k': 0.4}
-  for name, metrics in (('a', shares | {'fid_classifier/10k': 4.2}), ('b', shares)):
-    (tmp_path / f'{name}.json').write_text(json.dumps(record(metrics=metrics, published={})))
-  both, alone = report.results_table(tmp_path).splitlines()[-2:]
-  assert 'fid_classifier/10k 4.2' in both and 'share' not in both and 'kid' not in both
-  assert 'share_percent_0_classifier/10k 9' in alone
-
-
-def test_what_was_changed_about_the_experiment_stands_beside_its_name(tmp_path):
-  page = record(overrides=['steps=9', 'conditional=True', 'graft.vqvae=runs/a', 'data.train=train[:2400]'])
-  (tmp_path / 'a.json').write_text(json.dumps(page))
-  row = report.results_table(tmp_path).splitlines()[-1]
-  assert '`configs/iwae_mnist.py:1x5`<br>`conditional=True`<br>`data.train=train[:2400]` |' in row

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from dgm_jax import studies, study, svg
+from dgm_jax import records, studies, study, svg, workdir
 from dgm_jax.cli import UserError
 from dgm_jax.evals import disentanglement, pictures
 
@@ -61,6 +61,13 @@ def test_a_summary_is_mean_and_spread_over_the_seeds_of_a_weight(small):
   told = studies.summary(page)['opened']
   assert told['unit'] == 'nats of capacity' and [one['seed'] for one in told['members']] == [0, 3]
   assert told['members'][0]['drawn'].keys() == set(page['factors'])
+  summary = studies.summary(page | {'wall_seconds': 1.0, **workdir.environment()})
+  records.check('it', summary, records.STUDY_FIELDS)
+  assert summary['trained_at'] == summary['measured_at'] == workdir.commit()
+  *networks, whole = summary['parameters'].values()
+  assert whole == sum(networks) > 100
+  run, *_ = records._of_study('it', summary)
+  assert run.seeds == 2 and run.page['settings']['model']['gamma'] == 50.0
   before = page | {'curves': {name: curve for name, curve in page['curves'].items() if name != 'drawn'}}
   assert 'drawn' not in studies.summary(before)['opened']['members'][0]  # pages of older versions
 

@@ -2,17 +2,21 @@
 
 import itertools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from scipy import stats
 
 from dgm_jax import cli, report, systems
 from dgm_jax import config as experiment
 from dgm_jax.inference import em, mixture
+from dgm_jax.models import dequantize
 from dgm_jax.models.deep_mixture import DeepMixture
+from dgm_jax.systems import likelihoods, pixels
 from dgm_jax.topics import collapse, elbo_forms, estimators, page
 
 
@@ -152,6 +156,34 @@ def test_uniform_is_eight_bits():
   system = build('baseline.uniform', (4, 4, 3), levels=256)
   measured = system.evaluate(jax.random.key(0), system.init(jax.random.key(0), {}), {'x': images(2, (4, 4, 3))})
   np.testing.assert_allclose(measured['bits_per_dim'], 8, rtol=1e-6)
+
+
+def test_of_seventeen_levels_all_densities_are_of_the_same_thing():
+  """Flat in its own space, a histogram, a density of dequantized pixels and a discretized one have log2 17 bits."""
+  bits, shape = math.log2(17), (4, 4, 1)
+  config = experiment.defaults()
+  config.system, config.model = 'baseline.uniform', {'levels': 256}
+  with config.unlocked():
+    config.data.shape, config.data.levels = shape, 17
+  uniform, x = systems.build(config), images(2, shape)
+  measured = uniform.evaluate(jax.random.key(0), uniform.init(jax.random.key(0), {}), {'x': x})
+  np.testing.assert_allclose(measured['bits_per_dim'], bits, rtol=1e-6)
+  assert likelihoods.gaussian(17).bits(0.0, 16) == pytest.approx(bits)
+  grid = jnp.arange(17.0)[:, None] / 8 - 1
+  for numbers in ((jnp.zeros((1, 1)), jnp.full((1, 1), -2.0)), (jnp.full((1, 1), 0.3), jnp.full((1, 1), -0.5))):
+    likelihood = likelihoods.discretized_logistic(17)
+    np.testing.assert_allclose(np.exp(likelihood.log_prob(grid, numbers)).sum(), 1, rtol=1e-5)
+    drawn = likelihood.sample(jax.random.key(0), tuple(jnp.broadcast_to(n, (500, 1)) for n in numbers))
+    assert np.isin(np.round(8 * np.asarray(drawn) + 8, 4), np.arange(17)).all()
+  mixture_of = pixels.logistic_mixture(1, ConfigDict({'components': 2}), 17)
+  numbers = jnp.broadcast_to(jnp.asarray([0.2, -0.4, -0.5, 0.6, -1.0, -2.0])[None], (17, 6))
+  np.testing.assert_allclose(np.exp(mixture_of.log_prob(grid, numbers)).sum(), 1, rtol=1e-5)
+  flow = dequantize.Dequantizer(4, 17)
+  levels = (jnp.arange(17.0) + 0.5).reshape(1, 17, 1, 1) / 17
+  same = jax.tree.map(lambda p: p + 0.3, flow.init(jax.random.key(0), levels, jax.random.key(1)))
+  log_q = flow.apply(same, levels, jax.random.key(2))[1]
+  within = flow.apply(same, levels + 0.4 / 17, jax.random.key(2))[1]
+  np.testing.assert_array_equal(log_q, within)  # it is told the level alone
 
 
 # --- forms of the bound, collapse ---

@@ -131,6 +131,24 @@ def test_codes_stand_for_the_reconstruction(hierarchy):
   np.testing.assert_allclose(network.apply({'params': params}, codes, method='decode'), passed.x, atol=1e-6)
 
 
+def test_several_codes_stand_side_by_side_at_a_place():
+  network, x = VQVAE((8, 12, 2), (2, 2), per_place=3, **TINY), jax.random.uniform(jax.random.key(0), (2, 8, 12, 2))
+  params = jax.jit(network.init)(jax.random.key(1), x)['params']
+
+  @jax.jit
+  def both(params, x):
+    passed = network.apply({'params': params}, x)
+    return passed, network.apply({'params': params}, passed.codes, method='decode')
+
+  passed, decoded = both(params, x)
+  assert [code.shape for code in passed.codes] == [(2, 2, 3, 3), (2, 4, 6, 3)]
+  for name, z, code in zip(level_names(2), passed.z, passed.codes, strict=True):
+    assert z.shape == (*code.shape, TINY['features'])
+    distances = np.square(np.asarray(z)[..., None, :] - np.asarray(params[f'codebook_{name}'])).sum(-1)
+    np.testing.assert_array_equal(code, distances.argmin(-1))
+  np.testing.assert_allclose(decoded, passed.x, atol=1e-6)
+
+
 @pytest.mark.parametrize('level', range(3))
 def test_a_level_is_quantized_given_those_above_it_and_no_others(hierarchy, level):
   network, params, x = hierarchy

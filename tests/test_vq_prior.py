@@ -42,6 +42,32 @@ def two_levels():
   return made, jax.tree.unflatten(tree, drawn)
 
 
+def test_codes_have_a_probability_given_each_label_and_their_nats_are_named_so(two_levels):
+  made, params = two_levels
+  found = {'top': jnp.array([[[0]], [[1]]]), 'bottom': jnp.array([[[0, 1], [1, 0]], [[1, 1], [0, 0]]])}
+  view = vq._log_prob_classes(made, 10, lambda state, x: found)
+  told = jnp.broadcast_to(LABELS[7][None], (2, 10))
+
+  @jax.jit
+  def both(params):
+    expected = sum(codes.log_prob(made[name], params[name], found, told, name) for name in made)
+    return view(None, SimpleNamespace(params=params), jnp.zeros((2, 8, 8, 1))), expected
+
+  each, expected = both(params)
+  assert each.shape == (2, 10)
+  np.testing.assert_allclose(each[:, 7], expected, rtol=1e-4)
+  for conditional, given in ((True, '_given_label'), (False, '')):
+    settings = config('vqvae2_mnist', 'tiny_prior')
+    settings.conditional = conditional
+    system = vq.prior(settings)
+    batch = {'x': jax.ShapeDtypeStruct((2, 8, 8, 1), 'float32'), 'y': jax.ShapeDtypeStruct((2,), 'int32')}
+    state = jax.eval_shape(system.init, jax.random.key(0), batch)
+    named = jax.eval_shape(system.evaluate, jax.random.key(0), state, batch)
+    assert set(named) == {f'{name}{given}' for name in ('nll_codes_nats', 'bits_per_code_top', 'bits_per_code_bottom')}
+    assert ('log_prob_classes' in system.views) == conditional
+    assert workdir.best(settings) == f'nll_codes_nats{given}'
+
+
 def test_all_codes_have_probability_one_and_are_drawn_as_often_as_they_should(two_levels):
   made, params = two_levels
   every = jnp.asarray(list(itertools.product((0, 1), repeat=5)))

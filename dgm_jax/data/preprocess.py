@@ -6,6 +6,7 @@ the number of devices changes it.
 """
 
 import difflib
+import functools
 from collections.abc import Callable
 
 import jax
@@ -17,6 +18,7 @@ from dgm_jax.noise import words16
 
 Batch = dict[str, jax.Array]
 
+PIXEL = 256  # levels that a byte holds
 _STATIC_KEY = np.uint32((0x3EBEB57F, 0x1EF21F35))  # of the noise that an example keeps for good, whatever the seed
 
 
@@ -32,9 +34,11 @@ def scale(key: jax.Array, batch: Batch) -> Batch:
   return batch | {'x': _pixels(batch).astype(jnp.float32) / 255}
 
 
-def scale_symmetric(key: jax.Array, batch: Batch) -> Batch:
-  """(Pixels - 127.5) / 127.5: x in [-1, 1], both ends reached."""
+def scale_symmetric(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
+  """(Pixels - 127.5) / 127.5: x in [-1, 1], both ends reached; of L levels, level k at 2 k / (L - 1) - 1."""
   del key
+  if levels != PIXEL:
+    return batch | {'x': 2 * _level(_pixels(batch), levels).astype(jnp.float32) / (levels - 1) - 1}
   return batch | {'x': (_pixels(batch).astype(jnp.float32) - 127.5) / 127.5}
 
 
@@ -62,43 +66,47 @@ def static_binarize(key: jax.Array, batch: Batch) -> Batch:
   return batch | {'x': _binarize(_static_key(), _pixels(batch), batch['index'])}
 
 
-def dequantize(key: jax.Array, batch: Batch) -> Batch:
-  """(Pixels + u) / 256 with u uniform in [0, 1), drawn anew with every key: x in [0, 1).
+def dequantize(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
+  """(Pixels + u) / 256 with u uniform in [0, 1), drawn anew with every key: x in [0, 1); of L levels, (level + u) / L.
 
   u is a multiple of 2^-16, all that float32 can hold beside 255, so that
   floor(256 x) is the pixel.
   """
-  return batch | {'x': _dequantize(key, _pixels(batch), _places(batch))}
+  return batch | {'x': _dequantize(key, _pixels(batch), _places(batch), levels)}
 
 
-def static_dequantize(key: jax.Array, batch: Batch) -> Batch:
+def static_dequantize(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
   """(Pixels + u) / 256 with u drawn once for good: a function of the pixel and the example's 'index'."""
   del key
-  return batch | {'x': _dequantize(_static_key(), _pixels(batch), batch['index'])}
+  return batch | {'x': _dequantize(_static_key(), _pixels(batch), batch['index'], levels)}
 
 
-def dequantize_symmetric(key: jax.Array, batch: Batch) -> Batch:
+def dequantize_symmetric(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
   """2 (pixels + u) / 256 - 1 with u uniform in [0, 1), drawn anew with every key: x in [-1, 1)."""
-  return batch | {'x': 2 * _dequantize(key, _pixels(batch), _places(batch)) - 1}
+  return batch | {'x': 2 * _dequantize(key, _pixels(batch), _places(batch), levels) - 1}
 
 
-# name -> (the function, its counterpart without fresh noise, model space back to [0, 255])
-_TABLE: dict[str, tuple[Callable[[jax.Array, Batch], Batch], str, Callable]] = {
+# name -> (the function, its counterpart without fresh noise, model space back to [0, 255] or to one of so many levels)
+_TABLE: dict[str, tuple[Callable, str, Callable]] = {
   'identity': (identity, 'identity', lambda x: jnp.round(255 * x)),
   'scale': (scale, 'scale', lambda x: jnp.round(255 * x)),
   'scale_symmetric': (scale_symmetric, 'scale_symmetric', lambda x: jnp.round(127.5 * (x + 1))),
   'threshold': (threshold, 'threshold', lambda x: jnp.round(255 * x)),
   'dynamic_binarize': (dynamic_binarize, 'static_binarize', lambda x: jnp.round(255 * x)),
   'static_binarize': (static_binarize, 'static_binarize', lambda x: jnp.round(255 * x)),
-  'dequantize': (dequantize, 'static_dequantize', lambda x: jnp.floor(256 * x)),
-  'dequantize_symmetric': (dequantize_symmetric, 'scale_symmetric', lambda x: jnp.floor(128 * (x + 1))),
-  'static_dequantize': (static_dequantize, 'static_dequantize', lambda x: jnp.floor(256 * x)),
-}
+  'dequantize': (dequantize, 'static_dequantize', lambda x, levels: jnp.floor(levels * x)),
+  'dequantize_symmetric': (
+    dequantize_symmetric, 'scale_symmetric', lambda x, levels: jnp.floor(levels / 2 * (x + 1))
+  ),
+  'static_dequantize': (static_dequantize, 'static_dequantize', lambda x, levels: jnp.floor(levels * x)),
+}  # fmt: skip
 NAMES = tuple(_TABLE)
+DEQUANTIZED = ('dequantize', 'dequantize_symmetric', 'static_dequantize')
+GRID = (*DEQUANTIZED, 'scale_symmetric')  # depend on how many grey levels the data has
 
 
-def find(name: str) -> Callable[[jax.Array, Batch], Batch]:
-  """The function of this name.
+def find(name: str, levels: int = 256) -> Callable[[jax.Array, Batch], Batch]:
+  """The function of this name, for data of so many evenly spread grey levels.
 
   Raises:
     UserError: there is none.
@@ -107,7 +115,7 @@ def find(name: str) -> Callable[[jax.Array, Batch], Batch]:
     near = difflib.get_close_matches(name, NAMES, 1)
     hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(NAMES)}'
     raise UserError(f'no preprocessing named {name!r} (--config.data.preprocess): {hint}')
-  return _TABLE[name][0]
+  return functools.partial(_TABLE[name][0], levels=levels) if name in GRID else _TABLE[name][0]
 
 
 def for_evaluation(name: str) -> str:
@@ -115,23 +123,32 @@ def for_evaluation(name: str) -> str:
   return _TABLE[name][1]
 
 
-def to_uint8(name: str, x: jax.Array) -> jax.Array:
+def to_uint8(name: str, x: jax.Array, levels: int = 256) -> jax.Array:
   """Model space back to pixels for pictures; what lies outside is clipped.
 
   Args:
     name: the preprocessing that x is in the space of; under 'identity', x is taken to lie in [0, 1].
     x: float [...].
+    levels: grey levels of the data, evenly spread over 0..255.
 
   Returns:
     uint8 [...].
   """
-  return jnp.clip(_TABLE[name][2](x), 0, 255).astype(jnp.uint8)
+  if name not in DEQUANTIZED:
+    return jnp.clip(_TABLE[name][2](x), 0, 255).astype(jnp.uint8)
+  level = jnp.clip(_TABLE[name][2](x, levels), 0, levels - 1)
+  return (level if levels == PIXEL else jnp.floor(255 * level / (levels - 1) + 0.5)).astype(jnp.uint8)
 
 
 def _pixels(batch: Batch) -> jax.Array:
   if batch['x'].dtype != jnp.uint8:
     raise ValueError(f"this preprocessing takes uint8 pixels, got {batch['x'].dtype}: use 'identity' for floats")
   return batch['x']
+
+
+def _level(pixels: jax.Array, levels: int) -> jax.Array:
+  """Which of so many evenly spread levels a pixel is, the nearest."""
+  return pixels if levels == PIXEL else (pixels.astype(jnp.int32) * (levels - 1) + 127) // 255
 
 
 def _static_key() -> jax.Array:
@@ -156,7 +173,7 @@ def _binarize(key: jax.Array, x: jax.Array, rows: jax.Array) -> jax.Array:
   return (_noise(key, pixels, rows) < limit).astype(jnp.float32).reshape(x.shape)
 
 
-def _dequantize(key: jax.Array, x: jax.Array, rows: jax.Array) -> jax.Array:
-  pixels = x.reshape(x.shape[0], -1)
+def _dequantize(key: jax.Array, x: jax.Array, rows: jax.Array, levels: int) -> jax.Array:
+  pixels = _level(x.reshape(x.shape[0], -1), levels)
   noise = _noise(key, pixels, rows).astype(jnp.float32)
-  return ((pixels.astype(jnp.float32) + noise / 65536) / 256).reshape(x.shape)
+  return ((pixels.astype(jnp.float32) + noise / 65536) / levels).reshape(x.shape)

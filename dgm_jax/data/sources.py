@@ -58,7 +58,9 @@ def load(config: Any, split: str) -> Split:
       f'{config.name} holds pixels of 0 and 1, which {config.preprocess} takes for black:'
       ' --config.data.preprocess=identity'
     )
-  return Split(name, size, arrays)
+  # Resized images have levels between those that were stored.
+  levels = digits.LEVELS if config.name == 'digits' and not config.size else 256
+  return Split(name, size, arrays, levels=levels)
 
 
 def simulator(config: Any) -> Simulator:

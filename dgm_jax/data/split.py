@@ -32,6 +32,7 @@ class Split(NamedTuple):
   arrays: Arrays  # 'x': uint8 [N, H, W, C] (or float32 [N, ...]); 'y': int32 [N], when there are labels
   fetch: Callable[[dict[str, Any], Any], dict[str, Any]] = gather  # (arrays, index [B]) -> batch
   rendered: tuple[int, ...] = ()  # shape of an example, where `fetch` makes it of arrays that hold no 'x'
+  levels: int = 256  # grey levels that its pixels have, evenly spread over 0..255
 
   @property
   def shape(self) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ def bernoulli_log_prob(x: Shaped[ArrayLike, '*#B #D'], logits: Float[ArrayLike, 
 
   Args:
     x: [..., D] values in {0, 1}. Values between are accepted; the sum is then a cross-entropy, not a likelihood.
-    logits: [..., D], log p / (1 - p).
+    logits: [..., D], log p / (1 - p), finite: +-1e9 where the value is sure.
 
   Returns:
     [...] nats, float32.
@@ -52,7 +52,7 @@ def bernoulli_entropy(logits: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
   """Entropy in nats of independent Bernoullis, summed over the last axis.
 
   Args:
-    logits: [..., D], log p / (1 - p).
+    logits: [..., D], log p / (1 - p); +-inf where the value is sure.
 
   Returns:
     [...] nats, float32.
@@ -64,7 +64,8 @@ def bernoulli_entropy(logits: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
   """
   (logits,) = shapes.events(logits=logits)
   surprise = jnp.abs(logits)  # of the less likely value, over the other's
-  return jnp.sum(stable.softplus(-surprise) + surprise * jax.nn.sigmoid(-surprise), -1)
+  # Beyond 1e9 nothing is left of the product; infinite, it would be no number.
+  return jnp.sum(stable.softplus(-surprise) + jnp.minimum(surprise, 1e9) * jax.nn.sigmoid(-surprise), -1)
 
 
 def categorical_log_prob(x: Num[ArrayLike, '*B D'], logits: Float[ArrayLike, '*B D K']) -> Float32[Array, '*B']:
@@ -84,9 +85,7 @@ def categorical_log_prob(x: Num[ArrayLike, '*B D'], logits: Float[ArrayLike, '*B
   """
   shapes.check('x[..., D] logits[..., D, K]', x, logits)
   logits = jnp.asarray(logits, jnp.float32)
-  index = jnp.asarray(x).astype(jnp.int32)[..., None]
-  chosen = jnp.take_along_axis(logits, index, -1, mode='fill', fill_value=jnp.nan)[..., 0]
-  return jnp.sum(chosen - jax.nn.logsumexp(logits, -1), -1)
+  return jnp.sum(stable.chosen(logits, x) - jax.nn.logsumexp(logits, -1), -1)
 
 
 def categorical_sample(key: Key[Array, ''], logits: Float[ArrayLike, '*B K']) -> Int32[Array, '*B']:
@@ -112,7 +111,7 @@ def categorical_entropy(logits: Float[ArrayLike, '*B K']) -> Float32[Array, '*B'
   """Entropy in nats of categorical distributions on the last axis.
 
   Args:
-    logits: [..., K] unnormalised log-probabilities.
+    logits: [..., K] unnormalised log-probabilities; -inf for a class that never comes.
 
   Returns:
     [...] nats, float32, in [0, ln K].
@@ -124,18 +123,18 @@ def categorical_entropy(logits: Float[ArrayLike, '*B K']) -> Float32[Array, '*B'
   """
   (logits,) = shapes.events(logits=logits)
   log_probs = jax.nn.log_softmax(logits)
-  return -jnp.sum(jnp.exp(log_probs) * log_probs, -1)
+  return -stable.expectation(log_probs, log_probs)
 
 
 def categorical_kl(logits_q: Float[ArrayLike, '*#B #K'], logits_p: Float[ArrayLike, '*#B #K']) -> Float32[Array, '*B']:
   """KL(q || p) in nats of categorical distributions on the last axis.
 
   Args:
-    logits_q: [..., K] unnormalised log-probabilities.
-    logits_p: [..., K] unnormalised log-probabilities.
+    logits_q: [..., K] unnormalised log-probabilities; -inf for a class that never comes.
+    logits_p: [..., K] unnormalised log-probabilities, likewise.
 
   Returns:
-    [...] nats, float32.
+    [...] nats, float32; inf where a class that q has never comes under p.
 
   Raises:
     ValueError: the arguments do not broadcast at one rank.
@@ -144,7 +143,7 @@ def categorical_kl(logits_q: Float[ArrayLike, '*#B #K'], logits_p: Float[ArrayLi
   """
   logits_q, logits_p = shapes.events(logits_q=logits_q, logits_p=logits_p)
   log_q, log_p = jax.nn.log_softmax(logits_q), jax.nn.log_softmax(logits_p)
-  return jnp.sum(jnp.exp(log_q) * (log_q - log_p), -1)
+  return stable.expectation(*jnp.broadcast_arrays(log_q, log_q - log_p))
 
 
 def gumbel_softmax_sample(

@@ -84,12 +84,12 @@ def scored(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Pr
     protocol: how many.
   """
   train, test = (_examples(codes_of, sizes, random, n) for n in (protocol.train, protocol.test))
-  shared = scores.information(*train)
+  shared, entropy = scores.information(*train), scores.entropies(train[1])
   return {
     'beta_vae_metric': beta_vae(codes_of, sizes, random, protocol),
     'factor_vae_metric': factor_vae(codes_of, sizes, random, protocol),
-    'mig': scores.mig(shared, scores.entropies(train[1])),
-    'modularity': scores.modularity(shared),
+    'mig': scores.mig(shared, entropy),
+    'modularity': scores.modularity(shared[:, entropy > 0]),
     'explicitness': scores.explicitness(train, test),
     'sap': scores.sap(train, test),
     'total_correlation_of_means_nats': scores.total_correlation(np.cov(train[0].T) + 1e-12 * np.eye(len(shared))),
@@ -143,7 +143,7 @@ def draw(random: Random, sizes: Sequence[int], *shape: int) -> np.ndarray:
 
 def encoder(subject: Subject, which: str) -> Callable[[np.ndarray], jax.Array]:
   """Compiled: images uint8 [n, H, W, C] -> the posterior's means ('encode') or log-variances ('logvar'), [n, Z]."""
-  prepare = preprocess.find(preprocess.for_evaluation(subject.config.data.preprocess))
+  prepare = preprocess.find(preprocess.for_evaluation(subject.config.data.preprocess), subject.config.data.levels)
   views, replicated = subject.system.views, subject.state.step.sharding
 
   def encode(state, images):
@@ -192,11 +192,17 @@ def _examples(codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int) -
   return codes_of(factors).astype(np.float64), factors
 
 
+def _factor(random: Random, sizes: Sequence[int], n: int) -> np.ndarray:
+  """The factor that each of n draws agrees on: any of two values or more, since all draws agree on the others."""
+  varied = np.flatnonzero(np.asarray(sizes) > 1)
+  return varied[random.integers(0, len(varied), n)]
+
+
 def _differences(
   codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int, group: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Features [n, Z] and the factor [n] on which the pairs of each agree."""
-  features, factors = [], random.integers(0, len(sizes), n)
+  features, factors = [], _factor(random, sizes, n)
   for shared in np.split(factors, range(BLOCK, n, BLOCK)):
     first, second = draw(random, sizes, 2, len(shared), group)
     rows = np.arange(len(shared))
@@ -212,7 +218,7 @@ def _least(
   codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int, group: int, variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """The latent [n] of least variance, as a share of its variance [Z] (nan: no vote), and the factor [n] held."""
-  least, factors = [], random.integers(0, len(sizes), n)
+  least, factors = [], _factor(random, sizes, n)
   for held in np.split(factors, range(BLOCK, n, BLOCK)):
     drawn, rows = draw(random, sizes, len(held), group), np.arange(len(held))
     drawn[rows, :, held] = drawn[rows, :1, held]

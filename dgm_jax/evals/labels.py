@@ -1,30 +1,32 @@
-"""What a label tells a class-conditional model of an image."""
-
-import math
+"""What a label tells a class-conditional model of an image, and what the model says without it."""
 
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from dgm_jax import losses
+from dgm_jax.distributions import stable
 from dgm_jax.evals.mean import Subject, means, per_example
+from dgm_jax.metrics import GIVEN
 
 
 def labels(seed: int, subject: Subject) -> dict[str, float]:
-  """The NLL given the label, the one without it, in nats, and how often Bayes' rule finds the label.
+  """The NLL given the label, that of the mixture over labels, in nats, and how often Bayes' rule finds the label.
 
-  Without a label the density is the mean over labels, each as likely: no image gains more than ln(classes) by its own.
+  Without a label the density is sum_y p(y) p(x|y) with the shares p(y) of the training images' labels. Of a network of
+  codes (vq.prior) both are of codes.
   """
-  view = subject.system.views['log_prob_classes']
+  view, shares = subject.system.views['log_prob_classes'], jnp.asarray(subject.config.data.class_shares)
+  name = 'nll_codes_nats' if subject.config.system == 'vq.prior' else 'nll_nats'
 
   def measure(key, state, batch):
     each = view(key, state, batch['x'])
-    given = jnp.take_along_axis(each, batch['y'][:, None], 1)[:, 0]
-    without = logsumexp(each, 1) - math.log(each.shape[1])
-    found = (each.argmax(1) == batch['y']).astype(jnp.float32)
-    return {
-      'nll_given_label_nats': -given,
-      'nll_without_label_nats': -without,
-      'label_gain_nats': given - without,
-      'label_found': found,
-    }
+    given, joint = stable.chosen(each, batch['y']), each + jnp.log(shares)[None]
+    without = logsumexp(joint, 1)
+    found = (joint.argmax(1) == batch['y']).astype(jnp.float32)
+    measured = {name + GIVEN: -given, name: -without, 'label_gain_nats': given - without, 'label_found': found}
+    if name == 'nll_nats':
+      pixels = batch['x'][0].size
+      measured |= {'bits_per_dim': losses.bits_per_dim(-without, pixels)}
+    return measured
 
   return means(per_example(measure, subject.split, subject.config, subject.mesh)(seed, subject.state))

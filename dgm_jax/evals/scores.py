@@ -78,22 +78,30 @@ def mig(shared: np.ndarray, entropy: np.ndarray) -> float:
 
   Args:
     shared: [Z, K] nats, `information`.
-    entropy: [K] nats, `entropies`.
+    entropy: [K] nats, `entropies`; a factor without any, which has one value, is left out.
+
+  Raises:
+    ValueError: no factor has any.
 
   Reference: Chen et al. 2018, arXiv:1802.04942, equation 6.
   """
   best = np.sort(np.concatenate([shared, np.zeros((1, shared.shape[1]))]), 0)[::-1]
-  return float(((best[0] - best[1]) / entropy).mean())
+  there = entropy > 0
+  if not there.any():
+    raise ValueError(f'entropy: got {entropy}, expected a factor of two values or more')
+  return float(((best[0] - best[1])[there] / entropy[there]).mean())
 
 
 def modularity(shared: np.ndarray) -> float:
   """How far each latent tells of one factor alone, averaged; 0 for one that tells of none.
 
+  Factors that no latent tells of are counted; of a single factor, a latent that tells of it tells of it alone.
+
   Reference: Ridgeway & Mozer 2018, arXiv:1802.05312, section 3.
   """
   squares = np.square(shared)
   best = squares.max(1)
-  others = (squares.sum(1) - best) / (np.where(best > 0, best, 1) * (shared.shape[1] - 1))
+  others = (squares.sum(1) - best) / (np.where(best > 0, best, 1) * max(shared.shape[1] - 1, 1))
   return float(np.where(best > 0, 1 - others, 0).mean())
 
 
@@ -101,8 +109,11 @@ def explicitness(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, n
   """Area under the ROC curve of a linear classifier of each value of each factor, averaged: 1/2 is chance.
 
   Args:
-    train: codes [N, Z] and factors [N, K] to fit on.
+    train: codes [N, Z] and factors [N, K] to fit on; a factor of one value is left out.
     test: likewise, to measure on; values that are not in it are left out.
+
+  Raises:
+    ValueError: every factor has one value only.
 
   Reference: Ridgeway & Mozer 2018, arXiv:1802.05312, section 3.
   """
@@ -112,7 +123,8 @@ def explicitness(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, n
   mean, deviation = train[0].mean(0), np.maximum(train[0].std(0), 1e-12)
   scale = lambda codes: (codes - mean) / deviation
   areas = []
-  for known, asked in zip(train[1].T, test[1].T, strict=True):
+  for factor in _varied(train[1], test[1]):
+    known, asked = train[1][:, factor], test[1][:, factor]
     model = LogisticRegression(max_iter=1000).fit(scale(train[0]), known)
     chance = model.predict_proba(scale(test[0]))
     there = [(value, column) for column, value in enumerate(model.classes_) if 0 < (asked == value).sum() < len(asked)]
@@ -123,7 +135,11 @@ def explicitness(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, n
 def sap(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
   """Separated attribute predictability: accuracy of the best latent alone less that of the second, averaged.
 
-  Each latent predicts each factor by a linear support vector machine with balanced classes and C = 0.01.
+  Each latent predicts each factor of two values or more by a linear support vector machine with balanced classes and
+  C = 0.01.
+
+  Raises:
+    ValueError: every factor has one value only.
 
   Reference: Kumar et al. 2018, arXiv:1711.00848, section 3.
   """
@@ -134,17 +150,24 @@ def sap(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray
     model.fit(train[0][:, [latent]], train[1][:, factor])
     return float((model.predict(test[0][:, [latent]]) == test[1][:, factor]).mean())
 
-  scores = np.array([[accuracy(z, k) for k in range(train[1].shape[1])] for z in range(train[0].shape[1])])
+  scores = np.array([[accuracy(z, k) for k in _varied(train[1])] for z in range(train[0].shape[1])])
   best = np.sort(np.concatenate([scores, np.zeros((1, scores.shape[1]))]), 0)[::-1]
   return float((best[0] - best[1]).mean())
 
 
 def importances(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, float]:
-  """What gradient-boosted trees make of each latent for each factor, [Z, K], and their mean accuracy."""
+  """What gradient-boosted trees make of each latent for each factor of two values or more, and their mean accuracy.
+
+  Returns: importances [Z, K], and the accuracy.
+
+  Raises:
+    ValueError: every factor has one value only.
+  """
   from sklearn.ensemble import GradientBoostingClassifier
 
   columns, accuracies = [], []
-  for known, asked in zip(train[1].T, test[1].T, strict=True):
+  for factor in _varied(train[1]):
+    known, asked = train[1][:, factor], test[1][:, factor]
     model = GradientBoostingClassifier(random_state=0).fit(train[0], known)
     columns.append(model.feature_importances_)
     accuracies.append(model.score(test[0], asked))
@@ -165,9 +188,9 @@ def total_correlation(covariance: np.ndarray) -> float:
 
 
 def pairwise_information(codes: np.ndarray, bins: int = BINS) -> float:
-  """Mean mutual information of two latents, in bins, in nats."""
+  """Mean mutual information of two latents, in bins, in nats; 0 of one latent."""
   shared = information(codes, discrete(codes, bins), bins)
-  return float(shared[~np.eye(len(shared), dtype=bool)].mean())
+  return float(shared[~np.eye(len(shared), dtype=bool)].mean()) if len(shared) > 1 else 0.0
 
 
 def _information(a: np.ndarray, b: np.ndarray) -> float:
@@ -175,6 +198,8 @@ def _information(a: np.ndarray, b: np.ndarray) -> float:
   _, a = np.unique(a, return_inverse=True)
   _, b = np.unique(b, return_inverse=True)
   joint = np.zeros((a.max() + 1, b.max() + 1))
+  if 1 in joint.shape:
+    return 0.0  # exactly: there is but one value
   np.add.at(joint, (a, b), 1 / len(a))
   apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
   there = joint > 0
@@ -182,11 +207,23 @@ def _information(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _concentration(importance: np.ndarray) -> float:
-  """One less each row's entropy over its maximum, weighed by the rows' sums."""
+  """One less each row's entropy over its maximum, weighed by the rows' sums; a row of one is concentrated."""
   total = importance.sum()
   if total <= 0:
     return 0.0
   row = importance + 1e-11
   share = row / row.sum(1, keepdims=True)
-  entropy = -(share * np.log(share)).sum(1) / np.log(importance.shape[1])
+  entropy = -(share * np.log(share)).sum(1) / np.log(max(importance.shape[1], 2))
   return float(((1 - entropy) * importance.sum(1) / total).sum())
+
+
+def _varied(*tables: np.ndarray) -> np.ndarray:
+  """Numbers of the columns that have two values or more in each table [N, K]: of the others there is nothing to tell.
+
+  Raises:
+    ValueError: no column has.
+  """
+  found = np.flatnonzero(np.all([(table != table[:1]).any(0) for table in tables], 0))
+  if not len(found):
+    raise ValueError('factors: each has one value only, expected two values or more of one factor at least')
+  return found

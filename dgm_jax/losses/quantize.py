@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, Num
 
 from dgm_jax import shapes
+from dgm_jax.distributions import stable
 
 _LAPLACE = 1e-5
 
@@ -46,9 +47,11 @@ def vector_quantize(z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D
   if not codebook.shape[0]:
     raise ValueError(f'codebook: got shape {codebook.shape}, expected one code or more')
   fixed = jax.lax.stop_gradient(codebook)
-  flat = jax.lax.stop_gradient(z).reshape(-1, z.shape[-1])
+  # Seen from the mean code: far from zero, products of float32 have no digits left for differences.
+  centre = fixed.mean(0, keepdims=True)
+  near, flat = fixed - centre, jax.lax.stop_gradient(z).reshape(-1, z.shape[-1]) - centre
   # |z - e|^2 less |z|^2, which all codes share.
-  distances = jnp.sum(jnp.square(fixed), -1)[None] - 2 * jnp.matmul(flat, fixed.T, precision='highest')
+  distances = jnp.sum(jnp.square(near), -1)[None] - 2 * jnp.matmul(flat, near.T, precision='highest')
   codes = jnp.argmin(distances, -1).astype(jnp.int32).reshape(z.shape[:-1])
   nearest = fixed[codes]
   return Quantized(codes, nearest + (z - jax.lax.stop_gradient(z)))
@@ -62,7 +65,7 @@ def codebook_loss(
   Args:
     z: [..., D].
     codebook: [K, D].
-    codes: [...] in [0, K).
+    codes: [...] in [0, K); others give NaN.
 
   Returns:
     [...], float32; divide by D for the mean form of some programs.
@@ -74,7 +77,7 @@ def codebook_loss(
   """
   shapes.check('z[..., D] codebook[K, D] codes[...]', z, codebook, codes)
   z, codebook = jnp.asarray(z, jnp.float32), jnp.asarray(codebook, jnp.float32)
-  return jnp.sum(jnp.square(jax.lax.stop_gradient(z) - codebook[jnp.asarray(codes)]), -1)
+  return jnp.sum(jnp.square(jax.lax.stop_gradient(z) - _vectors(codebook, codes)), -1)
 
 
 def commitment_loss(
@@ -85,7 +88,7 @@ def commitment_loss(
   Args:
     z: [..., D].
     codebook: [K, D].
-    codes: [...] in [0, K).
+    codes: [...] in [0, K); others give NaN.
 
   Returns:
     [...], float32; the caller's weight is 0.25.
@@ -97,7 +100,7 @@ def commitment_loss(
   """
   shapes.check('z[..., D] codebook[K, D] codes[...]', z, codebook, codes)
   z, codebook = jnp.asarray(z, jnp.float32), jnp.asarray(codebook, jnp.float32)
-  return jnp.sum(jnp.square(z - jax.lax.stop_gradient(codebook)[jnp.asarray(codes)]), -1)
+  return jnp.sum(jnp.square(z - _vectors(jax.lax.stop_gradient(codebook), codes)), -1)
 
 
 def codebook_ema(
@@ -116,7 +119,7 @@ def codebook_ema(
     counts: [K] running counts.
     sums: [K, D] running sums.
     z: [..., D] vectors of this batch; no gradient passes.
-    codes: [...] their codes.
+    codes: [...] their codes in [0, K); a vector of another is left out.
     decay: [] in [0, 1), such as 0.99.
 
   Returns:
@@ -132,7 +135,7 @@ def codebook_ema(
   size = counts.shape[0]
   # Added up in place: a product with one-hot rows takes as long as the search for the codes, and N K numbers.
   # A GPU adds in no fixed order, so that the last bits may differ from run to run (--xla_gpu_deterministic_ops).
-  codes = jnp.asarray(codes).reshape(-1)
+  codes = stable.inside(codes, size).reshape(-1)
   new_sums = jnp.zeros(sums.shape).at[codes].add(z.reshape(-1, z.shape[-1]))
   counts = decay * counts + (1 - decay) * jnp.zeros(size).at[codes].add(1.0)
   sums = decay * sums + (1 - decay) * new_sums
@@ -140,7 +143,7 @@ def codebook_ema(
 
 
 def codebook_vectors(counts: Float[ArrayLike, ' K'], sums: Float[ArrayLike, 'K D']) -> Float32[Array, 'K D']:
-  """The codebook that running means stand for: sums / counts, the counts smoothed by Laplace's rule.
+  """The codebook that running means stand for: sums / counts, the counts smoothed by Laplace's rule; 0 of no counts.
 
   Args:
     counts: [K] running counts.
@@ -157,14 +160,14 @@ def codebook_vectors(counts: Float[ArrayLike, ' K'], sums: Float[ArrayLike, 'K D
   counts, sums = shapes.float32('counts[K] sums[K, D]', counts, sums)
   total = counts.sum()
   smoothed = (counts + _LAPLACE) / (total + counts.shape[0] * _LAPLACE) * total
-  return sums / smoothed[:, None]
+  return jnp.where(total > 0, sums / jnp.where(total > 0, smoothed, 1.0)[:, None], 0.0)
 
 
 def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
   """Exponential of the entropy of the codes in use, over all axes: how many codes the batch uses evenly.
 
   Args:
-    codes: [...] in [0, size).
+    codes: [...] in [0, size); NaN where one is not.
     size: codes of the codebook.
 
   Returns:
@@ -178,5 +181,11 @@ def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
   codes = jnp.asarray(codes)
   if not codes.size:
     raise ValueError(f'codes: got shape {codes.shape}, expected one code or more')
-  share = jnp.zeros(size).at[codes.reshape(-1)].add(1.0) / codes.size
-  return jnp.exp(jnp.sum(jax.scipy.special.entr(share)))
+  share = jnp.zeros(size + 1).at[stable.inside(codes, size).reshape(-1)].add(1.0) / codes.size
+  value = jnp.exp(jnp.sum(jax.scipy.special.entr(share)))
+  return jnp.where(share[size] > 0, jnp.nan, value)
+
+
+def _vectors(codebook: Array, codes: ArrayLike) -> Array:
+  """The vector of each code, [..., D]; NaN for a code that the codebook has not."""
+  return codebook.at[stable.inside(codes, codebook.shape[0])].get(mode='fill', fill_value=jnp.nan)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from dgm_jax.nn.blocks import ACTIVATIONS, glorot
@@ -69,6 +68,7 @@ class ResNet(nn.Module):
   features: int
   width: int = 64
   blocks: int = 8
+  factor: float = 1.0  # of what the first normalisation makes of x: 2 in couplings of checkerboards
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
@@ -77,7 +77,7 @@ class ResNet(nn.Module):
     conv = lambda size, width, gain=True, **more: nn.WeightNorm(
       nn.Conv(width, (size, size), dtype=self.dtype, **more), use_scale=gain
     )
-    h = 2 * BatchNorm(1e-4, scale=False, dtype=self.dtype)(x)
+    h = self.factor * BatchNorm(1e-4, scale=False, dtype=self.dtype)(x)
     h = conv(3, self.width, False)(nn.relu(jnp.concatenate([h, -h], -1)))
     skips = conv(1, self.width)(h)
     for _ in range(self.blocks):
@@ -109,7 +109,7 @@ class OnGrid(nn.Module):
 class GlowNet(nn.Module):
   """3x3, 1x1 and 3x3 convolutions, the last 0 at the start and scaled by exp(3 s).
 
-  Padding is told apart by an edge channel, and the hidden maps are normalised by their own start.
+  Padding is told apart by a channel of its own, and the hidden maps are normalised by their own start.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039 (after its program).
   """
@@ -122,7 +122,7 @@ class GlowNet(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
     small = nn.initializers.normal(0.05)
-    h = nn.Conv(self.width, (3, 3), use_bias=False, kernel_init=small, dtype=self.dtype)(_edged(x))
+    h = nn.Conv(self.width, (3, 3), padding='VALID', use_bias=False, kernel_init=small, dtype=self.dtype)(_padded(x))
     h = self.act(Started(name='started_0')(h))
     h = nn.Conv(self.width, (1, 1), use_bias=False, kernel_init=small, dtype=self.dtype)(h)
     h = self.act(Started(name='started_1')(h))
@@ -137,7 +137,8 @@ class ZeroConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
-    h = nn.Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(_edged(x))
+    zeros = nn.initializers.zeros
+    h = nn.Conv(self.features, (3, 3), padding='VALID', kernel_init=zeros, dtype=self.dtype)(_padded(x))
     s = self.param('log_scale', nn.initializers.zeros, (1, 1, 1, self.features))
     return (h * jnp.exp(3 * s)).astype(x.dtype)
 
@@ -154,8 +155,11 @@ class Started(nn.Module):
     return ((x + bias) * jnp.exp(s)).astype(x.dtype)
 
 
-def _edged(x: jax.Array) -> jax.Array:
-  """With a channel that is 1 at the edge of the image."""
-  height, width = (np.isin(np.arange(n), (0, n - 1)) for n in x.shape[1:3])
-  edge = jnp.asarray(height[:, None] | width[None], x.dtype)
-  return jnp.concatenate([x, jnp.broadcast_to(edge[None, :, :, None], (*x.shape[:3], 1))], -1)
+def _padded(x: jax.Array) -> jax.Array:
+  """A row and a column of zeros around each image, and a channel that is 1 there and 0 in the image.
+
+  [B, H, W, C] -> [B, H + 2, W + 2, C + 1].
+  """
+  around = ((0, 0), (1, 1), (1, 1), (0, 0))
+  outside = jnp.pad(jnp.zeros((*x.shape[:3], 1), x.dtype), around, constant_values=1)
+  return jnp.concatenate([jnp.pad(x, around), outside], -1)

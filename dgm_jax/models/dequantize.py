@@ -18,13 +18,14 @@ class Dequantizer(nn.Module):
   """
 
   width: int = 32
+  levels: int = 256  # of a pixel
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
   def __call__(
     self, x: Float[Array, 'B H W C'], key: Key[Array, '']
   ) -> tuple[Float[Array, 'B H W C'], Float[Array, 'B']]:
-    h = jnp.floor(256 * x) / 127.5 - 1
+    h = jnp.floor(self.levels * x) / ((self.levels - 1) / 2) - 1
     h = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype)(h))
     numbers = nn.Conv(2 * x.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
     mean, raw = jnp.split(numbers.astype(jnp.float32), 2, -1)

@@ -74,18 +74,18 @@ def realnvp(
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, sections 3.4 to 3.7.
   """
-  resnet = lambda width: lambda features: conditioners.ResNet(features, width, blocks, dtype)
+  resnet = lambda width, factor: lambda features: conditioners.ResNet(features, width, blocks, factor, dtype)
 
   def of_colours(width, kept):
-    on_grid = lambda features: conditioners.OnGrid(resnet(width), features, kept)
-    return _normed(on_grid if geometry == 'grid' else resnet(width), kept, 0.0, 2)
+    on_grid = lambda features: conditioners.OnGrid(resnet(width, 2.0), features, kept)
+    return _normed(on_grid if geometry == 'grid' else resnet(width, 2.0), kept, 0.0, 2)
 
   def scale(level):
     size = width * 2**level
     if level == scales - 1:
       return _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0, 1)])
     colours = _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0)])
-    channels = _within(coupling.halves(), [_normed(resnet(2 * size), kept, 1.0, 1) for kept in (0, 1, 0)])
+    channels = _within(coupling.halves(), [_normed(resnet(2 * size, 1.0), kept, 1.0, 1) for kept in (0, 1, 0)])
     channels = _within(coupling.squeeze(), [channels])
     return rev.chain(colours, channels, coupling.checkerboard(), rev.on(0, scale(level + 1)))
 

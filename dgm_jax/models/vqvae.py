@@ -42,8 +42,8 @@ class Passed(NamedTuple):
   """A batch on its way through; lists are by level, from the top."""
 
   x: Any  # [B, H, W, C] the reconstruction
-  z: list  # [B, h, w, D] before quantization
-  codes: list  # [B, h, w] int32
+  z: list  # [B, h, w, D] before quantization, or [B, h, w, G, D] of several codes a place
+  codes: list  # [B, h, w] or [B, h, w, G] int32
 
 
 class Residual(nn.Module):
@@ -138,6 +138,7 @@ class VQVAE(nn.Module):
   hidden: int = 128
   blocks: int = 2
   width: int = 32
+  per_place: int = 1  # G: codes side by side at each place of a map, of one codebook
   dtype: jnp.dtype | str = 'float32'
 
   def setup(self):
@@ -146,12 +147,13 @@ class VQVAE(nn.Module):
     self.names = level_names(len(levels))
     self.sizes = level_sizes(tuple(self.shape[:2]), self.strides)
     self.encoders = [Down(_doublings(stride), **common) for stride in self.strides]
-    self.heads = [nn.Conv(self.features, (1, 1), dtype=self.dtype) for _ in levels]
+    self.heads = [nn.Conv(self.per_place * self.features, (1, 1), dtype=self.dtype) for _ in levels]
     start = nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform', in_axis=1, out_axis=0)
     self.codebooks = [self.param(f'codebook_{name}', start, (self.codes, self.features)) for name in self.names]
     # Of the codes of a level and all above, on the next map: what its encoder is told, and what joins its codes.
     self.tellers = [Up(self.sizes[i][1:], self.features, **common) for i in levels[:-1]]
-    self.joiners = [Widen(self.sizes[i][1:], (i + 1) * self.features, self.dtype) for i in levels[:-1]]
+    wide = self.per_place * self.features
+    self.joiners = [Widen(self.sizes[i][1:], (i + 1) * wide, self.dtype) for i in levels[:-1]]
     self.decoder = Up(self.sizes[-1][1:], self.shape[-1], **common)
 
   def __call__(self, x: Float[Array, 'B H W C']) -> Passed:
@@ -160,20 +162,21 @@ class VQVAE(nn.Module):
     for i, features in enumerate(maps):
       told = features if joined is None else jnp.concatenate([self.tellers[i - 1](joined), features], -1)
       z = self.heads[i](told).astype(jnp.float32)
+      z = z if self.per_place == 1 else z.reshape(*z.shape[:3], self.per_place, self.features)
       code = quantize.nearest(z, self.codebooks[i])
       joined = self._join(i, joined, quantize.straight_through(z, self.codebooks[i][code]))
       zs, codes = [*zs, z], [*codes, code]
     return Passed(self._image(joined), zs, codes)
 
-  def encode(self, x: Float[Array, 'B H W C']) -> list[Int[Array, 'B _ _']]:
+  def encode(self, x: Float[Array, 'B H W C']) -> list[Int[Array, 'B ...']]:
     """The codes of each level, from the top."""
     return self(x).codes
 
-  def decode(self, codes: list[Int[Array, 'B _ _'] | None]) -> Float[Array, 'B H W C']:
+  def decode(self, codes: list[Int[Array, 'B ...'] | None]) -> Float[Array, 'B H W C']:
     """The image of each level's codes, from the top; zeros stand for the vectors of a level that is None."""
     batch, joined = next(len(code) for code in codes if code is not None), None
     for i, code in enumerate(codes):
-      nothing = jnp.zeros((batch, *self.sizes[i][0], self.features))
+      nothing = jnp.zeros((batch, *self.sizes[i][0], self.per_place * self.features))
       joined = self._join(i, joined, nothing if code is None else self.codebooks[i][code])
     return self._image(joined)
 
@@ -187,7 +190,7 @@ class VQVAE(nn.Module):
 
   def _join(self, i: int, joined: Array | None, vectors: Array) -> Array:
     """The vectors of level i beside those of all levels above, brought to its size."""
-    vectors = vectors.astype(self.dtype)
+    vectors = vectors.astype(self.dtype).reshape(*vectors.shape[:3], -1)
     return vectors if joined is None else jnp.concatenate([self.joiners[i - 1](joined), vectors], -1)
 
   def _image(self, joined: Array) -> Array:

@@ -27,11 +27,13 @@ def nearest(z: Float[Array, '*B D'], codebook: Float[Array, 'K D'], held: int = 
   """
   z, codebook = jax.lax.stop_gradient((z.astype(jnp.float32), codebook.astype(jnp.float32)))
   flat, size = z.reshape(-1, z.shape[-1]), codebook.shape[0]
-  count = flat.shape[0]
+  # Seen from the mean code: far from zero, products of float32 have no digits left for differences.
+  centre = codebook.mean(0, keepdims=True)
+  codebook, count = codebook - centre, flat.shape[0]
   slices = next((n for n in range(1, count) if count % n == 0 and count // n * size <= held), max(count, 1))
   # Half of |z - e|^2 less |z|^2, which all codes share.
   norms = 0.5 * jnp.square(codebook).sum(-1)[None]
-  one = lambda rows: _first_least(norms - jnp.matmul(rows, codebook.T, precision='highest'))
+  one = lambda rows: _first_least(norms - jnp.matmul(rows - centre, codebook.T, precision='highest'))
   if slices == 1:
     return one(flat).reshape(z.shape[:-1])
   codes = jax.lax.map(one, flat.reshape(-1, slices, flat.shape[-1]).swapaxes(0, 1))

@@ -81,5 +81,6 @@ def inverse(knots: Knots, y: Float[Array, '*S']) -> tuple[Float[Array, '*S'], Fl
   steep, up = p.height / p.width, y_in - p.y
   bend = p.left + p.right - 2 * steep
   a, b, c = p.height * (steep - p.left) + up * bend, p.height * p.left - up * bend, -steep * up
-  t = 2 * c / (-b - jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, 0.0)))
+  # Rounding may put the root beyond the piece, by far where it is steep, and its slope is then below 0.
+  t = jnp.clip(2 * c / (-b - jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, 0.0))), 0.0, 1.0)
   return jnp.where(inside, p.x + t * p.width, y), jnp.where(inside, _log_slope(p, t), 0.0)

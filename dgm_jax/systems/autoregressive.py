@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
+from dgm_jax.metrics import GIVEN
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN
@@ -95,7 +96,7 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
     UserError: the network has no such setting, or there is no such likelihood.
   """
   model, shape = config.model, tuple(config.data.shape)
-  pixel = experiment.by_path('dgm_jax.systems', f'pixels.{model.likelihood}')(shape[-1], model)
+  pixel = experiment.by_path('dgm_jax.systems', f'pixels.{model.likelihood}')(shape[-1], model, config.data.levels)
   settings = model.network.to_dict()
   for name in settings:
     experiment.one_of(f'a key of config.model.network ({network.__name__})', name, _settings(network))
@@ -131,7 +132,8 @@ def _system(config: ConfigDict, network: Callable) -> System:
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
     nats = -log_prob_map(made, state.params['model'], batch['x'], labels.told(made.classes, batch)).sum((1, 2))
-    return {'nll_nats': nats, 'bits_per_dim': losses.bits_per_dim(nats, math.prod(made.shape))}
+    given = GIVEN if made.classes else ''
+    return {f'nll_nats{given}': nats, f'bits_per_dim{given}': losses.bits_per_dim(nats, math.prod(made.shape))}
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('model',)))
   move = chain(move, average('model', made.ema)) if made.ema else move

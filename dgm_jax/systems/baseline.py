@@ -110,7 +110,7 @@ def gaussian(config: ConfigDict) -> System:
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     mean, tril = scale_tril(state)
-    return _densities(distributions.multivariate_normal_log_prob(turn(batch['x']), mean[None], tril), pixels)
+    return _densities(distributions.multivariate_normal_log_prob(turn(batch['x']), mean[None], tril), config)
 
   def sample(key: Key, state: State, n: int) -> jax.Array:
     mean, tril = scale_tril(state)
@@ -144,8 +144,9 @@ def _cosine_basis(n: int) -> np.ndarray:
 
 
 def _levels(config: ConfigDict) -> int:
+  """Of the experiment, or of the data where it has fewer."""
   experiment.require(config.model.levels >= 2, f'config.model.levels must be at least 2, got {config.model.levels}')
-  return config.model.levels
+  return min(config.model.levels, config.data.levels)
 
 
 def _figures(log_prob: jax.Array, pixels: int) -> Metrics:
@@ -153,6 +154,7 @@ def _figures(log_prob: jax.Array, pixels: int) -> Metrics:
   return {'nll_nats': -log_prob, 'bits_per_dim': -log_prob / (pixels * math.log(2))}
 
 
-def _densities(log_prob: jax.Array, pixels: int) -> Metrics:
+def _densities(log_prob: jax.Array, config: ConfigDict) -> Metrics:
   """Of a density of dequantized pixels in [0, 1]: a bound on the probability of the levels."""
-  return {'nll_nats': -log_prob, 'bits_per_dim': likelihoods.gaussian().bits(-log_prob, pixels)}
+  bits = likelihoods.gaussian(config.data.levels).bits(-log_prob, math.prod(config.data.shape))
+  return {'nll_nats': -log_prob, 'bits_per_dim': bits}

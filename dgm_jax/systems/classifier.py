@@ -24,7 +24,7 @@ class Parts(NamedTuple):
   """The network and how it is trained."""
 
   network: networks.Classifier
-  decay: float  # of half the squares of all weights of two axes and more
+  decay: float  # of half the squares of what decays
   momentum: float  # of the running statistics
   reach: int  # pixels that images are moved by at most
   flip: Callable  # (key, x) -> x
@@ -120,7 +120,7 @@ def moved(key: Key, x: jax.Array, reach: int) -> jax.Array:
 
 
 def _system(config: ConfigDict, build: Callable) -> System:
-  made = parts(config, build)
+  made, squares = parts(config, build), _all if build is networks.irevnet else _weights
 
   def start(key: Key, batch: Batch):
     mean = batch['x'].mean(0)
@@ -138,7 +138,7 @@ def _system(config: ConfigDict, build: Callable) -> System:
     nats = optax.softmax_cross_entropy_with_integer_labels(y, batch['y']).mean()
     stats = running(state.extra['stats'], seen, made.momentum)
     error = 100 * (y.argmax(1) != batch['y']).mean()
-    value = nats + made.decay * _weights(state.params['classifier'])
+    value = nats + made.decay * squares(state.params['classifier'])
     return value, ({'stats': stats}, {'cross_entropy_nats': nats, 'error_percent': error})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
@@ -172,6 +172,14 @@ def _inversion(made: Parts) -> dict[str, Callable]:
 
 
 def _weights(params) -> jax.Array:
-  """Half the squares of the weights of convolutions and of the last layer, also where layers are stacked."""
+  """Half the squares of the weights of convolutions and of the last layer, also where layers are stacked.
+
+  Of ResNet and RevNet; RevNet's program decays these alone.
+  """
   leaves = jax.tree_util.tree_leaves_with_path(params)
   return 0.5 * sum(jnp.square(leaf).sum() for path, leaf in leaves if path[-1].key == 'kernel')
+
+
+def _all(params) -> jax.Array:
+  """Half the squares of all parameters, gains and biases too, as i-RevNet's program decays them."""
+  return 0.5 * sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))

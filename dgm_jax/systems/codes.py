@@ -39,9 +39,13 @@ def priors(config: ConfigDict, autoencoder: VQVAE) -> dict[str, Prior]:
   """The priors that `config.model` describes, level -> prior.
 
   Raises:
-    UserError: a level is missing, or a network has no such setting.
+    UserError: a level is missing, a network has no such setting, or a place has several codes.
   """
   names, model = level_names(len(autoencoder.strides)), config.model
+  experiment.require(
+    autoencoder.per_place == 1,
+    f'config.model.vqvae.per_place={autoencoder.per_place}: priors are over one code a place, set it to 1',
+  )
   sizes = level_sizes(tuple(config.data.shape[:2]), autoencoder.strides)
   made = {}
   for name, (size, *_) in zip(names, sizes, strict=True):

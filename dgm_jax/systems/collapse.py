@@ -90,7 +90,7 @@ def _system(config: ConfigDict, objective: Callable) -> System:
     bound = losses.elbo(log_px_z, kl.sum(-1))
     return {
       'neg_elbo_nats': -bound, 'reconstruction_nats': -log_px_z, 'kl_nats': kl.sum(-1),
-      'bits_per_dim': likelihoods.gaussian().bits(-bound, dims),
+      'bits_per_dim': likelihoods.gaussian(config.data.levels).bits(-bound, dims),
     }  # fmt: skip
 
   def sample(key: Key, state: State, n: int) -> jax.Array:

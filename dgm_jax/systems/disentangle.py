@@ -24,6 +24,7 @@ from dgm_jax.noise import standard_normal
 from dgm_jax.systems import vae
 
 WEIGHTS = {'minibatch': losses.minibatch_weights, 'stratified': losses.stratified_weights}
+DIVERGENCES = ('closed', 'sampled')
 COVARIANCES = ('means', 'aggregate')
 Weight = jax.Array | float | None
 
@@ -71,20 +72,28 @@ def capacity_vae(config: ConfigDict, gamma: Weight = None) -> System:
 
 
 def tc_vae(config: ConfigDict, beta: Weight = None) -> System:
-  """The divergence in three parts, estimated from the batch, of which the total correlation is weighed by `beta`.
+  """The bound whose divergence has its total correlation, estimated from the batch, weighed by `beta`.
 
-  Reference: Chen et al. 2018, arXiv:1802.04942, equation 4.
+  `config.model.divergence`: 'closed' adds beta - 1 total correlations to the closed divergence (Locatello et al.
+  2019), 'sampled' weighs one of the three parts of a draw's divergence (Chen et al. 2018). `config.model.estimator`:
+  'minibatch' is what both have, 'stratified' is without bias. The metric is the stratified one of either.
+
+  Reference: Chen et al. 2018, arXiv:1802.04942, equation 4; Locatello et al. 2019, arXiv:1811.12359, appendix.
   """
-  beta = _weight(config, 'beta') if beta is None else beta
-  experiment.one_of('config.model.estimator', config.model.estimator, WEIGHTS)
-  log_weights = WEIGHTS[config.model.estimator]
+  beta, model = _weight(config, 'beta') if beta is None else beta, config.model
+  experiment.one_of('config.model.estimator', model.estimator, WEIGHTS)
+  experiment.one_of('config.model.divergence', model.divergence, DIVERGENCES)
 
   def loss(state: State, seen: Pass):
     del state
     size = max(config.data.examples, seen.z.shape[0])
-    parts = losses.minibatch_total_correlation(seen.z, seen.mean, seen.logvar, size, log_weights)
-    divergence = parts.mutual_information + beta * parts.total_correlation + parts.dimension_wise_kl
-    return (divergence - seen.log_px_z).mean(), {'total_correlation_nats': parts.total_correlation.mean()}
+    split = lambda weights: losses.minibatch_total_correlation(seen.z, seen.mean, seen.logvar, size, weights)
+    parts, correlation = split(WEIGHTS[model.estimator]), split(losses.stratified_weights).total_correlation
+    if model.divergence == 'closed':
+      divergence = seen.kl.sum(1) + (beta - 1) * parts.total_correlation
+    else:
+      divergence = parts.mutual_information + beta * parts.total_correlation + parts.dimension_wise_kl
+    return (divergence - seen.log_px_z).mean(), {'total_correlation_nats': correlation.mean()}
 
   return _alone(config, loss)
 
@@ -171,7 +180,7 @@ def _parts(config: ConfigDict) -> vae.Parts:
   for name in ('encoder', 'decoder'):
     experiment.one_of(f'config.model.{name}.activation', getattr(model, name).activation, ACTIVATIONS)
   experiment.require(model.latents >= 1, f'config.model.latents must be at least 1, got {model.latents}')
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')()
+  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
   settings = lambda name: {
     'hidden': (tuple(getattr(model, name).hidden),), 'activation': getattr(model, name).activation,
     'latents': (model.latents,), 'channels': tuple(model.channels), 'dtype': config.dtype,

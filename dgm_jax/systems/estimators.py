@@ -163,7 +163,7 @@ def _parts(config: ConfigDict) -> Parts:
   model = config.model
   experiment.require(model.samples >= 1, f'config.model.samples must be at least 1, got {model.samples}')
   posterior = experiment.by_path('dgm_jax.systems', f'posteriors.{model.posterior}')(config)
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')()
+  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
   decoder = Decoder(
     (tuple(model.hidden),), (model.latents,), tuple(config.data.shape), likelihood.parameters,
     activation=model.activation, dtype=config.dtype,

@@ -134,7 +134,7 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
     experiment.one_of('config.data.preprocess of a flow of images', config.data.preprocess, DEQUANTIZED)
   opening = bijections.logit(model.alpha) if model.alpha else rev.chain()
   variational = model.dequantization == 'variational'
-  dequantizer = Dequantizer(model.dequantizer_width, dtype=config.dtype) if variational else None
+  dequantizer = Dequantizer(model.dequantizer_width, config.data.levels, dtype=config.dtype) if variational else None
   return Parts(opening, build(shape, dtype=config.dtype, **settings), NOISES[model.noise], shape, dequantizer)
 
 
@@ -198,7 +198,8 @@ def _system(config: ConfigDict, build: Callable) -> System:
     found = likelihood(made, state.params['flow'], state.extra['stats'], x)
     metrics = {'nll_nats': log_q - found.log_prob}
     if len(made.shape) == 3:
-      metrics['bits_per_dim'] = losses.bits_per_dim(metrics['nll_nats'], math.prod(made.shape)) + 8
+      bits = losses.bits_per_dim(metrics['nll_nats'], math.prod(made.shape))
+      metrics['bits_per_dim'] = bits + math.log2(config.data.levels)
     return metrics | ({'nll_logit_nats': log_q - found.opened} if config.model.alpha else {})
 
   move = descend(model=Player(loss, optim.make(config, 'model'), names))
@@ -212,8 +213,9 @@ def _dequantized(made: Parts, key: Key, state: State, x: jax.Array) -> tuple[jax
   if made.dequantizer is None:
     return x, jnp.zeros(x.shape[0])
   noise, log_q = made.dequantizer.apply({'params': state.params['dequantizer']}, x, key)
-  pixels = jnp.floor(256 * x)
-  return jnp.minimum((pixels + noise) / 256, jnp.nextafter((pixels + 1) / 256, jnp.float32(0))), log_q
+  levels = made.dequantizer.levels
+  pixels = jnp.floor(levels * x)
+  return jnp.minimum((pixels + noise) / levels, jnp.nextafter((pixels + 1) / levels, jnp.float32(0))), log_q
 
 
 def _gains(params) -> jax.Array:

@@ -47,7 +47,7 @@ def gmm(config: ConfigDict) -> System:
     return state, {'nll_nats': -log_likelihood / x.shape[0]}
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    return _densities(mixture.log_prob(structure, _mixture(state), centred(state, batch['x'])), pixels)
+    return _densities(mixture.log_prob(structure, _mixture(state), centred(state, batch['x'])), config)
 
   def sample(key: Key, state: State, n: int) -> jax.Array:
     x = mixture.sample(structure, _mixture(state), key, n) + state.extra['centre'][None]
@@ -95,7 +95,7 @@ def deep_gmm(config: ConfigDict) -> System:
     return -log_prob(state, batch['x']).mean(), ({}, {})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    return _densities(log_prob(state, batch['x']), pixels)
+    return _densities(log_prob(state, batch['x']), config)
 
   def sample(key: Key, state: State, n: int) -> jax.Array:
     for_top, *keys = jax.random.split(key, 1 + len(network.components))
@@ -122,6 +122,7 @@ def _flat(x: jax.Array) -> jax.Array:
   return x.reshape(x.shape[0], -1)
 
 
-def _densities(log_prob: jax.Array, pixels: int) -> Metrics:
+def _densities(log_prob: jax.Array, config: ConfigDict) -> Metrics:
   """Of a density of dequantized pixels in [0, 1]: a bound on the probability of the levels."""
-  return {'nll_nats': -log_prob, 'bits_per_dim': likelihoods.gaussian().bits(-log_prob, pixels)}
+  bits = likelihoods.gaussian(config.data.levels).bits(-log_prob, math.prod(config.data.shape))
+  return {'nll_nats': -log_prob, 'bits_per_dim': bits}

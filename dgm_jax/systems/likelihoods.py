@@ -24,8 +24,9 @@ class Likelihood(NamedTuple):
   bits: Callable  # (nats, D) -> bits per dimension of 8-bit pixels
 
 
-def bernoulli() -> Likelihood:
-  """Binary pixels in {0, 1}; the number is the logit."""
+def bernoulli(levels: int = 256) -> Likelihood:
+  """Binary pixels in {0, 1}, of whatever levels they were made; the number is the logit."""
+  del levels
 
   def start(mean):
     mean = jnp.clip(mean, 0.001, 0.999)  # Burda et al. 2016, appendix C
@@ -41,7 +42,7 @@ def bernoulli() -> Likelihood:
   )
 
 
-def gaussian() -> Likelihood:
+def gaussian(levels: int = 256) -> Likelihood:
   """Pixels in [0, 1], dequantized; the numbers are mean and log-variance."""
   return Likelihood(
     2,
@@ -49,22 +50,23 @@ def gaussian() -> Likelihood:
     lambda numbers: numbers[0],
     lambda key, numbers: distributions.normal_sample(key, *numbers),
     lambda mean: jnp.stack([mean, jnp.full_like(mean, 2 * math.log(0.25))]),
-    # A density over [0, 1] is one over bins of width 1/256: each pixel is 8 bits finer than its bin.
-    lambda nats, dims: nats / (dims * math.log(2)) + 8,
+    # A density over [0, 1] is one over bins of width 1 / levels: of 256, each pixel is 8 bits finer than its bin.
+    lambda nats, dims: nats / (dims * math.log(2)) + math.log2(levels),
   )
 
 
-def discretized_logistic() -> Likelihood:
-  """Pixels in [-1, 1], 256 levels; the numbers are mean and logarithm of the scale."""
+def discretized_logistic(levels: int = 256) -> Likelihood:
+  """Pixels in [-1, 1], of so many levels; the numbers are mean and logarithm of the scale."""
+  half = (levels - 1) / 2
 
   def sample(key, numbers):
     mean, log_scale = numbers
     x = mean + jnp.exp(log_scale) * jax.random.logistic(key, mean.shape)
-    return jnp.clip(jnp.round(x * 127.5 + 127.5), 0, 255) / 127.5 - 1
+    return jnp.clip(jnp.round(x * half + half), 0, levels - 1) / half - 1
 
   return Likelihood(
     2,
-    lambda x, numbers: distributions.discretized_logistic_log_prob(x, *numbers),
+    lambda x, numbers: distributions.discretized_logistic_log_prob(x, *numbers, levels),
     lambda numbers: jnp.clip(numbers[0], -1, 1),
     sample,
     lambda mean: jnp.stack([mean, jnp.full_like(mean, math.log(0.25))]),

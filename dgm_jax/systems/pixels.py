@@ -21,9 +21,9 @@ class Pixel(NamedTuple):
   sample: Callable  # (key, numbers [..., P], temperature) -> [..., C] in data space
 
 
-def bernoulli(channels: int, model) -> Pixel:
+def bernoulli(channels: int, model, levels: int = 256) -> Pixel:
   """Binary channels in {0, 1}; the numbers are logits. The network reads -1 and 1, so that an edge is neither."""
-  del model
+  del model, levels
   return Pixel(
     channels,
     channels,
@@ -33,11 +33,12 @@ def bernoulli(channels: int, model) -> Pixel:
   )
 
 
-def categorical(channels: int, model) -> Pixel:
+def categorical(channels: int, model, levels: int = 256) -> Pixel:
   """Channels of `model.levels` values evenly spread over [-1, 1]; the numbers are their logits, channel by channel.
 
   Reference: van den Oord et al. 2016, arXiv:1601.06759, section 3.3.
   """
+  del levels  # those of the data are among them
   levels, half = model.levels, (model.levels - 1) / 2
   logits = lambda numbers: numbers.reshape(*numbers.shape[:-1], channels, levels)
   return Pixel(
@@ -54,8 +55,8 @@ def categorical(channels: int, model) -> Pixel:
   )
 
 
-def logistic_mixture(channels: int, model) -> Pixel:
-  """Channels of 256 values over [-1, 1], joint: a mixture of `model.components` discretized logistics.
+def logistic_mixture(channels: int, model, levels: int = 256) -> Pixel:
+  """Channels of so many values over [-1, 1], joint: a mixture of `model.components` discretized logistics.
 
   A temperature divides the components' logits and multiplies their scales.
 
@@ -66,12 +67,12 @@ def logistic_mixture(channels: int, model) -> Pixel:
   def sample(key, numbers, temperature):
     mixture = split(numbers)
     cooled = mixture._replace(logits=mixture.logits / temperature, log_scales=mixture.log_scales + jnp.log(temperature))
-    return distributions.logistic_mixture_sample(key, cooled)
+    return distributions.logistic_mixture_sample(key, cooled, levels)
 
   return Pixel(
     model.components * (1 + 2 * channels + channels * (channels - 1) // 2),
     1,
     lambda x: x,
-    lambda x, numbers: distributions.logistic_mixture_log_prob(x, split(numbers)),
+    lambda x, numbers: distributions.logistic_mixture_log_prob(x, split(numbers), levels),
     sample,
   )

@@ -84,7 +84,7 @@ def _parts(config: ConfigDict) -> Parts:
     f'config.model.hidden={model.hidden} must list the layers of as many networks as there are stochastic layers in'
     f' config.model.latents={model.latents}',
   )
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')()
+  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
   common = {
     'hidden': tuple(map(tuple, model.hidden)), 'latents': tuple(model.latents), 'channels': tuple(model.channels),
     'activation': model.activation, 'dtype': config.dtype,

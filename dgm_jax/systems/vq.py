@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, averages, chain, descend, system
+from dgm_jax.metrics import GIVEN
 from dgm_jax.models.vqvae import VQVAE, Passed, level_names
 from dgm_jax.nn import quantize
 from dgm_jax.systems import codes, labels
@@ -106,15 +107,33 @@ def prior(config: ConfigDict) -> System:
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
-    each = {name: nats(name, state, batch) for name in made}
-    measured = {f'bits_per_code_{name}': codes.bits(value, made[name]) for name, value in each.items()}
-    return {'nll_nats': sum(each.values())} | measured
+    each, given = {name: nats(name, state, batch) for name in made}, GIVEN if classes else ''
+    measured = {f'bits_per_code_{name}{given}': codes.bits(value, made[name]) for name, value in each.items()}
+    return {f'nll_codes_nats{given}': sum(each.values())} | measured
 
   move = descend(**{name: player(name) for name in model.train})
   move = chain(move, *(average(name, model.ema) for name in model.train)) if model.ema else move
   drawn = _drawing(made, classes, tuple(config.data.get('class_shares', ())), seen['image'])
+  if classes:
+    drawn |= {'log_prob_classes': _log_prob_classes(made, classes, seen['codes'])}
   sample = lambda key, state, n: drawn['draw'](key, state, n)
   return system(networks, move, evaluate, sample, **seen, **drawn)
+
+
+def _log_prob_classes(made: dict[str, codes.Prior], classes: int, encode: Callable) -> Callable:
+  """The log-probability of an image's codes given each label: (key, state, x [B, H, W, C]) -> [B, classes] nats."""
+
+  def log_prob_classes(key, state, x):
+    del key
+    found = encode(state, x)
+
+    def given(label):
+      told = jax.nn.one_hot(jnp.full(x.shape[:1], label), classes)
+      return sum(codes.log_prob(one, state.params[name], found, told, name) for name, one in made.items())
+
+    return jax.lax.map(given, jnp.arange(classes)).T
+
+  return log_prob_classes
 
 
 def _drawing(

@@ -7,6 +7,7 @@ import numpy as np
 
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
+from dgm_jax.data.digits import LEVELS
 from dgm_jax.evals import pictures
 from dgm_jax.topics import runs
 from dgm_jax.topics.page import Figures, Row, Topic
@@ -31,7 +32,7 @@ def baselines() -> Topic:
     'Every system trained for seconds on 1296 digits of 8 x 8 pixels. Histograms are exact probabilities of levels,'
     ' the others densities of dequantized pixels, hence bounds. On CIFAR-10: configs/baselines.py.',
     rows=[
-      Row('uniform over 256 levels', 8.0, bits['uniform'], 1e-6),
+      Row('uniform over the 17 levels', math.log2(LEVELS), bits['uniform'], 1e-6),
       Row('one normal, closed form in float64', _closed_form(trained['one normal']), bits['one normal'], 1e-3),
       Row('mixture of one normal = one normal', bits['one normal'], bits['mixture of 1 normal, EM'], 1e-3),
     ],
@@ -63,7 +64,7 @@ def _closed_form(run: runs.Run) -> float:
   offset = test - x.mean(0)
   square = (offset * np.linalg.solve(covariance, offset.T).T).sum(1)
   nats = 0.5 * (square + np.linalg.slogdet(covariance)[1] + x.shape[1] * math.log(2 * math.pi))
-  return float(nats.mean() / (x.shape[1] * math.log(2)) + 8)
+  return float(nats.mean() / (x.shape[1] * math.log(2)) + math.log2(LEVELS))
 
 
 def _samples(run: runs.Run) -> np.ndarray:

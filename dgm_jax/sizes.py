@@ -1,0 +1,98 @@
+"""Counts the parameters of the networks that the tables of figures speak of: writes results/parameters.json.
+
+Usage: python -m dgm_jax.sizes [--results=results]
+
+Counted are the experiments of dgm_jax/published.toml and those of the records, by the shapes that training would
+begin with; nothing is trained. What is in the file is not counted again. An experiment whose data is not on this
+machine is left out.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from absl import flags
+
+from dgm_jax import catalogue, cli, published, records
+from dgm_jax import config as experiment
+
+FILE = 'parameters.json'
+# Of sets that need not be on this machine for their networks to be counted.
+SHAPES = {'mnist': (28, 28, 1), 'omniglot': (105, 105, 3), 'cifar10': (32, 32, 3), 'cifar100': (32, 32, 3)}
+
+
+def define_flags() -> None:
+  """The command line, in the module's own flags."""
+  flags.DEFINE_string('results', 'results', 'Folder of the records.')
+
+
+def main(argv: list[str]) -> None:
+  """Counts what is not counted yet, and drops what no table speaks of any more."""
+  experiment.parse(argv, __doc__)
+  folder = Path(flags.FLAGS.results)
+  old, new = records.load(folder / FILE), {}
+  for source, settings in spoken_of(folder):
+    key = catalogue.size_key(settings)
+    if key in new:
+      continue
+    found = old.get(key) or {'config': source, 'parameters': counted(settings)}
+    if found['parameters'] is not None:
+      new[key] = found
+    told = 'its data is not there' if found['parameters'] is None else f'{total(found["parameters"]):,}'
+    print(f'{source}: {told}', file=sys.stderr)
+  records.write_atomic(folder / FILE, (json.dumps(new, indent=2) + '\n').encode())
+  print(f'{folder / FILE}: {len(new)} experiments')
+
+
+def spoken_of(folder: Path) -> Iterator[tuple[str, dict]]:
+  """(name, essence) of every experiment that has a row, and of every record."""
+  for row in (row for table in published.tables() for row in table.rows):
+    if row.experiment:
+      yield row.experiment, published.settings(row.experiment, row.overrides)
+  for run in records.read(folder):
+    yield run.page['config'], run.page['settings']
+
+
+def counted(settings: Mapping) -> dict[str, int] | None:
+  """Parameters by network of an experiment, from its `catalogue.essence`; None where its data is not there."""
+  from dgm_jax import data, parallel, systems, workdir
+
+  config = experiment.defaults()
+  config.update(experiment.from_json(settings))
+  config.steps = 1
+  for player in config.optimizer.values():
+    player.update({'schedule': 'constant', 'stage_rates': ()})  # which may depend on the length, the parameters not
+  with config.unlocked():
+    try:
+      config.data.shape = shape(data, config)
+    except cli.UserError:
+      return None
+  return count(workdir.shapes(systems.build(config), config, parallel.mesh(1)).params)
+
+
+def shape(data, config) -> tuple[int, ...]:
+  """The shape of an example."""
+  if config.data.name not in SHAPES:
+    return tuple(data.load(config.data, 'train').shape)
+  stored = SHAPES[config.data.name]
+  side = (config.data.size,) * 2 if config.data.size else stored[:2]
+  return (*side, config.data.channels or stored[2])
+
+
+def count(params: Mapping) -> dict[str, int]:
+  """Numbers in each network of a state, arrays or shapes."""
+  import jax
+
+  return {name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
+
+
+def total(parameters: Mapping[str, int]) -> int:
+  """Of all networks together."""
+  return sum(parameters.values())
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

@@ -1,0 +1,313 @@
+"""Tables of figures: every row of the deck with what was measured beside it, all that was measured, the short form.
+
+Nothing here imports JAX.
+"""
+
+import html
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dgm_jax import catalogue, published, records, sizes
+from dgm_jax.config import FREE
+from dgm_jax.metrics import GIVEN
+from dgm_jax.published import NEAR, OWN, SMALLER, Row
+from dgm_jax.records import Run
+
+# Figures that explain others: tables leave them to the records, where there are others.
+SUPPORTING = re.compile(
+  r'share_percent_\d|.*_deviation|kid_|inception_score_|precision_|recall_|density_|coverage_|(fake|real)_value$'
+  r'|gradient_by_|codebook_usage_|perplexity_|entropy_bits_|mse_without_|cross_entropy_nats$|distance_in_deviations'
+  r'|fid_classifier_(real|noise)|nll_standard_error|explicitness|modularity|voting_latents|pairwise_|sap$'
+  r'|total_correlation_of|neg_bound|open_latents'
+)
+# Of these more is better, of all others less.
+MORE = re.compile(r'unsupervised_accuracy|inception_score|modes|high_quality|active_units|beta_vae|factor_vae|mig$')
+LEADING = ('factor_vae_metric', 'nll_nats', 'bits_per_dim', 'error_percent', 'mse')  # where several are shown
+SHORT = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
+LONG = ('Row', 'Data', 'Protocol', 'Published', 'Measured', 'Steps', 'Parameters', 'Device')
+ALL = ('System', 'Config', 'Data', 'Measured', 'Steps', 'Parameters', 'Device', 'Note')
+ALL_LEAD = (
+  'Every record of results/, in the order of the files. Parameters that a record does not note are those that the'
+  ' program gives its settings today.'
+)
+LEAD = (
+  "Published figures beside those that the program measured, '-' where nothing was measured. A published figure stands"
+  ' beside a run only where system, data, network, conditioning, optimizer and protocol are those that it is of,'
+  ' however long it was trained; what is of another network or protocol has a line of its own that says so.'
+  " 'picture' stands where the source shows no number."
+)
+
+
+class Section(NamedTuple):
+  """A table with a title and a line above it; lines of a cell are parted by newlines."""
+
+  title: str
+  lead: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+
+class Found(NamedTuple):
+  """The records, and the parameters of the experiments that they and the published rows are of."""
+
+  runs: Sequence[Run]
+  counts: dict[str, dict]
+
+
+def found(folder: str | os.PathLike) -> Found:
+  """What is in a folder of records.
+
+  Raises:
+    UserError: a record is not of today's schema.
+  """
+  return Found(records.read(folder), records.load(Path(folder) / sizes.FILE))
+
+
+def sections(seen: Found) -> list[Section]:
+  """The tables of the deck and of papers, row by row, and one of all that was measured."""
+  made = [_published(table, seen) for table in published.tables()]
+  rows = [_measured(run, seen) for run in seen.runs]
+  return [*made, Section('All that was measured', ALL_LEAD, ALL, rows)]
+
+
+def _published(table: published.Table, seen: Found) -> Section:
+  sources = list(dict.fromkeys(row.source for row in table.rows if row.source))
+  lead = [f'Slide: {table.slide}.'] if table.slide else []
+  lead += [f'Source: {sources[0]}.'] if len(sources) == 1 else []
+  others = {row.differs for row in table.rows}
+  if len(others) == 1 and (other := others.pop()):  # told once for all rows
+    table, lead = table._replace(rows=tuple(row._replace(differs='') for row in table.rows)), [*lead, f'Here: {other}.']
+  return Section(table.title, ' '.join(lead), LONG, [line for row in table.rows for line in _lines(row, sources, seen)])
+
+
+def _lines(row: Row, sources: Sequence[str], seen: Found) -> list[tuple[str, ...]]:
+  """The row with its own run of most steps, and a line for each other run that belongs to it."""
+  related = [(_relation(row, run), run) for run in seen.runs]
+  related = [(kind, run) for kind, run in related if kind and run.page['split'] == 'test']
+  order = [OWN, NEAR, SMALLER]
+  related.sort(key=lambda pair: (order.index(pair[0]), -pair[1].page['steps']))
+  own = [run for kind, run in related if kind == OWN]
+  notes = [row.network, row.source if len(sources) > 1 else '', f'here {row.differs}' if row.differs else '']
+  name = '\n'.join([row.name, *filter(None, notes)])
+  values = '\n'.join(f'{metric} {_value(value)}' for metric, value in row.figures.items())
+  main = _parameters(seen, published.settings(row.experiment, row.overrides)) if row.experiment else '-'
+  size = '\n'.join(filter(None, [f'{row.parameters} published' if row.parameters else '', main])) or '-'
+  first = _facts(own[0], row) if own else ('-', '-', '-')
+  lines = [(name, row.data, row.protocol, values, first[0], first[1], size, first[2])]
+  for kind, run in related:
+    if run not in own[:1]:
+      told, steps, device = _facts(run, row)
+      this = _parameters(seen, run.page['settings'], run.page['parameters'])
+      lines.append((_label(kind, run, row, this, main), row.data, '', '', told, steps, f'{this} of {main}', device))
+  return lines
+
+
+def _label(kind: str, run: Run, row: Row, this: str, main: str) -> str:
+  """Why a run stands below a row and not in it."""
+  near = row.differs if row.nearest else f'measured with {run.page["samples"].get("nll_nats")} samples'
+  why = {OWN: 'fewer steps', NEAR: near, SMALLER: published.SMALLER}[kind]
+  if kind == SMALLER and this == main:
+    why = 'as large a network, other settings'
+  if kind == SMALLER and row.nearest:
+    why += f'; {row.differs}'
+  return '\n'.join([f'- {run.page["config"]}', *changes(run.page), why])
+
+
+def _facts(run: Run, row: Row) -> tuple[str, str, str]:
+  """(measured, steps, device) of a run in the metrics of a row, or in its own where it lacks them."""
+  names = [name for name in row.figures if name in run.page['metrics']] or shown(run)
+  return '\n'.join(figure(run, name) for name in names), str(run.page['steps']), run.page['device']
+
+
+def _measured(run: Run, seen: Found) -> tuple[str, ...]:
+  page = run.page
+  size = _parameters(seen, page['settings'], page['parameters'])
+  told = '\n'.join(figure(run, name) for name in shown(run))
+  experiment = '\n'.join([page['config'], *changes(page)])
+  data = f'{page["data"]} {page["split"]}'
+  return (page['system'], experiment, data, told, str(page['steps']), size, page['device'], '\n'.join(notes(run)))
+
+
+def notes(run: Run) -> list[str]:
+  """What must be known to read the figures of a run."""
+  page, metrics = run.page, run.page['metrics']
+  lines = [f'mean and deviation of {run.seeds} seeds'] if run.seeds > 1 else []
+  if page['split'] == 'train':
+    lines.append('measured on the images that it was trained on')
+  if any(name.endswith(GIVEN) for name in metrics):
+    lines.append('told the label')
+  if 'nll_codes_nats' in metrics or 'nll_codes_nats' + GIVEN in metrics:
+    lines.append('nats of codes, not of images')
+  if 'pca_mse' in metrics:
+    ratio = metrics['mse'] / metrics['pca_mse']
+    lines.append(f'error {ratio:.3g} times that of principal components of as many bits')
+  if 'mse_without_bottom' in metrics and page['settings']['model'].get('variance'):
+    alone, variance = metrics['mse_without_bottom'], page['settings']['model']['variance']
+    lines.append(f'the top level alone: error {alone:.2g} of a variance of {variance:.2g}')
+  return lines
+
+
+def shown(run: Run) -> list[str]:
+  """The metrics of a run that tables show: those that do not merely explain others, if there are such; no lists."""
+  scalars = [name for name, value in run.page['metrics'].items() if not isinstance(value, list)]
+  return [name for name in scalars if not SUPPORTING.match(name)] or scalars
+
+
+def figure(run: Run, name: str) -> str:
+  """'nll_nats 85.541 (5000 samples)', or mean and deviation over seeds."""
+  count = run.page['samples'].get(name)
+  spread = f' +- {run.page["spread"][name]:.2g}' if run.seeds > 1 else ''
+  return f'{name} {run.page["metrics"][name]:.5g}{spread}' + (f' ({count} samples)' if count else '')
+
+
+def changes(page) -> list[str]:
+  """What the command line changed about the experiment, its length and what it was grafted from aside."""
+  key = lambda override: re.split('[.=]', override, maxsplit=1)[0]
+  return [override for override in page['overrides'] if key(override) not in (*FREE, 'graft')]
+
+
+def _relation(row: Row, run: Run) -> str:
+  """`published.relation`, wherever the run's config file lay."""
+  source, samples = f'configs/{Path(run.page["config"]).name}', run.page['samples'].get('nll_nats', 0)
+  return published.relation(row, source, run.page['settings'], samples)
+
+
+def _value(value: float | str) -> str:
+  return value if isinstance(value, str) else f'{value:.6g}'
+
+
+def _parameters(seen: Found, settings, own: dict | None = None) -> str:
+  """How many parameters an experiment has, with commas; '-' where nobody counted."""
+  counted = own or seen.counts.get(catalogue.size_key(settings), {}).get('parameters')
+  if counted is None:
+    return '-'
+  return f'{counted["total"] if "total" in counted else sizes.total(counted):,}'
+
+
+# --- the short form ---
+
+
+def short(seen: Found) -> str:
+  """The best run of each system as a Markdown table: one row a system, by its name."""
+  if not seen.runs:
+    return 'No records yet.'
+  systems = sorted({run.page['system'] for run in seen.runs})
+  rows = [_short(best([run for run in seen.runs if run.page['system'] == system]), seen) for system in systems]
+  return markdown_table(Section('', '', SHORT, rows))
+
+
+def best(runs: Sequence[Run]) -> Run:
+  """The run that stands for its system.
+
+  On test images before training images, without labels before with, images before points, with a published row of its
+  own before a smaller network's before none; then by the figure that leads (`LEADING`), then by steps.
+  """
+
+  def order(run: Run):
+    row, kind = beside(run)
+    page = run.page
+    named = [*(row.figures if row else ()), *LEADING]
+    name = next((name for name in named if name in page['metrics']), shown(run)[0])
+    value = page['metrics'][name]
+    value = -value if MORE.match(name) else value
+    rank = {OWN: 0, NEAR: 1, SMALLER: 2, '': 3}[kind]
+    points = page['data'].startswith(('toy:', 'points:'))
+    return page['split'] != 'test', page['settings']['conditional'], points, rank, value, -page['steps']
+
+  return min(runs, key=order)
+
+
+def beside(run: Run) -> tuple[Row | None, str]:
+  """The published row that a run belongs to, and how; (None, '') if to none."""
+  if run.page['split'] != 'test':
+    return None, ''
+  for wanted in (OWN, NEAR, SMALLER):
+    for row in (row for table in published.tables() for row in table.rows):
+      numbers = [name for name, value in row.figures.items() if not isinstance(value, str)]
+      told = any(name in run.page['metrics'] for name in numbers)
+      if told and _relation(row, run) == wanted:
+        return row, wanted
+  return None, ''
+
+
+def _short(run: Run, seen: Found) -> tuple[str, ...]:
+  page, (row, kind) = run.page, beside(run)
+  names = [name for name in row.figures if name in page['metrics']] if row else shown(run)
+  told = '\n'.join([*(figure(run, name) for name in names), *(f'({note})' for note in notes(run))])
+  experiment = '\n'.join(f'`{part}`' for part in [page['config'], *changes(page)])
+  data = f'{page["data"]} {page["split"]}'
+  published_too = _beside(run, row, kind, names, seen)
+  return (f'`{page["system"]}`', experiment, data, told, published_too, str(page['steps']), page['device'])
+
+
+def _beside(run: Run, row: Row | None, kind: str, names: Iterable[str], seen: Found) -> str:
+  if row is None:
+    return ''
+  values = '\n'.join(f'{_value(row.figures[name])}' for name in names)
+  this = _parameters(seen, run.page['settings'], run.page['parameters'])
+  main = _parameters(seen, published.settings(row.experiment, row.overrides))
+  told = f'{row.name}; {row.source}' if row.source else row.name
+  if kind == SMALLER:
+    told += f'; a smaller network: {this} of {main} parameters' if this != main else '; other settings'
+  if kind == NEAR and row.config:
+    told += f'; of {row.samples} samples'
+  elif row.differs and kind != OWN:
+    told += f'; here {row.differs}'
+  return f'{values}\n({told})'
+
+
+# --- as text, Markdown and HTML ---
+
+
+def text(made: Iterable[Section]) -> str:
+  """For a terminal."""
+  return '\n\n'.join(['\n'.join(filter(None, [one.title, one.lead, _text(one)])) for one in made]) + '\n'
+
+
+def _text(one: Section) -> str:
+  rows = [[cell.split('\n') for cell in row] for row in (one.header, *one.rows)]
+  widths = [max(len(line) for row in rows for line in row[i]) for i in range(len(one.header))]
+  lines = []
+  for row in rows:
+    for i in range(max(map(len, row))):
+      cells = (cell[i] if i < len(cell) else '' for cell in row)
+      lines.append('  '.join(f'{cell:{width}}' for cell, width in zip(cells, widths, strict=True)).rstrip())
+  return '\n'.join(lines)
+
+
+def markdown(made: Iterable[Section]) -> str:
+  """The page docs/tables.md."""
+  parts = [
+    '# Figures, published and measured', 'Written by `python -m dgm_jax.report --tables` from results/ and'
+    ' dgm_jax/published.toml; not edited by hand.', LEAD,
+  ]  # fmt: skip
+  for one in made:
+    parts += filter(None, [f'## {one.title}', one.lead, markdown_table(one)])
+  return '\n\n'.join(parts) + '\n'
+
+
+def markdown_table(one: Section) -> str:
+  """Its rows with the header, without its title."""
+  cell = lambda text: text.replace('|', r'\|').replace('<', '&lt;').replace('\n', '<br>')
+  rows = [one.header, ['---'] * len(one.header), *([cell(text) for text in row] for row in one.rows)]
+  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
+def page(made: Iterable[Section], style: str) -> str:
+  """One HTML page that needs no other file."""
+  cell = lambda text, tag: f'<{tag}>{html.escape(text).replace(chr(10), "<br>")}</{tag}>'
+  body = ''
+  for one in made:
+    row = lambda cells, tag: f'<tr>{"".join(cell(text, tag) for text in cells)}</tr>'
+    rows = ''.join(row(cells, 'td') for cells in one.rows)
+    lead = f'<p class="lead">{html.escape(one.lead)}</p>' if one.lead else ''
+    body += f'<h2>{html.escape(one.title)}</h2>{lead}<table><thead>{row(one.header, "th")}</thead>'
+    body += f'<tbody>{rows}</tbody></table>'
+  head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Figures</title>'
+  return (
+    f'<!doctype html><html lang="en"><head>{head}<style>{style} body {{ max-width: none }}</style></head><body>'
+    f'<h1>Figures, published and measured</h1><p class="lead">{html.escape(LEAD)}</p>{body}</body></html>\n'
+  )

@@ -1,0 +1,5 @@
+"""What each main configuration says of its paper, row by row."""
+
+from papers import codes, densities, games
+
+TABLE = games.TABLE | densities.TABLE | codes.TABLE
