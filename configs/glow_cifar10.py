@@ -22,7 +22,8 @@ def get_config(variant=''):
   config.system = 'flow.glow'
   config.data.update({'name': 'cifar10', 'preprocess': 'dequantize', 'valid_size': 5000})
   config.model = {
-    'network': {'width': 512, 'steps': 32, 'levels': 3, 'memory': 'reversible', 'unroll': 1}, 'noise': 'normal',
+    'network': {'width': 512, 'steps': 32, 'levels': 3, 'memory': 'reversible', 'unroll': 1, 'edge': 'padding'},
+    'noise': 'normal',
     'alpha': 0.0, 'dequantization': 'uniform', 'dequantizer_width': 32, 'momentum': 0.99, 'l2': 0.0, 'temperature': 1.0,
     'average': 1 - 1 / 88,
   }  # fmt: skip

@@ -21,7 +21,10 @@ def get_config(variant=''):
   config.system = 'flow.realnvp'
   config.data.update({'name': 'cifar10', 'preprocess': 'dequantize', 'valid_size': 5000})
   config.model = {
-    'network': {'width': 64, 'blocks': 8, 'scales': 2, 'geometry': 'grid', 'memory': 'reversible'}, 'noise': 'normal',
+    'network': {
+      'width': 64, 'blocks': 8, 'scales': 2, 'geometry': 'grid', 'channel_factor': 1.0, 'memory': 'reversible'
+    },
+    'noise': 'normal',
     'alpha': 0.05, 'dequantization': 'uniform', 'dequantizer_width': 32, 'momentum': 0.9, 'l2': 5e-5,
     'temperature': 1.0,
   }  # fmt: skip

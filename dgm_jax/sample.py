@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
   able = pictures.available(subject.system) | positions.available(subject.system, config)
   if subject.system.sample is None and not able:
     raise cli.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
-  to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
+  to_uint8 = preprocess.pixels(config.data)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)
   if subject.system.sample:

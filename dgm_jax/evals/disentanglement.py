@@ -143,7 +143,7 @@ def draw(random: Random, sizes: Sequence[int], *shape: int) -> np.ndarray:
 
 def encoder(subject: Subject, which: str) -> Callable[[np.ndarray], jax.Array]:
   """Compiled: images uint8 [n, H, W, C] -> the posterior's means ('encode') or log-variances ('logvar'), [n, Z]."""
-  prepare = preprocess.find(preprocess.for_evaluation(subject.config.data.preprocess), subject.config.data.levels)
+  prepare = preprocess.evaluation(subject.config.data)
   views, replicated = subject.system.views, subject.state.step.sharding
 
   def encode(state, images):
