@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 WORKDIR ?= runs/vae_digits
 
-.PHONY: train test faults lint results clean
+.PHONY: train test faults mutants lint results clean
 
 train: $(VENV)/.installed
 	@echo "== training a variational autoencoder on the built-in digits (configs/vae_digits.py) into $(WORKDIR)"
@@ -20,6 +20,10 @@ faults: $(VENV)/.installed-test
 	FAULTS_RECORD=$(CURDIR)/results/faults.json.new $(RUN) -m pytest tests/faults -n 0
 	mv results/faults.json.new results/faults.json
 	$(RUN) tests/faults/table.py
+
+mutants: $(VENV)/.installed-test
+	@echo "== planting faults one at a time in a copy and running the tests of their files; at most two hours"
+	$(RUN) tests/mutants/mutants.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

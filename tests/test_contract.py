@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from playing import TABLE
 
 from dgm_jax import checkpoint, core, fit, parallel, systems
 from dgm_jax import config as experiment
@@ -142,6 +143,11 @@ def test_metrics_are_finite_scalars_named_by_player(trained):
     assert {value.shape for value in metrics.values()} == {()}
     assert all(np.isfinite(value) for value in metrics.values())
     assert {f'{player}/loss' for player in trained.start.opt} <= set(metrics)
+
+
+def test_every_player_has_a_formula(trained):
+  """A system that is not in `playing.TABLE` belongs there, and its players' losses in tests/test_players*.py."""
+  assert set(trained.start.opt) == set(TABLE.get(trained.run.config.system, ()))
 
 
 def test_many_steps_and_a_resume_compile_once(trained):

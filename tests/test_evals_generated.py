@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from dgm_jax import parallel
+from dgm_jax import config as experiment
+from dgm_jax import data, parallel
 from dgm_jax.cli import UserError
 from dgm_jax.data import points
-from dgm_jax.evals import distances, generated, modes, nearest, plane
+from dgm_jax.evals import distances, generated, mean, modes, nearest, plane
 from dgm_jax.evals.pictures import grid
 from dgm_jax.systems import inception
 
@@ -230,6 +231,31 @@ def test_a_judge_sees_every_image_once_on_any_devices(devices):
   np.testing.assert_array_equal(seen.features, images.reshape(1300, -1))
   np.testing.assert_allclose(seen.probabilities, jax.nn.softmax(0.01 * images.reshape(1300, -1)[:, :3]), rtol=1e-5)
   np.testing.assert_allclose(seen.moments.mean, images.reshape(1300, -1).mean(0), rtol=1e-12)
+
+
+def test_samples_are_compared_with_the_split_and_so_are_training_images(monkeypatch):
+  """Samples that are the split's own images have the distance 0, and training images, in their place, have not."""
+  config = experiment.defaults()
+  config.data.update({'name': 'digits', 'shape': (8, 8, 1)})
+  split = data.load(config.data, 'test')
+  own = generated.first(split, split.size)
+
+  def see(state, pixels):
+    x = pixels.reshape(len(pixels), -1)[:, 18:22].astype(jnp.float32) / 255
+    return x, x
+
+  monkeypatch.setattr(generated, 'find', lambda judge, shape: generated.Judge('classifier', see, jnp.zeros(())))
+  monkeypatch.setattr(generated, 'samples', lambda seed, subject, count: generated._cut(own))
+  found = generated.classifier(3, mean.Subject(config, None, None, split, parallel.mesh(1)))
+  count = len(own)
+  assert found[f'fid_classifier/{count}'] == pytest.approx(0, abs=1e-5)
+  x = own.reshape(count, -1)[:, 18:22] / 255
+  others = generated.first(data.load(config.data, 'train'), count).reshape(count, -1)[:, 18:22] / 255
+  between = distances.frechet(moments(x), moments(others))
+  assert found[f'fid_classifier_real/{count}'] == pytest.approx(between, rel=1e-4) and between > 1e-3
+  noise = np.random.default_rng(3).integers(256, size=(count, 8, 8, 1)).reshape(count, -1)[:, 18:22] / 255
+  apart = distances.frechet(moments(x), moments(noise))
+  assert found[f'fid_classifier_noise/{count}'] == pytest.approx(apart, rel=0.2) and apart > 0.05
 
 
 def test_names_of_figures_bear_the_judge_and_the_number_of_samples():

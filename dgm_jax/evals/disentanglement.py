@@ -193,7 +193,7 @@ def _examples(codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int) -
 
 
 def _factor(random: Random, sizes: Sequence[int], n: int) -> np.ndarray:
-  """The factor that each of n draws agrees on: any of two values or more, since all draws agree on the others."""
+  """Draws the factor that each of n draws agrees on, of two values or more, since all agree on the others."""
   varied = np.flatnonzero(np.asarray(sizes) > 1)
   return varied[random.integers(0, len(varied), n)]
 

@@ -156,7 +156,7 @@ class Started(nn.Module):
 
 
 def _padded(x: jax.Array) -> jax.Array:
-  """A row and a column of zeros around each image, and a channel that is 1 there and 0 in the image.
+  """Puts zeros around each image, and beside it a channel that is 1 there and 0 in the image.
 
   [B, H, W, C] -> [B, H + 2, W + 2, C + 1].
   """

@@ -181,5 +181,5 @@ def _weights(params) -> jax.Array:
 
 
 def _all(params) -> jax.Array:
-  """Half the squares of all parameters, gains and biases too, as i-RevNet's program decays them."""
+  """Sums half the squares of all parameters, gains and biases too, as i-RevNet's program decays them."""
   return 0.5 * sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
