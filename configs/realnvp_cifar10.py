@@ -7,7 +7,7 @@ CPU; variational: with learned noise of the pixels; tiny.
 Otherwise than in its program, images are not flipped, 5,000 are held out, the gains of convolutions start at one, and
 the statistics after a coupling are of the pixels that it moves; there, zeros in the others' places count, too. The
 colours of a checkerboard pass its network's first normalisation with the pixels; there they join them behind it.
-Expected: `fast` has 4.36 bits/dim on the test images after 900 steps and 4.23 after 1,800, twenty minutes on a core.
+Expected: `fast` has 4.23 bits/dim on the test images after 1,800 steps, 26 minutes on two cores.
 The full network wants a GPU.
 """
 
