@@ -153,7 +153,7 @@ def test_what_must_be_known_of_a_figure_stands_beside_it(tmp_path):
   runs = tables.found(written(tmp_path / 'r', a=codes, b=own, c=prior)).runs
   assert tables.notes(runs[0]) == [
     'error 4 times that of principal components of as many bits',
-    'the top level alone: error 0.06 of a variance of 0.063',
+    'the top level alone: error 0.06, of all levels 0.4',
   ]
   assert tables.notes(runs[1]) == ['measured on the images that it was trained on']
   assert tables.notes(runs[2]) == ['told the label', 'nats of codes, not of images']
