@@ -30,7 +30,7 @@ def define_flags() -> None:
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
-  flags.DEFINE_integer('class', None, 'The class to draw, by its number; if not given, by the shares of the training set.')
+  flags.DEFINE_integer('class', None, 'The class to draw, by its number; none: the shares of the training set.')
   flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are drawn from.', lower_bound=1e-3)
   flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
   flags.DEFINE_string('judge', '', "For --best_of: a classifier's workdir; empty: config.judge.")
