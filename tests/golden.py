@@ -1,6 +1,7 @@
 """Networks with weights that no random number has made, and their layers once more in plain NumPy, float64."""
 
 import math
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,12 @@ def shift(params, bias):
 
 def dense(params, x, bias=True):
   return x @ params['kernel'] + shift(params, bias)
+
+
+def sides_of(params):
+  """How many kernels of each height and width there are."""
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  return Counter(leaf.shape[:2] for path, leaf in leaves if path[-1].key == 'kernel' and leaf.ndim == 4)
 
 
 def padded(x, low, high):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import batch_norm, conv, correlate, dense, given, padded, relu, same, sigmoid, wave, windows
+from golden import batch_norm, conv, correlate, dense, given, padded, relu, same, sides_of, sigmoid, wave, windows
 from playing import doubles, filled
 
 from dgm_jax.models import conditioners, resnet
@@ -214,6 +214,7 @@ def test_the_network_of_realnvp():
   x = wave(2, 4, 4, 1)
   variables, (out, _) = given(conditioners.ResNet(2, 3, 2, 2.0), x, mutable=['batch_stats'])
   p = variables['params']
+  assert sides_of(p) == {(3, 3): 5, (1, 1): 4}
   gains = {name for name in p if name.startswith('WeightNorm')}
   assert gains == {f'WeightNorm_{i}' for i in (1, 2, 4, 5, 7, 8)}  # not where a normalisation or a gain follows
   apply = lambda i, h: conv(weight_normed(p, i), h, bias=i not in (3, 6))
@@ -311,6 +312,7 @@ def head(p, h, epsilon=1e-3):
 
 
 def stem(p, x):
+  assert p['Conv_0']['kernel'].shape[:2] == (3, 3)
   return relu(batch_norm(p['BatchNorm_0'], same_size(p['Conv_0'], x), 1e-3))
 
 
