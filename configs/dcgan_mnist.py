@@ -9,8 +9,8 @@ small, without_dense_small, wgan_gp_small: a quarter of the widths and four time
 CPU cores, the last for three quarters of an hour and with the decays 0.5 and 0.9, a rate that falls from 1e-3 to 0, and
 the generator's average; tiny.
 Expected: every digit has a share of at least 2 % under a classifier whose mean top confidence is at least 0.85.
-Ours, small: 8.6 % and 0.96, fid_classifier/10k 11.8 after 2,500 steps and 4.2 after 8,000 (real images: 1.2, noise:
-479); wgan_gp_small: 8.5 % and 0.93, fid_classifier/10k 6.5 after 7,000 turns (19.8 after 3,000).
+Ours, small: 8.6 % and 0.96, fid_classifier/10k 4.2 after 8,000 steps (real images: 1.2, noise: 479); wgan_gp_small:
+8.5 % and 0.93, fid_classifier/10k 6.5 after 7,000 turns.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink

@@ -3,7 +3,7 @@
 Paper: van den Oord & Schrauwen 2014, Factoring variations in natural images with deep Gaussian mixture models. Its
 CIFAR-10 model (4.00 bits per dimension) has locally connected maps; here maps are full, for small images.
 Command: python train.py --config=configs/deep_gmm.py --workdir=runs/deep_gmm_digits
-Expected: 2.72 bits per dimension on the test digits, in half a minute on two cores; none is published for them.
+Expected: 2.72 bits per dimension on the test digits, in minutes on two cores; none is published for them.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink

@@ -3,7 +3,7 @@
 Paper: Dempster et al. 1977; stepwise: Cappe & Moulines 2009, arXiv:0712.4273.
 Command: python train.py --config=configs/gmm.py --workdir=runs/gmm_digits
 Variants: (none) EM on all 1296 training digits at once; stepwise: batches of 108 with the rate (t + 1)^-0.6; tiny.
-Expected: 2.83 bits per dimension on the test digits after 60 steps, in ten seconds on two cores; none is published. Of
+Expected: 2.83 bits per dimension on the test digits after 60 steps, in a minute on two cores; none is published. Of
 their 17 levels a uniform density has 4.09 bits, one histogram of all pixels 2.98.
 """
 

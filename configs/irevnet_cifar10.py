@@ -24,8 +24,8 @@ def get_config(variant=''):
   network = {'blocks': (18, 18, 18), 'strides': (1, 2, 2), 'stream': 16, 'first': 1} if not variant else {}
   network = network or BIJECTIVE
   config.model = {
-    'network': {**network, 'kernels': (3, 3, 3), 'memory': 'reversible', 'unroll': 1}, 'classes': 10, 'l2': 5e-4,
-    'momentum': 0.9, 'reach': 4, 'flip': 'horizontal',
+    'network': {**network, 'kernels': (3, 3, 3), 'memory': 'reversible', 'unroll': 1}, 'classes': 10,
+    'l2': 5e-4, 'decays': 'all', 'momentum': 0.9, 'reach': 4, 'flip': 'horizontal',
   }  # fmt: skip
   rates = (0.1, 0.02, 0.004, 0.0008)
   stages = optimizer(name='sgd', momentum=0.9, learning_rate=0.1, schedule='stages', stage_rates=rates)

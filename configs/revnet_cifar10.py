@@ -7,8 +7,8 @@ Variants: resnet_32 resnet_110 resnet_164 revnet_38 revnet_110 revnet_164, CIFAR
 --config.model.classes=100; resnet_small revnet_small: a fifth of the width or less, for minutes on a CPU; tiny.
 Expected: 80,000 steps want a GPU. As in the paper the rate falls after 40,000 and 60,000 of them, and images are moved
 by up to 2 pixels (the small variants': 4) and mirrored. Otherwise than there, 1,000 training images are held out, and
-the mean image that is subtracted is theirs alone. After 3 epochs revnet_small errs on 31.2 % of the test images,
-resnet_small on 32.0 %.
+the mean image that is subtracted is of 1,000 training images (there of all images). After 3 epochs revnet_small errs
+on 31.2 % of the test images, resnet_small on 32.0 %.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink

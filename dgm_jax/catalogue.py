@@ -18,7 +18,15 @@ from dgm_jax import config as experiment
 from dgm_jax.cli import UserError
 
 ROOT = Path(__file__).parent.parent  # of a clone, where configs/ is
-MATTER = ('system', 'conditional', 'data', 'model', 'optimizer', 'batch_size')  # what a figure depends on, length aside
+MATTER = (
+  'system',
+  'conditional',
+  'data',
+  'model',
+  'optimizer',
+  'batch_size',
+  'dtype',
+)  # what a figure depends on, length aside
 SIZE = ('system', 'conditional', 'model')  # what the number of parameters depends on, with SHAPE
 SHAPE = ('name', 'size', 'channels')
 FILLED_IN = ('shape', 'examples', 'levels', 'class_shares')  # keys of data that only the data tells

@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dgm_jax import log
+from dgm_jax import metrics as names
 from dgm_jax.cli import DIVERGED, UNSAVED, Halt, UserError
 from dgm_jax.core import State
 from dgm_jax.digest import digest, finite, first_bad, num_bytes, of, shapes
@@ -165,13 +166,13 @@ def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
   raise UserError(f'no checkpoint in {Path(workdir) / FOLDER} is readable; move the folder away to start anew')
 
 
-def best_step(workdir: Path, metric: str, once: str = '') -> int:
-  """The saved step whose metric was lowest; `once` is its name in runs from before it was renamed.
+def best_step(workdir: Path, metric: str) -> int:
+  """The saved step whose metric was lowest.
 
   Raises:
     UserError: no saved step has that metric.
   """
-  measured = _measured(workdir, metric) or (_measured(workdir, once) if once else {})
+  measured = _measured(workdir, metric)
   if not measured:
     raise UserError(f"no checkpoint in {Path(workdir) / FOLDER} was saved with the metric '{metric}'")
   return min(measured, key=lambda step: measured[step])
@@ -279,18 +280,22 @@ def _seal(meta: dict[str, Any]) -> str:
 
 
 def _measured(workdir: Path, metric: str) -> dict[int, float]:
-  """Step -> metric, of the readable steps that were saved with a value of it, or measured after a restart."""
+  """Step -> metric, of the readable steps that were saved with a value of it, or measured after a restart.
+
+  Steps from before the metric was renamed have it under its old name.
+  """
   found = steps(workdir)
   if not found:
     return {}
   lines = [line for line in log.read(Path(workdir) / 'metrics.jsonl') if line['split'] == 'valid']
-  later = {line['step']: line.get(metric, math.nan) for line in lines}
+  value_of = lambda page, none: page.get(metric, page.get(names.once(metric), none))
+  later = {line['step']: value_of(line, math.nan) for line in lines}
   values = {}
   with _reading(workdir) as manager:
     for step in found:
       # A damaged page is not this function's to report: the step is only not the best.
       with contextlib.suppress(*DAMAGE):
-        values[step] = _page(manager, step)['metrics'].get(metric, later.get(step, math.nan))
+        values[step] = value_of(_page(manager, step)['metrics'], later.get(step, math.nan))
   return {step: value for step, value in values.items() if math.isfinite(value)}
 
 

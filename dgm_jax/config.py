@@ -4,6 +4,7 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 """
 
 import difflib
+import functools
 import importlib
 import json
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from dgm_jax import metrics
 from dgm_jax.cli import UserError
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -20,6 +22,12 @@ FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
   'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
+# System -> where a key that came later stands, and what the system computed before it.
+BEFORE = {
+  'flow.glow': ('model', 'network', 'edge', 'image'),
+  'flow.realnvp': ('model', 'network', 'channel_factor', 2.0),
+  'disentangle.tc_vae': ('model', 'divergence', 'sampled'),
+}
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
@@ -299,10 +307,17 @@ def load(workdir: Path) -> ConfigDict:
 
 
 def _today(page: dict) -> dict:
-  """An experiment as it was written, in the keys that there are now."""
+  """An experiment as it was written, in the keys that there are now; a run from before a key computes what it did."""
   page.pop('published', None)  # figures of papers, which dgm_jax/published.toml has
   if 'data' in page:
     page['data'].setdefault('levels', 256)  # which all data was taken to have
+  if 'generated' not in page:
+    page['generated'] = to_json(defaults().generated)
+    *parents, key, value = BEFORE.get(page.get('system', ''), ('', None))
+    inner = functools.reduce(lambda inner, parent: inner.get(parent, {}), parents, page)
+    inner.setdefault(key, value) if key else None
+  if page.get('best'):
+    page['best'] = metrics.named(page['best'], page.get('system', ''), page.get('conditional', False))
   return page
 
 

@@ -74,7 +74,7 @@ def member(ensemble: Ensemble, weight: Any) -> System:
 def start(ensemble: Ensemble) -> State:
   """All members' fresh states, stacked, [M, ...]."""
   config, train = ensemble.config, ensemble.train
-  prepare = preprocess.find(config.data.preprocess, config.data.levels)
+  prepare = preprocess.training(config.data)
 
   def init(seed, weight, arrays, index):
     for_data, for_init = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
@@ -93,7 +93,7 @@ def dealt(ensemble: Ensemble, function: Callable, specs: tuple[PartitionSpec, ..
 
 def compiled(ensemble: Ensemble) -> Callable:
   """`call(state [M, ...], index [S, M, B]) -> (state, metrics [M])`: S steps of every member; metrics are means."""
-  prepare, fetch = preprocess.find(ensemble.config.data.preprocess, ensemble.config.data.levels), ensemble.train.fetch
+  prepare, fetch = preprocess.training(ensemble.config.data), ensemble.train.fetch
 
   def one(seed, weight, arrays, state, index):
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), state.step)

@@ -63,6 +63,7 @@ def main(argv: list[str]) -> None:
   metrics = measure(subject, chosen or tuple(config.evals) + mixture)
   page = record(workdir_path, subject, args.split, metrics)
   page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
+  page['checkpoint'] = args.checkpoint
   workdir.write_json(workdir_path / f'evaluation_{args.split}.json', page)
   print(f'{args.split} split, {subject.split.size} examples, step {page["steps"]}, {page["weights"]}:')
   samples = page['samples'].get('nll_nats', 0)
@@ -116,9 +117,16 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
     'weights': workdir.weights(subject.state),
     'parameters': parameters | {'total': sizes.total(parameters)},
     'metrics': metrics,
-    # Some systems know it exactly; that which is importance-sampled comes with its error.
-    'samples': {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {},
+    'samples': _samples(config, metrics),
   }
+
+
+def _samples(config, metrics: dict) -> dict[str, int]:
+  """What was drawn for figures that depend on it: importance samples, and the splits of the Inception score."""
+  # Some systems know their likelihood exactly; that which is importance-sampled comes with its error.
+  drawn = {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {}
+  scored = any(name.startswith('inception_score') for name in metrics)
+  return drawn | ({'inception_score_splits': config.generated.splits} if scored else {})
 
 
 def record_name(page: dict) -> str:

@@ -155,7 +155,7 @@ def assemble(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
 def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
   """The run of a mesh that may consist of devices elsewhere: nothing is put on them."""
   parallel.check_batch('batch_size', config.batch_size, mesh, config.accumulate)
-  preprocess.find(config.data.preprocess)  # a mistake must not leave its mark on the folder
+  preprocess.training(config.data)  # a mistake must not leave its mark on the folder
   # Where nothing is measured on them, no examples need be held out.
   names = ('train', 'valid', 'test') if config.eval_every else ('train', 'test')
   splits = {name: data.load(config.data, name) for name in names}
@@ -173,7 +173,7 @@ def compiled_call(run: Run) -> Callable:
 
   The key of a step is a function of the seed and the step; metrics are means over the S steps.
   """
-  prepare_batch = preprocess.find(run.config.data.preprocess, run.config.data.levels)
+  prepare_batch = preprocess.training(run.config.data)
   fetch, driver = run.splits['train'].fetch, _driver(run)
 
   def call(state, seed, arrays, index):
@@ -329,7 +329,7 @@ def resume(run: Run) -> Start:
 
 def _fresh(run: Run) -> State:
   shardings = jax.tree.map(lambda leaf: leaf.sharding, run.like)
-  prepare_batch = preprocess.find(run.config.data.preprocess, run.config.data.levels)
+  prepare_batch = preprocess.training(run.config.data)
   train = run.splits['train']
 
   def init(seed, arrays, index):
@@ -350,7 +350,7 @@ def _evaluators(run: Run) -> Evaluators:
 
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:
   key = jax.random.key(run.config.seed)
-  to_uint8 = lambda x: preprocess.to_uint8(run.config.data.preprocess, x, run.config.data.levels)
+  to_uint8 = preprocess.pixels(run.config.data)
   drawings = pictures.available(run.system) | positions.available(run.system, run.config)
   for name, draw in drawings.items():
     signals.poll()

@@ -13,3 +13,8 @@ def named(name: str, system: str, conditional: bool) -> str:
   """
   name = 'nll_codes_nats' if system == 'vq.prior' and name == 'nll_nats' else name
   return name + GIVEN if conditional and TOLD.fullmatch(name) and not name.endswith(GIVEN) else name
+
+
+def once(name: str) -> str:
+  """The name under which runs from before `named` saved a metric."""
+  return name.removesuffix(GIVEN).replace('nll_codes_nats', 'nll_nats')

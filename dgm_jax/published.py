@@ -83,7 +83,7 @@ def settings(source: str, overrides: tuple[str, ...] = ()) -> dict:
 
 
 def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
-  """How a run belongs to a row: OWN, SMALLER, NEAR; '' if not.
+  """How a run belongs to a row: OWN; NEAR where training, measurement or protocol is another; SMALLER; '' if in no way.
 
   Args:
     source: the run's experiment, 'configs/FILE.py:VARIANT'.
@@ -95,12 +95,25 @@ def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
   """
   if not row.experiment:
     return ''
-  main = settings(row.experiment, row.overrides)
+  main, trained = settings(row.experiment, row.overrides), filled(trained)
   if main == trained:
     return OWN if row.config and samples in (0, row.samples or samples) else NEAR
   alike = all(main[key] == trained[key] for key in ('system', 'conditional'))
   alike = alike and all(main['data'][key] == trained['data'][key] for key in PROTOCOL)
-  return SMALLER if alike and source in row.smaller else ''
+  if alike and main['model'] == trained['model']:
+    return NEAR  # trained otherwise
+  return SMALLER if alike and source in row.smaller and _same_weights(source, trained) else ''
+
+
+def filled(trained: Mapping) -> dict:
+  """A run's settings with those that older records do not have, as they then were."""
+  return {'dtype': 'float32'} | dict(trained)
+
+
+def _same_weights(source: str, trained: Mapping) -> bool:
+  """Whether the numbers of a run's objective are those of its variant: a weight makes no network smaller."""
+  variant = settings(source)['model']
+  return all(trained['model'].get(key) == value for key, value in variant.items() if isinstance(value, float))
 
 
 def find(source: str, trained: Mapping, samples: int = 0) -> dict[str, tuple[float, Row]]:

@@ -28,7 +28,8 @@ STUDY_FIELDS = (
   'versions', 'python', 'device', 'devices', 'processes', 'trained_at', 'measured_at', 'found',
 )  # fmt: skip
 # `renamed`: metrics that had another name when they were measured; `settings_from`: where they were not noted then.
-OPTIONAL = ('renamed', 'settings_from', 'capacity_nats', 'opened')
+# `checkpoint`: latest, best or a step, where it was noted.
+OPTIONAL = ('renamed', 'settings_from', 'checkpoint', 'capacity_nats', 'opened')
 CONFIG_FILE = 'the config file at the commit measured_at'
 
 

@@ -9,7 +9,8 @@ With --class, images of that class, from systems that are told labels; with --be
 image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`. The terms
 of a sum of latents are the numbers of samples, from 0, whose latents are averaged.
 
-Writes samples.npy (uint8 [n, H, W, C], or points float32 [n, D]; draws from the model) and one PNG for each picture
+Writes samples.npy (uint8 [n, H, W, C], or points float32 [n, D]; draws from the model, of classes by their shares in
+the training set; in samples.png a class has a row) and one PNG for each picture
 that is asked for and that the system can draw, into --out (the workdir's folder `samples` if not given).
 """
 
@@ -29,7 +30,7 @@ def define_flags() -> None:
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
-  flags.DEFINE_integer('class', None, 'The class to draw, by its number; the classes in turn if not given.')
+  flags.DEFINE_integer('class', None, 'The class to draw, by its number; none: the shares of the training set.')
   flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are drawn from.', lower_bound=1e-3)
   flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
   flags.DEFINE_string('judge', '', "For --best_of: a classifier's workdir; empty: config.judge.")
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> None:
   able = pictures.available(subject.system) | positions.available(subject.system, config)
   if subject.system.sample is None and not able:
     raise cli.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
-  to_uint8 = lambda x: preprocess.to_uint8(config.data.preprocess, x)
+  to_uint8 = preprocess.pixels(config.data)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)
   if subject.system.sample:

@@ -74,7 +74,7 @@ def events(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
 
 
 def _way_out(name: str, got: tuple[int, ...], first: str, shape: tuple[int, ...]) -> str:
-  """How to give the argument of fewer axes as many as the other has; nothing where that is not the trouble."""
+  """Tells how to give the argument of fewer axes as many as the other has; nothing where that is not the trouble."""
   if not got or not shape or len(got) == len(shape):
     return ''
   short = first if len(shape) < len(got) else name

@@ -3,10 +3,9 @@
 Axes: M members, T times at which latents are looked at, Z latents, K factors.
 """
 
-import functools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def trained(
   for number in range(0, len(members.seeds), len(seeds)):
     name = f'{weight}_{members.weights[number]:g}'
     drawn[name] = _picture(members, ensemble.one_of(state, number))
-    drawn[f'{name}_in_time'] = strip(originals, [each[number] for each in drawings], config.data.preprocess)
+    drawn[f'{name}_in_time'] = strip(originals, [each[number] for each in drawings], preprocess.pixels(config.data))
   return page, drawn
 
 
@@ -97,7 +96,7 @@ def follower(members: ensemble.Ensemble):
   'drawings' [M, 3 K, H, W, C] what the decoder makes of the means of `simulated` images.
   """
   config, test = members.config, data.load(members.config.data, 'test')
-  system, prepare = systems.build(config), preprocess.find(preprocess.for_evaluation(config.data.preprocess))
+  system, prepare = systems.build(config), preprocess.evaluation(config.data)
   batch = test.fetch(test.arrays, np.arange(min(FOLLOWED, test.size), dtype=np.int32))
   factors, simulator = np.asarray(batch['factors']), data.simulator(config.data)
   entropy, sizes = scores.entropies(factors), simulator.sizes
@@ -139,15 +138,15 @@ def simulated(config: ConfigDict) -> jax.Array:
   factors = np.tile(middle, (3 * len(middle), 1)).astype(np.int32)
   for factor, size in enumerate(simulator.sizes):
     factors[3 * factor : 3 * factor + 3, factor] = 0, size // 2, size - 1
-  prepare = preprocess.find(preprocess.for_evaluation(config.data.preprocess))
+  prepare = preprocess.evaluation(config.data)
   return prepare(jax.random.key(0), _images(factors, simulator, config.data.name))['x']
 
 
-def strip(originals: jax.Array, drawings: Sequence[np.ndarray], name: str, columns: int = 14) -> np.ndarray:
+def strip(originals: jax.Array, drawings: Sequence[np.ndarray], pixels: Callable, columns: int = 14) -> np.ndarray:
   """A row for each image [n, H, W, C]: itself, then its drawings [n, H, W, C] at times evenly from first to last."""
   times = np.linspace(0, len(drawings) - 1, min(columns, len(drawings))).round().astype(int)
   shown = np.stack([np.asarray(originals), *(drawings[time] for time in times)], 1)
-  return pictures.grid(np.asarray(preprocess.to_uint8(name, shown.reshape(-1, *shown.shape[2:]))), shown.shape[1])
+  return pictures.grid(np.asarray(pixels(shown.reshape(-1, *shown.shape[2:]))), shown.shape[1])
 
 
 def _images(factors: np.ndarray, simulator: Simulator, name: str) -> dict[str, jax.Array]:
@@ -352,7 +351,7 @@ def _figures(
 def _picture(members: ensemble.Ensemble, state: State) -> np.ndarray:
   config = members.config
   images = mean.images(data.load(config.data, 'test'), config, 64)
-  to_uint8 = functools.partial(preprocess.to_uint8, config.data.preprocess)
+  to_uint8 = preprocess.pixels(config.data)
   draw = positions.available(systems.build(config), config)['latents']
   return draw(jax.random.key(0), state, images, to_uint8)
 

@@ -18,14 +18,18 @@ from dgm_jax.records import Run
 
 # Figures that explain others: tables leave them to the records, where there are others.
 SUPPORTING = re.compile(
-  r'share_percent_\d|.*_deviation|kid_|inception_score_|precision_|recall_|density_|coverage_|(fake|real)_value$'
-  r'|gradient_by_|codebook_usage_|perplexity_|entropy_bits_|mse_without_|cross_entropy_nats$|distance_in_deviations'
+  r'share_percent_\d|.*_deviation$|.*_deviation/|.*_(chance|ideal)/|kid_|inception_score_|precision_|recall_|density_|coverage_|(fake|real)_value$'
+  r'|gradient_by_|codebook_usage_|perplexity_|entropy_bits_|mse_without_|cross_entropy_nats$'
   r'|fid_classifier_(real|noise)|nll_standard_error|explicitness|modularity|voting_latents|pairwise_|sap$'
   r'|total_correlation_of|neg_bound|open_latents'
 )
 # Of these more is better, of all others less.
-MORE = re.compile(r'unsupervised_accuracy|inception_score|modes|high_quality|active_units|beta_vae|factor_vae|mig$')
-LEADING = ('factor_vae_metric', 'nll_nats', 'bits_per_dim', 'error_percent', 'mse')  # where several are shown
+MORE = re.compile(
+  r'unsupervised_accuracy|inception_score|modes|high_quality|active_units|beta_vae|factor_vae|mig$'
+  r'|parzen_log_likelihood|label_found|label_gain'
+)
+POINTS = ('high_quality_percent/2500', 'distance_in_deviations/2500')  # lead: modes alone cannot be told from noise
+LEADING = ('factor_vae_metric', 'nll_nats', 'bits_per_dim', 'error_percent', 'mse', *POINTS)  # where several are shown
 SHORT = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
 LONG = ('Row', 'Data', 'Protocol', 'Published', 'Measured', 'Steps', 'Parameters', 'Device')
 ALL = ('System', 'Config', 'Data', 'Measured', 'Steps', 'Parameters', 'Device', 'Note')
@@ -35,8 +39,9 @@ ALL_LEAD = (
 )
 LEAD = (
   "Published figures beside those that the program measured, '-' where nothing was measured. A published figure stands"
-  ' beside a run only where system, data, network, conditioning, optimizer and protocol are those that it is of,'
-  ' however long it was trained; what is of another network or protocol has a line of its own that says so.'
+  ' beside a run only where system, data, network, conditioning, optimizer and protocol are those of its'
+  ' experiment here, however long it was trained; what differs from the source is told after `here`, and what is of'
+  ' another network or protocol has a line of its own that says so.'
   " 'picture' stands where the source shows no number."
 )
 
@@ -107,13 +112,22 @@ def _lines(row: Row, sources: Sequence[str], seen: Found) -> list[tuple[str, ...
 
 def _label(kind: str, run: Run, row: Row, this: str, main: str) -> str:
   """Why a run stands below a row and not in it."""
-  near = row.differs if row.nearest else f'measured with {run.page["samples"].get("nll_nats")} samples'
-  why = {OWN: 'fewer steps', NEAR: near, SMALLER: published.SMALLER}[kind]
+  why = {OWN: 'fewer steps', NEAR: _near(run, row), SMALLER: published.SMALLER}[kind]
   if kind == SMALLER and this == main:
     why = 'as large a network, other settings'
   if kind == SMALLER and row.nearest:
     why += f'; {row.differs}'
   return '\n'.join([f'- {run.page["config"]}', *changes(run.page), why])
+
+
+def _near(run: Run, row: Row) -> str:
+  """What differs between a run and the row of its network."""
+  main, trained = published.settings(row.experiment, row.overrides), published.filled(run.page['settings'])
+  samples = run.page['samples'].get('nll_nats', 0)
+  words = [row.differs] if row.nearest else []
+  words += ['another optimizer or batch, or other parts of the data'] if main != trained else []
+  words += [f'measured with {samples} samples'] if row.samples and samples not in (0, row.samples) else []
+  return '; '.join(words)
 
 
 def _facts(run: Run, row: Row) -> tuple[str, str, str]:
@@ -144,23 +158,27 @@ def notes(run: Run) -> list[str]:
   if 'pca_mse' in metrics:
     ratio = metrics['mse'] / metrics['pca_mse']
     lines.append(f'error {ratio:.3g} times that of principal components of as many bits')
-  if 'mse_without_bottom' in metrics and page['settings']['model'].get('variance'):
-    alone, variance = metrics['mse_without_bottom'], page['settings']['model']['variance']
-    lines.append(f'the top level alone: error {alone:.2g} of a variance of {variance:.2g}')
+  if 'mse_without_bottom' in metrics and 'mse_without_middle' not in metrics:
+    lines.append(f'the top level alone: error {metrics["mse_without_bottom"]:.2g}, of all levels {metrics["mse"]:.2g}')
   return lines
 
 
 def shown(run: Run) -> list[str]:
   """The metrics of a run that tables show: those that do not merely explain others, if there are such; no lists."""
   scalars = [name for name, value in run.page['metrics'].items() if not isinstance(value, list)]
-  return [name for name in scalars if not SUPPORTING.match(name)] or scalars
+  kept = [name for name in scalars if not SUPPORTING.match(name)] or scalars
+  return sorted(kept, key=lambda name: POINTS.index(name) if name in POINTS else len(POINTS))
 
 
 def figure(run: Run, name: str) -> str:
   """'nll_nats 85.541 (5000 samples)', or mean and deviation over seeds."""
-  count = run.page['samples'].get(name)
+  count, metrics = run.page['samples'].get(name), run.page['metrics']
+  start, slash, drawn = name.partition('/')
+  between = [(word, metrics.get(f'{start}_{word}{slash}{drawn}')) for word in ('chance', 'ideal')]
+  around = ', '.join(f'{word} {value:.4g}' for word, value in between if value is not None)
   spread = f' +- {run.page["spread"][name]:.2g}' if run.seeds > 1 else ''
-  return f'{name} {run.page["metrics"][name]:.5g}{spread}' + (f' ({count} samples)' if count else '')
+  notes = ', '.join(filter(None, [f'{count} samples' if count else '', around]))
+  return f'{name} {metrics[name]:.5g}{spread}' + (f' ({notes})' if notes else '')
 
 
 def changes(page) -> list[str]:
@@ -252,8 +270,8 @@ def _beside(run: Run, row: Row | None, kind: str, names: Iterable[str], seen: Fo
   told = f'{row.name}; {row.source}' if row.source else row.name
   if kind == SMALLER:
     told += f'; a smaller network: {this} of {main} parameters' if this != main else '; other settings'
-  if kind == NEAR and row.config:
-    told += f'; of {row.samples} samples'
+  if kind == NEAR:
+    told += f'; here {_near(run, row)}'
   elif row.differs and kind != OWN:
     told += f'; here {row.differs}'
   return f'{values}\n({told})'

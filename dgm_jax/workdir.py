@@ -93,11 +93,19 @@ def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
 
 
 def class_shares(config: ConfigDict, train: data.Split) -> tuple[float, ...]:
-  """The share of each class among the labels of a conditional run's training examples; () for any other run."""
+  """The share of each class among the labels of a conditional run's training examples; () for any other run.
+
+  Raises:
+    UserError: a label is not below the number of classes.
+  """
   labels = train.arrays.get('y')
   if not config.conditional or labels is None:
     return ()
   counts = np.bincount(np.asarray(labels), minlength=config.model.classes)
+  experiment.require(
+    len(counts) == config.model.classes,
+    f'config.data has the label {len(counts) - 1}, but config.model.classes={config.model.classes}: raise the latter',
+  )
   return tuple(float(count) for count in counts / counts.sum())
 
 
@@ -126,7 +134,7 @@ def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
   if name == 'best':
     if not config.best:
       raise UserError('the run keeps no best checkpoint (config.best is empty); use --checkpoint=latest')
-    return checkpoint.best_step(workdir, best(config), config.best)
+    return checkpoint.best_step(workdir, best(config))
   if not name.isdigit():
     raise UserError(f"--checkpoint must be latest, best or a step, got '{name}'")
   return int(name)
@@ -150,7 +158,9 @@ def open_subject(
   """
   config = config or experiment.load(workdir)
   if config.conditional and not config.data.get('class_shares'):  # a run from before that key
-    config = resolve(config, data.load(config.data, 'train'))
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+      config.data.class_shares = class_shares(config, data.load(config.data, 'train'))
   mesh = parallel.mesh()
   part = data.load(config.data, split) if split else data.Split('', 0, {})
   system = systems.build(config)

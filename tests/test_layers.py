@@ -83,9 +83,12 @@ def test_only_the_checkpoint_module_knows_orbax():
 def test_nothing_reads_or_runs_what_a_file_brings():
   modules = {'pickle', 'cloudpickle', 'dill', 'marshal', 'shelve', 'joblib', 'torch'}
   for path in FILES:
-    assert not modules & {name.split('.')[0] for name in imported(path)}, path
+    allowed = {'torch'} if path.name == 'prepare.py' else set()  # which reads weights alone, below
+    assert not (modules - allowed) & {name.split('.')[0] for name in imported(path)}, path
     for node in ast.walk(tree(path)):
       if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Attribute) and ast.unparse(node.func) == 'torch.load':
+          assert any(k.arg == 'weights_only' and k.value.value is True for k in node.keywords), f'{path}:{node.lineno}'
         assert not (isinstance(node.func, ast.Name) and node.func.id in ('eval', 'exec')), f'{path}:{node.lineno}'
         for keyword in node.keywords:
           unsafe = keyword.arg in ('allow_pickle', 'shell') and getattr(keyword.value, 'value', None) is not False

@@ -131,6 +131,19 @@ def test_a_smaller_network_says_so_with_both_numbers_of_parameters(tmp_path):
   assert main[3] == 'bits_per_dim 2.92' and main[4:6] == ('-', '-') and main[6] == '5,003'
 
 
+def test_a_run_that_was_trained_or_measured_otherwise_has_a_line_that_says_so(tmp_path):
+  few = record(samples={'nll_nats': 1000}, metrics={'nll_nats': 91.0})
+  other = record(overrides=['batch_size=100'], metrics={'nll_nats': 92.0})
+  seen = tables.found(written(tmp_path / 'r', a=few, b=other))
+  rows = [row for section in tables.sections(seen) for row in section.rows]
+  lines = {row[4].partition(' (')[0]: row for row in rows if row[0].startswith('- configs/iwae')}
+  assert lines['nll_nats 91'][0].endswith('measured with 1000 samples')
+  assert lines['nll_nats 92'][0].endswith('batch_size=100\nanother optimizer or batch, or other parts of the data')
+  main = next(row for row in rows if row[0] == 'IWAE, 1 layer, k = 5')
+  assert main[4:6] == ('-', '-')
+  assert 'here measured with 1000 samples' in tables.short(seen)
+
+
 def test_what_must_be_known_of_a_figure_stands_beside_it(tmp_path):
   codes = record('configs/vqvae2_cifar10.py:small', metrics={'mse': 0.4, 'pca_mse': 0.1, 'mse_without_bottom': 0.06})
   own = record(
@@ -140,7 +153,7 @@ def test_what_must_be_known_of_a_figure_stands_beside_it(tmp_path):
   runs = tables.found(written(tmp_path / 'r', a=codes, b=own, c=prior)).runs
   assert tables.notes(runs[0]) == [
     'error 4 times that of principal components of as many bits',
-    'the top level alone: error 0.06 of a variance of 0.063',
+    'the top level alone: error 0.06, of all levels 0.4',
   ]
   assert tables.notes(runs[1]) == ['measured on the images that it was trained on']
   assert tables.notes(runs[2]) == ['told the label', 'nats of codes, not of images']

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from dgm_jax.cli import UserError
 from dgm_jax.noise import words16
@@ -121,6 +122,21 @@ def find(name: str, levels: int = 256) -> Callable[[jax.Array, Batch], Batch]:
 def for_evaluation(name: str) -> str:
   """The preprocessing that shows every image once, with noise fixed for good, when training's is `name`."""
   return _TABLE[name][1]
+
+
+def training(data: ConfigDict) -> Callable[[jax.Array, Batch], Batch]:
+  """The preprocessing of an experiment's training batches, for `config.data`."""
+  return find(data.preprocess, data.levels)
+
+
+def evaluation(data: ConfigDict) -> Callable[[jax.Array, Batch], Batch]:
+  """The preprocessing with which an experiment is evaluated, for `config.data`: noise is fixed for good."""
+  return find(for_evaluation(data.preprocess), data.levels)
+
+
+def pixels(data: ConfigDict) -> Callable[[jax.Array], jax.Array]:
+  """The map from an experiment's model space back to pixels, uint8 [...], for `config.data`."""
+  return lambda x: to_uint8(data.preprocess, x, data.levels)
 
 
 def to_uint8(name: str, x: jax.Array, levels: int = 256) -> jax.Array:

@@ -27,7 +27,7 @@ bernoulli.defjvps(
 
 
 def inside(index: ArrayLike, size: int) -> jax.Array:
-  """The index where it is a whole number in [0, size), elsewhere `size`, beyond the end: JAX counts -1 as the last."""
+  """Puts `size`, beyond the end, where the index is no whole number in [0, size): JAX counts -1 as the last."""
   index = jnp.asarray(index)
   whole = index.astype(jnp.int32)
   within = (whole >= 0) & (whole < size)
@@ -37,12 +37,12 @@ def inside(index: ArrayLike, size: int) -> jax.Array:
 
 
 def chosen(values: jax.Array, index: ArrayLike) -> jax.Array:
-  """values [..., K] at an index [...]; NaN where it is no whole number in [0, K)."""
+  """Takes values [..., K] at an index [...]; NaN where it is no whole number in [0, K)."""
   within = inside(index, values.shape[-1])[..., None]
   return jnp.take_along_axis(values, within, -1, mode='fill', fill_value=jnp.nan)[..., 0]
 
 
 def expectation(log_probs: jax.Array, values: jax.Array) -> jax.Array:
-  """sum_k p_k v_k over the last axis, nothing where p_k is 0, whatever v_k."""
+  """Sums p_k v_k over the last axis, nothing where p_k is 0, whatever v_k."""
   probs = jnp.exp(log_probs)
   return jnp.sum(probs * jnp.where(probs > 0, values, 0.0), -1)

@@ -143,7 +143,7 @@ def draw(random: Random, sizes: Sequence[int], *shape: int) -> np.ndarray:
 
 def encoder(subject: Subject, which: str) -> Callable[[np.ndarray], jax.Array]:
   """Compiled: images uint8 [n, H, W, C] -> the posterior's means ('encode') or log-variances ('logvar'), [n, Z]."""
-  prepare = preprocess.find(preprocess.for_evaluation(subject.config.data.preprocess), subject.config.data.levels)
+  prepare = preprocess.evaluation(subject.config.data)
   views, replicated = subject.system.views, subject.state.step.sharding
 
   def encode(state, images):
@@ -193,7 +193,7 @@ def _examples(codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int) -
 
 
 def _factor(random: Random, sizes: Sequence[int], n: int) -> np.ndarray:
-  """The factor that each of n draws agrees on: any of two values or more, since all draws agree on the others."""
+  """Draws the factor that each of n draws agrees on, of two values or more, since all agree on the others."""
   varied = np.flatnonzero(np.asarray(sizes) > 1)
   return varied[random.integers(0, len(varied), n)]
 

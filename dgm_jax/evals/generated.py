@@ -129,21 +129,21 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
     raise UserError(f'the judge {judge} sees images of {tuple(settings.data.shape)}, these are of {tuple(shape)}')
   if 'judge' not in trained.system.views:
     raise UserError(f'{judge} holds a run of {settings.system}, which judges nothing: train a classifier')
-  prepare, view = preprocess.find(settings.data.preprocess), trained.system.views['judge']
+  prepare, view = preprocess.training(settings.data), trained.system.views['judge']
   see = lambda state, pixels: view(state, prepare(jax.random.key(0), {'x': pixels})['x'])
   return Judge('classifier', see, trained.state)
 
 
 def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:
   """Chunks of generated images as uint8; the same images on any number of devices, up to rounding."""
-  mesh, name, sample = subject.mesh, subject.config.data.preprocess, subject.system.sample
+  mesh, pixels, sample = subject.mesh, preprocess.pixels(subject.config.data), subject.system.sample
   if sample is None:
     raise UserError(f'{subject.config.system} generates nothing that could be judged')
 
   def draw(seed, number, state):
     x = sample(jax.random.fold_in(jax.random.key(seed), number), state, CHUNK)
     spread = x if CHUNK % mesh.size else jax.lax.with_sharding_constraint(x, parallel.rows(mesh))
-    return preprocess.to_uint8(name, spread)
+    return pixels(spread)
 
   draw = jax.jit(draw, out_shardings=parallel.replicated(mesh))
   for start in range(0, count, CHUNK):

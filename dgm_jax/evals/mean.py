@@ -36,7 +36,7 @@ def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh,
   batch_size = int(batch_size or config.eval_batch_size)
   batch_size = min(batch_size, split.size) + (-min(batch_size, split.size)) % mesh.size
   index, mask = data.ragged(split.size, batch_size)
-  prepare = preprocess.find(preprocess.for_evaluation(config.data.preprocess), config.data.levels)
+  prepare = preprocess.evaluation(config.data)
   arrays = {name: parallel.put(array, parallel.replicated(mesh)) for name, array in split.arrays.items()}
 
   def measure(seed, number, state, arrays, index):
@@ -59,7 +59,7 @@ def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh,
 
 def images(split: data.Split, config: ConfigDict, n: int) -> np.ndarray:
   """The first n images of a split, [n, H, W, C], as a model sees them when it is evaluated."""
-  prepare = preprocess.find(preprocess.for_evaluation(config.data.preprocess), config.data.levels)
+  prepare = preprocess.evaluation(config.data)
   batch = split.fetch(split.arrays, np.arange(min(n, split.size), dtype=np.int32))
   return np.asarray(prepare(jax.random.key(0), batch)['x'])
 

@@ -46,7 +46,7 @@ def draw(
   if best_of == 1:
     return np.asarray(program(key, subject.state, labels))
   seer = generated.find(judge or config.judge, config.data.shape)
-  pixels = lambda x: preprocess.to_uint8(config.data.preprocess, x, config.data.levels)
+  pixels = preprocess.pixels(config.data)
   sure = jax.jit(lambda state, x: jax.nn.softmax(seer.see(state, pixels(x))[0]))
   kept, best = None, np.full(n, -1.0)
   for turn in range(best_of):

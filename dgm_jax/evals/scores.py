@@ -218,7 +218,7 @@ def _concentration(importance: np.ndarray) -> float:
 
 
 def _varied(*tables: np.ndarray) -> np.ndarray:
-  """Numbers of the columns that have two values or more in each table [N, K]: of the others there is nothing to tell.
+  """Finds the columns that have two values or more in each table [N, K]: of the others there is nothing to tell.
 
   Raises:
     ValueError: no column has.

@@ -187,5 +187,5 @@ def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
 
 
 def _vectors(codebook: Array, codes: ArrayLike) -> Array:
-  """The vector of each code, [..., D]; NaN for a code that the codebook has not."""
+  """Looks up the vector of each code, [..., D]; NaN for a code that the codebook has not."""
   return codebook.at[stable.inside(codes, codebook.shape[0])].get(mode='fill', fill_value=jnp.nan)

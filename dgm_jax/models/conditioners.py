@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dgm_jax.nn.blocks import ACTIVATIONS, glorot
@@ -109,7 +110,7 @@ class OnGrid(nn.Module):
 class GlowNet(nn.Module):
   """3x3, 1x1 and 3x3 convolutions, the last 0 at the start and scaled by exp(3 s).
 
-  Padding is told apart by a channel of its own, and the hidden maps are normalised by their own start.
+  Padding is told apart by a channel of its own (`EDGES`), and the hidden maps are normalised by their own start.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039 (after its program).
   """
@@ -117,28 +118,32 @@ class GlowNet(nn.Module):
   features: int
   width: int = 512
   act: Callable = nn.relu
+  edge: str = 'padding'
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
     small = nn.initializers.normal(0.05)
-    h = nn.Conv(self.width, (3, 3), padding='VALID', use_bias=False, kernel_init=small, dtype=self.dtype)(_padded(x))
+    h = nn.Conv(self.width, (3, 3), padding='VALID', use_bias=False, kernel_init=small, dtype=self.dtype)(
+      EDGES[self.edge](x)
+    )
     h = self.act(Started(name='started_0')(h))
     h = nn.Conv(self.width, (1, 1), use_bias=False, kernel_init=small, dtype=self.dtype)(h)
     h = self.act(Started(name='started_1')(h))
-    return ZeroConv(self.features, self.dtype)(h).astype(x.dtype)
+    return ZeroConv(self.features, self.edge, self.dtype)(h).astype(x.dtype)
 
 
 class ZeroConv(nn.Module):
   """A 3x3 convolution that is 0 at the start, its output scaled by exp(3 s)."""
 
   features: int
+  edge: str = 'padding'
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
     zeros = nn.initializers.zeros
-    h = nn.Conv(self.features, (3, 3), padding='VALID', kernel_init=zeros, dtype=self.dtype)(_padded(x))
+    h = nn.Conv(self.features, (3, 3), padding='VALID', kernel_init=zeros, dtype=self.dtype)(EDGES[self.edge](x))
     s = self.param('log_scale', nn.initializers.zeros, (1, 1, 1, self.features))
     return (h * jnp.exp(3 * s)).astype(x.dtype)
 
@@ -156,10 +161,20 @@ class Started(nn.Module):
 
 
 def _padded(x: jax.Array) -> jax.Array:
-  """A row and a column of zeros around each image, and a channel that is 1 there and 0 in the image.
+  """Puts zeros around each image, and beside it a channel that is 1 there and 0 in the image.
 
   [B, H, W, C] -> [B, H + 2, W + 2, C + 1].
   """
-  around = ((0, 0), (1, 1), (1, 1), (0, 0))
-  outside = jnp.pad(jnp.zeros((*x.shape[:3], 1), x.dtype), around, constant_values=1)
-  return jnp.concatenate([jnp.pad(x, around), outside], -1)
+  outside = jnp.pad(jnp.zeros((*x.shape[:3], 1), x.dtype), AROUND, constant_values=1)
+  return jnp.concatenate([jnp.pad(x, AROUND), outside], -1)
+
+
+def _bordered(x: jax.Array) -> jax.Array:
+  """Puts zeros around each image and a channel beside it that is 1 at the border of the image alone."""
+  height, width = (np.isin(np.arange(n), (0, n - 1)) for n in x.shape[1:3])
+  border = jnp.asarray(height[:, None] | width[None], x.dtype)[None, :, :, None]
+  return jnp.pad(jnp.concatenate([x, jnp.broadcast_to(border, (*x.shape[:3], 1))], -1), AROUND)
+
+
+AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
+EDGES = {'padding': _padded, 'image': _bordered}  # where the channel beside the image is 1

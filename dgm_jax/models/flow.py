@@ -22,6 +22,7 @@ STARTS = {
 }
 ELEMENTWISE = {'affine': coupling.affine, 'spline': lambda: coupling.spline(8, 4.0)}
 MEMORY = {'plain': lambda part: part, 'reversible': rev.reversible}  # what is kept for the gradient
+EDGES = tuple(conditioners.EDGES)
 GEOMETRIES = ('grid', 'squeezed')
 
 
@@ -59,7 +60,7 @@ def realnvp_dense(
 
 def realnvp(
   shape: Sequence[int], width: int = 64, blocks: int = 8, scales: int = 2, geometry: str = 'grid',
-  memory: str = 'reversible', dtype=None,
+  channel_factor: float = 1.0, memory: str = 'reversible', dtype=None,
 ) -> Bijection:  # fmt: skip
   """Couplings of checkerboards and of channels, batch-normalised, half of the numbers leaving at each scale.
 
@@ -69,6 +70,7 @@ def realnvp(
     blocks: residual blocks of each network.
     scales: how often the image is seen at half the size, and once more.
     geometry: networks of checkerboards see the full 'grid' as in the paper, or, four times cheaper, the 'squeezed' one.
+    channel_factor: of the first normalisation in couplings of channels; in those of checkerboards it is 2.
     memory: what is kept for the gradient.
     dtype: of the networks.
 
@@ -85,7 +87,9 @@ def realnvp(
     if level == scales - 1:
       return _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0, 1)])
     colours = _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0)])
-    channels = _within(coupling.halves(), [_normed(resnet(2 * size, 1.0), kept, 1.0, 1) for kept in (0, 1, 0)])
+    channels = _within(
+      coupling.halves(), [_normed(resnet(2 * size, channel_factor), kept, 1.0, 1) for kept in (0, 1, 0)]
+    )
     channels = _within(coupling.squeeze(), [channels])
     return rev.chain(colours, channels, coupling.checkerboard(), rev.on(0, scale(level + 1)))
 
@@ -105,7 +109,7 @@ def _within(partition: Bijection, layers: list[Bijection]) -> Bijection:
 
 def glow(
   shape: Sequence[int], width: int = 512, steps: int = 32, levels: int = 3, memory: str = 'reversible',
-  unroll: int = 1, act: Callable = jax.nn.relu, dtype=None,
+  unroll: int = 1, edge: str = 'padding', act: Callable = jax.nn.relu, dtype=None,
 ) -> Bijection:  # fmt: skip
   """Steps of actnorm, 1x1 convolution and affine coupling; half of the channels leave at each level.
 
@@ -118,13 +122,14 @@ def glow(
     levels: how often the image is squeezed.
     memory: what is kept for the gradient.
     unroll: steps written out in the compiled loop; all of them on a CPU, whose convolutions are slow in a loop.
+    edge: where the networks' extra channel is one: in the 'padding', as in the program, or at the 'image' border.
     act: the nonlinearity of those networks.
     dtype: of the networks.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.
   """
-  network = lambda features: conditioners.GlowNet(features, width, act, dtype)
-  prior = lambda features: conditioners.ZeroConv(features, dtype)
+  network = lambda features: conditioners.GlowNet(features, width, act, edge, dtype)
+  prior = lambda features: conditioners.ZeroConv(features, edge, dtype)
   moved = _within(coupling.halves(), [coupling.coupling(network, coupling.sigmoid_affine())])
   step = rev.chain(bijections.actnorm(), bijections.invertible_dense(), moved)
 

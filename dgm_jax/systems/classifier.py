@@ -97,6 +97,7 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
     experiment.one_of(f'a key of config.model.network ({build.__name__})', name, known)
   experiment.one_of('config.model.network.memory', settings.get('memory', 'plain'), networks.MEMORY)
   experiment.one_of('config.model.flip', model.flip, FLIPS)
+  experiment.one_of('config.model.decays', model.get('decays', 'kernels'), DECAYS)
   experiment.require(0 <= model.momentum < 1, f'config.model.momentum must be in [0, 1), got {model.momentum}')
   experiment.require(model.reach >= 0, f'config.model.reach must not be negative, got {model.reach}')
   network = build(tuple(config.data.shape), model.classes, dtype=config.dtype, **settings)
@@ -120,7 +121,7 @@ def moved(key: Key, x: jax.Array, reach: int) -> jax.Array:
 
 
 def _system(config: ConfigDict, build: Callable) -> System:
-  made, squares = parts(config, build), _all if build is networks.irevnet else _weights
+  made, squares = parts(config, build), DECAYS[config.model.get('decays', 'kernels')]
 
   def start(key: Key, batch: Batch):
     mean = batch['x'].mean(0)
@@ -172,14 +173,15 @@ def _inversion(made: Parts) -> dict[str, Callable]:
 
 
 def _weights(params) -> jax.Array:
-  """Half the squares of the weights of convolutions and of the last layer, also where layers are stacked.
-
-  Of ResNet and RevNet; RevNet's program decays these alone.
-  """
+  """Sums half the squares of the weights of convolutions and of the last layer, also where layers are stacked."""
   leaves = jax.tree_util.tree_leaves_with_path(params)
   return 0.5 * sum(jnp.square(leaf).sum() for path, leaf in leaves if path[-1].key == 'kernel')
 
 
 def _all(params) -> jax.Array:
-  """Half the squares of all parameters, gains and biases too, as i-RevNet's program decays them."""
+  """Sums half the squares of all parameters, gains and biases too."""
   return 0.5 * sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
+
+
+# What decays: RevNet's program takes kernels alone, i-RevNet's all parameters.
+DECAYS = {'kernels': _weights, 'all': _all}

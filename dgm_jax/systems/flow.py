@@ -141,7 +141,8 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
 STATISTICS = {'flow': ('stats',)}  # entries of `State.extra`, by network
 DEQUANTIZED = ('dequantize', 'static_dequantize')
 CHOICES = {
-  'start': flows.STARTS, 'memory': flows.MEMORY, 'geometry': flows.GEOMETRIES, 'elementwise': flows.ELEMENTWISE
+  'start': flows.STARTS, 'memory': flows.MEMORY, 'geometry': flows.GEOMETRIES, 'elementwise': flows.ELEMENTWISE,
+  'edge': flows.EDGES,
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def digits(config: ConfigDict, steps: int, points: int = 30) -> Run:
     config.data.shape, config.data.examples = tuple(train.arrays['x'].shape[1:]), train.size
     config.data.levels = train.levels
   experiment.check(config)
-  prepare = preprocess.find(config.data.preprocess, config.data.levels)
+  prepare = preprocess.training(config.data)
   arrays = {name: jnp.asarray(array) for name, array in train.arrays.items()}
   size = min(config.batch_size, train.size)
 
@@ -49,7 +49,7 @@ def digits(config: ConfigDict, steps: int, points: int = 30) -> Run:
 
   everything = prepare(jax.random.key(1), train.fetch(arrays, jnp.arange(train.size)))
   state, curves = loop(systems.build(config), batch, everything, steps, points)
-  fixed = preprocess.find(preprocess.for_evaluation(config.data.preprocess), config.data.levels)
+  fixed = preprocess.evaluation(config.data)
   held_out = fixed(jax.random.key(0), jax.tree.map(jnp.asarray, test.fetch(test.arrays, np.arange(test.size))))
   return Run(systems.build(config), state, curves, held_out, everything)
 

@@ -23,7 +23,8 @@ REVERSIBLE, BOTTLENECK = {'memory': 'reversible'}, (1, 3, 1)
 def irevnet(stream, first):
   network = {'blocks': (18, 18, 18), 'strides': (1, 2, 2), 'stream': stream, 'first': first, 'kernels': (3, 3, 3)}
   network |= REVERSIBLE | {'unroll': 1}
-  model = {'network': network, 'classes': 10, 'l2': 5e-4, 'momentum': 0.9, 'reach': 4, 'flip': 'horizontal'}
+  model = {'network': network, 'classes': 10, 'l2': 5e-4, 'decays': 'all', 'momentum': 0.9}
+  model |= {'reach': 4, 'flip': 'horizontal'}
   rates = {'schedule': 'stages', 'stage_rates': (0.1, 0.02, 0.004, 0.0008)}
   player = {'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.9} | rates
   run = {'batch_size': 128, 'stage_epochs': (60.0, 60.0, 40.0, 40.0)}

@@ -99,7 +99,10 @@ TABLE = {
     'Kingma & Dhariwal 2018, arXiv:1807.03039, section 5 and table 2, and openai/glow; images held out are ours',
     'flow.glow', ('cifar10', 'dequantize', 5000),
     FLOW | {
-      'network': {'width': 512, 'steps': 32, 'levels': 3, 'memory': 'reversible', 'unroll': 1}, 'average': 1 - 1 / 88
+      'network': {
+        'width': 512, 'steps': 32, 'levels': 3, 'memory': 'reversible', 'unroll': 1, 'edge': 'padding'
+      },
+      'average': 1 - 1 / 88
     },
     {'model': {'name': 'adamax', 'b2': 1 - 1 / 88, 'warmup_steps': 880}}, {'batch_size': 512, 'epochs': 1000.0},
     {'flow': 44_624_436},
@@ -174,7 +177,10 @@ TABLE = {
     'Dinh et al. 2017, arXiv:1605.08803, section 4.1, and tensorflow/models; images held out and epochs are ours',
     'flow.realnvp', ('cifar10', 'dequantize', 5000),
     FLOW | {
-      'network': {'width': 64, 'blocks': 8, 'scales': 2, 'geometry': 'grid', 'memory': 'reversible'}, 'alpha': 0.05,
+      'network': {
+        'width': 64, 'blocks': 8, 'scales': 2, 'geometry': 'grid', 'channel_factor': 1.0, 'memory': 'reversible'
+      },
+      'alpha': 0.05,
       'momentum': 0.9, 'l2': 5e-5,
     },
     {'model': adam(clip_norm=100.0)}, {'batch_size': 64, 'epochs': 500.0},
