@@ -94,6 +94,16 @@ def framed(p, x):
   return correlate(np.concatenate([padded(x, (1, 1), (1, 1)), outside], -1), p['kernel'])
 
 
+@pytest.mark.parametrize('edge', ['padding', 'image'])
+def test_a_channel_beside_the_image_tells_where_it_ends(edge):
+  out = np.asarray(conditioners.EDGES[edge](wave(2, 3, 4, 2)))
+  rings = np.zeros((5, 6))
+  rings[1:-1, 1:-1] = 1
+  rings[2:-2, 2:-2] = 2  # 0 in the zeros around, 1 at the image's border, 2 within
+  np.testing.assert_array_equal(out[..., 2], np.broadcast_to(rings == (edge == 'image'), (2, 5, 6)))
+  np.testing.assert_array_equal(out[..., :2], np.pad(wave(2, 3, 4, 2), [(0, 0), (1, 1), (1, 1), (0, 0)]))
+
+
 def squeezed(x):
   batch, height, width, channels = x.shape
   x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
