@@ -121,3 +121,15 @@ def windows(x, pads=(0, 0), stride=1, size=3, blank=-np.inf):
     x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
     for i in range(size) for j in range(size)
   ])  # fmt: skip
+
+
+def layer(params, i):
+  """One of the layers that are stacked."""
+  return jax.tree.map(lambda leaf: leaf[i], params)
+
+
+def squeezed(x):
+  """Space to depth."""
+  batch, height, width, channels = x.shape
+  x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(batch, height // 2, width // 2, -1)
