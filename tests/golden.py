@@ -1,6 +1,7 @@
 """Networks with weights that no random number has made, and their layers once more in plain NumPy, float64."""
 
 import math
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,12 @@ def shift(params, bias):
 
 def dense(params, x, bias=True):
   return x @ params['kernel'] + shift(params, bias)
+
+
+def sides_of(params):
+  """How many kernels of each height and width there are."""
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  return Counter(leaf.shape[:2] for path, leaf in leaves if path[-1].key == 'kernel' and leaf.ndim == 4)
 
 
 def padded(x, low, high):
@@ -114,3 +121,15 @@ def windows(x, pads=(0, 0), stride=1, size=3, blank=-np.inf):
     x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
     for i in range(size) for j in range(size)
   ])  # fmt: skip
+
+
+def layer(params, i):
+  """One of the layers that are stacked."""
+  return jax.tree.map(lambda leaf: leaf[i], params)
+
+
+def squeezed(x):
+  """Space to depth."""
+  batch, height, width, channels = x.shape
+  x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(batch, height // 2, width // 2, -1)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from dgm_jax import cli, data, parallel, systems
 from dgm_jax import config as experiment
@@ -77,3 +78,9 @@ def test_a_system_without_a_normal_posterior_is_refused():
   two = {'latents': (2, 2), 'hidden': ((8,), (8,))}
   with pytest.raises(cli.UserError, match='no normal posterior'):
     surgery.surgery(0, subject({'system': 'vae.vae', 'model': two}))
+
+
+def test_the_density_is_the_normal_one():
+  z, mean, logvar = np.array([0.3, -1.0]), np.array([0.1, 0.4]), np.array([0.5, -0.7])
+  expected = stats.norm.logpdf(z, mean, np.exp(0.5 * logvar)).sum()
+  np.testing.assert_allclose(surgery._normal(z, mean, logvar), expected, rtol=1e-12)

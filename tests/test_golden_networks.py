@@ -16,6 +16,7 @@ from golden import (
   leaky,
   relu,
   same,
+  sides_of,
   sigmoid,
   transposed,
   wave,
@@ -115,13 +116,14 @@ def test_dcgan(hidden):
   h = relu(norm(h).reshape(3, 2, 2, 3) if hidden else norm(h.reshape(3, 2, 2, 3)))
   h = relu(batch_norm(p[f'norms_{len(hidden) + 1}'], transposed(p['convs_0'], h, bias=False)[:, :3, :3]))
   same(x, np.tanh(transposed(p['last'], h)))
+  assert set(sides_of(p)) == {(5, 5)}
   critic = dcgan.Critic((2, 3), hidden, bias=True, norm=BatchNorm)
   variables, ((value, features), _) = given(critic, wave(3, 5, 5, 1), mutable=TRAINED)
   p, h = (
     variables['params'],
     leaky(conv(variables['params']['Conv_0'], np.asarray(wave(3, 5, 5, 1), np.float64), 2), 0.2),
   )
-  assert p['Conv_0']['kernel'].shape[:2] == (5, 5)
+  assert set(sides_of(p)) == {(5, 5)}
   h = leaky(batch_norm(p['BatchNorm_0'], conv(p['Conv_1'], h, 2, bias=False)), 0.2).reshape(3, -1)
   for i in range(len(hidden)):
     h = leaky(batch_norm(p[f'BatchNorm_{i + 1}'], dense(p[f'Dense_{i}'], h, bias=False)), 0.2)
@@ -144,6 +146,7 @@ def test_residual_game():
   """Gulrajani et al. 2017, appendix C, table 5."""
   variables, (x, _) = given(resnet_gan.Generator((4, 4, 1), 3, 1, norm=BatchNorm), wave(2, 3), mutable=TRAINED)
   p = variables['params']
+  assert sides_of(p) == {(3, 3): 3, (1, 1): 1}
   h, up = dense(p['Dense_0'], np.asarray(wave(2, 3), np.float64)).reshape(2, 2, 2, 3), p['Up_0']
   twice = lambda h: h.repeat(2, 1).repeat(2, 2)
   y = conv(up['Conv_0'], twice(relu(batch_norm(up['BatchNorm_0'], h))))
@@ -152,6 +155,7 @@ def test_residual_game():
   for norm in (None, LayerNorm):
     variables, (value, features) = given(resnet_gan.Critic(3, norm), wave(2, 8, 8, 1))
     p, h = variables['params'], np.asarray(wave(2, 8, 8, 1), np.float64)
+    assert sides_of(p) == {(3, 3): 8, (1, 1): 2}
     pool = lambda h: windows(h, stride=2, size=2).mean(0)
     first, normed = p['First_0'], (lambda q, h: layer_norm(q, h)) if norm else (lambda q, h: h)
 
@@ -199,6 +203,7 @@ def test_classifiers_and_binary_codes():
   h = relu(dense(p['Dense_0'], h.reshape(2, -1)))
   same(features, h)
   same(logits, dense(p['Dense_1'], h))
+  assert set(sides_of(p)) == {(4, 4)}
   many = classifier.Classifier((2,), 500, 3)
   weights = jax.tree.map(
     lambda like: jnp.ones(like.shape), jax.eval_shape(many.init, jax.random.key(0), jnp.ones((1, 2, 2, 1)))
@@ -226,6 +231,7 @@ def test_autoencoders(channels):
   head = lambda p, h: (m := dense(p['Dense_0'], h), (m[..., : m.shape[-1] // 2], 2 * m[..., m.shape[-1] // 2 :]))[1]
   variables, layers = given(vae.Encoder(hidden, latents, channels), x)
   p, h = variables['params'], np.asarray(x, np.float64)
+  assert set(sides_of(p)) <= {(4, 4)}
   for i in range(len(channels)):
     h = relu(conv(p['images'][f'Conv_{i}'], h, 2))
   body = lambda q, h: functools.reduce(lambda h, i: np.tanh(dense(q[f'Dense_{i}'], h)), range(len(q)), h)
@@ -237,6 +243,7 @@ def test_autoencoders(channels):
   variables, numbers = given(vae.Decoder(hidden, latents, (5, 5, 1), 2, channels), wave(2, 2))
   p = variables['params']
   h = body(p['bodies_0'], head(p['heads_0'], body(p['bodies_1'], np.asarray(wave(2, 2), np.float64)))[0])
+  assert set(sides_of(p)) <= {(4, 4)}
   if channels:  # 5 x 5 was made 3 x 3 and 2 x 2 on the way down
     q = p['output']
     h = relu(dense(q['Dense_0'], h)).reshape(2, 2, 2, 3)
@@ -278,6 +285,7 @@ def test_vq_vae_of_two_levels():
   low = down(p['encoders_1'], x - 0.5)
   high = down(p['encoders_0'], low)
   assert low.shape[-1] == 4 and p['encoders_1']['Conv_0']['kernel'].shape == (4, 4, 1, 2)
+  assert sides_of(p) == {(4, 4): 5, (3, 3): 8, (1, 1): 6}
   top = conv(p['heads_0'], high)
   top_codes, top_vectors = quantized(top, p['codebook_top'])
   bottom = conv(p['heads_1'], np.concatenate([up(p['tellers_0'], top_vectors, 3), low], -1))
@@ -300,6 +308,7 @@ def test_the_conditioner_of_a_prior():
     factor = -(-5 // h.shape[1])
     total = total + h.repeat(factor, 1).repeat(factor, 2)[:, :5, :5]
   same(out, relu(total))
+  assert sides_of(p) == {(3, 3): 4, (1, 1): 2}
 
 
 def test_noise_that_is_learned():

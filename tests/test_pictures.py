@@ -83,10 +83,11 @@ def test_grid_refuses_what_is_no_batch_of_pixels(images):
 @pytest.mark.parametrize('channels', [1, 3])
 def test_png_round_trip_leaves_one_file(tmp_path, channels):
   image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
-  pictures.write_png(tmp_path / 'new' / 'a.png', image)
-  with Image.open(tmp_path / 'new' / 'a.png') as read:
+  for _ in range(2):  # the folders are there the second time
+    pictures.write_png(tmp_path / 'new' / 'deep' / 'a.png', image)
+  with Image.open(tmp_path / 'new' / 'deep' / 'a.png') as read:
     np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
-  assert [path.name for path in (tmp_path / 'new').iterdir()] == ['a.png']
+  assert [path.name for path in (tmp_path / 'new' / 'deep').iterdir()] == ['a.png']
 
 
 def test_samples_are_means_where_the_system_has_them():

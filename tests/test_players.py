@@ -347,6 +347,8 @@ def test_vq_prior():
     nats = -np.take_along_axis(log_softmax(numbers), own[..., None], -1).sum((1, 2, 3)).mean()
     same(metrics[f'{name}/loss'], nats)
     same(metrics[f'{name}/bits_per_code'], nats / math.log(2) / own[0].size)
+    old, kept = turn.state.extra['ema'][name]['embedding'], turn.after.extra['ema'][name]['embedding']
+    same(kept, 0.9 * np.asarray(old) + 0.1 * np.asarray(params[name]['embedding']))
 
 
 @pytest.mark.parametrize('name', ['resnet', 'revnet', 'irevnet'])

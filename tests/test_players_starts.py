@@ -11,7 +11,7 @@ from playing import KEY, batch_of, flat, settings_of
 
 from dgm_jax import systems
 from dgm_jax.models import deep_mixture
-from dgm_jax.nn import bijections, norm, quantize
+from dgm_jax.nn import bijections, made, norm, quantize
 from dgm_jax.systems import adversaries, classifier, vae
 
 
@@ -97,3 +97,10 @@ def test_what_is_noted_of_a_batch_passes_it_no_gradient():
   np.testing.assert_array_equal(slope, np.zeros((12, 2)))
   seen = lambda z: sum(leaf.sum() for leaf in bijections.batch_norm().forward({}, None, z)[2].values())
   np.testing.assert_array_equal(jax.jit(jax.grad(seen))(z), np.zeros((12, 2)))
+
+
+def test_a_masked_network_begins_with_zeros_behind_weights_that_are_none():
+  module, x = made.MADE((5,), 2), jnp.asarray([[0.3, -1.0, 2.0]])
+  variables = module.init(KEY, x)
+  np.testing.assert_array_equal(module.apply(variables, x), np.zeros((1, 6)))
+  assert np.abs(np.asarray(variables['params']['kernel_0'])).min() > 0

@@ -194,6 +194,20 @@ def test_the_best_of_several_draws_is_the_one_that_the_judge_is_surest_of(monkey
     rejection.draw(5, subject, 4, 10)
 
 
+def test_what_each_level_is_worth_is_the_error_without_it():
+  """Images whose pixels are the sum of what two levels hold; of a single level nothing is left without it."""
+  views = {
+    'codes': lambda state, x: {'top': x * 0 + 0.5, 'bottom': x - 0.5},
+    'image': lambda state, found: sum(found.values()),
+  }
+  subject, x = SimpleNamespace(system=SimpleNamespace(views=views)), jnp.full((2, 1, 2, 1), 0.75)
+  found = measured._errors(subject, ('top', 'bottom'))(None, None, {'x': x})
+  assert {name: float(each[0]) for name, each in found.items()} == {
+    'mse': 0, 'mse_without_top': 0.25, 'mse_without_bottom': 0.0625
+  }  # fmt: skip
+  assert set(measured._errors(subject, ('top',))(None, None, {'x': x})) == {'mse'}
+
+
 def test_principal_components_get_their_bits_where_they_gain_most():
   # On a line, uniformly: with b bits the step is 2 / 2^b, and its error a twelfth of its square.
   t, axis = np.linspace(-1, 1, 4096)[:, None], np.array([[3.0, 0, 4, 0]])
