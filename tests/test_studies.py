@@ -8,6 +8,7 @@ import pytest
 
 from dgm_jax import records, studies, study, svg, workdir
 from dgm_jax.cli import UserError
+from dgm_jax.data import preprocess
 from dgm_jax.evals import disentanglement, pictures
 
 
@@ -43,8 +44,9 @@ def test_every_member_is_measured_and_followed(small):
 
 
 def test_a_strip_has_each_image_and_what_was_drawn_of_it_first_to_last():
+  pixels = lambda x: preprocess.to_uint8('scale', x)
   at = lambda value: np.full((2, 56, 56, 1), value, np.float32) + np.array([0.0, 0.5])[:, None, None, None]
-  image = studies.strip(at(0.1), [at(0.2), at(0.9), at(0.3), at(0.9), at(0.4)], 'scale', columns=3)
+  image = studies.strip(at(0.1), [at(0.2), at(0.9), at(0.3), at(0.9), at(0.4)], pixels, columns=3)
   got = image[28::57, 28::57, 0]
   np.testing.assert_allclose(got, 255 * np.array([[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]]), atol=1)
 
