@@ -16,8 +16,8 @@ import pathlib
 import re
 import tarfile
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 from absl import app, flags
 
 from dgm_jax import cli
@@ -84,6 +84,8 @@ def inception(source: pathlib.Path, out: pathlib.Path) -> str:
   Raises:
     UserError: the file is not there, is damaged or another one, or the package that reads it is absent.
   """
+  import numpy as np
+
   from dgm_jax.models import inception_weights
   from dgm_jax.systems.inception import check
 
@@ -113,7 +115,7 @@ def _verify_name(source: pathlib.Path) -> None:
     raise cli.UserError(f'{source} has the SHA-256 {found}, not {digits[1]}...: bring the file again')
 
 
-def _torch_arrays(source: pathlib.Path) -> Mapping[str, np.ndarray]:
+def _torch_arrays(source: pathlib.Path) -> Mapping[str, Any]:
   if importlib.util.find_spec('torch') is None:
     raise cli.UserError(f'reading {source} needs PyTorch, once: pip install torch')
   import torch
@@ -126,7 +128,7 @@ def _torch_arrays(source: pathlib.Path) -> Mapping[str, np.ndarray]:
     raise cli.UserError(f'{source} cannot be read by PyTorch: {reason}') from error
 
 
-def _graph_arrays(source: pathlib.Path) -> Mapping[str, np.ndarray]:
+def _graph_arrays(source: pathlib.Path) -> Mapping[str, Any]:
   if importlib.util.find_spec('tensorflow') is None:
     raise cli.UserError(f"reading {source} needs TensorFlow, once: pip install 'dgm_jax[prepare]'")
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')

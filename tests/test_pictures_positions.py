@@ -74,7 +74,10 @@ def test_maps_are_means_over_the_other_factors_at_every_place():
 
 def test_it_is_drawn_for_sprites_and_for_nothing_else():
   config = ConfigDict(
-    {'data': {'name': 'sprites', 'preprocess': 'scale', 'size': 16, 'channels': 0, 'invert': False}, 'seed': 0}
+    {
+      'data': {'name': 'sprites', 'preprocess': 'scale', 'levels': 256, 'size': 16, 'channels': 0, 'invert': False},
+      'seed': 0,
+    }  # fmt: skip
   )
   drawn = positions.available(system(), config)['latents'](KEY, STATE, X, to_uint8)
   assert drawn.shape == (5 * 17 + 1, 9 * 17 + 1, 3)
