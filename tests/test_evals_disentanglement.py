@@ -283,7 +283,7 @@ def subject():
     {
       'data': {'name': 'sprites', 'preprocess': 'scale', 'levels': 256, 'size': 16, 'channels': 0, 'invert': False},
       'seed': 0,
-    }  # fmt: skip
+    }
   )
   state = State(jnp.zeros((), jnp.int32), {}, {}, {})
   return Subject(config, centroid_system(), state, data.Split('', 0, {}), parallel.mesh())

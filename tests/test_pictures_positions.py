@@ -77,7 +77,7 @@ def test_it_is_drawn_for_sprites_and_for_nothing_else():
     {
       'data': {'name': 'sprites', 'preprocess': 'scale', 'levels': 256, 'size': 16, 'channels': 0, 'invert': False},
       'seed': 0,
-    }  # fmt: skip
+    }
   )
   drawn = positions.available(system(), config)['latents'](KEY, STATE, X, to_uint8)
   assert drawn.shape == (5 * 17 + 1, 9 * 17 + 1, 3)
