@@ -1,8 +1,8 @@
 """Gated PixelCNN: two stacks without a blind spot, on binary MNIST, MNIST of 256 levels, and CIFAR-10.
 
 Paper: van den Oord et al. 2016, arXiv:1606.05328; 5x5 kernels, as there; on MNIST 128 features and 10 layers. cifar10
-has the 20 layers of 384 features that the paper states for ImageNet: for CIFAR-10 it states none, so that its 3.03
-bits/dim may well be of another network.
+has the 20 layers of 384 features that the paper states for ImageNet: those of its CIFAR-10 network
+are not known here, so that its 3.03 bits/dim may well be of another.
 Command: python train.py --config=configs/gated_pixelcnn.py --workdir=runs/gated_pixelcnn
 Variants: (none) binary MNIST, small: 32 features and 4 layers, for a CPU; levels, levels_small: MNIST of 256 levels;
 cifar10, cifar10_small; tiny, tiny_levels. --config.conditional=True tells it the label

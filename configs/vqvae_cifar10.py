@@ -1,13 +1,13 @@
 """VQ-VAE on CIFAR-10: ten codes of 512 at each of 8x8 places, whose codebook follows by gradient.
 
 Paper: van den Oord et al. 2017, arXiv:1711.00937, section 4: two convolutions of stride 2 and two residual blocks, all
-of 256 units, 8 x 8 x 10 codes, Adam at 2e-4, 250,000 steps of 128 images, commitment 0.25. The paper leaves open: the
+of 256 units, 8 x 8 x 10 codes, Adam at 2e-4, 250,000 steps of 128 images, commitment 0.25. Not known of the paper: the
 features of a code (64, as in its authors' program since), the scale of the pixels' error (divided by their variance, as
 there), the codebook's start (vectors of the data). The first convolution has half the units, as in that program.
 Command: python train.py --config=configs/vqvae_cifar10.py --workdir=runs/vqvae_cifar10
 Variants: (none); tiny.
-Expected: the paper has 4.67 bits/dim (a VAE 4.51, VIMCO 5.14), without saying by which likelihood of pixels and which
-prior: here squared errors are measured, beside the 5,760 bits of an image's codes, 1.875 a dimension. No full run
+Expected: the paper has 4.67 bits/dim (a VAE 4.51, VIMCO 5.14), by a likelihood of pixels and a prior that are not known
+here: squared errors are measured, beside the 5,760 bits of an image's codes, 1.875 a dimension. No full run
 is recorded yet; it wants an accelerator.
 """
 

@@ -24,7 +24,7 @@ def given(module, *args, change=lambda variables: variables, mutable=False, **op
   return doubles(variables), jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), out)
 
 
-def same(out, expected, rtol=1e-4):
+def assert_same(out, expected, rtol=1e-4):
   """Equal up to float32, in shape too."""
   assert np.shape(out) == np.shape(expected)
   np.testing.assert_allclose(out, expected, rtol=rtol, atol=rtol * max(1e-6, np.abs(expected).max()))

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from golden import batch_norm, correlate, dense, given, layer, padded, relu, same, squeezed, wave, windows
+from golden import assert_same, batch_norm, correlate, dense, given, layer, padded, relu, squeezed, wave, windows
 from playing import doubles, filled
 
 from dgm_jax.models import resnet
@@ -38,7 +38,7 @@ def classified(network, x, alone=False):
   params = {'features': features, 'head': head}
   y, seen = jax.jit(lambda params: resnet.logits(network, params, None, x))(params)
   if alone:  # an image by itself, with the statistics of all
-    same(jax.jit(lambda params: resnet.logits(network, params, seen, x[:1])[0])(params), y[:1], 1e-3)
+    assert_same(jax.jit(lambda params: resnet.logits(network, params, seen, x[:1])[0])(params), y[:1], 1e-3)
   return doubles(params), np.asarray(y, np.float64)
 
 
@@ -61,7 +61,7 @@ def test_resnet():
     stride = 1 + stage
     h = shortcut(h, width, stride) + residual(first['Residual_0'], h, 2, stride, fresh=stage == 0)
     h = h + residual(rest['Residual_0'], h, 2)
-  same(y, head(p['head'], h), 1e-3)
+  assert_same(y, head(p['head'], h), 1e-3)
 
 
 def test_bottlenecks_have_a_quarter_of_the_channels_and_projections():
@@ -69,7 +69,7 @@ def test_bottlenecks_have_a_quarter_of_the_channels_and_projections():
   variables, (out, _) = given(resnet.Unit(8, (1, 3, 1), 2), x, mutable=['batch_stats'])
   p, h = variables['params'], np.asarray(x, np.float64)
   assert p['Residual_0']['Conv_1']['kernel'].shape == (3, 3, 2, 2)
-  same(out, same_size(p['Shortcut_0']['Conv_0'], h, 2) + residual(p['Residual_0'], h, 3, 2), 1e-3)
+  assert_same(out, same_size(p['Shortcut_0']['Conv_0'], h, 2) + residual(p['Residual_0'], h, 3, 2), 1e-3)
 
 
 def test_revnet():
@@ -84,7 +84,7 @@ def test_revnet():
     b = shortcut(b, width, stride) + residual(first['Residual_1'], a, 2)
     a = a + residual(rest['0'], b, 2)
     b = b + residual(rest['1'], a, 2)
-  same(y, head(p['head'], np.concatenate([a, b], -1)), 1e-3)
+  assert_same(y, head(p['head'], np.concatenate([a, b], -1)), 1e-3)
 
 
 def test_irevnet():
@@ -100,4 +100,4 @@ def test_irevnet():
     moved = residual(network, b, 3, stride, fresh, 1e-5)
     a, b = (squeezed(a), squeezed(b)) if stride == 2 else (a, b)
     a, b = b, a + moved
-  same(y, head(p['head'], np.concatenate([a, b], -1), 1e-5), 1e-3)
+  assert_same(y, head(p['head'], np.concatenate([a, b], -1), 1e-5), 1e-3)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import (
+  assert_same,
   batch_norm,
   conv,
   correlate,
@@ -15,7 +16,6 @@ from golden import (
   layer,
   padded,
   relu,
-  same,
   sides_of,
   sigmoid,
   squeezed,
@@ -60,8 +60,8 @@ def test_nice():
     network = p['1'][str(1 + i)]
     even, odd = (even, odd + mlp(network, even)) if i % 2 == 0 else (even + mlp(network, odd), odd)
   joined = np.stack([even, odd], -1).reshape(2, 8)
-  same(z, joined * np.exp(p['2']['log_scale']))
-  same(log_det, np.full(2, p['2']['log_scale'].sum()))
+  assert_same(z, joined * np.exp(p['2']['log_scale']))
+  assert_same(log_det, np.full(2, p['2']['log_scale'].sum()))
   assert flows.STARTS['zeros'](X).shape == (2, 2, 2)
   spread = np.asarray(X).std(0) * math.sqrt(3) / math.pi  # a logistic's deviation is pi / sqrt(3)
   np.testing.assert_allclose(np.exp(flows.STARTS['data'](1000 * X)), 1 / (1000 * spread), rtol=0.02)
@@ -82,8 +82,8 @@ def test_realnvp_of_vectors():
     shift, s = affine(params, halves[kept])
     halves[1 - kept] = (halves[1 - kept] + shift) * np.exp(s)
     total = total + s.sum(1)
-  same(z, np.stack(halves, -1).reshape(2, 8))
-  same(log_det, total)
+  assert_same(z, np.stack(halves, -1).reshape(2, 8))
+  assert_same(log_det, total)
 
 
 def glow_net(p, x):
@@ -156,9 +156,9 @@ def test_glow():
   for i in range(2):
     h, more = glow_step(layer(p['4']['1'], i), h)
     total = total + more
-  same(z[0], h, 1e-3)
-  same(z[1], (leaves + shift) * np.exp(s), 1e-3)
-  same(log_det, total, 1e-3)
+  assert_same(z[0], h, 1e-3)
+  assert_same(z[1], (leaves + shift) * np.exp(s), 1e-3)
+  assert_same(log_det, total, 1e-3)
 
 
 def made(p, x, act=relu):
@@ -187,8 +187,8 @@ def test_maf_turns_the_order_round():
     h, total = ((h + shift) * np.exp(s))[:, ::-1], total + s.sum(1)
     total = total - 0.5 * np.log(h.var(0) + 1e-5).sum() + q['3']['log_scale'].sum()
     h = (h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5) * np.exp(q['3']['log_scale']) + q['4']['bias']
-  same(z, h, 1e-3)
-  same(log_det, total, 1e-3)
+  assert_same(z, h, 1e-3)
+  assert_same(log_det, total, 1e-3)
 
 
 def test_iaf_is_read_against_its_order():
@@ -198,8 +198,8 @@ def test_iaf_is_read_against_its_order():
   h = (flat(x) + p['1']['bias']) * np.exp(p['1']['log_scale'])
   back = z[:, ::-1]
   shift, raw = np.split(made(layer(p['2'], 0)['0'], back), 2, -1)
-  same((back + shift) * np.exp(np.tanh(raw)), h, 1e-3)
-  same(log_det, p['1']['log_scale'].sum() - np.tanh(raw).sum(1), 1e-3)
+  assert_same((back + shift) * np.exp(np.tanh(raw)), h, 1e-3)
+  assert_same(log_det, p['1']['log_scale'].sum() - np.tanh(raw).sum(1), 1e-3)
 
 
 def test_planar():
@@ -213,8 +213,8 @@ def test_planar():
     bent = np.tanh(h @ w + b)
     total = total + np.log1p((1 - bent**2) * (u @ w))
     h = h + bent[:, None] * u
-  same(z, h * np.exp(p['3']['log_scale']) + p['4']['bias'])
-  same(log_det, total + p['3']['log_scale'].sum())
+  assert_same(z, h * np.exp(p['3']['log_scale']) + p['4']['bias'])
+  assert_same(log_det, total + p['3']['log_scale'].sum())
 
 
 def weight_normed(p, i):
@@ -240,7 +240,7 @@ def test_the_network_of_realnvp():
     inner = apply(3 * i + 3, relu(norm(2 * i + 1, h)))
     h = h + apply(3 * i + 2, relu(norm(2 * i + 2, inner)))
     skips = skips + apply(3 * i + 4, h)
-  same(out, apply(8, relu(norm(5, skips))), 1e-3)
+  assert_same(out, apply(8, relu(norm(5, skips))), 1e-3)
 
 
 def test_couplings_of_a_checkerboard_move_each_colour_in_turn():
@@ -303,8 +303,8 @@ def test_a_spline_by_the_formula():
     below = steep + (slopes[k + 1] + slopes[k] - 2 * steep) * t * (1 - t)
     expected = ys[k] + (ys[k + 1] - ys[k]) * (steep * t**2 + slopes[k] * t * (1 - t)) / below
     top = steep**2 * (slopes[k + 1] * t**2 + 2 * steep * t * (1 - t) + slopes[k] * (1 - t) ** 2)
-    same(y[i], expected, 1e-3)
-    same(log_slope[i], math.log(top / below**2), 1e-3)
+    assert_same(y[i], expected, 1e-3)
+    assert_same(log_slope[i], math.log(top / below**2), 1e-3)
 
 
 def softmax(raw):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import (
+  assert_same,
   batch_norm,
   conv,
   dense,
@@ -15,7 +16,6 @@ from golden import (
   layer_norm,
   leaky,
   relu,
-  same,
   sides_of,
   sigmoid,
   transposed,
@@ -62,10 +62,10 @@ def test_dense_game(norm):
       h = dense(p[f'Dense_{i}'], h, bias=norm is None or at is x)
       h = relu(batch_norm(p[f'BatchNorm_{i}'], h) if norm else h)
     if at is z:
-      same(out, np.tanh(dense(p['Dense_2'], h)).reshape(3, 2, 2))
+      assert_same(out, np.tanh(dense(p['Dense_2'], h)).reshape(3, 2, 2))
     else:
-      same(out[0], linear(p)(h))
-      same(out[1], h)
+      assert_same(out[0], linear(p)(h))
+      assert_same(out[1], h)
 
 
 def test_maxout_critic_and_minibatch_discrimination():
@@ -75,13 +75,13 @@ def test_maxout_critic_and_minibatch_discrimination():
   p, h = variables['params'], np.asarray(wave(3, 5), np.float64)
   for i in range(2):
     h = dense(p[f'Dense_{i}'], h).reshape(3, -1, 5).max(-1)
-  same(features, h)
+  assert_same(features, h)
   told = p['Verdict_0']['MinibatchDiscrimination_0']
   assert told['theta'].shape == (3, 2, 5)
   unit = told['theta'] / np.sqrt((told['theta'] ** 2).sum(0, keepdims=True))
   directions = np.einsum('bf,fkd->bkd', h, unit) * np.exp(told['log_scale'])[:, None]
   alike = np.exp(-np.abs(directions[:, None] - directions[None]).sum(-1)) * (1 - np.eye(3))[..., None]
-  same(value, linear(p)(np.concatenate([h, alike.sum(1) + told['bias']], 1)))
+  assert_same(value, linear(p)(np.concatenate([h, alike.sum(1) + told['bias']], 1)))
 
 
 def test_a_maxout_critic_drops_a_fifth_of_the_pixels_and_half_of_the_units():
@@ -115,7 +115,7 @@ def test_dcgan(hidden):
   norm = functools.partial(batch_norm, p[f'norms_{len(hidden)}'])
   h = relu(norm(h).reshape(3, 2, 2, 3) if hidden else norm(h.reshape(3, 2, 2, 3)))
   h = relu(batch_norm(p[f'norms_{len(hidden) + 1}'], transposed(p['convs_0'], h, bias=False)[:, :3, :3]))
-  same(x, np.tanh(transposed(p['last'], h)))
+  assert_same(x, np.tanh(transposed(p['last'], h)))
   assert set(sides_of(p)) == {(5, 5)}
   critic = dcgan.Critic((2, 3), hidden, bias=True, norm=BatchNorm)
   variables, ((value, features), _) = given(critic, wave(3, 5, 5, 1), mutable=TRAINED)
@@ -127,8 +127,8 @@ def test_dcgan(hidden):
   h = leaky(batch_norm(p['BatchNorm_0'], conv(p['Conv_1'], h, 2, bias=False)), 0.2).reshape(3, -1)
   for i in range(len(hidden)):
     h = leaky(batch_norm(p[f'BatchNorm_{i + 1}'], dense(p[f'Dense_{i}'], h, bias=False)), 0.2)
-  same(features, h)
-  same(value, linear(p)(h))
+  assert_same(features, h)
+  assert_same(value, linear(p)(h))
 
 
 def test_recognizer():
@@ -138,8 +138,8 @@ def test_recognizer():
   h = leaky(batch_norm(p['BatchNorm_0'], dense(p['Dense_0'], np.asarray(wave(3, 4), np.float64), bias=False)), 0.1)
   numbers = dense(p['Dense_1'], h)
   assert numbers.shape == (3, 4 + 2 * 2)
-  same(out[0], numbers[:, :4])
-  same(out[1], numbers[:, 4:6])
+  assert_same(out[0], numbers[:, :4])
+  assert_same(out[1], numbers[:, 4:6])
 
 
 def test_residual_game():
@@ -151,7 +151,7 @@ def test_residual_game():
   twice = lambda h: h.repeat(2, 1).repeat(2, 2)
   y = conv(up['Conv_0'], twice(relu(batch_norm(up['BatchNorm_0'], h))))
   h = conv(up['Conv_1'], relu(batch_norm(up['BatchNorm_1'], y))) + conv(up['Conv_2'], twice(h))
-  same(x, np.tanh(conv(p['Conv_0'], relu(batch_norm(p['BatchNorm_0'], h)))))
+  assert_same(x, np.tanh(conv(p['Conv_0'], relu(batch_norm(p['BatchNorm_0'], h)))))
   for norm in (None, LayerNorm):
     variables, (value, features) = given(resnet_gan.Critic(3, norm), wave(2, 8, 8, 1))
     p, h = variables['params'], np.asarray(wave(2, 8, 8, 1), np.float64)
@@ -168,8 +168,8 @@ def test_residual_game():
     h = pool(branch(p['Residual_0'], h)) + pool(conv(p['Conv_0'], h))
     for i in (1, 2):
       h = h + branch(p[f'Residual_{i}'], h)
-    same(features, relu(h).mean((1, 2)))
-    same(value, linear(p)(relu(h).mean((1, 2))))
+    assert_same(features, relu(h).mean((1, 2)))
+    assert_same(value, linear(p)(relu(h).mean((1, 2))))
 
 
 def test_semi_supervised_networks():
@@ -183,15 +183,15 @@ def test_semi_supervised_networks():
 
   for i in range(2):
     h = relu(layer(f'WeightNormDense_{i}', h, lengths[f'WeightNormDense_{i}']['length']))
-  same(features, h)
-  same(logits, layer('WeightNormDense_2', h, p['WeightNormDense_2']['length']))
+  assert_same(features, h)
+  assert_same(logits, layer('WeightNormDense_2', h, p['WeightNormDense_2']['length']))
   variables, (x, _) = given(semi_supervised.SoftplusGenerator((4,), (2, 2, 1)), wave(3, 2), mutable=TRAINED)
   p = variables['params']
   h = softplus(
     batch_norm(p['BatchNorm_0'], dense(p['Dense_0'], np.asarray(wave(3, 2), np.float64), bias=False), 1e-6, scale=False)
   )
   unit = p['theta'] / np.sqrt(1e-6 + (p['theta'] ** 2).sum(0))
-  same(x, sigmoid(h @ unit * p['length'] + p['bias']).reshape(3, 2, 2, 1))
+  assert_same(x, sigmoid(h @ unit * p['length'] + p['bias']).reshape(3, 2, 2, 1))
 
 
 def test_classifiers_and_binary_codes():
@@ -201,8 +201,8 @@ def test_classifiers_and_binary_codes():
   p = variables['params']
   h = relu(conv(p['Downsample_0']['Conv_0'], np.asarray(x, np.float64), 2))
   h = relu(dense(p['Dense_0'], h.reshape(2, -1)))
-  same(features, h)
-  same(logits, dense(p['Dense_1'], h))
+  assert_same(features, h)
+  assert_same(logits, dense(p['Dense_1'], h))
   assert set(sides_of(p)) == {(4, 4)}
   many = classifier.Classifier((2,), 500, 3)
   weights = jax.tree.map(
@@ -214,13 +214,13 @@ def test_classifiers_and_binary_codes():
   variables, logits = given(binary.BinaryEncoder((4,), 3), x)
   p = variables['params']
   h = np.tanh(dense(p['MLP_0']['Dense_0'], np.asarray(x, np.float64).reshape(2, -1)))
-  same(logits, dense(p['Dense_0'], h))
+  assert_same(logits, dense(p['Dense_0'], h))
   variables, logit = given(disentangle.LatentDiscriminator((4, 3)), wave(2, 3))
   p, h = variables['params'], np.asarray(wave(2, 3), np.float64)
   for i in range(2):
     h = leaky(dense(p[f'Dense_{i}'], h), 0.2)
   numbers = dense(p['Dense_2'], h)
-  same(logit, numbers[:, 0] - numbers[:, 1])
+  assert_same(logit, numbers[:, 0] - numbers[:, 1])
   assert disentangle.LatentDiscriminator().hidden == (1000,) * 6
 
 
@@ -238,8 +238,8 @@ def test_autoencoders(channels):
   first = head(p['heads_0'], body(p['bodies_0'], h.reshape(2, -1)))
   second = head(p['heads_1'], body(p['bodies_1'], first[0]))
   for got, expected in zip(layers, (first, second), strict=True):
-    same(got[0], expected[0])
-    same(got[1], expected[1])
+    assert_same(got[0], expected[0])
+    assert_same(got[1], expected[1])
   variables, numbers = given(vae.Decoder(hidden, latents, (5, 5, 1), 2, channels), wave(2, 2))
   p = variables['params']
   h = body(p['bodies_0'], head(p['heads_0'], body(p['bodies_1'], np.asarray(wave(2, 2), np.float64)))[0])
@@ -249,12 +249,12 @@ def test_autoencoders(channels):
     h = relu(dense(q['Dense_0'], h)).reshape(2, 2, 2, 3)
     h = relu(transposed(q['TransposedConv_0'], h)[:, :3, :3])
     out = transposed(q['output'], h)[:, :5, :5]
-    same(numbers[0], out[..., 0].reshape(2, -1))
-    same(numbers[1], out[..., 1].reshape(2, -1))
+    assert_same(numbers[0], out[..., 0].reshape(2, -1))
+    assert_same(numbers[1], out[..., 1].reshape(2, -1))
   else:
     both = dense(p['output'], h)
-    same(numbers[0], both[:, :25])
-    same(numbers[1], both[:, 25:])
+    assert_same(numbers[0], both[:, :25])
+    assert_same(numbers[1], both[:, 25:])
 
 
 def residual(p, h):
@@ -293,7 +293,7 @@ def test_vq_vae_of_two_levels():
   wide = transposed(p['joiners_0']['TransposedConv_0'], top_vectors)[:, :3, :3]
   image = up(p['decoder'], np.concatenate([wide, vectors], -1), 6) + 0.5
   for got, expected in zip((*passed.z, passed.x), (top, bottom, image), strict=True):
-    same(got, expected)
+    assert_same(got, expected)
   np.testing.assert_array_equal(passed.codes[0], top_codes)
   np.testing.assert_array_equal(passed.codes[1], bottom_codes)
 
@@ -307,7 +307,7 @@ def test_the_conditioner_of_a_prior():
     h = residual(p[f'Residual_{i}'], conv(p[f'Conv_{i}'], p[f'Embed_{i}']['embedding'][np.asarray(codes)]))
     factor = -(-5 // h.shape[1])
     total = total + h.repeat(factor, 1).repeat(factor, 2)[:, :5, :5]
-  same(out, relu(total))
+  assert_same(out, relu(total))
   assert sides_of(p) == {(3, 3): 4, (1, 1): 2}
 
 
@@ -321,9 +321,9 @@ def test_noise_that_is_learned():
   assert p['Conv_0']['kernel'].shape[:2] == p['Conv_1']['kernel'].shape[:2] == (3, 3)
   e = np.asarray(jax.random.normal(key, x.shape), np.float64)
   expected = sigmoid(mean + np.exp(raw + 0.5) * e)
-  same(u, expected)
+  assert_same(u, expected)
   log_normal = -0.5 * e**2 - 0.5 * np.log(2 * np.pi) - (raw + 0.5)
-  same(log_q, (log_normal - np.log(expected) - np.log1p(-expected)).reshape(2, -1).sum(1), 1e-3)
+  assert_same(log_q, (log_normal - np.log(expected) - np.log1p(-expected)).reshape(2, -1).sum(1), 1e-3)
 
 
 def test_inceptions_layers_in_turn():
@@ -357,7 +357,7 @@ def test_inceptions_convolution_and_pools():
   variables, out = given(inception.Conv(3, (3, 1), 2, 'VALID'), x)
   p, stats, h = variables['params'], variables['batch_stats'], np.asarray(x, np.float64)
   y = sum(h[:, i : i + 1 + 1 : 2, ::2] @ p['conv']['kernel'][i, 0] for i in range(3))
-  same(out, relu((y - stats['mean']) / np.sqrt(stats['variance'] + 1e-3) * p['scale'] + p['bias']))
-  same(inception._max(x), windows(h, (1, 1)).max(0))
-  same(inception._max(x, 2), windows(h, stride=2).max(0))
-  same(inception._mean(x), np.nanmean(windows(h, (1, 1), blank=np.nan), 0))
+  assert_same(out, relu((y - stats['mean']) / np.sqrt(stats['variance'] + 1e-3) * p['scale'] + p['bias']))
+  assert_same(inception._max(x), windows(h, (1, 1)).max(0))
+  assert_same(inception._max(x, 2), windows(h, stride=2).max(0))
+  assert_same(inception._mean(x), np.nanmean(windows(h, (1, 1), blank=np.nan), 0))

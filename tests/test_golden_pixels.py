@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import correlate, dense, elu, given, padded, relu, same, sigmoid, wave
+from golden import assert_same, correlate, dense, elu, given, padded, relu, sigmoid, wave
 
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
@@ -87,7 +87,7 @@ def test_pixelcnn(groups):
     y = pointwise(p[f'Pointwise_{2 * i}'], relu(x), groups) + told(p, f'Dense_{i}', condition)
     y = masked_conv(p[f'MaskedConv_{i + 1}'], relu(y), groups, False, causal(3))
     x = x + pointwise(p[f'Pointwise_{2 * i + 1}'], relu(y), groups)
-  same(out, head(p, x, 4, 3, groups))
+  assert_same(out, head(p, x, 4, 3, groups))
   assert (PixelCNN(1).hidden, PixelCNN(1).blocks, PixelCNN(1).head, PixelCNN(1).first) == (16, 7, 32, 7)
 
 
@@ -113,7 +113,7 @@ def test_gated_pixelcnn(groups):
     v = gated(y + told(layer, 'condition_down', condition), 1)
     new = pointwise(layer['out'], gated(across + told(layer, 'condition_across', condition), groups), groups)
     h = new if first else h + new
-  same(out, head(p, h, 0, 2, groups))
+  assert_same(out, head(p, h, 0, 2, groups))
 
 
 def resnet(params, x, shape, act, other=None, condition=None):
@@ -189,7 +189,7 @@ def test_pixelcnn_pp():
   above = stream(p['above'], taps(p['first_above'], read, 2, 1, 1, 1), [None] * 5, ABOVE, np.asarray(condition))
   x = taps(p['first_row'], read, 1, 1, 1, 1) + taps(p['first_column'], read, 1, 0, 1, -1)
   x = stream(p['before'], x, above, BEFORE, np.asarray(condition))[-1]
-  same(out, plain(p['head'], elu(x)), 1e-3)
+  assert_same(out, plain(p['head'], elu(x)), 1e-3)
   assert (network.dropout, PixelCNNpp(1).features, PixelCNNpp(1).blocks, PixelCNNpp(1).levels) == (0.5, 192, 5, 3)
 
 
@@ -206,7 +206,7 @@ def test_attention():
   expected = attended(*(np.asarray(a, np.float64) for a in (3 * query, key, value)))
   both = jax.jit(lambda *a: [attention.attend_in_chunks(*a, chunk) for chunk in (6, 2)])
   for out in both(3 * query, key, value):
-    same(out, expected)
+    assert_same(out, expected)
 
 
 def test_pixelsnail():
@@ -225,7 +225,7 @@ def test_pixelsnail():
   flat = lambda a: a.reshape(1, 12, -1)
   found = attended(flat(query), flat(content[..., :2]), flat(content[..., 2:])).reshape(1, 3, 4, 3)
   x = resnet(p['GatedResnet_2'], x, None, elu, found)
-  same(out, plain(p['NormConv_2'], elu(x)), 1e-3)
+  assert_same(out, plain(p['NormConv_2'], elu(x)), 1e-3)
 
 
 def lstm(gates, cell, groups=1):
@@ -239,7 +239,7 @@ def lstm(gates, cell, groups=1):
 def test_an_lstm_of_two_colors():
   y, cell = wave(2, 16), wave(2, 4)
   for got, expected in zip(recurrent.lstm(y, cell, (2, 2)), lstm(np.asarray(y), np.asarray(cell), 2), strict=True):
-    same(got, expected)
+    assert_same(got, expected)
 
 
 def row_lstm(p, x, condition):
@@ -284,7 +284,7 @@ def test_pixelrnn(layer):
   for i in range(2):
     run = both_diagonals if margin else row_lstm
     x = x + pointwise(p[f'widen_{i}'], run(p[f'stack_{i}'], x, np.asarray(condition, np.float64)))
-  same(out, head(p, x, 0, 3)[:, :, :3])
+  assert_same(out, head(p, x, 0, 3)[:, :, :3])
 
 
 def test_skewed_rows_come_back():

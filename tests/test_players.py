@@ -31,7 +31,7 @@ from dgm_jax.noise import standard_normal
 from dgm_jax.systems import classifier, codes, disentangle, estimators, vae, vq
 
 
-def same(value, formula):
+def assert_same(value, formula):
   np.testing.assert_allclose(value, formula, rtol=3e-5, atol=1e-6)
 
 
@@ -71,12 +71,12 @@ def test_vae(name):
   numbers = once(decode)
   fits = log_px_z(settings.model.likelihood, flat(play.x)[:, None], np.asarray(numbers, np.float64)).sum(-1)
   kl, (mean, logvar) = divergence(np.asarray(mean), np.asarray(logvar)).sum(1), (np.asarray(mean), np.asarray(logvar))
-  same(metrics['model/loss'], -(fits.mean(1) - kl).mean())
+  assert_same(metrics['model/loss'], -(fits.mean(1) - kl).mean())
   found, ratio = play.measured(), normal(z, mean[:, None], logvar[:, None]).sum(-1) - normal(z, 0, 0).sum(-1)
-  same(found['neg_elbo_nats'], kl - fits.mean(1))
-  same(found['neg_bound_nats'], -log_mean_exp(fits - ratio, 1))
-  same(found['reconstruction_nats'], -fits.mean(1))
-  same(found['kl_nats'], kl)
+  assert_same(found['neg_elbo_nats'], kl - fits.mean(1))
+  assert_same(found['neg_bound_nats'], -log_mean_exp(fits - ratio, 1))
+  assert_same(found['reconstruction_nats'], -fits.mean(1))
+  assert_same(found['kl_nats'], kl)
 
 
 def test_iwae():
@@ -100,7 +100,7 @@ def test_iwae():
   weights = bernoulli(flat(play.x)[:, None], np.asarray(logits, np.float64)).sum(-1)
   weights += normal(low, *below).sum(-1) + normal(top, 0, 0).sum(-1)
   weights -= normal(low, *first).sum(-1) + normal(top, *above).sum(-1)
-  same(metrics['model/loss'], -log_mean_exp(weights, 1).mean())
+  assert_same(metrics['model/loss'], -log_mean_exp(weights, 1).mean())
 
 
 def estimator(name, bits=False):
@@ -142,12 +142,12 @@ def test_estimators(name):
   baselines = {'constant_baseline': lambda: running['reward'], 'optimal_baseline': weighted,
                'leave_one_out': lambda: others}  # fmt: skip
   signal = reward - baselines.get(name, lambda: 0.0)()
-  same(metrics['model/signal_rms_nats'], np.sqrt((signal**2).mean()))
+  assert_same(metrics['model/signal_rms_nats'], np.sqrt((signal**2).mean()))
   # Where a score multiplies the reward, the value is the reward's: the score itself counts as zero.
-  same(metrics['model/loss'], -(reward.mean(1) - kl).mean())
+  assert_same(metrics['model/loss'], -(reward.mean(1) - kl).mean())
   now = {'reward': reward.mean(), 'weighted': (square * reward).mean(), 'weight': square.mean()}
   for key, value in play.after.extra['baseline'].items():
-    same(value, 0.9 * running[key] + 0.1 * now[key])
+    assert_same(value, 0.9 * running[key] + 0.1 * now[key])
 
 
 @pytest.mark.parametrize('bits', [False, True])
@@ -155,14 +155,14 @@ def test_vimco_is_the_bound_of_all_samples(bits):
   """Mnih & Rezende 2016, equation 5."""
   metrics, reward, log_q, log_prior, kl, _, play = estimator('vimco', bits)
   others = (reward.sum(1, keepdims=True) - reward) / 3
-  same(metrics['model/signal_rms_nats'], np.sqrt(((reward - others) ** 2).mean()))
+  assert_same(metrics['model/signal_rms_nats'], np.sqrt(((reward - others) ** 2).mean()))
   bound = log_mean_exp(reward + log_prior - log_q, 1)
-  same(metrics['model/loss'], -bound.mean())
+  assert_same(metrics['model/loss'], -bound.mean())
   found = play.measured()
-  same(found['neg_bound_nats'], -bound)
-  same(found['neg_elbo_nats'], kl - reward.mean(1))
-  same(found['reconstruction_nats'], -reward.mean(1))
-  same(found['kl_nats'], kl)
+  assert_same(found['neg_bound_nats'], -bound)
+  assert_same(found['neg_elbo_nats'], kl - reward.mean(1))
+  assert_same(found['reconstruction_nats'], -reward.mean(1))
+  assert_same(found['kl_nats'], kl)
 
 
 @pytest.mark.parametrize('bits', [False, True])
@@ -174,9 +174,9 @@ def test_the_squared_length_of_a_score_is_that_of_its_gradient(bits):
     tuple(jnp.asarray([[0.3, -0.4, 0.9, 0.1]]) * i for i in (1, 2)[: 2 - bits]),
   )
   slopes = jax.jit(jax.grad(lambda numbers: posterior.log_prob(z, numbers).sum()))(numbers)
-  same(posterior.square_score(z, numbers)[0, 0], sum((np.asarray(slope) ** 2).sum() for slope in slopes))
+  assert_same(posterior.square_score(z, numbers)[0, 0], sum((np.asarray(slope) ** 2).sum() for slope in slopes))
   assert posterior.reparametrized != bits
-  same(posterior.code(numbers), numbers[0] if not bits else 1 / (1 + np.exp(-np.asarray(numbers[0]))))
+  assert_same(posterior.code(numbers), numbers[0] if not bits else 1 / (1 + np.exp(-np.asarray(numbers[0]))))
 
 
 def disentangled(system, n=4, **model):
@@ -194,27 +194,27 @@ def disentangled(system, n=4, **model):
 
   z, mean, logvar, logits = (np.asarray(a, np.float64) for a in once(networks))
   fits, kl = bernoulli(flat(x), logits).sum(1), divergence(mean, logvar)
-  same(metrics['model/reconstruction_nats'], -fits.mean())
-  same(metrics['model/kl_nats'], kl.sum(1).mean())
+  assert_same(metrics['model/reconstruction_nats'], -fits.mean())
+  assert_same(metrics['model/kl_nats'], kl.sum(1).mean())
   if system == 'beta_vae':
     found = play.measured()
-    same(found['neg_elbo_nats'], kl.sum(1) - fits)
-    same(found['reconstruction_nats'], -fits)
-    same(found['kl_nats'], kl.sum(1))
+    assert_same(found['neg_elbo_nats'], kl.sum(1) - fits)
+    assert_same(found['reconstruction_nats'], -fits)
+    assert_same(found['kl_nats'], kl.sum(1))
   return metrics, play, (fits, kl, z, mean, logvar)
 
 
 def test_beta_vae():
   """Higgins et al. 2017, equation 4."""
   metrics, _, (fits, kl, *_) = disentangled('beta_vae', beta=3.0)
-  same(metrics['model/loss'], -(fits - 3 * kl.sum(1)).mean())
+  assert_same(metrics['model/loss'], -(fits - 3 * kl.sum(1)).mean())
 
 
 def test_capacity_vae():
   """Burgess et al. 2018, equation 8, at step 3 of 10."""
   metrics, _, (fits, kl, *_) = disentangled('capacity_vae', gamma=7.0, capacity=25.0, capacity_steps=10)
-  same(metrics['model/capacity_nats'], 7.5)
-  same(metrics['model/loss'], -fits.mean() + 7 * abs(kl.sum(1).mean() - 7.5))
+  assert_same(metrics['model/capacity_nats'], 7.5)
+  assert_same(metrics['model/loss'], -fits.mean() + 7 * abs(kl.sum(1).mean() - 7.5))
 
 
 def test_dip_vae():
@@ -224,8 +224,8 @@ def test_dip_vae():
     metrics, _, (fits, kl, _, mean, logvar) = disentangled('dip_vae', **options)
     matrix = np.cov(mean.T, bias=True) + (np.diag(np.exp(logvar).mean(0)) if covariance == 'aggregate' else 0)
     penalty = 10 * ((np.diag(matrix) - 1) ** 2).sum() + 5 * ((matrix - np.diag(np.diag(matrix))) ** 2).sum()
-    same(metrics['model/penalty'], penalty)
-    same(metrics['model/loss'], penalty - (fits - kl.sum(1)).mean())
+    assert_same(metrics['model/penalty'], penalty)
+    assert_same(metrics['model/loss'], penalty - (fits - kl.sum(1)).mean())
 
 
 @pytest.mark.parametrize(('divergence', 'estimator'), [('sampled', 'stratified'), ('closed', 'minibatch')])
@@ -244,8 +244,8 @@ def test_tc_vae(divergence, estimator):
   total = kl.sum(1) + 5 * (joint - product)
   if divergence == 'sampled':
     total = (own - joint) + 6 * (joint - product) + (product - prior)
-  same(metrics['model/total_correlation_nats'], np.subtract(*parts(stratified)).mean())
-  same(metrics['model/loss'], (total - fits).mean())
+  assert_same(metrics['model/total_correlation_nats'], np.subtract(*parts(stratified)).mean())
+  assert_same(metrics['model/loss'], (total - fits).mean())
 
 
 def test_factor_vae_and_its_judge():
@@ -254,8 +254,8 @@ def test_factor_vae_and_its_judge():
   judge = disentangle.LatentDiscriminator((16,))
   logit = lambda z: judge.apply({'params': play.state.params['discriminator']}, z)
   joint = np.asarray(once(lambda: logit(jnp.asarray(z, jnp.float32))), np.float64)
-  same(metrics['model/total_correlation_nats'], joint.mean())
-  same(metrics['model/loss'], -(fits - kl.sum(1)).mean() + 35 * joint.mean())
+  assert_same(metrics['model/total_correlation_nats'], joint.mean())
+  assert_same(metrics['model/loss'], -(fits - kl.sum(1)).mean() + 35 * joint.mean())
   for_noise, for_shuffle = jax.random.split(jax.random.fold_in(play.key, 1))
 
   def shuffled():
@@ -264,7 +264,7 @@ def test_factor_vae_and_its_judge():
     z = mean + jnp.exp(0.5 * logvar) * standard_normal(for_noise, mean.shape)
     return logit(disentangle.losses.permute_latents(for_shuffle, z))
 
-  same(metrics['discriminator/loss'], 0.5 * (softplus(-joint) + softplus(once(shuffled))).mean())
+  assert_same(metrics['discriminator/loss'], 0.5 * (softplus(-joint) + softplus(once(shuffled))).mean())
 
 
 @pytest.mark.parametrize(
@@ -291,8 +291,8 @@ def test_collapse(name, decoder):
     'elbo': kl.sum(1), 'annealing': 3 / 12 * kl.sum(1), 'free_bits': np.maximum(kl.mean(0), 0.8).sum(),
     'capacity': 3 * abs(kl.sum(1).mean() - 1.5),
   }[name]  # fmt: skip
-  same(metrics['model/loss'], -(fits - total).mean())
-  same(metrics['model/kl_nats'], kl.sum(1).mean())
+  assert_same(metrics['model/loss'], -(fits - total).mean())
+  assert_same(metrics['model/kl_nats'], kl.sum(1).mean())
 
 
 @pytest.mark.parametrize('name', ['vqvae_mnist:tiny', 'vqvae2_mnist:tiny'])
@@ -316,10 +316,10 @@ def test_vq_vae(name):
     np.testing.assert_array_equal(found, ((z[..., None, :] - book) ** 2).sum(-1).argmin(-1))
     apart = ((z - book[np.asarray(found)]) ** 2).mean()
     loss += apart * (0.3 + (settings.model.codebook == 'gradient'))
-    same(metrics[f'model/distance_{level}'], apart)
-    same(metrics[f'model/usage_{level}'], len(np.unique(found)) / 8)
-  same(metrics['model/mse'], squared)
-  same(metrics['model/loss'], loss)
+    assert_same(metrics[f'model/distance_{level}'], apart)
+    assert_same(metrics[f'model/usage_{level}'], len(np.unique(found)) / 8)
+  assert_same(metrics['model/mse'], squared)
+  assert_same(metrics['model/loss'], loss)
 
 
 def test_vq_prior():
@@ -345,10 +345,10 @@ def test_vq_prior():
   for name, own, numbers in zip(('top', 'bottom'), found, once(both), strict=True):
     own = np.asarray(own)
     nats = -np.take_along_axis(log_softmax(numbers), own[..., None], -1).sum((1, 2, 3)).mean()
-    same(metrics[f'{name}/loss'], nats)
-    same(metrics[f'{name}/bits_per_code'], nats / math.log(2) / own[0].size)
+    assert_same(metrics[f'{name}/loss'], nats)
+    assert_same(metrics[f'{name}/bits_per_code'], nats / math.log(2) / own[0].size)
     old, kept = turn.state.extra['ema'][name]['embedding'], turn.after.extra['ema'][name]['embedding']
-    same(kept, 0.9 * np.asarray(old) + 0.1 * np.asarray(params[name]['embedding']))
+    assert_same(kept, 0.9 * np.asarray(old) + 0.1 * np.asarray(params[name]['embedding']))
 
 
 @pytest.mark.parametrize('name', ['resnet', 'revnet', 'irevnet'])
@@ -375,15 +375,15 @@ def test_reversible_classifiers(name):
     for path, leaf in jax.tree_util.tree_leaves_with_path(doubles(params))
     if name == 'irevnet' or "'kernel'" in str(path[-1])
   ]
-  same(metrics['model/cross_entropy_nats'], nats)
-  same(metrics['model/error_percent'], 100 * (np.asarray(y).argmax(1) != labels).mean())
-  same(metrics['model/loss'], nats + 0.01 * 0.5 * sum((leaf**2).sum() for leaf in decayed))
+  assert_same(metrics['model/cross_entropy_nats'], nats)
+  assert_same(metrics['model/error_percent'], 100 * (np.asarray(y).argmax(1) != labels).mean())
+  assert_same(metrics['model/loss'], nats + 0.01 * 0.5 * sum((leaf**2).sum() for leaf in decayed))
   if name == 'revnet':  # outside training: nothing is moved, and the running statistics are used
     apart, stats = play.batch['x'] - play.state.extra['mean'][None], play.state.extra['stats']
     y = np.asarray(once(lambda: classifier.networks.logits(made.network, params, stats, apart)[0]))
     found = play.measured()
-    same(found['cross_entropy_nats'], -log_softmax(y)[np.arange(4), labels])
-    same(found['error_percent'], 100.0 * (y.argmax(1) != labels))
+    assert_same(found['cross_entropy_nats'], -log_softmax(y)[np.arange(4), labels])
+    assert_same(found['error_percent'], 100.0 * (y.argmax(1) != labels))
 
 
 def test_classifier():
@@ -394,4 +394,4 @@ def test_classifier():
   apply = lambda: network.apply(
     {'params': play.state.params['classifier']}, play.batch['x'], rngs={'dropout': play.key}
   )
-  same(metrics['model/loss'], -log_softmax(once(apply)[0])[np.arange(4), np.asarray(play.batch['y'])].mean())
+  assert_same(metrics['model/loss'], -log_softmax(once(apply)[0])[np.arange(4), np.asarray(play.batch['y'])].mean())

@@ -11,7 +11,7 @@ from playing import HALF, begun, bernoulli, doubles, flat, log_softmax, once, pl
 from dgm_jax.systems import autoregressive, flow
 
 
-def same(value, formula):
+def assert_same(value, formula):
   np.testing.assert_allclose(value, formula, rtol=3e-5, atol=1e-5)
 
 
@@ -58,11 +58,11 @@ def test_a_flow_climbs_its_likelihood(name):
     z, moved, _ = once(lambda: made.flow.forward(params, stats, jnp.asarray(opened, jnp.float32)))
     z = np.concatenate([flat(leaf) for leaf in jax.tree.leaves(z)], 1)
     behind, found = (-HALF - 0.5 * z**2).sum(1) + np.asarray(moved), play.measured()
-    same(found['nll_nats'], log_q - behind - log_det)
-    same(found['bits_per_dim'], (log_q - behind - log_det) / (4 * math.log(2)) + 8)
-    same(found['nll_logit_nats'], log_q - behind)
-  same(metrics['model/nll_nats'], -bound)
-  same(metrics['model/loss'], -bound + model.l2 * sum((gain**2).sum() for gain in gains))
+    assert_same(found['nll_nats'], log_q - behind - log_det)
+    assert_same(found['bits_per_dim'], (log_q - behind - log_det) / (4 * math.log(2)) + 8)
+    assert_same(found['nll_logit_nats'], log_q - behind)
+  assert_same(metrics['model/nll_nats'], -bound)
+  assert_same(metrics['model/loss'], -bound + model.l2 * sum((gain**2).sum() for gain in gains))
 
 
 def mixed(x, numbers, components):
@@ -107,10 +107,10 @@ def test_pixels_are_coded_one_after_another_with_dropout(name):
     nats = np.take_along_axis(log_softmax(numbers), levels[..., None], -1)
   else:
     nats = mixed(x, numbers, model.components)
-  same(metrics['model/loss'], -nats.reshape(2, -1).sum(1).mean())
+  assert_same(metrics['model/loss'], -nats.reshape(2, -1).sum(1).mean())
   if name == 'pixelrnn':  # without dropout it is measured as it is trained
-    same(play.measured()['nll_nats'], -nats.reshape(2, -1).sum(1))
-    same(play.measured()['bits_per_dim'], -nats.reshape(2, -1).sum(1) / (16 * math.log(2)))
+    assert_same(play.measured()['nll_nats'], -nats.reshape(2, -1).sum(1))
+    assert_same(play.measured()['bits_per_dim'], -nats.reshape(2, -1).sum(1) / (16 * math.log(2)))
 
 
 def test_deep_gmm():
@@ -125,7 +125,7 @@ def test_deep_gmm():
       weight = log_softmax(params['logits_0'])[i] + log_softmax(params['logits_1'])[j]
       volume = np.linalg.slogdet(first)[1] + np.linalg.slogdet(second)[1]
       terms.append(weight + volume + (-HALF - 0.5 * top**2).sum(1))
-  same(metrics['model/loss'], -np.log(np.exp(terms).sum(0)).mean())
+  assert_same(metrics['model/loss'], -np.log(np.exp(terms).sum(0)).mean())
 
 
 def near_identity(state):
@@ -147,7 +147,7 @@ def test_gmm():
   x = flat(batch['x']) - np.asarray(state.extra['centre'])
   white = np.einsum('kij,bkj->bki', np.linalg.inv(np.linalg.cholesky(spread)), x[:, None] - mixture['means'])
   logs = np.log(mixture['weights']) - 0.5 * np.linalg.slogdet(spread)[1] - 2 * HALF - 0.5 * (white**2).sum(-1)
-  same(metrics['nll_nats'], -np.log(np.exp(logs).sum(1)).mean())
+  assert_same(metrics['nll_nats'], -np.log(np.exp(logs).sum(1)).mean())
 
 
 def baseline(name, **model):
@@ -159,7 +159,7 @@ def baseline(name, **model):
 def test_uniform_and_histograms():
   """Each level of each pixel alike; the share of a level where each count begins at one."""
   system, state, batch = baseline('uniform', levels=16)
-  same(system.step(None, state, batch)[1]['nll_nats'], 4 * math.log(16))
+  assert_same(system.step(None, state, batch)[1]['nll_nats'], 4 * math.log(16))
   drawn = np.asarray(system.sample(jax.random.key(0), state, 50))
   np.testing.assert_allclose(np.unique(drawn), np.arange(16) / 15, rtol=1e-6)
   for name, rows in (('histogram', 1), ('position_histogram', 4)):
@@ -169,7 +169,7 @@ def test_uniform_and_histograms():
     new, metrics = jax.jit(system.step)(jax.random.key(0), state, batch)
     levels, shares = np.round(flat(batch['x']) * 3).astype(int), (counts + 1) / (counts + 1).sum(1, keepdims=True)
     each = np.log([[shares[d % rows, level] for d, level in enumerate(row)] for row in levels])
-    same(metrics['nll_nats'], -each.sum(1).mean())
+    assert_same(metrics['nll_nats'], -each.sum(1).mean())
     hits = np.zeros((rows, 4))
     for row in levels:
       np.add.at(hits, (np.arange(4) % rows, row), 1)
@@ -187,10 +187,10 @@ def test_gaussian_is_that_of_all_batches():
   new, metrics = jax.jit(system.step)(jax.random.key(0), state, batch)
   both = np.concatenate([first, second])
   covariance = np.cov(both.T, bias=True)
-  same(new.params['gaussian']['mean'], both.mean(0))
-  same(new.params['gaussian']['covariance'], covariance)
-  same(metrics['variance'], np.trace(covariance) / 4)
+  assert_same(new.params['gaussian']['mean'], both.mean(0))
+  assert_same(new.params['gaussian']['covariance'], covariance)
+  assert_same(metrics['variance'], np.trace(covariance) / 4)
   nats = -jax.jit(system.evaluate)(jax.random.key(0), new, batch)['nll_nats']
   spread, apart = covariance + 100 / 256**2 * np.eye(4), second - both.mean(0)
   exponent = -0.5 * np.einsum('bi,ij,bj->b', apart, np.linalg.inv(spread), apart)
-  same(nats, exponent - 0.5 * np.linalg.slogdet(spread)[1] - 4 * HALF)
+  assert_same(nats, exponent - 0.5 * np.linalg.slogdet(spread)[1] - 4 * HALF)

@@ -11,7 +11,7 @@ from playing import HALF, log_softmax, once, played, settings_of, softplus
 from dgm_jax.systems import adversaries, gan, semi_supervised
 
 
-def same(value, formula):
+def assert_same(value, formula):
   np.testing.assert_allclose(value, formula, rtol=2e-5, atol=1e-6)
 
 
@@ -62,19 +62,19 @@ def generator(play):
 def test_gan_and_its_generators_losses():
   for loss in ('nonsaturating', 'minimax', 'feature_matching'):
     metrics, play = played(settings_of('gan_mnist:tiny', generator_loss=loss))
-    same(metrics['generator/loss'], generator(play('generator')))
+    assert_same(metrics['generator/loss'], generator(play('generator')))
     if loss == 'minimax':
-      same(metrics['discriminator/loss'], discriminator(play('discriminator')))
+      assert_same(metrics['discriminator/loss'], discriminator(play('discriminator')))
       (real, _), (fake, _) = judged(play('discriminator'), jax.random.split(play('discriminator').key, 4)[1:],
                                     latents(play('discriminator')))  # fmt: skip
-      same(metrics['discriminator/real_accuracy'], (np.asarray(real) > 0).mean())
-      same(metrics['discriminator/fake_accuracy'], (np.asarray(fake) < 0).mean())
+      assert_same(metrics['discriminator/real_accuracy'], (np.asarray(real) > 0).mean())
+      assert_same(metrics['discriminator/fake_accuracy'], (np.asarray(fake) < 0).mean())
 
 
 def test_dcgan():
   metrics, play = played(settings_of('dcgan_mnist:tiny_without_dense'))
-  same(metrics['discriminator/loss'], discriminator(play('discriminator')))
-  same(metrics['generator/loss'], generator(play('generator')))
+  assert_same(metrics['discriminator/loss'], discriminator(play('discriminator')))
+  assert_same(metrics['generator/loss'], generator(play('generator')))
 
 
 def test_improved_gan_is_held_to_its_mean_over_time():
@@ -84,7 +84,7 @@ def test_improved_gan_is_held_to_its_mean_over_time():
     squares = jax.tree.map(
       lambda a, b: ((np.asarray(a) - np.asarray(b)) ** 2).sum(), state.params[network], state.extra['history'][network]
     )
-    same(metrics[f'{name}/loss'], formula(play(name)) + 0.3 * sum(jax.tree.leaves(squares)))
+    assert_same(metrics[f'{name}/loss'], formula(play(name)) + 0.3 * sum(jax.tree.leaves(squares)))
 
 
 def wasserstein(play):
@@ -109,17 +109,17 @@ def test_wasserstein_games(name):
     return judge(turn.batch['x']), judge(fake), slope
 
   real, fake, slope = map(np.asarray, once(outputs))
-  same(metrics['critic/distance'], real.mean() - fake.mean())
+  assert_same(metrics['critic/distance'], real.mean() - fake.mean())
   penalty = (np.sqrt((slope.reshape(4, -1) ** 2).sum(1)) - 1) ** 2 if 'gp' in name else np.zeros(4)
-  same(metrics['critic/penalty'], settings.model.penalty * penalty.mean())
-  same(metrics['critic/loss'], fake.mean() - real.mean() + settings.model.penalty * penalty.mean())
+  assert_same(metrics['critic/penalty'], settings.model.penalty * penalty.mean())
+  assert_same(metrics['critic/loss'], fake.mean() - real.mean() + settings.model.penalty * penalty.mean())
   turn, bound = play('generator'), np.inf if 'gp' in name else settings.model.clip
   # The critic's weights are clipped after its move, and before the generator's.
   critic = jax.tree.map(lambda leaf: np.clip(leaf, -bound, bound), turn.state.params['critic'])
   for_z, for_fake, for_critic = jax.random.split(turn.key, 3)
   z = game.prior(for_z, 2 * len(turn.x))
   value = once(lambda: seen(game.critic, critic, generated(turn, game, z, for_fake), for_critic)[0])
-  same(metrics['generator/loss'], -np.asarray(value).mean())
+  assert_same(metrics['generator/loss'], -np.asarray(value).mean())
 
 
 def information(play, z, features, key):
@@ -143,17 +143,17 @@ def test_infogan_both_players_raise_the_information():
   np.testing.assert_array_equal(np.sort(np.asarray(z[:, 4:14]), 1), np.eye(10)[[9] * 4])
   (real, _), (fake, features) = judged(turn, keys, z)
   categorical, gaussian = information(turn, z, features, keys[3])
-  same(metrics['discriminator/categorical_information_nats'], categorical)
-  same(metrics['discriminator/gaussian_information_nats'], gaussian)
+  assert_same(metrics['discriminator/categorical_information_nats'], categorical)
+  assert_same(metrics['discriminator/gaussian_information_nats'], gaussian)
   value = (softplus(-np.asarray(real)) + softplus(np.asarray(fake))).mean()
-  same(metrics['discriminator/loss'], value - 0.7 * categorical - 0.3 * gaussian)
+  assert_same(metrics['discriminator/loss'], value - 0.7 * categorical - 0.3 * gaussian)
   turn = play('generator')
   for_z, *keys = jax.random.split(turn.key, 4)
   z, game = gan._coded(turn.settings.model, for_z, len(turn.x)), adversaries.parts(turn.settings)
   critic = turn.state.params['critic']
   fake, features = once(lambda: seen(game.critic, critic, generated(turn, game, z, keys[0]), keys[1]))
   categorical, gaussian = information(turn, z, features, keys[2])
-  same(metrics['generator/loss'], softplus(-np.asarray(fake)).mean() - 0.7 * categorical - 0.3 * gaussian)
+  assert_same(metrics['generator/loss'], softplus(-np.asarray(fake)).mean() - 0.7 * categorical - 0.3 * gaussian)
 
 
 def test_semi_supervised_classes_and_features():
@@ -180,11 +180,11 @@ def test_semi_supervised_classes_and_features():
   supervised = -log_softmax(right)[np.arange(4), np.asarray(known['y'])[chosen]].mean()
   odds = lambda logits: np.log(np.exp(np.asarray(logits, np.float64)).sum(1))
   unsupervised = 0.5 * (softplus(-odds(real)) + softplus(odds(made))).mean()
-  same(metrics['discriminator/labelled_nats'], supervised)
-  same(metrics['discriminator/unlabelled_nats'], unsupervised)
-  same(metrics['discriminator/loss'], supervised + unsupervised)
+  assert_same(metrics['discriminator/labelled_nats'], supervised)
+  assert_same(metrics['discriminator/unlabelled_nats'], unsupervised)
+  assert_same(metrics['discriminator/loss'], supervised + unsupervised)
   for_z, *noise = jax.random.split(play('generator').key, 3)
   shown = lambda: (x[1::2], generate(for_z))
   features = once(lambda: [judge(images, key)[1] for images, key in zip(shown(), noise, strict=True)])
   real, made = map(np.asarray, features)
-  same(metrics['generator/loss'], ((real.mean(0) - made.mean(0)) ** 2).mean())
+  assert_same(metrics['generator/loss'], ((real.mean(0) - made.mean(0)) ** 2).mean())
