@@ -1,29 +1,15 @@
 """Batch statistics that are kept while training: by kind of examples, and beside averaged weights."""
 
-import importlib.util
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_gan_games import config as settings_of
 
 from dgm_jax import core, systems
 from dgm_jax.systems import adversaries
 
-CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 KEY = jax.random.key(11)
-
-
-def settings_of(name, **model):
-  stem, _, variant = name.partition(':')
-  spec = importlib.util.spec_from_file_location(stem, CONFIGS / f'{stem}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  settings = module.get_config(variant)
-  settings.data.update({'shape': (8, 8, 1), 'examples': 1000})
-  settings.model.update(model)
-  return settings
 
 
 def images(mean, seed=0):
