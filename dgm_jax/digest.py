@@ -19,7 +19,10 @@ def digest(state: State) -> dict[str, str]:
 
 def of(tree) -> str:
   """The fingerprint of one tree of arrays."""
-  return '-'.join(f'{int(word):08x}' for word in jax.device_get(_fingerprint(jax.tree.leaves(tree))))
+  total = [0, 0]
+  for number, sums in enumerate(jax.device_get([_sums(leaf) for leaf in jax.tree.leaves(tree)])):
+    total = [(old * 0x01000193 + int(new) * (2 * number + 1)) % 2**32 for old, new in zip(total, sums, strict=True)]
+  return '-'.join(f'{word:08x}' for word in total)
 
 
 @jax.jit
@@ -58,20 +61,17 @@ def _parts(state: State) -> dict[str, Any]:
 
 
 @jax.jit
-def _fingerprint(leaves: list[jax.Array]) -> jax.Array:
-  """Two sums modulo 2^32 over all words, weighted by position, [2] uint32.
+def _sums(leaf: jax.Array) -> jax.Array:
+  """Two sums modulo 2^32 over the words of an array, weighted by position, [2] uint32.
 
   Sums of integers do not depend on the order of summation, hence not on the sharding; an odd weight
-  lets no single flipped bit pass.
+  lets no single flipped bit pass. Arrays of one shape share one small program.
   """
-  total = jnp.zeros(2, jnp.uint32)
-  for number, leaf in enumerate(leaves):
-    words = _words(leaf)
-    place = jax.lax.iota(jnp.uint32, words.size).reshape(words.shape)
-    first = (words * (2 * place + 1)).sum(dtype=jnp.uint32)
-    second = ((words ^ jnp.uint32(0x9E3779B9)) * ((place * jnp.uint32(0x85EBCA6B)) | 1)).sum(dtype=jnp.uint32)
-    total = total * jnp.uint32(0x01000193) + jnp.stack([first, second]) * jnp.uint32(2 * number + 1)
-  return total
+  words = _words(leaf)
+  place = jax.lax.iota(jnp.uint32, words.size).reshape(words.shape)
+  first = (words * (2 * place + 1)).sum(dtype=jnp.uint32)
+  second = ((words ^ jnp.uint32(0x9E3779B9)) * ((place * jnp.uint32(0x85EBCA6B)) | 1)).sum(dtype=jnp.uint32)
+  return jnp.stack([first, second])
 
 
 def _words(leaf: jax.Array) -> jax.Array:

@@ -5,8 +5,11 @@ import pathlib
 from importlib import metadata
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-if metadata.version('jaxlib') < '0.11':  # later ones know no such flag
-  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'.strip()
+# Programs of tests, and of the commands that they start, run a few times on a few numbers: quick to compile is all.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+if metadata.version('jaxlib') < '0.11':  # later ones know no such flags
+  quick = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {quick}'.strip()
 
 import jax
 import jaxtyping
@@ -16,7 +19,6 @@ from jaxtyping import install_import_hook
 CACHE = pathlib.Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'tests'
 
 jax.config.update('jax_num_cpu_devices', 8)
-jax.config.update('jax_disable_most_optimizations', True)  # programs of tests run a few times on a few numbers
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_compilation_cache_dir', str(CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)

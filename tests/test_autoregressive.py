@@ -44,16 +44,20 @@ CASES = [
 
 
 def make(name, channels, kind, height, width, condition=None):
-  """The network, what its numbers mean, and parameters that differ from their start."""
+  """The network, what its numbers mean, and random parameters: gains about one, kernels that keep the scale."""
   network, settings = NETWORKS[name]
   pixel = getattr(pixels, kind)(channels, SETTINGS)
   module = network(pixel.numbers, groups=pixel.groups, **settings)
   x = jax.random.normal(jax.random.key(3), (2, height, width, channels))
-  params = jax.jit(module.init)(jax.random.key(0), x, condition)['params']
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  moved = [leaf + 0.15 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-  return module, pixel, jax.tree.unflatten(tree, moved)
+  params = jax.eval_shape(module.init, jax.random.key(0), x, condition)['params']
+  rng = np.random.default_rng(0)
+
+  def numbers(path, leaf):
+    if path[-1].key.startswith(('kernel', 'across')):
+      return rng.normal(size=leaf.shape).astype('f4') / math.sqrt(math.prod(leaf.shape[:-1]))
+    return (float(path[-1].key == 'scale') + 0.2 * rng.normal(size=leaf.shape)).astype('f4')
+
+  return module, pixel, jax.tree_util.tree_map_with_path(numbers, params)
 
 
 def drawing(name, channels, kind, height, width, condition=None):
