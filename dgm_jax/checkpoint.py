@@ -33,8 +33,15 @@ from dgm_jax.digest import digest, finite, first_bad, num_bytes, of, shapes
 
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'meta')
+SLICE = 2**20  # bytes: devices that hold one array share its writing where each one's part is as large
 UNFINISHED = '*.orbax-checkpoint-tmp*'  # what Orbax writes to before it renames
 DAMAGE = (ValueError, KeyError, TypeError, OSError)  # what comes of reading a damaged file
+
+
+# A smaller part costs more to cut out, by a program of its own for each shape, than to write.
+ocp.type_handlers.register_type_handler(
+  jax.Array, ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICE), override=True
+)
 
 
 class _Best(NamedTuple):

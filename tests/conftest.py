@@ -1,5 +1,6 @@
 """Strict surroundings: warnings are errors, ranks are never promoted, eight CPU devices."""
 
+import gc
 import os
 import pathlib
 from importlib import metadata
@@ -22,6 +23,9 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_compilation_cache_dir', str(CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+# Tracing makes many objects that live as long as the process does: looking for rubbish among them takes a tenth of all.
+gc.set_threshold(100_000, 20, 50)
 
 # Shape annotations are checked here and nowhere else.
 install_import_hook(['dgm_jax.losses', 'dgm_jax.distributions', 'dgm_jax.nn', 'dgm_jax.models'], 'beartype.beartype')

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parameters import at_random
 
 from dgm_jax import config as experiment
 from dgm_jax import data, parallel, systems, workdir
@@ -50,14 +51,7 @@ def make(name, channels, kind, height, width, condition=None):
   module = network(pixel.numbers, groups=pixel.groups, **settings)
   x = jax.random.normal(jax.random.key(3), (2, height, width, channels))
   params = jax.eval_shape(module.init, jax.random.key(0), x, condition)['params']
-  rng = np.random.default_rng(0)
-
-  def numbers(path, leaf):
-    if path[-1].key.startswith(('kernel', 'across')):
-      return rng.normal(size=leaf.shape).astype('f4') / math.sqrt(math.prod(leaf.shape[:-1]))
-    return (float(path[-1].key == 'scale') + 0.2 * rng.normal(size=leaf.shape)).astype('f4')
-
-  return module, pixel, jax.tree_util.tree_map_with_path(numbers, params)
+  return module, pixel, at_random(params)
 
 
 def drawing(name, channels, kind, height, width, condition=None):

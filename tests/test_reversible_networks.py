@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parameters import at_random
 
 from dgm_jax import optim, systems
 from dgm_jax.models import flow, resnet
@@ -77,7 +78,10 @@ def test_the_gradient_is_that_of_automatic_differentiation(name, act, dtype, tol
   with jax.enable_x64(dtype == 'float64'):
     x = jax.random.normal(jax.random.key(2), (4, *SHAPE[:2], channels)).astype(dtype)
     plain, loss = part_and_loss(name, 'plain', act)
-    params = start(plain, x) if name != 'glow' else jax.jit(plain.init)(jax.random.key(0), x)
+    if name == 'glow':  # whose rotations are no arrays at random
+      params = jax.jit(plain.init)(jax.random.key(0), x)
+    else:
+      params = at_random(jax.eval_shape(lambda x: start(plain, x), x))
     rng = np.random.default_rng(0)
     shake = lambda p: np.asarray(p + 0.05 * rng.normal(size=p.shape), dtype)
     params = jax.tree_util.tree_map_with_path(lambda at, p: p if at[-1].key in ('order', 'sign') else shake(p), params)
