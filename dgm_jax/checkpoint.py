@@ -38,12 +38,6 @@ UNFINISHED = '*.orbax-checkpoint-tmp*'  # what Orbax writes to before it renames
 DAMAGE = (ValueError, KeyError, TypeError, OSError)  # what comes of reading a damaged file
 
 
-# A smaller part costs more to cut out, by a program of its own for each shape, than to write.
-ocp.type_handlers.register_type_handler(
-  jax.Array, ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICE), override=True
-)
-
-
 class _Best(NamedTuple):
   """Orbax's policy for keeping the step whose metric is lowest, also when it was saved before the run was resumed."""
 
@@ -89,6 +83,9 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[ocp.CheckpointManage
     kept.append(_Best(best, _measured(workdir, best)))
   options = ocp.CheckpointManagerOptions(preservation_policy=policies.AnyPreservationPolicy(kept))
   with _quiet():
+    # A smaller part costs more to cut out, by a program of its own for each shape, than to write.
+    handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICE)
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
     manager = ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
     try:
       yield manager

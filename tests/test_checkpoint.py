@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax import checkpoint, parallel
+from dgm_jax import checkpoint, digest, parallel
 from dgm_jax.cli import Halt, UserError
 from dgm_jax.core import State
 
@@ -128,6 +128,11 @@ def flip(array, bit):
     words = array.reshape(-1).view(np.uint8).copy()
     words[bit // 8 % words.size] ^= np.uint8(1 << bit % 8)
   return words.view(array.dtype).reshape(array.shape)
+
+
+def test_the_digest_is_that_of_older_checkpoints():
+  tree = [np.arange(6, dtype='f4').reshape(2, 3), np.array([True, False]), np.int32(7)]
+  assert digest.of(tree) == 'c7a004dc-818013f1'  # by its formula in whole numbers
 
 
 def test_any_flipped_bit_changes_the_digest_of_its_part_and_of_no_other():
