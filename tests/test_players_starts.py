@@ -58,6 +58,15 @@ def test_priors_of_latents_and_what_is_seen_of_points():
   assert {'decode', 'latents', 'critic'} <= set(images) and not {'decode', 'latents'} & set(points)
 
 
+def test_a_reference_batch_of_latents_goes_with_virtual_normalisation_alone():
+  for name, count in (('gan_mnist:tiny_improved', 4), ('gan_mnist:tiny', 0)):
+    settings = settings_of(name, (4, 4, 1))
+    settings.model.references = 4
+    state = jax.eval_shape(systems.build(settings).init, KEY, batch_of(settings, 4))
+    assert ('reference' in state.extra) == (count > 0)
+    assert not count or state.extra['reference'].shape == (count, settings.model.latents)
+
+
 def test_the_likelihood_is_taken_in_chunks_of_at_most_so_many_rows(monkeypatch):
   taken, original = [], vae.draw
   monkeypatch.setattr(vae, 'draw', lambda *args: taken.append(args[-1]) or original(*args))
