@@ -29,7 +29,7 @@ from dgm_jax import log
 from dgm_jax import metrics as names
 from dgm_jax.cli import DIVERGED, UNSAVED, Halt, UserError
 from dgm_jax.core import State
-from dgm_jax.digest import digest, finite, first_bad, num_bytes, of, shapes
+from dgm_jax.digest import digest, first_bad, num_bytes, of, shapes
 
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'meta')
@@ -105,8 +105,8 @@ def save(manager: ocp.CheckpointManager, state: State, meta: dict[str, Any], met
     Halt: a number of the state is not finite, or this save or the one before it failed.
   """
   step, folder = int(jax.device_get(state.step)), Path(manager.directory)
-  if not bool(jax.device_get(finite(state))):
-    raise Halt(f'{first_bad(state)} is not finite at step {step}, which is not saved', DIVERGED)
+  if bad := first_bad(state):
+    raise Halt(f'{bad} is not finite at step {step}, which is not saved', DIVERGED)
   meta = meta | {'digest': digest(state), 'shapes': shapes(state), 'metrics': metrics}
   meta |= {'seal': _seal(meta)}
   args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))

@@ -34,7 +34,9 @@ def finite(tree) -> jax.Array:
 
 def first_bad(tree) -> str:
   """The path of the first array that holds a NaN or an infinity, '' if there is none."""
-  return next((name for name, leaf in named_leaves(tree) if not bool(jax.device_get(finite(leaf)))), '')
+  leaves = list(named_leaves(tree))
+  good = jax.device_get([finite(leaf) for _, leaf in leaves])
+  return next((name for (name, _), fine in zip(leaves, good, strict=True) if not fine), '')
 
 
 def named_leaves(tree) -> Iterator[tuple[str, Any]]:

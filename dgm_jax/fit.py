@@ -318,10 +318,10 @@ def resume(run: Run) -> Start:
     return Start(restored.state, restored.step, restored.meta, time.perf_counter() - started)
   state = jax.block_until_ready(signals.interruptible(lambda: _fresh(run)))
   state = checkpoint.graft(state, run.config.graft.to_dict())
-  if not bool(jax.device_get(finite(state))):
+  if bad := first_bad(state):
     shown = min(run.config.init_examples, run.splits['train'].size)
     raise UserError(
-      f'{first_bad(state)} is not finite at the start, which {run.config.system} makes of {shown} examples:'
+      f'{bad} is not finite at the start, which {run.config.system} makes of {shown} examples:'
       ' raise config.init_examples, or train on data with more of what it needs (such as labels of every class)'
     )
   return Start(state, 0, {}, time.perf_counter() - started)
