@@ -131,14 +131,14 @@ def main() -> None:
   faults, outcomes = listed['by_hand'] + listed['drawn'], {}
   if args.again:
     old = json.loads(RECORD.read_text())
-    anew = {*old['survivors'], *old['gone'], *old['not_run']}
-    outcomes = {named(fault): 'caught' for fault in faults if named(fault) not in anew}
-  todo = [fault for fault in faults if named(fault) not in outcomes and args.file in fault['file']]
+    outcomes = {named(fault): 'caught' for fault in faults} | {k: v.split(':')[0] for k, v in old['survivors'].items()}
+    outcomes = {name: outcome for name, outcome in outcomes.items() if name not in (*old['gone'], *old['not_run'])}
+  todo = [fault for fault in faults if outcomes.get(named(fault)) != 'caught' and args.file in fault['file']]
   with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
     running = {pool.submit(attempt, fault, args.seconds): named(fault) for fault in todo}
     for done in concurrent.futures.as_completed(running):
       outcomes[running[done]] = done.result()
-      print(f'{len(outcomes)}/{len(faults)} {done.result():>11}  {running[done]}', flush=True)
+      print(f'{done.result():>11}  {running[done]}', flush=True)
       RECORD.write_text(json.dumps(written(faults, outcomes), indent=1) + '\n')
   record = written(faults, outcomes)
   for file, count in record['by_file'].items():
