@@ -35,6 +35,42 @@ def left_out(text: str) -> int:
   return executions(text, is_product)[True] - executions(text, is_product, loops=False)[True]
 
 
+def product_flops(jaxpr, loops: bool = True) -> float:
+  """Counts the FLOPs of a traced program's matrix products and convolutions, all turns of its loops included.
+
+  Args:
+    jaxpr: of `jax.jit(...).trace(...)`, before it is divided over devices.
+    loops: False to take the body of each loop once, as XLA's cost analysis does.
+
+  Returns:
+    FLOPs of the whole program. A loop whose number of turns is unknown counts once, a condition as its longest branch.
+  """
+  total = 0.0
+  for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
+    kind, inner = equation.primitive.name, [product_flops(part, loops) for part in _inner(equation.params)]
+    turns = equation.params['length'] if kind == 'scan' and loops else 1
+    total += _product(kind, equation) + (max(inner) if kind == 'cond' else turns * sum(inner))
+  return total
+
+
+def _inner(params: dict[str, Any]) -> list[Any]:
+  """The programs among an equation's parameters."""
+  parts = [part for value in params.values() for part in (value if isinstance(value, tuple | list) else (value,))]
+  return [part for part in parts if hasattr(getattr(part, 'jaxpr', part), 'eqns')]
+
+
+def _product(kind: str, equation) -> float:
+  """The FLOPs of one equation, 0 if it is no product."""
+  size = math.prod(equation.outvars[0].aval.shape)
+  if kind == 'dot_general':
+    contracted = equation.params['dimension_numbers'][0][0]
+    return 2.0 * size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+  if kind == 'conv_general_dilated':
+    kernel = equation.invars[1].aval.shape
+    return 2.0 * size * math.prod(kernel) / kernel[equation.params['dimension_numbers'].rhs_spec[0]]
+  return 0.0
+
+
 def executions(text: str, find: Callable[[str], Any], loops: bool = True) -> Counter:
   """How often what `find(line)` returns (not None) is run by a program in XLA's text.
 

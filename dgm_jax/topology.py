@@ -2,16 +2,20 @@
 
 Usage: python -m dgm_jax.benchmark --config=configs/x.py --topology=v5e:8x8
 
-Needs libtpu, which the extra `dgm_jax[tpu]` installs; no TPU. The batch of a device stays `config.batch_size`.
+Needs libtpu, which the extra `dgm_jax[tpu]` installs; no TPU and no metadata server. The batch of a device stays
+`config.batch_size`. Several may run at once. A signal ends the compilation; what is compiled is written.
 """
 
 import importlib.util
+import os
 import time
 
+from dgm_jax import signals
 from dgm_jax.cli import UserError
 
 # Of one chip: bfloat16 FLOP/s; bytes/s that it sends to its neighbours, both ways of all links together.
 CHIPS = {'v4': (275e12, 300e9), 'v5e': (197e12, 200e9), 'v5p': (459e12, 600e9), 'v6e': (918e12, 448e9)}
+TYPES = {'v4': 'v4-8', 'v5e': 'v5litepod-8', 'v5p': 'v5p-8', 'v6e': 'v6e-8'}  # what libtpu calls a small slice of each
 SOURCE = "Google Cloud's pages on TPU v4, v5e, v5p and v6e: peak compute and interchip bandwidth of a chip"
 
 
@@ -26,6 +30,10 @@ def devices(name: str):
     raise UserError(f'--topology={name}: give a chip of {", ".join(CHIPS)} and a shape, such as v5e:8x8')
   if importlib.util.find_spec('libtpu') is None:
     raise UserError(f"--topology={name} compiles with libtpu, which is not installed: pip install 'dgm_jax[tpu]'")
+  # libtpu otherwise locks the machine for one process, and waits for a metadata server that tells what TPU this is.
+  alone = {'ALLOW_MULTIPLE_LIBTPU_LOAD': '1', 'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost'}
+  for name_of, value in (alone | {'TPU_ACCELERATOR_TYPE': TYPES[chip]}).items():
+    os.environ.setdefault(name_of, value)
   from jax.experimental import topologies
 
   try:
@@ -38,7 +46,8 @@ def devices(name: str):
 def cost(config, name: str) -> dict:
   """What one step costs on a slice, from its compiled program: FLOPs, memory, collectives, and an efficiency on paper.
 
-  The efficiency takes the chip's peak for the arithmetic and a ring over its links for the all-reduce, one after the
+  The FLOPs are those that XLA counts, which takes each loop's body once, and the products of all other turns. The
+  efficiency takes the chip's peak for the arithmetic and a ring over its links for the all-reduce, one after the
   other: with n devices each sends 2 (n - 1) / n of the bytes.
   """
   import jax
@@ -54,10 +63,13 @@ def cost(config, name: str) -> dict:
   run = fit.describe(config, mesh)
   index = jax.ShapeDtypeStruct((1, config.batch_size), 'int32', sharding=fit.parallel.rows(mesh, 1))
   started = time.perf_counter()
-  program = fit.compiled_call(run).lower(run.like, np.uint32(0), run.arrays, index).compile()
+  traced = fit.compiled_call(run).trace(run.like, np.uint32(0), run.arrays, index)
+  program = signals.interruptible(lambda: traced.lower().compile())
   seconds = time.perf_counter() - started
   kinds = hlo.collectives(program.as_text())
-  flops, sent = program.cost_analysis()['flops'], sum(kind['bytes'] for kind in kinds.values())
+  looped = hlo.product_flops(traced.jaxpr) - hlo.product_flops(traced.jaxpr, loops=False)
+  flops = program.cost_analysis()['flops'] + looped / len(found)
+  sent = sum(kind['bytes'] for kind in kinds.values())
   return {
     'topology': name,
     'devices': len(found),

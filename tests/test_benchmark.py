@@ -1,7 +1,9 @@
 """The benchmark: figures that can be counted by hand, for networks small enough to compile at once."""
 
 import json
+import os
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from dgm_jax import benchmark, cli, fit, hlo, parallel, topology
 PIXELS, HIDDEN, LATENTS, BATCH = 64, 16, 4, 16  # of vae_digits:tiny
 KERNELS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENTS), (LATENTS, HIDDEN), (HIDDEN, PIXELS))
 DEVICES = 8
+NHWC = ('NHWC', 'HWIO', 'NHWC')
 
 
 @pytest.fixture(scope='module')
@@ -165,3 +168,40 @@ def test_the_efficiency_on_paper_is_arithmetic():
   found = topology.on_paper('v5e', 4, 197e12, 200e9)
   assert (found['compute_seconds'], found['all_reduce_seconds']) == (1, 1.5)
   assert found['weak_scaling_efficiency'] == 1 / 2.5
+
+
+def test_products_of_a_traced_program_count_once_a_turn():
+  def step(x):
+    body = lambda x, _: (jnp.tanh(x @ x), None)
+    x = jax.lax.scan(body, x, length=5)[0]
+    x = jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x, x)
+    image = jax.lax.conv_general_dilated(x[None, :, :, None], jnp.ones((3, 3, 1, 2)), (1, 1), 'SAME', None, None, NHWC)
+    return jax.checkpoint(lambda x: x @ x)(x), image
+
+  traced = jax.jit(step).trace(jax.ShapeDtypeStruct((8, 8), 'float32'))
+  product, convolution = 2 * 8**3, 2 * 64 * 2 * 9
+  assert hlo.product_flops(traced.jaxpr) == (5 + 2 + 1) * product + convolution
+  assert hlo.product_flops(traced.jaxpr, loops=False) == (1 + 2 + 1) * product + convolution
+
+
+def test_a_topology_waits_for_no_metadata_server_and_may_run_beside_another(monkeypatch):
+  monkeypatch.setattr(topology.importlib.util, 'find_spec', lambda module: True)
+  names = ('ALLOW_MULTIPLE_LIBTPU_LOAD', 'TPU_SKIP_MDS_QUERY', 'TPU_WORKER_HOSTNAMES', 'TPU_ACCELERATOR_TYPE')
+  for name in names[:3]:
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setenv('TPU_ACCELERATOR_TYPE', 'v5litepod-16')  # the user's own stands
+  seen = {}
+  ask = lambda **_: seen.update({name: os.environ.get(name) for name in names}) or types.SimpleNamespace(devices=[])
+  monkeypatch.setattr('jax.experimental.topologies.get_topology_desc', ask)
+  topology.devices('v5e:8x8')
+  assert list(seen.values()) == ['1', '1', 'localhost', 'v5litepod-16']
+  for name in names[:3]:
+    monkeypatch.delenv(name)
+
+
+def test_a_topology_compiles_where_a_signal_is_answered(monkeypatch):
+  beside = []
+  monkeypatch.setattr(topology.signals, 'interruptible', lambda function: beside.append(True) or function())
+  monkeypatch.setattr(topology, 'devices', lambda name: jax.devices()[:2])
+  found = topology.cost(vae_digits.get_config('tiny'), 'v5e:2')
+  assert beside == [True] and found['devices'] == 2 and found['flops_per_step_and_device'] > 0
