@@ -105,6 +105,14 @@ def put(run, state):
   return jax.tree.map(lambda array, leaf: parallel.put(array, leaf.sharding), state, run.like)
 
 
+def on_one_device(run):
+  """The run as `fit.prepare(..., devices=1)` makes it, without another trace of the system."""
+  there = parallel.replicated(parallel.mesh(1))
+  like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there), run.like)
+  arrays = {name: parallel.put(array, there) for name, array in run.splits['train'].arrays.items()}
+  return run._replace(mesh=there.mesh, like=like, arrays=arrays)
+
+
 def advance(run, call, state, first, calls):
   """Makes the calls; returns the last state and each one's metrics."""
   metrics = []
@@ -118,7 +126,7 @@ def advance(run, call, state, first, calls):
 def trained(request, tmp_path_factory, smooth):
   folder = tmp_path_factory.mktemp('runs')
   eight = fit.prepare(tiny(request.param), folder / 'eight')
-  one = fit.prepare(tiny(request.param), folder / 'one', devices=1)
+  one = on_one_device(eight)
   assert (eight.mesh.size, one.mesh.size) == (8, 1)
   start, traces = parallel.fetch(fit.start(eight)[0]), []
   with pytest.MonkeyPatch.context() as monkeypatch:
