@@ -48,4 +48,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.run(main, again='goes on from the last checkpoint')

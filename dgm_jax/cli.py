@@ -32,8 +32,14 @@ class Halt(Exception):
     self.code = code
 
 
-def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> None:
-  """Runs `main(argv)`; whatever ends it early is one line on stderr and an exit code."""
+def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again: str = 'starts anew') -> None:
+  """Runs `main(argv)`; whatever ends it early is one line on stderr and an exit code.
+
+  Args:
+    main: the command.
+    argv: its words, `sys.argv` if None.
+    again: what the same command does after a signal.
+  """
   try:
     with signals.owned():
       main(sys.argv if argv is None else argv)
@@ -46,7 +52,7 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> Non
     _leave(halt.code, wait=halt.code != ALONE)
   except signals.Stopped as stopped:
     _quiet()
-    print(f'{stopped}; the same command goes on from the last checkpoint', file=sys.stderr)
+    print(f'{stopped}; the same command {again}', file=sys.stderr)
     _leave(stopped.code)
 
 

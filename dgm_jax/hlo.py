@@ -61,7 +61,7 @@ def _inner(params: dict[str, Any]) -> list[Any]:
 
 def _product(kind: str, equation) -> float:
   """The FLOPs of one equation, 0 if it is no product."""
-  size = math.prod(equation.outvars[0].aval.shape)
+  size = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
   if kind == 'dot_general':
     contracted = equation.params['dimension_numbers'][0][0]
     return 2.0 * size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)

@@ -49,6 +49,13 @@ def test_every_configuration_is_in_the_table():
 
 
 @pytest.mark.parametrize('name', TABLE)
+def test_what_training_measures_on_is_held_out(name):
+  config = read(name)
+  drawn = config.data.name.partition(':')[0] in ('points', 'toy')  # which have a validation split of their own
+  assert drawn or config.data.valid_size or not config.eval_every
+
+
+@pytest.mark.parametrize('name', TABLE)
 def test_a_configuration_is_what_its_row_says(name):
   row = TABLE[name]._asdict()
   source, parameters = row.pop('source'), row.pop('parameters')

@@ -112,7 +112,7 @@ cli.run(main)
 @pytest.mark.parametrize('name', CODES)
 def test_the_first_signal_is_noted_and_a_second_ends_at_once(name):
   for again, code, last in (
-    ('once', CODES[name], f'{name} received; the same command goes on from the last checkpoint'),
+    ('once', CODES[name], f'{name} received; the same command starts anew'),
     ('again', 143, 'SIGTERM again: ending at once; the last checkpoint stands'),
   ):
     done = subprocess.run([sys.executable, '-c', DEFER, name, again], cwd=runs.ROOT, capture_output=True, text=True)
