@@ -15,7 +15,12 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from dgm_jax import metrics
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
+
+__all__ = [
+  'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
+  'optimizer', 'parse', 'renamed', 'require', 'shrink', 'to_json', 'value',
+]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
@@ -258,26 +263,31 @@ def require(holds: bool, message: str) -> None:
     raise UserError(message)
 
 
+def choose(path: str, name: str, table: Mapping):
+  """Returns the entry of this name.
+
+  Raises:
+    UserError: the table has none.
+  """
+  one_of(path, name, table)
+  return table[name]
+
+
 def by_path(package: str, name: str):
   """The function that a dotted name stands for: ('dgm_jax.systems', 'vae.iwae') -> dgm_jax.systems.vae.iwae.
+
+  Its package lists the module in `__all__`, and its module the function.
 
   Raises:
     UserError: there is no such module or function.
   """
   module_name, _, function = name.rpartition('.')
-  try:
-    if not all(part.isidentifier() for part in name.split('.')) or function.startswith('_') or not module_name:
-      raise ModuleNotFoundError
-    module = importlib.import_module(f'{package}.{module_name}')
-  except ModuleNotFoundError as error:
-    if error.name and not error.name.startswith(package):
-      raise
-    folder = Path(importlib.import_module(package).__path__[0])
-    modules = sorted(path.stem for path in folder.glob('[a-z]*.py'))
-    raise UserError(f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}') from error
-  public = [n for n, f in vars(module).items() if getattr(f, '__module__', '') == module.__name__ and n[0] != '_']
-  if function not in public:
-    raise UserError(f'{package}.{module_name} has no {_named(function, public)}')
+  modules = importlib.import_module(package).__all__
+  if module_name not in modules:
+    raise UserError(f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}')
+  module = importlib.import_module(f'{package}.{module_name}')
+  if function not in module.__all__:
+    raise UserError(f'{package}.{module_name} has no {_named(function, module.__all__)}')
   return getattr(module, function)
 
 
@@ -306,8 +316,17 @@ def load(workdir: Path) -> ConfigDict:
     raise UserError(f'{path} cannot be read: {_one_line(error)}') from error
 
 
+def renamed(page: dict) -> dict:
+  """Returns an experiment's JSON data with the names that its keys have now."""
+  model = page.get('model', {})
+  if 'ema' in model:  # the decay of averaged weights, which autoregressive systems and priors of codes had a name for
+    model = {'average' if key == 'ema' else key: value for key, value in model.items()}
+  return page | {'model': model}
+
+
 def _today(page: dict) -> dict:
   """An experiment as it was written, in the keys that there are now; a run from before a key computes what it did."""
+  page = renamed(page)
   page.pop('published', None)  # figures of papers, which dgm_jax/published.toml has
   if 'data' in page:
     page['data'].setdefault('levels', 256)  # which all data was taken to have

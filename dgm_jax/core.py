@@ -13,6 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+__all__ = [
+  'Batch', 'Key', 'Metrics', 'Move', 'Params', 'Player', 'State', 'System', 'average', 'averages', 'chain',
+  'descend', 'repeat', 'system', 'unaveraged',
+]  # fmt: skip
+
 Key = jax.Array
 Batch = dict[str, jax.Array]
 Params = dict[str, Any]

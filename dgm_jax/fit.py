@@ -23,11 +23,16 @@ from ml_collections import ConfigDict
 
 from dgm_jax import checkpoint, data, lock, log, parallel, signals, systems, workdir
 from dgm_jax import config as experiment
-from dgm_jax.cli import DIVERGED, Halt, UserError
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.digest import finite, first_bad
+from dgm_jax.errors import DIVERGED, Halt, UserError
 from dgm_jax.evals import mean, pictures, positions
+
+__all__ = [
+  'ROLLBACKS', 'Evaluators', 'Run', 'compiled_call', 'describe', 'fit', 'indices', 'prepare', 'saver', 'start',
+  'train',
+]  # fmt: skip
 
 AHEAD = 2  # calls that the host may run ahead of the devices
 ROLLBACKS = 3  # of one start of a run

@@ -23,6 +23,8 @@ from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
 from dgm_jax.evals.mean import Subject
 from dgm_jax.topics import page as pages
 
+__all__ = ['keep', 'settings', 'summary', 'table', 'trained', 'write_page']
+
 FOLLOWED = 4096  # images on which latents are followed in the course of training
 # How a factor opens, in words, and the share of its entropy from which on it counts.
 OPENING = {'drawn': ('drawn', 0.5), 'alone': ('told by one latent', 0.15)}

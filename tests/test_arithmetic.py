@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax.cli import UserError
 from dgm_jax.core import System
+from dgm_jax.errors import UserError
 from dgm_jax.evals import arithmetic
 
 

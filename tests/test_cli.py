@@ -143,7 +143,7 @@ def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
 
 NOISY = """
 import logging, threading, time
-from dgm_jax import cli
+from dgm_jax import cli, errors
 
 def complain():
   while True:
@@ -154,7 +154,7 @@ def main(argv):
   for _ in range(3):
     threading.Thread(target=complain, daemon=True).start()
   time.sleep(0.2)
-  raise cli.Halt('the disk is full', cli.UNSAVED)
+  raise errors.Halt('the disk is full', errors.UNSAVED)
 
 cli.run(main, [])
 """

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from dgm_jax import losses, systems
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.models.disentangle import LatentDiscriminator
 from dgm_jax.systems import disentangle
 
@@ -107,7 +107,7 @@ def test_the_total_correlation_of_plain_weights_joins_the_closed_or_the_drawn_di
   drawn = 0.5 * (seen.z**2 - noise**2 - seen.logvar).sum(1)  # log q(z|x) - log p(z)
   divergence = drawn if settings else seen.kl.sum(1)
   of = lambda weights: losses.minibatch_total_correlation(
-    seen.z, seen.mean, seen.logvar, 1000, weights
+    seen.z, seen.mean, seen.logvar, dataset_size=1000, log_weights=weights
   ).total_correlation.mean()
   expected = (divergence - seen.log_px_z).mean() + 5 * of(weights)
   np.testing.assert_allclose(metrics['model/loss'], expected, rtol=1e-5)

@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 from sklearn.metrics import mutual_info_score
 
 from dgm_jax import data, parallel
-from dgm_jax.cli import UserError
 from dgm_jax.core import State, System
 from dgm_jax.data import sprites
 from dgm_jax.data.factors import Simulator
+from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement, scores
 from dgm_jax.evals.mean import Subject
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dgm_jax import cli, data, parallel, systems
 from dgm_jax import config as experiment
+from dgm_jax import data, errors, parallel, systems
 from dgm_jax.evals import surgery
 from dgm_jax.evals.mean import Subject
 
@@ -76,7 +76,7 @@ def test_many_latents_are_sampled():
 
 def test_a_system_without_a_normal_posterior_is_refused():
   two = {'latents': (2, 2), 'hidden': ((8,), (8,))}
-  with pytest.raises(cli.UserError, match='no normal posterior'):
+  with pytest.raises(errors.UserError, match='no normal posterior'):
     surgery.surgery(0, subject({'system': 'vae.vae', 'model': two}))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from dgm_jax import catalogue, checkpoint, evaluate, fit, log, records, workdir
 from dgm_jax import config as experiment
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 ENV = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}

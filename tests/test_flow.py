@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from dgm_jax import cli, data, published, systems
 from dgm_jax import config as experiment
+from dgm_jax import data, errors, published, systems
 from dgm_jax.models import conditioners
 from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
@@ -234,7 +234,7 @@ def test_points_of_the_plane_are_the_same_everywhere_and_have_their_entropy():
     points = data.load(ConfigDict({**config, 'name': f'toy:{name}'}), 'valid').arrays['x']
     assert points.shape == (10_000, 2)
     assert 0.5 < points.std() < 3
-  with pytest.raises(cli.UserError, match='there are ring, banana'):
+  with pytest.raises(errors.UserError, match='there are ring, banana'):
     data.load(ConfigDict({**config, 'name': 'toy:rings'}), 'test')
 
 
@@ -245,16 +245,16 @@ def test_mistakes_are_answered_with_a_line():
     ({'momentum': 1.0}, 'config.model.momentum must be in'),
     ({'average': 1.0}, 'config.model.average must be in'),
   ]:
-    with pytest.raises(cli.UserError, match=message):
+    with pytest.raises(errors.UserError, match=message):
       systems.build(settings('glow', (8, 8, 1), **changes))
   config = settings('glow', (8, 8, 1))
   config.model.network.memory = 'none'
-  with pytest.raises(cli.UserError, match='memory must be one of plain, reversible'):
+  with pytest.raises(errors.UserError, match='memory must be one of plain, reversible'):
     systems.build(config)
-  with pytest.raises(cli.UserError, match='points of a plane'):
+  with pytest.raises(errors.UserError, match='points of a plane'):
     systems.build(settings('planar', (2,), alpha=0.1))
   for preprocess in ('scale', 'identity'):  # whole levels have no density, nor is white one of 256 bins
     config = settings('glow', (8, 8, 1), dequantization='variational')
     config.data.preprocess = preprocess
-    with pytest.raises(cli.UserError, match=r'preprocess .* must be one of dequantize, static_dequantize, got'):
+    with pytest.raises(errors.UserError, match=r'preprocess .* must be one of dequantize, static_dequantize, got'):
       systems.build(config)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import core, fit, losses, optim, systems
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.systems import adversaries, gan, semi_supervised
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -233,7 +233,7 @@ def test_a_held_loss_adds_the_pull_of_the_past():
 
 def test_smoothed_labels_have_the_optimum_of_the_sheet():
   # p = q: the best logit is log(a / (2 - a)), -0.2007 at a = 0.9.
-  slope = jax.grad(lambda v: losses.minimax_discriminator(v[None], v[None], 0.9).mean())
+  slope = jax.grad(lambda v: losses.minimax_discriminator(v[None], v[None], real_label=0.9).mean())
   np.testing.assert_allclose(slope(jnp.float32(-0.2006707)), 0, atol=1e-6)
 
 

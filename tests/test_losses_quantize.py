@@ -39,7 +39,7 @@ def test_a_code_that_the_codebook_has_not_is_nan_and_never_the_last():
   @jax.jit
   def of(codes):
     losses_of = losses.codebook_loss(z, BOOK, codes), losses.commitment_loss(z, BOOK, codes)
-    return *losses_of, losses.codebook_ema(jnp.ones(5), BOOK, z, codes, 0.5), losses.perplexity(codes, 5)
+    return *losses_of, losses.codebook_ema(jnp.ones(5), BOOK, z, codes, decay=0.5), losses.perplexity(codes, 5)
 
   *both, book, perplexity = of(codes)
   np.testing.assert_array_equal(np.isnan(both), [[True, True, False]] * 2)
@@ -77,7 +77,7 @@ def test_codebook_ema_without_decay_is_a_step_of_k_means():
   for _ in range(4):
     codes = losses.vector_quantize(z, book).codes
     distortions.append(float(losses.commitment_loss(z, book, codes).mean()))
-    counts, sums, book = losses.codebook_ema(counts, sums, z, codes, 0.0)
+    counts, sums, book = losses.codebook_ema(counts, sums, z, codes, decay=0.0)
     means = np.stack([np.asarray(z)[np.asarray(codes) == k].mean(0) for k in range(5)])
     np.testing.assert_allclose(book, means, atol=2e-6)
     np.testing.assert_array_equal(counts, np.bincount(codes, minlength=5))
@@ -87,13 +87,15 @@ def test_codebook_ema_without_decay_is_a_step_of_k_means():
 def test_codebook_ema_by_hand():
   # Decay 3/4: counts (3/4 + 2/4, 3/4), sums 3/4 (1, 5) + 1/4 (6, 0); smoothing moves less than 1e-5.
   got = losses.codebook_ema(
-    jnp.ones(2), jnp.asarray([[1.0], [5.0]]), jnp.asarray([[2.0], [4.0]]), jnp.asarray([0, 0]), 0.75
+    jnp.ones(2), jnp.asarray([[1.0], [5.0]]), jnp.asarray([[2.0], [4.0]]), jnp.asarray([0, 0]), decay=0.75
   )
   np.testing.assert_allclose(got.counts, [1.25, 0.75])
   np.testing.assert_allclose(got.sums, [[2.25], [3.75]])
   np.testing.assert_allclose(got.vectors, [[1.8], [5.0]], 2e-5)
   # A code that is never hit keeps its vector: count and sum shrink together.
-  far = losses.codebook_ema(jnp.ones(1), jnp.full((1, 1), BIG), jnp.full((1, 1), BIG), jnp.zeros(1, jnp.int32), 0.5)
+  far = losses.codebook_ema(
+    jnp.ones(1), jnp.full((1, 1), BIG), jnp.full((1, 1), BIG), jnp.zeros(1, jnp.int32), decay=0.5
+  )
   np.testing.assert_allclose(far.vectors, [[BIG]], 1e-5)
 
 
@@ -107,7 +109,7 @@ def test_a_codebook_of_no_counts_is_zero():
 
 def test_codebook_ema_passes_no_gradient_to_z():
   codes = jnp.zeros((2, 4), jnp.int32)
-  slope = jax.grad(lambda z: losses.codebook_ema(jnp.ones(5), BOOK, z, codes, 0.9).vectors.sum())(Z)
+  slope = jax.grad(lambda z: losses.codebook_ema(jnp.ones(5), BOOK, z, codes, decay=0.9).vectors.sum())(Z)
   np.testing.assert_array_equal(slope, np.zeros_like(Z))
 
 

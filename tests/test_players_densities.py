@@ -78,8 +78,8 @@ PIXELS = {
   'pixelcnn': ('pixelcnn:tiny', {}),
   'pixelrnn': ('pixelrnn:tiny_row', {}),
   'gated_pixelcnn': ('gated_pixelcnn:tiny_levels', {'levels': 4}),
-  'pixelcnn_pp': ('pixelcnn_pp:tiny', {'ema': 0.0}),
-  'pixelsnail': ('pixelsnail:tiny', {'ema': 0.0}),
+  'pixelcnn_pp': ('pixelcnn_pp:tiny', {'average': 0.0}),
+  'pixelsnail': ('pixelsnail:tiny', {'average': 0.0}),
 }
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dgm_jax import records, studies, study, svg, workdir
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement, pictures
 
 

@@ -16,7 +16,7 @@ from test_vq import config
 
 from dgm_jax import checkpoint, extract, fit, parallel, sample, workdir
 from dgm_jax import config as experiment
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
 from dgm_jax.evals import generated, mean, rejection
 from dgm_jax.models.code_prior import repeated

@@ -11,9 +11,11 @@ import re
 import jax
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.core import Key, State, System
+from dgm_jax.errors import UserError
 from dgm_jax.evals import pictures
+
+__all__ = ['parse', 'picture']
 
 AROUND = 8  # neighbours of the result that are drawn
 Terms = list[tuple[int, list[int]]]  # sign and numbers of samples

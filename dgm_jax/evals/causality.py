@@ -8,6 +8,8 @@ import numpy as np
 from dgm_jax.evals import mean
 from dgm_jax.evals.mean import Subject
 
+__all__ = ['causality']
+
 
 def causality(seed: int, subject: Subject) -> dict[str, float]:
   """The largest gradient of the numbers up to each variable by any input from that variable on, exactly zero if causal.

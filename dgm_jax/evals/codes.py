@@ -7,8 +7,10 @@ import math
 import numpy as np
 
 from dgm_jax import data
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.evals.mean import Subject, per_example
+
+__all__ = ['codes']
 
 EXAMPLES = 20_000  # of the training split, which the components are fitted to
 

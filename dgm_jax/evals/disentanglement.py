@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgm_jax import data, signals
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
+from dgm_jax.errors import UserError
 from dgm_jax.evals import scores
 from dgm_jax.evals.mean import Subject
+
+__all__ = ['disentanglement', 'of_samples']
 
 Random = np.random.Generator
 CodesOf = Callable[[np.ndarray], np.ndarray]  # factors int [n, K] -> codes [n, Z]

@@ -15,11 +15,13 @@ from scipy.optimize import linear_sum_assignment
 
 from dgm_jax import config as experiment
 from dgm_jax import data, parallel, signals, workdir
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
 from dgm_jax.evals import distances
 from dgm_jax.evals.mean import Subject, per_example
 from dgm_jax.systems import inception
+
+__all__ = ['classifier', 'clusters']
 
 CHUNK = 1000  # samples a program, on any number of devices: their noise must not depend on it
 SAMPLES = 10_000

@@ -8,6 +8,8 @@ from dgm_jax.distributions import stable
 from dgm_jax.evals.mean import Subject, means, per_example
 from dgm_jax.metrics import GIVEN
 
+__all__ = ['labels']
+
 
 def labels(seed: int, subject: Subject) -> dict[str, float]:
   """The NLL given the label, that of the mixture over labels, in nats, and how often Bayes' rule finds the label.

@@ -5,6 +5,8 @@ import numpy as np
 from dgm_jax import losses
 from dgm_jax.evals.mean import Subject, per_example
 
+__all__ = ['units']
+
 
 def units(seed: int, subject: Subject) -> dict[str, float | list[float]]:
   """Active units and the divergence of each dimension in nats, layer by layer from the data upwards.

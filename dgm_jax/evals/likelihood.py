@@ -6,6 +6,8 @@ import numpy as np
 
 from dgm_jax.evals.mean import Subject, per_example
 
+__all__ = ['nll']
+
 
 def nll(seed: int, subject: Subject) -> dict[str, float]:
   """Negative log-likelihood in nats (and bits per dimension), importance-sampled with `config.nll.samples`.

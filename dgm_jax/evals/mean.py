@@ -12,6 +12,8 @@ from dgm_jax import data, parallel, signals
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 
+__all__ = ['metrics']
+
 AHEAD = 2  # batches that the host may run ahead of the devices, so that a signal is answered soon
 
 

@@ -9,9 +9,11 @@ import math
 import jax
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data import points
+from dgm_jax.errors import UserError
 from dgm_jax.evals.mean import Subject
+
+__all__ = ['modes']
 
 SAMPLES = 2500
 NEAR = 3.0  # deviations

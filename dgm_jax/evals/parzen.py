@@ -10,9 +10,11 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dgm_jax import data
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.evals import distances, generated
 from dgm_jax.evals.mean import Subject
+
+__all__ = ['parzen']
 
 SAMPLES = 10_000
 WIDTHS = np.logspace(-1, 0, 10)  # of which the one that is best on validation images is taken

@@ -20,6 +20,8 @@ from dgm_jax.core import Key, State, System
 from dgm_jax.evals import plane
 from dgm_jax.files import write_atomic
 
+__all__ = ['BACKGROUND', 'ToUint8', 'available', 'grid', 'write_png']
+
 ToUint8 = Callable[[Any], np.ndarray]
 READABLE = 56  # pixels: the least edge of an image in a grid
 BACKGROUND = 128  # grey, apart from both ends of a binary image

@@ -15,6 +15,8 @@ from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, pictures
 from dgm_jax.evals.mean import Subject
 
+__all__ = ['available']
+
 PLACES = (('x', 'y'), ('label_x_position', 'label_y_position'))
 DRAWS = 8  # images of each place that a map is the mean of
 STEPS = 8

@@ -6,10 +6,12 @@ import jax
 import numpy as np
 
 from dgm_jax import config as experiment
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
 from dgm_jax.evals import generated
 from dgm_jax.evals.mean import Subject
+
+__all__ = ['draw']
 
 
 def draw(

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgm_jax import distributions
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.evals.mean import Subject, per_example
+
+__all__ = ['surgery']
 
 SAMPLES = 20_000  # at most; each is held against the posteriors of all examples
 ROWS = 2**22  # numbers that are held at a time

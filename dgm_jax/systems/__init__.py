@@ -5,6 +5,11 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax.core import System
 
+__all__ = [
+  'autoregressive', 'baseline', 'build', 'classifier', 'collapse', 'disentangle', 'estimators', 'flow', 'gan', 'latent',
+  'semi_supervised', 'vae', 'vq',
+]  # fmt: skip
+
 
 def build(config: ConfigDict) -> System:
   """The system that `config.system` names: 'vae.iwae' is `dgm_jax.systems.vae.iwae(config)`.

@@ -17,10 +17,15 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import losses
-from dgm_jax.cli import UserError
 from dgm_jax.core import Batch, Key, Metrics, Move, Params, State, averages
+from dgm_jax.errors import UserError
 from dgm_jax.models import adversary, dcgan, resnet_gan
 from dgm_jax.nn.norm import BatchNorm, LayerNorm, VirtualBatchNorm, running
+
+__all__ = [
+  'GENERATED', 'REAL', 'SHOWN', 'Parts', 'by_kind', 'clip', 'decode', 'fakes', 'forward', 'held', 'inference',
+  'keep', 'normalisation', 'noted', 'parts', 'remember', 'sampler', 'start', 'uniform', 'values', 'views',
+]  # fmt: skip
 
 GENERATORS = {'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator}
 CRITICS = {
@@ -207,7 +212,7 @@ def clip(name: str, bound: float) -> Move:
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
     del key, batch
-    return state.replace(params=state.params | {name: losses.clip_parameters(state.params[name], bound)}), {}
+    return state.replace(params=state.params | {name: losses.clip_parameters(state.params[name], bound=bound)}), {}
 
   return Move(lambda params: {}, apply)
 

@@ -23,7 +23,9 @@ from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.nn.recurrent import LAYERS
 from dgm_jax.systems import labels, raster, reach
-from dgm_jax.systems.pixels import Pixel
+from dgm_jax.systems.pixels import PIXELS, Pixel
+
+__all__ = ['gated_pixelcnn', 'pixelcnn', 'pixelcnn_pp', 'pixelrnn', 'pixelsnail']
 
 
 class Parts(NamedTuple):
@@ -34,7 +36,7 @@ class Parts(NamedTuple):
   shape: tuple[int, int, int]
   classes: int  # of the labels it is told; 0: none
   shares: tuple[float, ...]  # of the classes in the training set
-  ema: float  # decay of the parameters' average, which is then what is measured and drawn from; 0: none
+  average: float  # decay of the parameters' average, which is then what is measured and drawn from; 0: none
 
 
 def pixelcnn(config: ConfigDict) -> System:
@@ -96,11 +98,11 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
     UserError: the network has no such setting, or there is no such likelihood.
   """
   model, shape = config.model, tuple(config.data.shape)
-  pixel = experiment.by_path('dgm_jax.systems', f'pixels.{model.likelihood}')(shape[-1], model, config.data.levels)
+  pixel = experiment.choose('config.model.likelihood', model.likelihood, PIXELS)(shape[-1], model, config.data.levels)
   settings = model.network.to_dict()
   for name in settings:
     experiment.one_of(f'a key of config.model.network ({network.__name__})', name, _settings(network))
-  experiment.require(0 <= model.ema < 1, f'config.model.ema must be in [0, 1), got {model.ema}')
+  experiment.require(0 <= model.average < 1, f'config.model.average must be in [0, 1), got {model.average}')
   joint = network in (PixelCNNpp, PixelSNAIL)
   experiment.require(
     pixel.groups == 1 or not joint,
@@ -109,7 +111,7 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
   )
   module = network(pixel.numbers, groups=pixel.groups, dtype=config.dtype, **settings)
   classes, shares = model.classes if config.conditional else 0, tuple(config.data.get('class_shares', ()))
-  return Parts(module, pixel, shape, classes, shares, model.ema)
+  return Parts(module, pixel, shape, classes, shares, model.average)
 
 
 def _settings(network: Callable) -> list[str]:
@@ -123,7 +125,7 @@ def _system(config: ConfigDict, network: Callable) -> System:
   def networks(key: Key, batch: Batch):
     x = made.pixel.inputs(batch['x'])
     params = made.network.init(key, x, labels.told(made.classes, batch))['params']
-    return {'model': params}, averages({'model': params}, {}, ('model',)) if made.ema else {}
+    return {'model': params}, averages({'model': params}, {}, ('model',)) if made.average else {}
 
   def loss(key: Key, state: State, batch: Batch):
     nats = log_prob_map(made, state.params['model'], batch['x'], labels.told(made.classes, batch), {'dropout': key})
@@ -136,7 +138,7 @@ def _system(config: ConfigDict, network: Callable) -> System:
     return {f'nll_nats{given}': nats, f'bits_per_dim{given}': losses.bits_per_dim(nats, math.prod(made.shape))}
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('model',)))
-  move = chain(move, average('model', made.ema)) if made.ema else move
+  move = chain(move, average('model', made.average)) if made.average else move
   return system(networks, move, evaluate, _sample(made), **_views(made))
 
 

@@ -19,6 +19,8 @@ from dgm_jax.models import resnet as networks
 from dgm_jax.models.classifier import Classifier
 from dgm_jax.nn.norm import running
 
+__all__ = ['classifier', 'irevnet', 'resnet', 'revnet']
+
 
 class Parts(NamedTuple):
   """The network and how it is trained."""

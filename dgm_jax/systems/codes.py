@@ -23,6 +23,8 @@ from dgm_jax.systems import raster
 from dgm_jax.systems.autoregressive import NETWORKS
 from dgm_jax.systems.pixels import Pixel
 
+__all__ = ['Prior', 'bits', 'draw', 'log_prob', 'priors', 'random', 'start']
+
 
 class Prior(NamedTuple):
   """p(codes of a level | codes above, label)."""

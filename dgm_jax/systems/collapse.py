@@ -17,6 +17,8 @@ from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, sy
 from dgm_jax.models import linear
 from dgm_jax.systems import likelihoods
 
+__all__ = ['annealing', 'capacity', 'elbo', 'free_bits']
+
 
 def elbo(config: ConfigDict) -> System:
   """The evidence lower bound itself.
@@ -34,7 +36,7 @@ def annealing(config: ConfigDict) -> System:
   experiment.require(config.model.warmup >= 1, f'config.model.warmup must be at least 1, got {config.model.warmup}')
 
   def objective(log_px_z, kl, step):
-    return losses.beta_elbo(log_px_z, kl.sum(-1), jnp.minimum(1.0, step / config.model.warmup))
+    return losses.beta_elbo(log_px_z, kl.sum(-1), beta=jnp.minimum(1.0, step / config.model.warmup))
 
   return _system(config, objective)
 
@@ -45,7 +47,9 @@ def free_bits(config: ConfigDict) -> System:
   Reference: Kingma et al. 2016, arXiv:1606.04934, equation 15.
   """
   experiment.require(config.model.floor >= 0, f'config.model.floor must not be negative, got {config.model.floor}')
-  return _system(config, lambda log_px_z, kl, step: losses.elbo(log_px_z, losses.free_bits(kl, config.model.floor)))
+  return _system(
+    config, lambda log_px_z, kl, step: losses.elbo(log_px_z, losses.free_bits(kl, floor=config.model.floor))
+  )
 
 
 def capacity(config: ConfigDict) -> System:
@@ -57,7 +61,7 @@ def capacity(config: ConfigDict) -> System:
   def objective(log_px_z, kl, step):
     # Of the batch's mean, so that single examples are free to take more and less.
     mean = jnp.broadcast_to(kl.sum(-1).mean(), log_px_z.shape)
-    return losses.capacity_elbo(log_px_z, mean, config.model.capacity, config.model.gamma)
+    return losses.capacity_elbo(log_px_z, mean, capacity=config.model.capacity, gamma=config.model.gamma)
 
   return _system(config, objective)
 

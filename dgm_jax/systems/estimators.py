@@ -16,6 +16,9 @@ from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models.vae import Decoder
 from dgm_jax.systems import likelihoods, posteriors
+from dgm_jax.systems.likelihoods import LIKELIHOODS
+
+__all__ = ['constant_baseline', 'leave_one_out', 'optimal_baseline', 'reparametrized', 'score', 'vimco']
 
 DECAY = 0.9  # of the running means that baselines are made of
 
@@ -162,8 +165,8 @@ def _rms(x: jax.Array) -> jax.Array:
 def _parts(config: ConfigDict) -> Parts:
   model = config.model
   experiment.require(model.samples >= 1, f'config.model.samples must be at least 1, got {model.samples}')
-  posterior = experiment.by_path('dgm_jax.systems', f'posteriors.{model.posterior}')(config)
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
+  posterior = experiment.choose('config.model.posterior', model.posterior, posteriors.POSTERIORS)(config)
+  likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
   decoder = Decoder(
     (tuple(model.hidden),), (model.latents,), tuple(config.data.shape), likelihood.parameters,
     activation=model.activation, dtype=config.dtype,

@@ -24,6 +24,8 @@ from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.norm import running
 from dgm_jax.nn.reversible import Bijection
 
+__all__ = ['glow', 'iaf', 'maf', 'nice', 'planar', 'realnvp', 'realnvp_dense']
+
 
 class Noise(NamedTuple):
   """A density of independent numbers that the data is turned into."""

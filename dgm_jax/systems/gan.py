@@ -19,6 +19,8 @@ from dgm_jax.models.dcgan import Recognizer
 from dgm_jax.systems import adversaries
 from dgm_jax.systems.adversaries import GENERATED, REAL, Parts, fakes, forward, held, noted
 
+__all__ = ['dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp']
+
 GENERATOR_LOSSES = ('nonsaturating', 'minimax', 'feature_matching')
 
 
@@ -119,7 +121,7 @@ def _discriminator(game: Parts, real_label: float) -> Callable:
     fake, _ = fakes(game, state, game.prior(for_z, batch['x'].shape[0]), keys[0])
     (real_logit, _), seen_real = forward(game.critic, 'critic', state, batch['x'], keys[1])
     (fake_logit, _), seen_fake = forward(game.critic, 'critic', state, fake, keys[2])
-    value = losses.minimax_discriminator(real_logit, fake_logit, real_label).mean()
+    value = losses.minimax_discriminator(real_logit, fake_logit, real_label=real_label).mean()
     right = {'real_accuracy': (real_logit > 0).mean(), 'fake_accuracy': (fake_logit < 0).mean()}
     return value, (noted(game, 'critic', state, {REAL: seen_real, GENERATED: seen_fake}), right)
 
@@ -272,7 +274,7 @@ def _information(model: ConfigDict, z: jax.Array, recognized) -> tuple[jax.Array
   logits, mean = recognized
   code = z[:, model.latents : model.latents + model.classes].argmax(1)
   rest, entropy = z[:, model.latents + model.classes :], model.continuous * math.log(2.0)
-  gaussian = losses.infogan_gaussian_information(rest, mean, jnp.zeros_like(mean), entropy)
+  gaussian = losses.infogan_gaussian_information(rest, mean, jnp.zeros_like(mean), entropy=entropy)
   return losses.infogan_categorical_information(code, logits), gaussian
 
 

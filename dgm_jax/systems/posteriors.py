@@ -14,6 +14,8 @@ from dgm_jax import distributions
 from dgm_jax.models.binary import BinaryEncoder
 from dgm_jax.models.vae import Encoder
 
+__all__ = ['POSTERIORS', 'Posterior', 'bernoulli', 'normal']
+
 
 class Posterior(NamedTuple):
   """A family q(z|x) with its prior p(z), as functions of the numbers that the encoder gives, [B, Z] each."""
@@ -87,3 +89,6 @@ def bernoulli(config: ConfigDict) -> Posterior:
 def _per_sample(numbers):
   """[B, Z] -> [B, 1, Z] each."""
   return tuple(number[:, None] for number in numbers)
+
+
+POSTERIORS = {'bernoulli': bernoulli, 'normal': normal}

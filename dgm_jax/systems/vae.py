@@ -17,7 +17,9 @@ from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, sy
 from dgm_jax.models.vae import Decoder, Encoder
 from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.noise import standard_normal
-from dgm_jax.systems.likelihoods import Likelihood
+from dgm_jax.systems.likelihoods import LIKELIHOODS, Likelihood
+
+__all__ = ['iwae', 'vae']
 
 
 class Parts(NamedTuple):
@@ -84,7 +86,7 @@ def _parts(config: ConfigDict) -> Parts:
     f'config.model.hidden={model.hidden} must list the layers of as many networks as there are stochastic layers in'
     f' config.model.latents={model.latents}',
   )
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
+  likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
   common = {
     'hidden': tuple(map(tuple, model.hidden)), 'latents': tuple(model.latents), 'channels': tuple(model.channels),
     'activation': model.activation, 'dtype': config.dtype,

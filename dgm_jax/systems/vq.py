@@ -21,6 +21,8 @@ from dgm_jax.models.vqvae import VQVAE, Passed, level_names
 from dgm_jax.nn import quantize
 from dgm_jax.systems import codes, labels
 
+__all__ = ['prior', 'vae']
+
 STARTS = ('random', 'k_means')
 MOVED_BY = ('gradient', 'ema')
 
@@ -79,7 +81,7 @@ def prior(config: ConfigDict) -> System:
   """
   network, model = autoencoder(config), config.model
   made, seen = codes.priors(config, network), views(network)
-  experiment.require(0 <= model.ema < 1, f'config.model.ema must be in [0, 1), got {model.ema}')
+  experiment.require(0 <= model.average < 1, f'config.model.average must be in [0, 1), got {model.average}')
   experiment.require(len(model.train) >= 1, f'config.model.train must name some of the levels {", ".join(made)}')
   for name in model.train:
     experiment.one_of('a level of config.model.train', name, made)
@@ -96,7 +98,7 @@ def prior(config: ConfigDict) -> System:
     found = codes.random(made, for_codes, batch['x'].shape[0])
     for (name, one), for_level in zip(made.items(), keys, strict=True):
       params[name] = codes.start(one, for_level, found, labels.told(classes, batch), name)
-    return params, averages(params, {}, model.train) if model.ema else {}
+    return params, averages(params, {}, model.train) if model.average else {}
 
   def player(name: str) -> Player:
     def loss(key: Key, state: State, batch: Batch):
@@ -112,7 +114,7 @@ def prior(config: ConfigDict) -> System:
     return {f'nll_codes_nats{given}': sum(each.values())} | measured
 
   move = descend(**{name: player(name) for name in model.train})
-  move = chain(move, *(average(name, model.ema) for name in model.train)) if model.ema else move
+  move = chain(move, *(average(name, model.average) for name in model.train)) if model.average else move
   drawn = _drawing(made, classes, tuple(config.data.get('class_shares', ())), seen['image'])
   if classes:
     drawn |= {'log_prob_classes': _log_prob_classes(made, classes, seen['codes'])}
@@ -207,7 +209,7 @@ def _follow(key: Key, names: tuple[str, ...], state: State, passed: Passed, mode
   new = {}
   for name, z, found, for_level in zip(names, passed.z, passed.codes, jax.random.split(key, len(names)), strict=True):
     old = state.extra['codebooks'][name]
-    counts, sums, _ = losses.codebook_ema(old['counts'], old['sums'], z, found, model.decay)
+    counts, sums, _ = losses.codebook_ema(old['counts'], old['sums'], z, found, decay=model.decay)
     counts, sums = quantize.restart(for_level, counts, sums, z, model.restart)
     new[name] = {'counts': counts, 'sums': sums}
   return new

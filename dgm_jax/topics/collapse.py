@@ -11,6 +11,8 @@ from dgm_jax import systems
 from dgm_jax.topics import drawing, runs
 from dgm_jax.topics.page import Figures, Row, Topic
 
+__all__ = ['collapse']
+
 STEPS, BATCH, TEST = 2500, 256, 400_000
 REMEDY = {'capacity': {'capacity': 0.7, 'gamma': 2.0}, 'free_bits': {'floor': 0.5}, 'annealing': {'warmup': 1000}}
 

@@ -10,6 +10,8 @@ from dgm_jax import losses
 from dgm_jax.topics import autoencoder
 from dgm_jax.topics.page import Row, Topic
 
+__all__ = ['elbo_forms']
+
 IMAGES = 8
 NODES = 48  # of the quadrature under q, a dimension
 EDGE, STEP = 8.0, 0.04  # of the grid over the latents

@@ -12,6 +12,8 @@ from dgm_jax import losses
 from dgm_jax.topics import runs
 from dgm_jax.topics.page import Figures, Row, Topic
 
+__all__ = ['estimators']
+
 DRAWS = 400_000
 STEPS = 1500
 KINDS = ('reparametrized', 'score', 'constant_baseline', 'optimal_baseline', 'leave_one_out', 'vimco')

@@ -9,6 +9,8 @@ from dgm_jax.evals import surgery as cut
 from dgm_jax.topics import autoencoder
 from dgm_jax.topics.page import Figures, Row, Topic
 
+__all__ = ['surgery']
+
 
 def surgery() -> Topic:
   """Average KL = marginal KL + index-code information, exact where codes are few, with standard errors elsewhere."""
