@@ -4,7 +4,6 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 """
 
 import difflib
-import functools
 import importlib
 import json
 import sys
@@ -14,12 +13,12 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dgm_jax import metrics
+from dgm_jax import older
 from dgm_jax.errors import UserError
 
 __all__ = [
   'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
-  'optimizer', 'parse', 'renamed', 'require', 'shrink', 'to_json', 'value',
+  'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -27,16 +26,9 @@ FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
   'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
-# System -> where a key that came later stands, and what the system computed before it.
-BEFORE = {
-  'flow.glow': ('model', 'network', 'edge', 'image'),
-  'flow.realnvp': ('model', 'network', 'channel_factor', 2.0),
-  'disentangle.tc_vae': ('model', 'divergence', 'sampled'),
-}
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
-CONDITIONAL = ('autoregressive.', 'vq.prior')  # systems, and families of them, that can be told a label
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
@@ -182,11 +174,6 @@ def check(config: ConfigDict) -> None:
     'the run has no length; set config.steps or config.epochs',
   )
   require(
-    not config.conditional or config.system.startswith(CONDITIONAL),
-    'config.conditional=True is for systems that can be told a label (autoregressive.*, vq.prior),'
-    f' not {config.system}',
-  )
-  require(
     config.budget <= len(config.stage_epochs),
     f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
   )
@@ -309,35 +296,11 @@ def load(workdir: Path) -> ConfigDict:
   """
   path = Path(workdir) / 'config.json'
   try:
-    return from_json(_today(json.loads(path.read_text())))
+    return from_json(older.today(json.loads(path.read_text())))
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
   except (json.JSONDecodeError, OSError) as error:
     raise UserError(f'{path} cannot be read: {_one_line(error)}') from error
-
-
-def renamed(page: dict) -> dict:
-  """Returns an experiment's JSON data with the names that its keys have now."""
-  model = page.get('model', {})
-  if 'ema' in model:  # the decay of averaged weights, which autoregressive systems and priors of codes had a name for
-    model = {'average' if key == 'ema' else key: value for key, value in model.items()}
-  return page | {'model': model}
-
-
-def _today(page: dict) -> dict:
-  """An experiment as it was written, in the keys that there are now; a run from before a key computes what it did."""
-  page = renamed(page)
-  page.pop('published', None)  # figures of papers, which dgm_jax/published.toml has
-  if 'data' in page:
-    page['data'].setdefault('levels', 256)  # which all data was taken to have
-  if 'generated' not in page:
-    page['generated'] = to_json(defaults().generated)
-    *parents, key, value = BEFORE.get(page.get('system', ''), ('', None))
-    inner = functools.reduce(lambda inner, parent: inner.get(parent, {}), parents, page)
-    inner.setdefault(key, value) if key else None
-  if page.get('best'):
-    page['best'] = metrics.named(page['best'], page.get('system', ''), page.get('conditional', False))
-  return page
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:

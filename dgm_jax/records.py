@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dgm_jax import catalogue, metrics
-from dgm_jax import config as experiment
+from dgm_jax import catalogue, metrics, older
 from dgm_jax.errors import UserError
 from dgm_jax.files import write_atomic
 
@@ -74,7 +73,7 @@ def read(folder: str | os.PathLike) -> list[Run]:
         runs += _of_study(f'{path.stem}, {name}', one)
     else:
       check(str(path), page, FIELDS)
-      runs.append(Run(path.stem, page | {'settings': experiment.renamed(page['settings'])}))
+      runs.append(Run(path.stem, page | {'settings': older.renamed(page['settings'])}))
   return runs
 
 

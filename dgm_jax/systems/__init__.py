@@ -1,4 +1,9 @@
-"""Wiring: one file a family, one function a system, each `config -> System`."""
+"""Wiring: one file a family, one function a system, each `config -> System`.
+
+A file lists in CONDITIONAL the systems that can be told labels.
+"""
+
+import sys
 
 from ml_collections import ConfigDict
 
@@ -15,6 +20,12 @@ def build(config: ConfigDict) -> System:
   """The system that `config.system` names: 'vae.iwae' is `dgm_jax.systems.vae.iwae(config)`.
 
   Raises:
-    UserError: there is no such system.
+    UserError: there is no such system, or it takes no labels and `config.conditional` is set.
   """
-  return experiment.by_path('dgm_jax.systems', config.system)(config)
+  function = experiment.by_path('dgm_jax.systems', config.system)
+  experiment.require(
+    not config.conditional or function.__name__ in getattr(sys.modules[function.__module__], 'CONDITIONAL', ()),
+    'config.conditional=True is for systems that can be told a label (autoregressive.*, vq.prior),'
+    f' not {config.system}',
+  )
+  return function(config)

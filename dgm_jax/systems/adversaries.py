@@ -16,10 +16,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses
+from dgm_jax import losses, models
 from dgm_jax.core import Batch, Key, Metrics, Move, Params, State, averages
-from dgm_jax.errors import UserError
-from dgm_jax.models import adversary, dcgan, resnet_gan
 from dgm_jax.nn.norm import BatchNorm, LayerNorm, VirtualBatchNorm, running
 
 __all__ = [
@@ -27,10 +25,6 @@ __all__ = [
   'keep', 'normalisation', 'noted', 'parts', 'remember', 'sampler', 'start', 'uniform', 'values', 'views',
 ]  # fmt: skip
 
-GENERATORS = {'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator}
-CRITICS = {
-  'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic
-}  # fmt: skip
 NORMS = ('none', 'batch', 'virtual', 'layer')
 SHOWN = 128  # examples, and latents, that parameters and statistics start from
 REAL, GENERATED = 'real', 'generated'  # kinds of examples, each with batch statistics of its own in a judge
@@ -78,25 +72,19 @@ def parts(config: ConfigDict) -> Parts:
     model.critic.get('norm', 'none') != 'virtual',
     "config.model.critic.norm='virtual' is for generators; take batch, layer or none",
   )
-  generator = build(config, 'generator', GENERATORS, shape=tuple(config.data.shape))
-  critic = build(config, 'critic', CRITICS)
+  generator = _build(config, 'generator', models.GENERATORS, shape=tuple(config.data.shape))
+  critic = _build(config, 'critic', models.CRITICS)
   return Parts(generator, critic, prior, references, model.momentum)
 
 
-def build(config: ConfigDict, role: str, known: dict[str, Callable], **more) -> nn.Module:
+def _build(config: ConfigDict, role: str, known: dict[str, Callable], **more) -> nn.Module:
   """The network that `config.model.<role>` describes: its name as `network`, the rest its settings."""
   settings = dict(config.model.to_dict()[role])
   name, norm = settings.pop('network'), settings.pop('norm', 'none')
-  experiment.one_of(f'config.model.{role}.network', name, known)
-  fields = set(known[name].__dataclass_fields__) - {'parent', 'name', 'dtype', 'norm', *more}
-  for setting in settings:
-    experiment.one_of(f'a setting of config.model.{role}', setting, sorted(fields))
+  network = experiment.choose(f'config.model.{role}.network', name, known)
   if norm != 'none':
     more['norm'] = normalisation(f'config.model.{role}.norm', norm, config.model)
-  try:
-    return known[name](**settings, **more, dtype=config.dtype)
-  except TypeError as error:
-    raise UserError(f'config.model.{role} does not make a network {name}: {" ".join(str(error).split())}') from error
+  return models.build(f'config.model.{role}', network, settings, **more, dtype=config.dtype)
 
 
 def normalisation(path: str, name: str, model: ConfigDict) -> Callable:

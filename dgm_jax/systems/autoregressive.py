@@ -3,7 +3,6 @@
 Axes: B batch, H height, W width, C channels, D condition.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, optim
+from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.metrics import GIVEN
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
@@ -26,6 +25,7 @@ from dgm_jax.systems import labels, raster, reach
 from dgm_jax.systems.pixels import PIXELS, Pixel
 
 __all__ = ['gated_pixelcnn', 'pixelcnn', 'pixelcnn_pp', 'pixelrnn', 'pixelsnail']
+CONDITIONAL = __all__
 
 
 class Parts(NamedTuple):
@@ -80,15 +80,9 @@ def pixelsnail(config: ConfigDict) -> System:
   return _system(config, PixelSNAIL)
 
 
-NETWORKS = {
-  'pixelcnn': PixelCNN, 'pixelrnn': PixelRNN, 'gated_pixelcnn': GatedPixelCNN, 'pixelcnn_pp': PixelCNNpp,
-  'pixelsnail': PixelSNAIL,
-}  # fmt: skip
-
-
 def network_of(config: ConfigDict) -> Callable:
   """The class of the network that a system of this file trains."""
-  return NETWORKS[config.system.rpartition('.')[2]]
+  return models.AUTOREGRESSIVE[config.system.rpartition('.')[2]]
 
 
 def parts(config: ConfigDict, network: Callable) -> Parts:
@@ -99,9 +93,6 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
   """
   model, shape = config.model, tuple(config.data.shape)
   pixel = experiment.choose('config.model.likelihood', model.likelihood, PIXELS)(shape[-1], model, config.data.levels)
-  settings = model.network.to_dict()
-  for name in settings:
-    experiment.one_of(f'a key of config.model.network ({network.__name__})', name, _settings(network))
   experiment.require(0 <= model.average < 1, f'config.model.average must be in [0, 1), got {model.average}')
   joint = network in (PixelCNNpp, PixelSNAIL)
   experiment.require(
@@ -109,14 +100,10 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
     f'config.model.likelihood={model.likelihood} orders the {pixel.groups} channels of config.data, which'
     f" {network.__name__} draws at once; use 'logistic_mixture'",
   )
-  module = network(pixel.numbers, groups=pixel.groups, dtype=config.dtype, **settings)
+  filled = {'numbers': pixel.numbers, 'groups': pixel.groups, 'dtype': config.dtype}
+  module = models.build('config.model.network', network, model.network.to_dict(), **filled)
   classes, shares = model.classes if config.conditional else 0, tuple(config.data.get('class_shares', ()))
   return Parts(module, pixel, shape, classes, shares, model.average)
-
-
-def _settings(network: Callable) -> list[str]:
-  fixed = ('numbers', 'groups', 'dtype', 'parent', 'name')
-  return [name for name in inspect.signature(network).parameters if name not in fixed]
 
 
 def _system(config: ConfigDict, network: Callable) -> System:

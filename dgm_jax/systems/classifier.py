@@ -3,7 +3,6 @@
 Images are pixels in [0, 1] (preprocess: scale) with labels. Axes: B batch, H height, W width, C channels, K classes.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, optim
+from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models import resnet as networks
 from dgm_jax.models.classifier import Classifier
@@ -58,7 +57,7 @@ def irevnet(config: ConfigDict) -> System:
 
 def classifier(config: ConfigDict) -> System:
   """Trained on the cross-entropy of its labels; `extra` keeps the average of its parameters, which is what judges."""
-  network = Classifier(**config.model.network.to_dict(), dtype=config.dtype)
+  network = models.build('config.model.network', Classifier, config.model.network.to_dict(), dtype=config.dtype)
 
   def loss(key: Key, state: State, batch: Batch):
     logits, _ = network.apply({'params': state.params['classifier']}, batch['x'], rngs={'dropout': key})
@@ -94,15 +93,13 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   """
   model = config.model
   settings = model.network.to_dict()
-  known = [name for name in inspect.signature(build).parameters if name not in ('shape', 'classes', 'dtype', 'act')]
-  for name in settings:
-    experiment.one_of(f'a key of config.model.network ({build.__name__})', name, known)
   experiment.one_of('config.model.network.memory', settings.get('memory', 'plain'), networks.MEMORY)
   experiment.one_of('config.model.flip', model.flip, FLIPS)
   experiment.one_of('config.model.decays', model.get('decays', 'kernels'), DECAYS)
   experiment.require(0 <= model.momentum < 1, f'config.model.momentum must be in [0, 1), got {model.momentum}')
   experiment.require(model.reach >= 0, f'config.model.reach must not be negative, got {model.reach}')
-  network = build(tuple(config.data.shape), model.classes, dtype=config.dtype, **settings)
+  filled = {'shape': tuple(config.data.shape), 'classes': model.classes, 'dtype': config.dtype}
+  network = models.build('config.model.network', build, settings, **filled)
   return Parts(network, model.l2, model.momentum, model.reach, FLIPS[model.flip])
 
 

@@ -4,7 +4,6 @@ Images are dequantized pixels in [0, 1) (preprocess: dequantize), points of a pl
 B batch, D dimensions of an example.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import distributions, losses, optim
+from dgm_jax import distributions, losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
@@ -116,9 +115,6 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   """
   model, shape = config.model, tuple(config.data.shape)
   settings = model.network.to_dict()
-  known = [name for name in inspect.signature(build).parameters if name not in ('shape', 'act', 'dtype')]
-  for name in settings:
-    experiment.one_of(f'a key of config.model.network ({build.__name__})', name, known)
   for name, allowed in CHOICES.items():
     if name in settings:
       experiment.one_of(f'config.model.network.{name}', settings[name], allowed)
@@ -137,7 +133,8 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   opening = bijections.logit(model.alpha) if model.alpha else rev.chain()
   variational = model.dequantization == 'variational'
   dequantizer = Dequantizer(model.dequantizer_width, config.data.levels, dtype=config.dtype) if variational else None
-  return Parts(opening, build(shape, dtype=config.dtype, **settings), NOISES[model.noise], shape, dequantizer)
+  flow = models.build('config.model.network', build, settings, shape=shape, dtype=config.dtype)
+  return Parts(opening, flow, NOISES[model.noise], shape, dequantizer)
 
 
 STATISTICS = {'flow': ('stats',)}  # entries of `State.extra`, by network

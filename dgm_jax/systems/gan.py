@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, optim
+from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, repeat, system
 from dgm_jax.models.dcgan import Recognizer
 from dgm_jax.systems import adversaries
@@ -210,8 +210,9 @@ def infogan(config: ConfigDict) -> System:
   """
   model = config.model
   game = adversaries.parts(config)._replace(prior=functools.partial(_coded, model))
-  settings = {'norm': adversaries.normalisation('config.model.recognizer.norm', 'batch', model), 'dtype': config.dtype}
-  recognizer = Recognizer(model.classes, model.continuous, **model.recognizer.to_dict(), **settings)
+  filled = {'classes': model.classes, 'continuous': model.continuous, 'dtype': config.dtype}
+  filled['norm'] = adversaries.normalisation('config.model.recognizer.norm', 'batch', model)
+  recognizer = models.build('config.model.recognizer', Recognizer, model.recognizer.to_dict(), **filled)
   losses_of = _informed_discriminator(game, recognizer, model), _informed_generator(game, recognizer, model)
   discriminator = Player(losses_of[0], optim.make(config, 'discriminator'), ('critic', 'recognizer'))
   generator = Player(losses_of[1], optim.make(config, 'generator'), ('generator',))

@@ -6,7 +6,6 @@ second, where nobody owns it. Levels are listed from the top.
 Axes: B batch, H height, W width, C channels; h, w of a level; D features of a code, K codes.
 """
 
-import inspect
 from collections.abc import Callable
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, optim
+from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.metrics import GIVEN
 from dgm_jax.models.vqvae import VQVAE, Passed, level_names
@@ -23,6 +22,7 @@ from dgm_jax.systems import codes, labels
 
 __all__ = ['prior', 'vae']
 
+CONDITIONAL = ('prior',)
 STARTS = ('random', 'k_means')
 MOVED_BY = ('gradient', 'ema')
 
@@ -167,11 +167,8 @@ def autoencoder(config: ConfigDict) -> VQVAE:
   Raises:
     UserError: it has no such setting, or one is out of range, or the pixels are in another range.
   """
-  settings = config.model.vqvae.to_dict()
-  known = [name for name in inspect.signature(VQVAE).parameters if name not in ('shape', 'dtype', 'parent', 'name')]
-  for name in settings:
-    experiment.one_of('a key of config.model.vqvae', name, known)
-  network = VQVAE(tuple(config.data.shape), dtype=config.dtype, **settings)
+  filled = {'shape': tuple(config.data.shape), 'dtype': config.dtype}
+  network = models.build('config.model.vqvae', VQVAE, config.model.vqvae.to_dict(), **filled)
   for stride in network.strides:
     experiment.require(
       stride >= 2 and stride & (stride - 1) == 0,
