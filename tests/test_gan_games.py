@@ -410,7 +410,7 @@ def test_adam_may_have_its_small_number_beneath_the_root():
     ({'prior': 'normla'}, "config.model.prior must be one of .*did you mean 'normal'"),
     ({'generator': {'network': 'dnse'}}, "config.model.generator.network must be one of .*did you mean 'dense'"),
     ({'critic': {'network': 'dense', 'hiden': (4,)}}, r"a key of config.model.critic \(.*did you mean 'hidden'"),
-    ({'critic': {'network': 'dense'}}, 'config.model.critic does not make a network dense: .*hidden'),
+    ({'critic': {'network': 'dense'}}, 'config.model.critic does not make a network DenseCritic: .*hidden'),
     ({'critic': {'network': 'dense', 'hidden': (4,), 'norm': 'batch'}}, 'the penalty on each'),
     ({'critic_steps': 0}, 'critic_steps must be at least 1'),
   ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from playing import HALF, begun, bernoulli, doubles, flat, log_softmax, once, played, settings_of, softplus
 
+from dgm_jax import models
 from dgm_jax.systems import autoregressive, flow
 
 
