@@ -72,7 +72,7 @@ def one_over_batch(batch, dataset_size):
 def test_minibatch_total_correlation_golden_values(weights, total_correlation, information):
   """Batches of 64 out of 50 000; the truth is 0.5337 and 1.7689 nats, the marginals are standard normal."""
   batches = [a.reshape(400, 64, 2) for a in posteriors(400 * 64)]
-  of_batch = lambda *batch: losses.minibatch_total_correlation(*batch, 50_000, weights)
+  of_batch = lambda *batch: losses.minibatch_total_correlation(*batch, dataset_size=50_000, log_weights=weights)
   parts = jax.jit(jax.vmap(of_batch))(*batches)
   for part, golden in ((parts.total_correlation, total_correlation), (parts.mutual_information, information)):
     np.testing.assert_allclose(part.mean(), golden, atol=0.05)
@@ -125,7 +125,9 @@ def test_dip_penalty_by_hand():
   # Off the diagonal 2 * 2^2, on it (3 - 1)^2 + (7 - 1)^2.
   covariance = jnp.asarray([[3.0, 2.0], [2.0, 7.0]])
   assert losses.dip_penalty(covariance, off_diagonal=10.0, diagonal=1.0) == 10 * 8 + 40
-  np.testing.assert_array_equal(jax.grad(losses.dip_penalty)(jnp.eye(3), 5.0, 50.0), np.zeros((3, 3)))
+  np.testing.assert_array_equal(
+    jax.grad(losses.dip_penalty)(jnp.eye(3), off_diagonal=5.0, diagonal=50.0), np.zeros((3, 3))
+  )
   np.testing.assert_allclose(losses.dip_penalty(jnp.full((1, 1), BIG), off_diagonal=1.0, diagonal=1.0), BIG**2, 1e-6)
 
 

@@ -103,7 +103,7 @@ def test_a_codebook_of_no_counts_is_zero():
   both = jax.jit(jax.value_and_grad(lambda sums, counts: losses.codebook_vectors(counts, sums).sum(), (0, 1)))
   value, slopes = both(np.zeros((3, 2)), np.zeros(3))
   assert value == 0 and all(np.isfinite(slope).all() for slope in slopes)
-  none = jax.jit(losses.codebook_ema)(np.ones(3), np.ones((3, 2)), np.zeros((0, 2)), np.zeros(0, 'i4'), 0.0)
+  none = jax.jit(losses.codebook_ema)(np.ones(3), np.ones((3, 2)), np.zeros((0, 2)), np.zeros(0, 'i4'), decay=0.0)
   np.testing.assert_array_equal(none.vectors, np.zeros((3, 2)))
 
 
@@ -116,12 +116,12 @@ def test_codebook_ema_passes_no_gradient_to_z():
 def test_codebook_ema_rests_at_the_conditional_means():
   z = jnp.asarray(RANDOM.normal(size=(64, 1)), jnp.float32)
   codes = (z[:, 0] > 0).astype(jnp.int32)
-  step = jax.jit(lambda state: losses.codebook_ema(*state, z, codes, 0.9)[:2])
+  step = jax.jit(lambda state: losses.codebook_ema(*state, z, codes, decay=0.9)[:2])
   state = (jnp.ones(2), jnp.zeros((2, 1)))
   for _ in range(150):
     state = step(state)
   expected = [[np.asarray(z)[np.asarray(codes) == k].mean()] for k in (0, 1)]
-  np.testing.assert_allclose(losses.codebook_ema(*state, z, codes, 0.9).vectors, expected, atol=1e-4)
+  np.testing.assert_allclose(losses.codebook_ema(*state, z, codes, decay=0.9).vectors, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(('codes', 'centres', 'distortion'), [(2, 0.7979, 0.3634), (4, 1.5104, 0.1175)])
@@ -131,7 +131,7 @@ def test_codes_of_a_normal_are_lloyd_and_maxs(codes, centres, distortion):
 
   @jax.jit
   def step(state):
-    return losses.codebook_ema(*state[:2], z, losses.vector_quantize(z, state[2]).codes, 0.0)
+    return losses.codebook_ema(*state[:2], z, losses.vector_quantize(z, state[2]).codes, decay=0.0)
 
   for _ in range(60):
     state = step(state)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dgm_jax import distributions as dist
 from dgm_jax import losses
@@ -235,3 +236,10 @@ def test_elbo_surgery_information_is_zero_for_one_posterior_and_ln_n_for_separat
   np.testing.assert_allclose(apart.mutual_information, np.log(6), rtol=1e-5)
   far = surgery(jnp.full((1, 1), BIG), jnp.zeros((1, 1)), KEY, 1)
   np.testing.assert_allclose([far.average_kl, far.marginal_kl, far.mutual_information], [BIG**2 / 2, BIG**2 / 2, 0])
+
+
+def test_weights_have_names_only_so_that_they_cannot_be_swapped():
+  nats = jnp.ones(3)
+  with pytest.raises(TypeError):
+    losses.capacity_elbo(nats, nats, 25.0, 100.0)
+  assert losses.capacity_elbo(nats, nats, capacity=25.0, gamma=100.0).shape == (3,)
