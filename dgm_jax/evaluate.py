@@ -84,10 +84,18 @@ def main(argv: list[str]) -> None:
 
 
 def measure(subject, names: tuple[str, ...]) -> dict:
-  """All figures that the named functions of `dgm_jax.evals` give for a subject."""
+  """Returns all figures that the named functions of `dgm_jax.evals` give for a subject.
+
+  Raises:
+    UserError: there is no such function, or the system lacks a view that it needs.
+  """
+  from dgm_jax import views
+
   metrics = {}
   for name in names:
-    metrics |= experiment.by_path('dgm_jax.evals', name)(subject.config.seed, subject)
+    function = experiment.by_path('dgm_jax.evals', name)
+    views.require(subject.system, subject.config.system, function.needs, name)
+    metrics |= function(subject.config.seed, subject)
   return metrics
 
 

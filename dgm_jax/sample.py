@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
   import jax
   import numpy as np
 
-  from dgm_jax import data, parallel, workdir
+  from dgm_jax import data, parallel, views, workdir
   from dgm_jax.data import preprocess
   from dgm_jax.evals import arithmetic, mean, nearest, pictures, positions
 
@@ -75,8 +75,7 @@ def main(argv: list[str]) -> None:
     able = able | {'samples': lambda *_: pictures.grid(np.asarray(to_uint8(draws)))}
   names = [name for name in args.what if name not in ('neighbours', 'arithmetic')]
   if 'arithmetic' in args.what:
-    if not {'latents', 'decode'} <= set(subject.system.views):
-      raise errors.UserError(f'{config.system} has no latents of which sums could be decoded')
+    views.require(subject.system, config.system, arithmetic.picture.needs, '--what=arithmetic')
     terms = arithmetic.parse(args.terms, args.n)
     drawn = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
     pictures.write_png(out / 'arithmetic.png', drawn)

@@ -54,7 +54,7 @@ def test_estimators_agree_in_mean_and_baselines_take_variance_away():
   for name in ('reparametrized', 'score', 'leave_one_out'):
     system = build(f'estimators.{name}', (3, 3, 1), **model)
     state = system.init(jax.random.key(0), x)
-    gradient = lambda key, system=system, state=state: system.views['gradient'](key, state, x)
+    gradient = lambda key, system=system, state=state: system.views.gradient(key, state, x)
     head = jax.jit(jax.vmap(lambda key, gradient=gradient: gradient(key)['heads_0']['Dense_0']['kernel']))
     draws = head(jax.random.split(jax.random.key(1), 4000))
     found[name] = np.asarray(draws, np.float64).reshape(4000, -1)

@@ -19,6 +19,7 @@ from dgm_jax import config as experiment
 from dgm_jax import losses, models
 from dgm_jax.core import Batch, Key, Metrics, Move, Params, State, averages
 from dgm_jax.nn.norm import BatchNorm, LayerNorm, VirtualBatchNorm, running
+from dgm_jax.views import Prior
 
 __all__ = [
   'GENERATED', 'REAL', 'SHOWN', 'Parts', 'by_kind', 'clip', 'decode', 'fakes', 'forward', 'held', 'inference',
@@ -171,13 +172,16 @@ def sampler(game: Parts) -> Callable[[Key, State, int], jax.Array]:
   return lambda key, state, n: decode(game, state, game.prior(key, n))
 
 
-def views(game: Parts) -> dict[str, Callable]:
-  """What can be looked at in a game: `critic` (state, x) -> [B]; of images, `decode` and `latents` (key, n), too.
+def views(game: Parts, normal: bool = False) -> dict[str, Any]:
+  """Makes `System.views` of a game; `decode` and `prior` are of images only.
 
-  The critic takes x for real examples; `values` has it judge generated ones as such.
+  Args:
+    game: whose critic takes x for real examples; `values` has it judge generated ones as such.
+    normal: whether latents are standard normal.
   """
-  images = {'decode': functools.partial(decode, game), 'latents': game.prior}
-  critic = lambda state, x: inference(game.critic, 'critic', state, x, REAL)[0]
+  prior = Prior(sample=lambda key, state, n: game.prior(key, n), normal=normal)
+  images = {'decode': lambda key, state, z: decode(game, state, z), 'prior': prior}
+  critic = lambda key, state, x: inference(game.critic, 'critic', state, x, REAL)[0]
   return {'critic': critic} | (images if len(game.generator.shape) == 3 else {})
 
 

@@ -21,7 +21,8 @@ from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.nn.recurrent import LAYERS
-from dgm_jax.systems import labels, raster, reach
+from dgm_jax.systems import raster, reach
+from dgm_jax.systems.labels import by_rows, drawn, told
 from dgm_jax.systems.pixels import PIXELS, Pixel
 
 __all__ = ['gated_pixelcnn', 'pixelcnn', 'pixelcnn_pp', 'pixelrnn', 'pixelsnail']
@@ -111,16 +112,16 @@ def _system(config: ConfigDict, network: Callable) -> System:
 
   def networks(key: Key, batch: Batch):
     x = made.pixel.inputs(batch['x'])
-    params = made.network.init(key, x, labels.told(made.classes, batch))['params']
+    params = made.network.init(key, x, told(made.classes, batch))['params']
     return {'model': params}, averages({'model': params}, {}, ('model',)) if made.average else {}
 
   def loss(key: Key, state: State, batch: Batch):
-    nats = log_prob_map(made, state.params['model'], batch['x'], labels.told(made.classes, batch), {'dropout': key})
+    nats = log_prob_map(made, state.params['model'], batch['x'], told(made.classes, batch), {'dropout': key})
     return -nats.sum((1, 2)).mean(), ({}, {})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
-    nats = -log_prob_map(made, state.params['model'], batch['x'], labels.told(made.classes, batch)).sum((1, 2))
+    nats = -log_prob_map(made, state.params['model'], batch['x'], told(made.classes, batch)).sum((1, 2))
     given = GIVEN if made.classes else ''
     return {f'nll_nats{given}': nats, f'bits_per_dim{given}': losses.bits_per_dim(nats, math.prod(made.shape))}
 
@@ -144,39 +145,39 @@ def log_prob_map(made: Parts, params, x: jax.Array, condition=None, rngs: dict |
 
 
 def _sample(made: Parts) -> Callable:
-  def sample(key: Key, state: State, n: int, y=None, temperature=1.0) -> jax.Array:
+  def sample(key: Key, state: State, n: int, labels=None, temperature=1.0) -> jax.Array:
     given = jnp.zeros((n, *made.shape))
-    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), y, temperature)
+    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), labels, temperature)
 
   return sample
 
 
-def _complete(made: Parts, key: Key, state: State, given, known, y=None, temperature=1.0) -> jax.Array:
-  """Draws what is not known [B, H, W] of given [B, H, W, C]; labels y [B] that are not given are drawn, too."""
+def _complete(made: Parts, key: Key, state: State, given, known, labels=None, temperature=1.0) -> jax.Array:
+  """Draws what is not known [B, H, W] of given [B, H, W, C]; labels [B] that are not given are drawn, too."""
   condition = None
   if made.classes:
-    if y is None:
+    if labels is None:
       for_labels, key = jax.random.split(key)
-      y = labels.drawn(for_labels, given.shape[0], made.classes, made.shares)
-    condition = jax.nn.one_hot(y, made.classes)
+      labels = drawn(for_labels, given.shape[0], made.classes, made.shares)
+    condition = jax.nn.one_hot(labels, made.classes)
   drawing = raster.Drawing(made.network, state.params['model'], made.pixel, condition, temperature)
   return raster.incremental(key, drawing, given, known)
 
 
 def _views(made: Parts) -> dict[str, Callable]:
-  def log_prob(key, state, x, y=None):
-    return log_prob_pixels(key, state, x, y).sum((1, 2))
+  def log_prob(key, state, x, labels=None):
+    return log_prob_pixels(key, state, x, labels).sum((1, 2))
 
-  def log_prob_pixels(key, state, x, y=None):
+  def log_prob_pixels(key, state, x, labels=None):
     del key
-    condition = jax.nn.one_hot(y, made.classes) if made.classes else None
+    condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
     return log_prob_map(made, state.params['model'], x, condition)
 
-  def complete(key, state, given, known, y=None, temperature=1.0):
-    return _complete(made, key, state, given, known, y, temperature)
+  def complete(key, state, given, known, labels=None, temperature=1.0):
+    return _complete(made, key, state, given, known, labels, temperature)
 
-  def causality(key, state, x, first, y=None):
-    condition = jax.nn.one_hot(y, made.classes) if made.classes else None
+  def causality(key, state, x, first, labels=None):
+    condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
     return reach.gradients(key, made.network, state.params['model'], made.pixel, x, first, condition)
 
   views = {
@@ -193,10 +194,10 @@ def _class_views(made: Parts, log_prob: Callable) -> dict[str, Callable]:
     return draw(key, state, made.classes * columns, jnp.repeat(jnp.arange(made.classes), columns))
 
   def row_sample(key, state, n):
-    return draw(key, state, n, labels.by_rows(n, made.classes))
+    return draw(key, state, n, by_rows(n, made.classes))
 
   def log_prob_classes(key, state, x):
-    label = lambda y: log_prob(key, state, x, jnp.full(x.shape[:1], y))
-    return jax.lax.map(label, jnp.arange(made.classes)).T
+    given = lambda label: log_prob(key, state, x, jnp.full(x.shape[:1], label))
+    return jax.lax.map(given, jnp.arange(made.classes)).T
 
   return {'classes': classes, 'row_sample': row_sample, 'log_prob_classes': log_prob_classes}

@@ -3,6 +3,7 @@
 Images are pixels in [0, 1] (preprocess: scale) with labels. Axes: B batch, H height, W width, C channels, K classes.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -63,12 +64,12 @@ def classifier(config: ConfigDict) -> System:
     logits, _ = network.apply({'params': state.params['classifier']}, batch['x'], rngs={'dropout': key})
     return losses.auxiliary_classifier(logits, batch['y']).mean(), ({}, {})
 
-  def judge(state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def judge(key: Key, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    del key
     return network.apply({'params': state.params['classifier']}, x)
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    del key
-    logits, _ = judge(state, batch['x'])
+    logits, _ = judge(key, state, batch['x'])
     return _judged(logits, batch['y'])
 
   def start(key: Key, batch: Batch):
@@ -146,8 +147,8 @@ def _system(config: ConfigDict, build: Callable) -> System:
     return _judged(_logits(made, state, batch['x']), batch['y'])
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('classifier',)))
-  views = {'logits': lambda key, state, x: _logits(made, state, x)}
-  return system(start, move, evaluate, None, **views, **(_inversion(made) if build is networks.irevnet else {}))
+  invertible = build is networks.irevnet
+  return system(start, move, evaluate, None, reconstruct=functools.partial(_reconstruct, made) if invertible else None)
 
 
 def _logits(made: Parts, state: State, x: jax.Array) -> jax.Array:
@@ -155,20 +156,21 @@ def _logits(made: Parts, state: State, x: jax.Array) -> jax.Array:
   return networks.logits(made.network, state.params['classifier'], state.extra['stats'], x)[0]
 
 
-def _inversion(made: Parts) -> dict[str, Callable]:
-  """The last features of images and the images of features, which `reconstruct` joins."""
+def features(made: Parts, state: State, x: jax.Array) -> jax.Array:
+  """Returns the last features of images that a network which can be inverted has."""
+  params, stats = state.params['classifier']['features'], state.extra['stats']['features']
+  return made.network.features.forward(params, stats, x - state.extra['mean'][None])[0]
 
-  def features(state, x):
-    x = x - state.extra['mean'][None]
-    params, stats = state.params['classifier']['features'], state.extra['stats']['features']
-    return made.network.features.forward(params, stats, x)[0]
 
-  def image(state, h):
-    params, stats = state.params['classifier']['features'], state.extra['stats']['features']
-    return made.network.features.inverse(params, stats, h)[0] + state.extra['mean'][None]
+def image(made: Parts, state: State, h: jax.Array) -> jax.Array:
+  """Finds images again from their last features."""
+  params, stats = state.params['classifier']['features'], state.extra['stats']['features']
+  return made.network.features.inverse(params, stats, h)[0] + state.extra['mean'][None]
 
-  reconstruct = lambda key, state, x: image(state, features(state, x))
-  return {'features': features, 'image': image, 'reconstruct': reconstruct}
+
+def _reconstruct(made: Parts, key: Key, state: State, x: jax.Array) -> jax.Array:
+  del key
+  return image(made, state, features(made, state, x))
 
 
 def _weights(params) -> jax.Array:

@@ -15,7 +15,7 @@ from dgm_jax import config as experiment
 from dgm_jax import distributions, losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models import linear
-from dgm_jax.systems import likelihoods
+from dgm_jax.systems import likelihoods, posteriors
 
 __all__ = ['annealing', 'capacity', 'elbo', 'free_bits']
 
@@ -109,11 +109,13 @@ def _system(config: ConfigDict, objective: Callable) -> System:
     params['mean']['bias'], params['log_std'] = x.mean(0), 0.5 * jnp.log(x.var(0) + 1e-2)
     return {'encoder': encoder.init(for_encoder, x[:1])['params'], 'decoder': params}, {}
 
+  image = lambda key, state, z: decode(state, z)[0].reshape(z.shape[0], *shape)
   views = {
     'encode': lambda key, state, x: numbers(state, x)[0],
-    'decode': lambda state, z: decode(state, z)[0].reshape(z.shape[0], *shape),
-    'posterior': numbers,
-  }  # fmt: skip
-  views['reconstruct'] = lambda key, state, x: views['decode'](state, numbers(state, x)[0])
+    'decode': image,
+    'posterior': lambda key, state, x: numbers(state, x),
+    'prior': posteriors.standard(config.model.latents),
+    'reconstruct': lambda key, state, x: image(key, state, numbers(state, x)[0]),
+  }
   move = descend(model=Player(loss, optim.make(config, 'model'), ('encoder', 'decoder')))
   return system(networks, move, evaluate, sample, **views)

@@ -161,8 +161,7 @@ def factor_vae(config: ConfigDict, gamma: Weight = None) -> System:
     model=Player(model_loss, optim.make(config, 'model'), ('encoder', 'decoder')),
     discriminator=Player(judge_loss, optim.make(config, 'discriminator'), ('discriminator',)),
   )
-  views = vae.views(parts) | {'judge_latents': logit}
-  return system(networks, move, _evaluate(parts), vae.sampler(parts), **views)
+  return system(networks, move, _evaluate(parts), vae.sampler(parts), **vae.views(parts, config.nll))
 
 
 def _alone(config: ConfigDict, loss: Callable[[State, Pass], tuple[jax.Array, Metrics]]) -> System:
@@ -176,7 +175,7 @@ def _alone(config: ConfigDict, loss: Callable[[State, Pass], tuple[jax.Array, Me
 
   move = descend(model=Player(total, optim.make(config, 'model'), ('encoder', 'decoder')))
   networks = lambda key, batch: vae.networks(parts, key, batch)
-  return system(networks, move, _evaluate(parts), vae.sampler(parts), **vae.views(parts))
+  return system(networks, move, _evaluate(parts), vae.sampler(parts), **vae.views(parts, config.nll))
 
 
 def _parts(config: ConfigDict) -> vae.Parts:

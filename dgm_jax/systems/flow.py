@@ -22,8 +22,10 @@ from dgm_jax.nn import bijections
 from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.norm import running
 from dgm_jax.nn.reversible import Bijection
+from dgm_jax.views import Prior
 
 __all__ = ['glow', 'iaf', 'maf', 'nice', 'planar', 'realnvp', 'realnvp_dense']
+POINTS = __all__
 
 
 class Noise(NamedTuple):
@@ -242,9 +244,9 @@ def _draw(made: Parts, key: Key, state: State, n: int, temperature: float) -> ja
   return _inverse(made, state, jax.tree.unflatten(tree, noise))
 
 
-def _views(made: Parts) -> dict[str, Callable]:
-  def log_prob(key, state, x):
-    del key
+def _views(made: Parts) -> dict[str, Any]:
+  def log_prob(key, state, x, labels=None):
+    del key, labels
     return likelihood(made, state.params['flow'], state.extra['stats'], x).log_prob
 
   def encode(key, state, x):
@@ -253,9 +255,19 @@ def _views(made: Parts) -> dict[str, Callable]:
     z = made.flow.forward(state.params['flow'], state.extra['stats'], y)[0]
     return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(z)], 1)
 
-  def decode(state, z):
+  def decode(key, state, z):
+    del key
     one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), _shapes(made, state, 1))
     return _inverse(made, state, jax.vmap(ravel_pytree(one)[1])(z))
 
-  views = {'log_prob': log_prob, 'draw': lambda key, state, n, temperature: _draw(made, key, state, n, temperature)}
-  return views | ({'encode': encode, 'decode': decode} if len(made.shape) == 3 else {})
+  def draw(key, state, n, labels=None, temperature=1.0):
+    del labels
+    return _draw(made, key, state, n, temperature)
+
+  prior = Prior(
+    sample=lambda key, state, n: made.noise.sample(key, (n, math.prod(made.shape))),
+    log_prob=lambda key, state, z: made.noise.log_prob(z),
+    normal=made.noise is NOISES['normal'],
+  )
+  images = {'encode': encode, 'decode': decode, 'prior': prior} if len(made.shape) == 3 else {}
+  return {'log_prob': log_prob, 'draw': draw, **images}

@@ -20,6 +20,7 @@ from dgm_jax.systems import adversaries
 from dgm_jax.systems.adversaries import GENERATED, REAL, Parts, fakes, forward, held, noted
 
 __all__ = ['dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp']
+POINTS = __all__
 
 GENERATOR_LOSSES = ('nonsaturating', 'minimax', 'feature_matching')
 
@@ -191,9 +192,8 @@ def _system(config: ConfigDict, game: Parts, move: Move) -> System:
     params, extra = adversaries.start(game, key, batch)
     return params, adversaries.keep(params, extra, model)
 
-  return system(
-    networks, _averaging(move, model), adversaries.values(game), adversaries.sampler(game), **adversaries.views(game)
-  )
+  views = adversaries.views(game, model.prior == 'normal')
+  return system(networks, _averaging(move, model), adversaries.values(game), adversaries.sampler(game), **views)
 
 
 def _averaging(move: Move, model: ConfigDict) -> Move:
@@ -210,9 +210,7 @@ def infogan(config: ConfigDict) -> System:
   """
   model = config.model
   game = adversaries.parts(config)._replace(prior=functools.partial(_coded, model))
-  filled = {'classes': model.classes, 'continuous': model.continuous, 'dtype': config.dtype}
-  filled['norm'] = adversaries.normalisation('config.model.recognizer.norm', 'batch', model)
-  recognizer = models.build('config.model.recognizer', Recognizer, model.recognizer.to_dict(), **filled)
+  recognizer = _recognizer(config)
   losses_of = _informed_discriminator(game, recognizer, model), _informed_generator(game, recognizer, model)
   discriminator = Player(losses_of[0], optim.make(config, 'discriminator'), ('critic', 'recognizer'))
   generator = Player(losses_of[1], optim.make(config, 'generator'), ('generator',))
@@ -225,20 +223,33 @@ def infogan(config: ConfigDict) -> System:
     extra |= adversaries.by_kind('recognizer', made)
     return params | {'recognizer': made['params']}, adversaries.keep(params, extra, model)
 
-  def recognized(state: State, x: jax.Array, kind: str = REAL):
-    features = adversaries.inference(game.critic, 'critic', state, x, kind)[1]
-    return adversaries.inference(recognizer, 'recognizer', state, features, kind)
-
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     z = game.prior(key, batch['x'].shape[0])
-    categorical, gaussian = _information(model, z, recognized(state, adversaries.decode(game, state, z), GENERATED))
+    categorical, gaussian = _information(
+      model, z, recognized(game, recognizer, state, adversaries.decode(game, state, z), GENERATED)
+    )
     measured = {'categorical_information_nats': categorical, 'gaussian_information_nats': gaussian}
     return adversaries.values(game)(key, state, batch) | measured
 
-  classes = lambda state, x: recognized(state, x)[0]
-  views = adversaries.views(game) | {'recognize': recognized, 'cluster': classes}
-  views |= {name: functools.partial(sweep, game, model) for name, sweep in SWEEPS.items()}
+  views = adversaries.views(game) | {
+    'cluster': lambda key, state, x: recognized(game, recognizer, state, x, REAL)[0],
+    'class_sweeps': lambda key, state: class_sweeps(game, model, key),
+    'continuous_sweeps': lambda key, state: continuous_sweeps(game, model, key),
+  }
   return system(networks, _averaging(move, model), evaluate, adversaries.sampler(game), **views)
+
+
+def _recognizer(config: ConfigDict) -> Recognizer:
+  model = config.model
+  filled = {'classes': model.classes, 'continuous': model.continuous, 'dtype': config.dtype}
+  filled['norm'] = adversaries.normalisation('config.model.recognizer.norm', 'batch', model)
+  return models.build('config.model.recognizer', Recognizer, model.recognizer.to_dict(), **filled)
+
+
+def recognized(game: Parts, recognizer: Recognizer, state: State, x: jax.Array, kind: str):
+  """Returns what the recognizer finds of the codes of examples: the logits of the class and the continuous codes."""
+  features = adversaries.inference(game.critic, 'critic', state, x, kind)[1]
+  return adversaries.inference(recognizer, 'recognizer', state, features, kind)
 
 
 def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
@@ -249,7 +260,7 @@ def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
   return jnp.concatenate([noise[:, : model.latents], code, noise[:, model.latents :]], 1)
 
 
-def _class_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
+def class_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
   """[classes, 10, Z]: a row for each class, a column for each draw of everything else."""
   draws = game.prior(key, 10)[None]
   z = jnp.broadcast_to(draws, (model.classes, 10, draws.shape[-1]))
@@ -257,7 +268,7 @@ def _class_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
   return z.at[..., model.latents : model.latents + model.classes].set(code)
 
 
-def _continuous_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
+def continuous_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
   """[5 x codes, 10, Z]: five draws for each continuous code, which goes from -2 to 2 though trained on (-1, 1)."""
   draws = game.prior(key, 5)[None, :, None]
   z = jnp.broadcast_to(draws, (model.continuous, 5, 10, draws.shape[-1]))
@@ -265,9 +276,6 @@ def _continuous_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
   for code in range(model.continuous):
     z = z.at[code, :, :, model.latents + model.classes + code].set(line)
   return z.reshape(-1, 10, z.shape[-1])
-
-
-SWEEPS = {'class_sweeps': _class_sweeps, 'continuous_sweeps': _continuous_sweeps}
 
 
 def _information(model: ConfigDict, z: jax.Array, recognized) -> tuple[jax.Array, jax.Array]:

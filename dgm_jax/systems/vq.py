@@ -18,7 +18,8 @@ from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, avera
 from dgm_jax.metrics import GIVEN
 from dgm_jax.models.vqvae import VQVAE, Passed, level_names
 from dgm_jax.nn import quantize
-from dgm_jax.systems import codes, labels
+from dgm_jax.systems import codes
+from dgm_jax.systems.labels import by_rows, drawn, told
 
 __all__ = ['prior', 'vae']
 
@@ -87,9 +88,9 @@ def prior(config: ConfigDict) -> System:
     experiment.one_of('a level of config.model.train', name, made)
   classes = model.classes if config.conditional else 0
 
-  def nats(name: str, state: State, batch: Batch, rngs: dict | None = None) -> jax.Array:
-    found = {level: jax.lax.stop_gradient(code) for level, code in seen['codes'](state, batch['x']).items()}
-    return -codes.log_prob(made[name], state.params[name], found, labels.told(classes, batch), name, rngs)
+  def nats(name: str, key: Key, state: State, batch: Batch, rngs: dict | None = None) -> jax.Array:
+    found = {level: jax.lax.stop_gradient(code) for level, code in seen['codes'](key, state, batch['x']).items()}
+    return -codes.log_prob(made[name], state.params[name], found, told(classes, batch), name, rngs)
 
   def networks(key: Key, batch: Batch):
     for_autoencoder, for_codes, *keys = jax.random.split(key, 2 + len(made))
@@ -97,37 +98,35 @@ def prior(config: ConfigDict) -> System:
     # Layers that start from data start from codes at random: the autoencoder that is there in the end is yet to come.
     found = codes.random(made, for_codes, batch['x'].shape[0])
     for (name, one), for_level in zip(made.items(), keys, strict=True):
-      params[name] = codes.start(one, for_level, found, labels.told(classes, batch), name)
+      params[name] = codes.start(one, for_level, found, told(classes, batch), name)
     return params, averages(params, {}, model.train) if model.average else {}
 
   def player(name: str) -> Player:
     def loss(key: Key, state: State, batch: Batch):
-      value = nats(name, state, batch, {'dropout': key}).mean()
+      value = nats(name, key, state, batch, {'dropout': key}).mean()
       return value, ({}, {'bits_per_code': codes.bits(value, made[name])})
 
     return Player(loss, optim.make(config, name), (name,))
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    del key
-    each, given = {name: nats(name, state, batch) for name in made}, GIVEN if classes else ''
+    each, given = {name: nats(name, key, state, batch) for name in made}, GIVEN if classes else ''
     measured = {f'bits_per_code_{name}{given}': codes.bits(value, made[name]) for name, value in each.items()}
     return {f'nll_codes_nats{given}': sum(each.values())} | measured
 
   move = descend(**{name: player(name) for name in model.train})
   move = chain(move, *(average(name, model.average) for name in model.train)) if model.average else move
-  drawn = _drawing(made, classes, tuple(config.data.get('class_shares', ())), seen['image'])
+  drawing = _drawing(made, classes, tuple(config.data.get('class_shares', ())), seen['image'])
   if classes:
-    drawn |= {'log_prob_classes': _log_prob_classes(made, classes, seen['codes'])}
-  sample = lambda key, state, n: drawn['draw'](key, state, n)
-  return system(networks, move, evaluate, sample, **seen, **drawn)
+    drawing |= {'log_prob_classes': _log_prob_classes(made, classes, seen['codes'])}
+  sample = lambda key, state, n: drawing['draw'](key, state, n)
+  return system(networks, move, evaluate, sample, **seen, **drawing)
 
 
 def _log_prob_classes(made: dict[str, codes.Prior], classes: int, encode: Callable) -> Callable:
   """The log-probability of an image's codes given each label: (key, state, x [B, H, W, C]) -> [B, classes] nats."""
 
   def log_prob_classes(key, state, x):
-    del key
-    found = encode(state, x)
+    found = encode(key, state, x)
 
     def given(label):
       told = jax.nn.one_hot(jnp.full(x.shape[:1], label), classes)
@@ -141,22 +140,22 @@ def _log_prob_classes(made: dict[str, codes.Prior], classes: int, encode: Callab
 def _drawing(
   made: dict[str, codes.Prior], classes: int, shares: tuple[float, ...], image: Callable
 ) -> dict[str, Callable]:
-  """The views that draw images from the priors; labels y [n] that are not given are drawn, too."""
+  """The views that draw images from the priors; labels [n] that are not given are drawn, too."""
 
-  def draw(key, state, n, y=None, temperature=1.0):
+  def draw(key, state, n, labels=None, temperature=1.0):
     condition = None
     if classes:
-      if y is None:
+      if labels is None:
         for_labels, key = jax.random.split(key)
-        y = labels.drawn(for_labels, n, classes, shares)
-      condition = jax.nn.one_hot(y, classes)
-    return image(state, codes.draw(made, key, state.params, n, condition, temperature))
+        labels = drawn(for_labels, n, classes, shares)
+      condition = jax.nn.one_hot(labels, classes)
+    return image(key, state, codes.draw(made, key, state.params, n, condition, temperature))
 
   def by_class(key, state, columns):
     return draw(key, state, classes * columns, jnp.repeat(jnp.arange(classes), columns))
 
   def row_sample(key, state, n):
-    return draw(key, state, n, labels.by_rows(n, classes))
+    return draw(key, state, n, by_rows(n, classes))
 
   return {'draw': draw} | ({'classes': by_class, 'row_sample': row_sample} if classes else {})
 
@@ -224,17 +223,19 @@ def _placed(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
 def views(network: VQVAE) -> dict[str, Callable]:
   """What a state with the network 'vqvae' can do: codes of images, images of codes, by level."""
 
-  def encode(state, x):
+  def encode(key, state, x):
+    del key
     found = network.apply({'params': state.params['vqvae']}, x, method='encode')
     return dict(zip(level_names(len(network.strides)), found, strict=True))
 
-  def image(state, found):
-    listed = [found.get(name) for name in level_names(len(network.strides))]
+  def image(key, state, codes):
+    del key
+    listed = [codes.get(name) for name in level_names(len(network.strides))]
     return jnp.clip(network.apply({'params': state.params['vqvae']}, listed, method='decode'), 0, 1)
 
-  def levels(state, x):
-    found = list(encode(state, x).items())
-    return jnp.stack([image(state, dict(found[: i + 1])) for i in range(len(found))])
+  def levels(key, state, x):
+    found = list(encode(key, state, x).items())
+    return jnp.stack([image(key, state, dict(found[: i + 1])) for i in range(len(found))])
 
-  reconstruct = lambda key, state, x: image(state, encode(state, x))
+  reconstruct = lambda key, state, x: image(key, state, encode(key, state, x))
   return {'codes': encode, 'image': image, 'levels': levels, 'reconstruct': reconstruct}

@@ -84,5 +84,5 @@ def _draw(key: jax.Array, rho: float, n: int) -> jax.Array:
 
 def _picture(run: runs.Run) -> np.ndarray:
   x = run.test['x'][:3000]
-  code = np.asarray(run.system.views['encode'](jax.random.key(0), run.state, x))[:, 0]
+  code = np.asarray(run.system.views.encode(jax.random.key(0), run.state, x))[:, 0]
   return drawing.scatter(np.asarray(x).reshape(-1, 2), 0.5 + code / 4, -4, 4)

@@ -113,6 +113,6 @@ def _noise(run: runs.Run) -> float:
   """The variance of the encoder's gradient over the estimator's own noise, for a fixed batch."""
   x = {'x': run.test['x'][:64]}
 
-  gradient = lambda key: run.system.views['gradient'](key, run.state, x)
+  gradient = lambda key: run.system.views.gradient(key, run.state, x)
   variance = jax.jit(losses.estimator_variance, static_argnums=(0, 2))(gradient, jax.random.key(3), 200)
   return sum(float(leaf.sum()) for leaf in jax.tree.leaves(variance))

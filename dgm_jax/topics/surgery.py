@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -60,7 +61,9 @@ def _known() -> list[Row]:
 
 def _posterior(latents: int) -> tuple[np.ndarray, np.ndarray]:
   run = autoencoder.trained(latents)
-  return tuple(np.asarray(a) for a in run.system.views['posterior'](run.state, jnp.asarray(run.test['x'])))
+  return tuple(
+    np.asarray(a) for a in run.system.views.posterior(jax.random.key(0), run.state, jnp.asarray(run.test['x']))
+  )
 
 
 def _error(page: dict, name: str) -> float:
