@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli
+from dgm_jax import cli, errors
 from dgm_jax import config as experiment
 
 experiment.define_flags()
@@ -28,12 +28,12 @@ def main(argv: list[str]) -> None:
   args, config = flags.FLAGS, experiment.value()
   experiment.check(config)
   if not args.workdir:
-    raise cli.UserError('no folder given for the run; add --workdir=DIR')
+    raise errors.UserError('no folder given for the run; add --workdir=DIR')
 
   if args.processes > 1 and not args.coordinator:
-    raise cli.UserError('--processes needs the address of process 0: add --coordinator=HOST:PORT')
+    raise errors.UserError('--processes needs the address of process 0: add --coordinator=HOST:PORT')
   if not 0 <= args.process < args.processes:
-    raise cli.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
+    raise errors.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
 
   # JAX is loaded only once the command line is known to be right.
   from dgm_jax import fit, parallel, report

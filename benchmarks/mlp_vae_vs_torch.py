@@ -106,12 +106,12 @@ def _jax(args):
   import numpy as np
 
   from configs import vae_mnist
-  from dgm_jax import cli, fit, parallel, workdir
+  from dgm_jax import errors, fit, parallel, workdir
 
   parallel.start()
   try:
     run = fit.prepare(vae_mnist.get_config(), Path(args.data).parent / 'run')
-  except cli.UserError as error:
+  except errors.UserError as error:
     sys.exit(f'error: {error}')
   np.save(args.data, run.splits['train'].arrays['x'].reshape(run.splits['train'].size, -1))
   call, seed, size = fit.compiled_call(run), np.uint32(0), run.config.steps_per_call

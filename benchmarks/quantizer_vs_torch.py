@@ -132,7 +132,7 @@ def _jax(threads: int):
       return COMMITMENT * losses.commitment_loss(z, book, codes).mean() / z.shape[-1], (codes, vectors)
 
     (value, (codes, vectors)), gradient = jax.value_and_grad(loss, has_aux=True)(z)
-    return value, gradient, vectors, losses.codebook_ema(counts, sums, z, codes, DECAY)
+    return value, gradient, vectors, losses.codebook_ema(counts, sums, z, codes, decay=DECAY)
 
   counts = jnp.ones(CODES)
   program = step.lower(counts, sums, z).compile()

@@ -28,7 +28,7 @@ def get_config(variant=''):
   config.data.update({'name': name, 'preprocess': preprocess, 'valid_size': 400})
   config.model = {
     'likelihood': 'categorical' if cifar10 or levels else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 10,
-    'ema': 0.0, 'network': {'features': 128, 'layers': 10, 'head': 32, 'first': 7, 'size': 5},
+    'average': 0.0, 'network': {'features': 128, 'layers': 10, 'head': 32, 'first': 7, 'size': 5},
   }  # fmt: skip
   config.optimizer = {'model': optimizer(learning_rate=1e-3)}
   # XLA's convolutions on a CPU are some twenty times slower inside a loop; a step takes long enough by itself.
@@ -47,6 +47,6 @@ def get_config(variant=''):
     shrink(config)
   if variant == 'tiny_levels':
     config.data.preprocess = 'scale_symmetric'
-    config.model.update({'likelihood': 'categorical', 'ema': 0.9})
+    config.model.update({'likelihood': 'categorical', 'average': 0.9})
     config.conditional = True
   return config

@@ -23,7 +23,7 @@ def get_config(variant=''):
   config.data.update({'name': name, 'preprocess': preprocess, 'valid_size': 400})
   config.model = {
     'likelihood': 'categorical' if cifar10 or levels else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 10,
-    'ema': 0.0, 'network': {'hidden': 16, 'blocks': 15, 'head': 32, 'first': 7, 'size': 3},
+    'average': 0.0, 'network': {'hidden': 16, 'blocks': 15, 'head': 32, 'first': 7, 'size': 3},
   }  # fmt: skip
   config.optimizer = {'model': optimizer(learning_rate=1e-3)}
   # XLA's convolutions on a CPU are some twenty times slower inside a loop; a step takes long enough by itself.

@@ -23,7 +23,7 @@ def get_config(variant=''):
   name = 'mnist' if mnist else 'cifar10'
   config.data.update({'name': name, 'preprocess': 'scale_symmetric', 'valid_size': 400})
   config.model = {
-    'likelihood': 'logistic_mixture', 'levels': 256, 'components': 10, 'classes': 10, 'ema': 0.9995,
+    'likelihood': 'logistic_mixture', 'levels': 256, 'components': 10, 'classes': 10, 'average': 0.9995,
     'network': {'features': 192, 'blocks': 5, 'levels': 3, 'dropout': 0.5, 'nonlinearity': 'concat_elu'},
   }  # fmt: skip
   rate = {'learning_rate': 1e-3, 'schedule': 'exponential', 'decay': 0.999995}
@@ -34,12 +34,12 @@ def get_config(variant=''):
   config.evals = ('mean.metrics', 'causality.causality')
   config.update({'batch_size': 128, 'epochs': 5000.0, 'init_examples': 128})
   if variant.endswith('small'):
-    config.model.update({'components': 5, 'ema': 0.99})
+    config.model.update({'components': 5, 'average': 0.99})
     config.model.network.update({'features': 24, 'blocks': 1, 'dropout': 0.0})
     config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 2e-3, 'b2': 0.999})
     config.update({'batch_size': 16, 'epochs': 0.0, 'steps': 2400, 'init_examples': 64})
   if variant == 'tiny':
-    config.model.update({'components': 2, 'ema': 0.9})
+    config.model.update({'components': 2, 'average': 0.9})
     config.model.network.update({'features': 4, 'blocks': 1, 'levels': 2, 'dropout': 0.0})
     shrink(config)
   return config

@@ -26,7 +26,7 @@ def get_config(variant=''):
   config.data.update({'name': name, 'preprocess': preprocess, 'valid_size': 400})
   config.model = {
     'likelihood': 'categorical' if cifar10 or levels else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 10,
-    'ema': 0.0, 'network': {'hidden': 16, 'layers': 7, 'head': 32, 'first': 7, 'size': 3},
+    'average': 0.0, 'network': {'hidden': 16, 'layers': 7, 'head': 32, 'first': 7, 'size': 3},
   }  # fmt: skip
   config.model.network.layer = 'row_lstm' if row else 'diagonal_bilstm'
   config.optimizer = {'model': optimizer(learning_rate=1e-3)}

@@ -27,7 +27,7 @@ def get_config(variant=''):
   network = {'features': 64, 'blocks': 8, 'resnets': 2, 'keys': 4, 'values': 32, 'chunk': 1024, 'dropout': 0.0}
   config.model = {
     'likelihood': 'logistic_mixture' if cifar10 else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 10,
-    'ema': 0.9995, 'network': network | {'nonlinearity': 'elu'},
+    'average': 0.9995, 'network': network | {'nonlinearity': 'elu'},
   }  # fmt: skip
   config.optimizer = {'model': optimizer(b1=0.95, b2=0.9995, eps=1e-6, schedule='exponential')}
   config.optimizer.model.decay = 0.999998 if cifar10 else 0.999977
@@ -41,7 +41,7 @@ def get_config(variant=''):
       {'features': 256, 'blocks': 12, 'resnets': 4, 'keys': 16, 'values': 128, 'dropout': 0.5}
     )
   if variant.endswith('small'):
-    config.model.ema = 0.998
+    config.model.average = 0.998
     config.model.network.update({'features': 32, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 16, 'dropout': 0.0})
     config.model.network.chunk = 112
     config.optimizer.model.update({'schedule': 'linear', 'learning_rate': 1e-3, 'b2': 0.999})
@@ -50,7 +50,7 @@ def get_config(variant=''):
     config.update({'batch_size': 4, 'epochs': 0.0, 'steps': 17_000, 'eval_every': 4000, 'save_every': 1000})
     config.picture_every = 8000
   if variant == 'tiny':
-    config.model.ema = 0.9
+    config.model.average = 0.9
     config.model.network.update({'features': 4, 'blocks': 1, 'resnets': 1, 'keys': 2, 'values': 3})
     shrink(config)
   return config

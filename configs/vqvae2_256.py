@@ -50,7 +50,7 @@ def _autoencoder(config, vqvae):
 def _prior(config, vqvae):
   config.system, config.graft = 'vq.prior', {'vqvae': 'runs/vqvae2_256'}
   config.model = {
-    'vqvae': vqvae, 'train': ('top', 'bottom'), 'classes': 0, 'embedding': 512, 'ema': 0.9999,
+    'vqvae': vqvae, 'train': ('top', 'bottom'), 'classes': 0, 'embedding': 512, 'average': 0.9999,
     'conditioner': {'features': 512, 'blocks': 20, 'width': 1024},
     'top': {
       'network': 'pixelsnail', 'features': 512, 'blocks': 4, 'resnets': 5, 'keys': 64, 'values': 512, 'dropout': 0.1,

@@ -37,7 +37,7 @@ def get_config(variant=''):
     config.model.vqvae.update({'codes': 8, 'features': 4, 'hidden': 8, 'blocks': 1, 'width': 4})
   if variant == 'tiny_prior':
     config.graft = {}
-    config.model.update({'embedding': 4, 'ema': 0.9})
+    config.model.update({'embedding': 4, 'average': 0.9})
     config.model.conditioner.update({'features': 4, 'blocks': 1, 'width': 4})
     config.model.top.update({'features': 4, 'blocks': 1, 'resnets': 1, 'keys': 2, 'values': 3})
     config.model.bottom.update({'features': 4, 'layers': 1, 'head': 4, 'first': 3, 'size': 3})
@@ -57,7 +57,7 @@ def _autoencoder(config, vqvae):
 def _prior(config, vqvae):
   config.system, config.graft, config.conditional = 'vq.prior', {'vqvae': 'runs/vqvae2_cifar10'}, True
   config.model = {
-    'vqvae': vqvae, 'train': ('top', 'bottom'), 'classes': 10, 'embedding': 64, 'ema': 0.9995,
+    'vqvae': vqvae, 'train': ('top', 'bottom'), 'classes': 10, 'embedding': 64, 'average': 0.9995,
     'conditioner': {'features': 256, 'blocks': 3, 'width': 256},
     'top': {
       'network': 'pixelsnail', 'features': 256, 'blocks': 4, 'resnets': 4, 'keys': 32, 'values': 128, 'dropout': 0.1

@@ -32,7 +32,7 @@ def get_config(variant=''):
       player.update({'schedule': 'constant', 'warmup_steps': 0, 'eps': 1e-4})  # so that no rounding becomes a step
     if variant.endswith('prior'):
       config.graft = {}
-      config.model.update({'embedding': 4, 'ema': 0.9})
+      config.model.update({'embedding': 4, 'average': 0.9})
       config.model.conditioner.update({'features': 4, 'blocks': 0, 'width': 4})
       config.model.top.update({'features': 4, 'blocks': 1, 'resnets': 1, 'keys': 2, 'values': 3})
       config.model.bottom.update({'features': 4, 'layers': 1, 'head': 4, 'first': 3, 'size': 3})
@@ -53,7 +53,7 @@ def autoencoder(config, vqvae):
 def priors(config, vqvae):
   config.system, config.graft, config.conditional = 'vq.prior', {'vqvae': 'runs/vqvae2_mnist'}, True
   config.model = {
-    'vqvae': vqvae, 'train': ('top', 'bottom'), 'classes': 10, 'embedding': 32, 'ema': 0.998,
+    'vqvae': vqvae, 'train': ('top', 'bottom'), 'classes': 10, 'embedding': 32, 'average': 0.998,
     'conditioner': {'features': 64, 'blocks': 2, 'width': 64},
     'top': {
       'network': 'pixelsnail', 'features': 64, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 32, 'dropout': 0.1

@@ -45,7 +45,7 @@ def get_config(variant=''):
 def _prior(config, vqvae):
   config.system, config.graft, config.conditional = 'vq.prior', {'vqvae': 'runs/vqvae_mnist'}, True
   config.model = {
-    'vqvae': vqvae, 'train': ('top',), 'classes': 10, 'embedding': 64, 'ema': 0.999, 'conditioner': {},
+    'vqvae': vqvae, 'train': ('top',), 'classes': 10, 'embedding': 64, 'average': 0.999, 'conditioner': {},
     'top': {'network': 'gated_pixelcnn', 'features': 128, 'layers': 10, 'head': 256, 'first': 7, 'size': 3},
   }  # fmt: skip
   config.optimizer = {'top': optimizer(learning_rate=3e-4)}

@@ -25,8 +25,10 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from dgm_jax import cli
+from dgm_jax import cli, errors
 from dgm_jax import config as experiment
+
+__all__ = ['define_flags', 'main']
 
 CHUNKS = 7  # timed stretches of the step
 ROUNDS = 5  # of the training loop and the bare scan, in turn
@@ -121,7 +123,7 @@ def counts(flag: str, texts: list[str]) -> list[int]:
   """
   for text in texts:
     if not text.isdigit() or int(text) < 1:
-      raise cli.UserError(f"--{flag} takes positive integers with commas between them, got '{text}'")
+      raise errors.UserError(f"--{flag} takes positive integers with commas between them, got '{text}'")
   return [int(text) for text in texts]
 
 
@@ -359,7 +361,7 @@ def _first_call(command: list[str]) -> float:
         if line.startswith('first call'):
           child.kill()
           return time.perf_counter() - started
-  raise cli.UserError(f'train.py ended before its first step: {line.strip().removeprefix("error: ")}')
+  raise errors.UserError(f'train.py ended before its first step: {line.strip().removeprefix("error: ")}')
 
 
 def _row(figures: dict) -> str:

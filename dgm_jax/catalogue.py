@@ -15,7 +15,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
+
+__all__ = ['ROOT', 'essence', 'read', 'read_text', 'size_key']
 
 ROOT = Path(__file__).parent.parent  # of a clone, where configs/ is
 MATTER = (

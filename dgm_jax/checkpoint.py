@@ -27,9 +27,11 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from dgm_jax import log
 from dgm_jax import metrics as names
-from dgm_jax.cli import DIVERGED, UNSAVED, Halt, UserError
 from dgm_jax.core import State
 from dgm_jax.digest import digest, first_bad, num_bytes, of, shapes
+from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
+
+__all__ = ['best_step', 'check_space', 'commit', 'graft', 'restore', 'save', 'saving', 'steps']
 
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'meta')

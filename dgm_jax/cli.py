@@ -11,25 +11,12 @@ import time
 from collections.abc import Callable
 
 from dgm_jax import signals
+from dgm_jax.errors import ALONE, Halt, UserError
 
-MISTAKE, DIVERGED, UNSAVED, ALONE = 2, 3, 4, 5  # exit codes; 128 + n after signal n
+__all__ = ['run']
+
+MISTAKE = 2  # exit code; those of a Halt are its own, and 128 + n follows signal n
 SETTLE_SECONDS = 0.1  # for a thread that is in the middle of a traceback
-
-
-class UserError(Exception):
-  """A mistake the user can mend: the message says what, where, and what to do."""
-
-
-class Halt(Exception):
-  """The run cannot go on, through nobody's mistake: the message says why, what was kept, and what to do.
-
-  Attributes:
-    code: the exit code, DIVERGED, UNSAVED or ALONE.
-  """
-
-  def __init__(self, message: str, code: int):
-    super().__init__(message)
-    self.code = code
 
 
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again: str = 'starts anew') -> None:

@@ -4,7 +4,6 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 """
 
 import difflib
-import functools
 import importlib
 import json
 import sys
@@ -14,24 +13,22 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dgm_jax import metrics
-from dgm_jax.cli import UserError
+from dgm_jax import older
+from dgm_jax.errors import UserError
+
+__all__ = [
+  'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
+  'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
+]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
   'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
-# System -> where a key that came later stands, and what the system computed before it.
-BEFORE = {
-  'flow.glow': ('model', 'network', 'edge', 'image'),
-  'flow.realnvp': ('model', 'network', 'channel_factor', 2.0),
-  'disentangle.tc_vae': ('model', 'divergence', 'sampled'),
-}
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
-CONDITIONAL = ('autoregressive.', 'vq.prior')  # systems, and families of them, that can be told a label
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
@@ -177,11 +174,6 @@ def check(config: ConfigDict) -> None:
     'the run has no length; set config.steps or config.epochs',
   )
   require(
-    not config.conditional or config.system.startswith(CONDITIONAL),
-    'config.conditional=True is for systems that can be told a label (autoregressive.*, vq.prior),'
-    f' not {config.system}',
-  )
-  require(
     config.budget <= len(config.stage_epochs),
     f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
   )
@@ -258,26 +250,31 @@ def require(holds: bool, message: str) -> None:
     raise UserError(message)
 
 
+def choose(path: str, name: str, table: Mapping):
+  """Returns the entry of this name.
+
+  Raises:
+    UserError: the table has none.
+  """
+  one_of(path, name, table)
+  return table[name]
+
+
 def by_path(package: str, name: str):
   """The function that a dotted name stands for: ('dgm_jax.systems', 'vae.iwae') -> dgm_jax.systems.vae.iwae.
+
+  Its package lists the module in `__all__`, and its module the function.
 
   Raises:
     UserError: there is no such module or function.
   """
   module_name, _, function = name.rpartition('.')
-  try:
-    if not all(part.isidentifier() for part in name.split('.')) or function.startswith('_') or not module_name:
-      raise ModuleNotFoundError
-    module = importlib.import_module(f'{package}.{module_name}')
-  except ModuleNotFoundError as error:
-    if error.name and not error.name.startswith(package):
-      raise
-    folder = Path(importlib.import_module(package).__path__[0])
-    modules = sorted(path.stem for path in folder.glob('[a-z]*.py'))
-    raise UserError(f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}') from error
-  public = [n for n, f in vars(module).items() if getattr(f, '__module__', '') == module.__name__ and n[0] != '_']
-  if function not in public:
-    raise UserError(f'{package}.{module_name} has no {_named(function, public)}')
+  modules = importlib.import_module(package).__all__
+  if module_name not in modules:
+    raise UserError(f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}')
+  module = importlib.import_module(f'{package}.{module_name}')
+  if function not in module.__all__:
+    raise UserError(f'{package}.{module_name} has no {_named(function, module.__all__)}')
   return getattr(module, function)
 
 
@@ -299,26 +296,11 @@ def load(workdir: Path) -> ConfigDict:
   """
   path = Path(workdir) / 'config.json'
   try:
-    return from_json(_today(json.loads(path.read_text())))
+    return from_json(older.today(json.loads(path.read_text())))
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
   except (json.JSONDecodeError, OSError) as error:
     raise UserError(f'{path} cannot be read: {_one_line(error)}') from error
-
-
-def _today(page: dict) -> dict:
-  """An experiment as it was written, in the keys that there are now; a run from before a key computes what it did."""
-  page.pop('published', None)  # figures of papers, which dgm_jax/published.toml has
-  if 'data' in page:
-    page['data'].setdefault('levels', 256)  # which all data was taken to have
-  if 'generated' not in page:
-    page['generated'] = to_json(defaults().generated)
-    *parents, key, value = BEFORE.get(page.get('system', ''), ('', None))
-    inner = functools.reduce(lambda inner, parent: inner.get(parent, {}), parents, page)
-    inner.setdefault(key, value) if key else None
-  if page.get('best'):
-    page['best'] = metrics.named(page['best'], page.get('system', ''), page.get('conditional', False))
-  return page
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:

@@ -5,13 +5,20 @@ are in nats unless their name says otherwise.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+
+from dgm_jax.views import Views
+
+__all__ = [
+  'Batch', 'Key', 'Metrics', 'Move', 'Params', 'Player', 'State', 'System', 'average', 'averages', 'chain',
+  'descend', 'repeat', 'system', 'unaveraged',
+]  # fmt: skip
 
 Key = jax.Array
 Batch = dict[str, jax.Array]
@@ -36,7 +43,7 @@ class System(NamedTuple):
   step: Callable[[Key, State, Batch], tuple[State, Metrics]]
   evaluate: Callable[[Key, State, Batch], Metrics]  # each metric [B]
   sample: Callable[[Key, State, int], jax.Array] | None  # [n, ...] in data space; None: it generates nothing
-  views: Mapping[str, Callable] = {}  # encode, decode, reconstruct, log_prob, interpolate ...
+  views: Views = Views()
 
 
 class Move(NamedTuple):
@@ -226,7 +233,11 @@ def unaveraged(state: State) -> State:
   return state.replace(extra=extra)
 
 
-def _on_average(function: Callable) -> Callable:
+def _on_average(function: Any) -> Any:
+  """Wraps a function so that it sees the averaged state; returns what is no function as it is."""
+  if not callable(function):
+    return function
+
   @functools.wraps(function)
   def call(*args, **kwargs):
     return function(*(averaged(arg) if isinstance(arg, State) else arg for arg in args), **kwargs)
@@ -237,7 +248,10 @@ def _on_average(function: Callable) -> Callable:
 def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable | None, **views: Callable) -> System:
   """Closes a move into a System; `networks(key, batch) -> (params, extra)` makes the first state.
 
-  All but the step see a network's average where one is kept.
+  All but the step see a network's average where one is kept. `views` are those of `views.Views`, by name.
+
+  Raises:
+    TypeError: there is no view of a name.
   """
 
   def init(key: Key, batch: Batch) -> State:
@@ -248,8 +262,7 @@ def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable 
     state, metrics = move.apply(key, state, batch)
     return state.replace(step=state.step + 1), metrics
 
-  seen = {name: _on_average(view) for name, view in views.items()}
-  return System(init, step, _on_average(evaluate), sample and _on_average(sample), seen)
+  return System(init, step, *jax.tree.map(_on_average, (evaluate, sample, Views(**views))))
 
 
 def _pick(params: Params, names: tuple[str, ...]) -> Params:

@@ -11,6 +11,8 @@ import numpy as np
 
 from dgm_jax.core import State
 
+__all__ = ['digest', 'finite', 'first_bad', 'num_bytes', 'of', 'shapes']
+
 
 def digest(state: State) -> dict[str, str]:
   """A fingerprint of each part of the state: {'params/encoder': '9c..'}."""

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import data, workdir
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.systems import autoregressive, raster
+
+__all__ = ['sweep']
 
 ROUNDS = 3
 

@@ -23,6 +23,8 @@ from dgm_jax import data, parallel, systems, workdir
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 
+__all__ = ['OWN', 'SHARED', 'Ensemble', 'compiled', 'dealt', 'indices', 'make', 'one_of', 'start']
+
 SHARED, OWN = PartitionSpec(), PartitionSpec('data')  # what all members see, and what is stacked, a part each
 
 

@@ -1,7 +1,7 @@
 """Measures a trained run on a split of its data.
 
 Usage: python -m dgm_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=latest|best|STEP] [--samples=5000]
-       [--weights=average|raw] [--only=mean.metrics,latent.units] [--what=surgery]
+       [--weights=average|raw] [--only=mean.metrics,surgery]
        [--judge=runs/classifier_mnist] [--record]
 
 Prints every figure and writes DIR/evaluation_SPLIT.json; with --record also results/SYSTEM_DATA_VARIANT.json,
@@ -15,8 +15,10 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli, published
+from dgm_jax import cli, errors, published
 from dgm_jax import config as experiment
+
+__all__ = ['SPLITS', 'define_flags', 'main']
 
 SPLITS = ('train', 'valid', 'test')
 
@@ -29,8 +31,9 @@ def define_flags() -> None:
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_integer('samples', 0, 'Of a likelihood, or generated images; 0: those of the config.', lower_bound=0)
   flags.DEFINE_string('judge', '', "Of generated images: a classifier's workdir; empty: config.judge.")
-  flags.DEFINE_list('only', [], 'Measurements to make, of dgm_jax/evals; empty: config.evals.')
-  flags.DEFINE_list('what', [], 'The same by the name of a module of dgm_jax/evals: surgery is surgery.surgery.')
+  only = 'Measurements to make, of dgm_jax/evals: surgery is surgery.surgery; empty: config.evals.'
+  flags.DEFINE_list('only', [], only)
+  flags.DEFINE_list('what', [], 'The name that --only had for a module of dgm_jax/evals.')
   flags.DEFINE_bool('record', False, 'Also write a record into --results.')
   flags.DEFINE_string('results', 'results', 'Folder of the records.')
   flags.DEFINE_string('name', '', 'Name of the record; empty: made from system, data and variant.')
@@ -41,7 +44,7 @@ def main(argv: list[str]) -> None:
   experiment.parse(argv, __doc__)
   args = flags.FLAGS
   if not args.workdir:
-    raise cli.UserError('no run given; add --workdir=DIR')
+    raise errors.UserError('no run given; add --workdir=DIR')
   workdir_path = Path(args.workdir)
   config = experiment.load(workdir_path)
   if args.samples:
@@ -57,7 +60,7 @@ def main(argv: list[str]) -> None:
   parallel.start(keep_memory=parallel.large_programs(config))
   subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config, args.weights)
   started = time.perf_counter()
-  chosen = (*args.only, *(f'{name}.{name}' for name in args.what))
+  chosen = tuple(name if '.' in name else f'{name}.{name}' for name in (*args.only, *args.what))
   # Of a network that is told the label, also what it says without: the mixture over labels.
   mixture = ('labels.labels',) if config.conditional and 'labels.labels' not in config.evals else ()
   metrics = measure(subject, chosen or tuple(config.evals) + mixture)
@@ -81,10 +84,19 @@ def main(argv: list[str]) -> None:
 
 
 def measure(subject, names: tuple[str, ...]) -> dict:
-  """All figures that the named functions of `dgm_jax.evals` give for a subject."""
+  """Returns all figures that the named functions of `dgm_jax.evals` give for a subject.
+
+  Raises:
+    UserError: there is no such function, or the system lacks a view that it needs.
+  """
+  from dgm_jax import views
+
+  functions = {name: experiment.by_path('dgm_jax.evals', name) for name in names}
+  for name, function in functions.items():
+    views.require(subject.system, subject.config.system, function.needs, name)
   metrics = {}
-  for name in names:
-    metrics |= experiment.by_path('dgm_jax.evals', name)(subject.config.seed, subject)
+  for function in functions.values():
+    metrics |= function(subject.config.seed, subject)
   return metrics
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli
+from dgm_jax import cli, errors
 from dgm_jax import config as experiment
 from dgm_jax.evaluate import SPLITS
+
+__all__ = ['define_flags', 'main']
 
 
 def define_flags() -> None:
@@ -29,7 +31,7 @@ def main(argv: list[str]) -> None:
   experiment.parse(argv, __doc__)
   args = flags.FLAGS
   if not args.workdir:
-    raise cli.UserError('no run given; add --workdir=DIR')
+    raise errors.UserError('no run given; add --workdir=DIR')
   folder = Path(args.workdir)
 
   import numpy as np

@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+__all__ = ['write_atomic']
+
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:
   """Replaces `path` by `data`: after a crash it holds the old bytes or the new ones, nothing between."""

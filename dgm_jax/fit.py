@@ -1,10 +1,9 @@
 """The one training loop.
 
-It knows the four functions of a System and never a loss. Several steps are one
-compiled call; the host works only between calls, one call behind the devices.
-All that is written about a step is written before its checkpoint is committed,
-so that a run that was killed goes on as if nothing had happened. A run that was
-asked to end saves at the last finished step, one that is no longer finite never.
+It knows the four functions of a System and never a loss. Several steps are one compiled call; the host works only
+between calls, one call behind the devices. All that is written about a step is written before its checkpoint is
+committed, so that a run that was killed goes on as if nothing had happened. A run that receives a signal saves its last
+finished step. A run with NaN or infinity is never saved.
 """
 
 import collections
@@ -23,11 +22,15 @@ from ml_collections import ConfigDict
 
 from dgm_jax import checkpoint, data, lock, log, parallel, signals, systems, workdir
 from dgm_jax import config as experiment
-from dgm_jax.cli import DIVERGED, Halt, UserError
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.digest import finite, first_bad
+from dgm_jax.errors import DIVERGED, Halt, UserError
 from dgm_jax.evals import mean, pictures, positions
+
+__all__ = [
+  'ROLLBACKS', 'Evaluators', 'Run', 'compiled_call', 'describe', 'fit', 'indices', 'prepare', 'saver', 'start', 'train',
+]  # fmt: skip
 
 AHEAD = 2  # calls that the host may run ahead of the devices
 ROLLBACKS = 3  # of one start of a run
@@ -79,8 +82,7 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
     config: an experiment that has passed `config.check`.
     folder: the workdir.
     allow_config_change: go on with a run whose experiment was another one.
-    rollbacks: how often to go back to the last checkpoint, and on past the batches in question, when something is
-      no longer finite.
+    rollbacks: how often to go back to the last checkpoint, and past the batches in question, after NaN or infinity.
 
   Returns: the last state.
   Raises:
@@ -118,8 +120,7 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
     Diverged: something is no longer finite.
   """
   began = resume(run)
-  lost = log.lost(run.folder, began.step)
-  skipped = max(batches - began.step, began.meta.get('skipped', 0))
+  lost, skipped = log.lost(run.folder, began.step), max(batches - began.step, began.meta.get('skipped', 0))
   due = began.meta.get('due', False)
   with contextlib.ExitStack() as stack:
     main = parallel.main_process()
@@ -349,12 +350,15 @@ def _evaluators(run: Run) -> Evaluators:
 
 
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:
-  key = jax.random.key(run.config.seed)
-  to_uint8 = preprocess.pixels(run.config.data)
-  drawings = pictures.available(run.system) | positions.available(run.system, run.config)
-  for name, draw in drawings.items():
+  key, to_uint8 = jax.random.key(run.config.seed), preprocess.pixels(run.config.data)
+  for name, draw in (pictures.available(run.system) | positions.available(run.system, run.config)).items():
     signals.poll()
-    writer.picture(step, name, draw(key, state, images, to_uint8))
+    try:
+      drawn = draw(key, state, images, to_uint8)
+    except Exception as error:  # a picture must not end a training
+      writer.say(f'step {step}: no picture {name}, {type(error).__name__}: {" ".join(str(error).split())}')
+    else:
+      writer.picture(step, name, drawn)
 
 
 def _greet(run: Run, writer: log.Writer, first: int, skipped: int) -> None:

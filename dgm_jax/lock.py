@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
+
+__all__ = ['locked']
 
 NAME = 'lock.json'  # {host, pid, started}; empty: nobody trains here
 

@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.files import write_atomic
+
+__all__ = ['Lost', 'Writer', 'lost', 'open', 'read', 'silent', 'stopwatch']
 
 Numbers = Mapping[str, float]
 

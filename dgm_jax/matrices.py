@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float
 
+__all__ = ['each']
+
 
 def each(decompose: Callable, matrices: Float[Array, 'K D D']):
   """Decomposes every matrix of a stack: on a CPU one after the other, elsewhere all at once.

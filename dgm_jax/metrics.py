@@ -2,6 +2,8 @@
 
 import re
 
+__all__ = ['GIVEN', 'named', 'once']
+
 GIVEN = '_given_label'  # ends the metrics of a network that was told the label
 TOLD = re.compile(r'nll_nats|nll_codes_nats|bits_per_dim|bits_per_code_.*')  # the metrics that this makes others
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = ['standard_normal', 'words16']
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 

@@ -12,7 +12,9 @@ import optax
 from ml_collections import ConfigDict
 
 from dgm_jax import parallel
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
+
+__all__ = ['make', 'total_steps']
 
 # Names of parameters that are matrices, or stacks of them.
 WEIGHTS = re.compile(r'(kernel|theta|direction|across|below|lower|upper|embedding)(_\d+)?')

@@ -27,7 +27,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dgm_jax import signals
-from dgm_jax.cli import ALONE, UserError
+from dgm_jax.errors import ALONE, UserError
+
+__all__ = [
+  'Driver', 'averaging', 'check_batch', 'compiler_options', 'driver', 'fetch', 'first', 'interruptible',
+  'large_programs', 'main_process', 'mesh', 'put', 'replicated', 'rows', 'start', 'state_shardings', 'together',
+]  # fmt: skip
 
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost
 # Options of glibc's mallopt and their values: nothing mapped by itself, nothing given back, one pool for all threads.

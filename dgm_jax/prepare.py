@@ -20,7 +20,9 @@ from typing import Any
 
 from absl import app, flags
 
-from dgm_jax import cli
+from dgm_jax import cli, errors
+
+__all__ = ['main']
 
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'where sets lie; $TFDS_DATA_DIR, else ~/tensorflow_datasets')
 GRAPH_FILE = 'classify_image_graph_def.pb'
@@ -34,15 +36,15 @@ def main(argv: list[str]) -> None:
   """
   if argv[1:2] == ['inception']:
     if len(argv) not in (3, 4):
-      raise cli.UserError('give the file with the weights: python -m dgm_jax.prepare inception FILE [OUT]')
+      raise errors.UserError('give the file with the weights: python -m dgm_jax.prepare inception FILE [OUT]')
     out = pathlib.Path(*argv[3:] or ['inception.npz'])
     digest = inception(pathlib.Path(argv[2]), out)
     print(f'{out}: SHA-256 {digest}; judge by it with --judge=inception:{out}#{digest}')
     return
   if len(argv) != 2:
-    raise cli.UserError('give one name of a TensorFlow Datasets set: python -m dgm_jax.prepare mnist')
+    raise errors.UserError('give one name of a TensorFlow Datasets set: python -m dgm_jax.prepare mnist')
   if importlib.util.find_spec('tensorflow') is None:
-    raise cli.UserError(f"writing {argv[1]} needs TensorFlow, reading it will not: pip install 'dgm_jax[prepare]'")
+    raise errors.UserError(f"writing {argv[1]} needs TensorFlow, reading it will not: pip install 'dgm_jax[prepare]'")
   from dgm_jax.data import tfds
 
   home = pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else tfds.data_dir()
@@ -72,7 +74,7 @@ def prepare(name: str, home: pathlib.Path) -> tuple[pathlib.Path, dict[str, int]
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
   except Exception as error:  # each set has a builder of its own, which may raise anything
     reason = (str(error).splitlines() or [''])[0][:200]
-    raise cli.UserError(f'cannot prepare {name} in {home}: {type(error).__name__}: {reason}') from error
+    raise errors.UserError(f'cannot prepare {name} in {home}: {type(error).__name__}: {reason}') from error
   splits = builder.info.splits
   verify([(pathlib.Path(f.filename), f.examples_in_shard) for s in splits.values() for f in s.file_instructions])
   return pathlib.Path(builder.data_path), {name: split.num_examples for name, split in splits.items()}
@@ -90,7 +92,7 @@ def inception(source: pathlib.Path, out: pathlib.Path) -> str:
   from dgm_jax.systems.inception import check
 
   if not source.is_file():
-    raise cli.UserError(f'{source} is not a file: give the weights that you have, .pth, .tgz or .pb')
+    raise errors.UserError(f'{source} is not a file: give the weights that you have, .pth, .tgz or .pb')
   try:
     if source.suffix == '.pth':
       _verify_name(source)
@@ -98,7 +100,7 @@ def inception(source: pathlib.Path, out: pathlib.Path) -> str:
     else:
       arrays = inception_weights.from_graph(_graph_arrays(source))
   except KeyError as error:
-    raise cli.UserError(f'{source} is not of the Inception network of 2015-12-05: it has no {error}') from error
+    raise errors.UserError(f'{source} is not of the Inception network of 2015-12-05: it has no {error}') from error
   check(arrays, source)
   with out.open('wb') as file:
     np.savez(file, **arrays)
@@ -109,15 +111,15 @@ def _verify_name(source: pathlib.Path) -> None:
   """Compares a file's SHA-256 with the digits that its name ends in, as those of PyTorch's hub do."""
   digits = re.search(r'-([0-9a-f]{8,64})\.pth$', source.name)
   if digits is None:
-    raise cli.UserError(f'{source} does not bear the digits of its SHA-256: keep its name, ...-6726825d.pth')
+    raise errors.UserError(f'{source} does not bear the digits of its SHA-256: keep its name, ...-6726825d.pth')
   found = hashlib.sha256(source.read_bytes()).hexdigest()
   if not found.startswith(digits[1]):
-    raise cli.UserError(f'{source} has the SHA-256 {found}, not {digits[1]}...: bring the file again')
+    raise errors.UserError(f'{source} has the SHA-256 {found}, not {digits[1]}...: bring the file again')
 
 
 def _torch_arrays(source: pathlib.Path) -> Mapping[str, Any]:
   if importlib.util.find_spec('torch') is None:
-    raise cli.UserError(f'reading {source} needs PyTorch, once: pip install torch')
+    raise errors.UserError(f'reading {source} needs PyTorch, once: pip install torch')
   import torch
 
   try:
@@ -125,12 +127,12 @@ def _torch_arrays(source: pathlib.Path) -> Mapping[str, Any]:
     return {name: tensor.numpy() for name, tensor in state.items()}
   except Exception as error:  # what a damaged file raises depends on where it is damaged
     reason = (str(error).splitlines() or [''])[0][:200]
-    raise cli.UserError(f'{source} cannot be read by PyTorch: {reason}') from error
+    raise errors.UserError(f'{source} cannot be read by PyTorch: {reason}') from error
 
 
 def _graph_arrays(source: pathlib.Path) -> Mapping[str, Any]:
   if importlib.util.find_spec('tensorflow') is None:
-    raise cli.UserError(f"reading {source} needs TensorFlow, once: pip install 'dgm_jax[prepare]'")
+    raise errors.UserError(f"reading {source} needs TensorFlow, once: pip install 'dgm_jax[prepare]'")
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   import tensorflow as tf
 
@@ -138,7 +140,7 @@ def _graph_arrays(source: pathlib.Path) -> Mapping[str, Any]:
     graph = tf.compat.v1.GraphDef.FromString(_graph_bytes(source))
   except Exception as error:  # of the archive, or of the graph in it
     reason = (str(error).splitlines() or [''])[0][:200]
-    raise cli.UserError(f'{source} holds no graph of TensorFlow: {reason}') from error
+    raise errors.UserError(f'{source} holds no graph of TensorFlow: {reason}') from error
   constants = [node for node in graph.node if node.op == 'Const']
   return {node.name: tf.make_ndarray(node.attr['value'].tensor) for node in constants}
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dgm_jax import catalogue
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
+
+__all__ = ['NEAR', 'OWN', 'SMALLER', 'Row', 'Table', 'filled', 'find', 'relation', 'settings', 'tables']
 
 OWN, SMALLER, NEAR = 'own', 'smaller network', 'near'
 PROTOCOL = ('name', 'train', 'test', 'size', 'channels', 'invert', 'preprocess')  # of data, also for smaller networks

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dgm_jax import catalogue, metrics
-from dgm_jax.cli import UserError
+from dgm_jax import catalogue, metrics, older
+from dgm_jax.errors import UserError
 from dgm_jax.files import write_atomic
+
+__all__ = ['FIELDS', 'OPTIONAL', 'SCHEMA', 'STUDY_FIELDS', 'Run', 'load', 'migrate', 'read']
 
 SCHEMA = 2
 OTHERS = ('bench_', 'faults', 'mutants', 'parameters')  # records of other things than trained systems
@@ -71,7 +73,7 @@ def read(folder: str | os.PathLike) -> list[Run]:
         runs += _of_study(f'{path.stem}, {name}', one)
     else:
       check(str(path), page, FIELDS)
-      runs.append(Run(path.stem, page))
+      runs.append(Run(path.stem, page | {'settings': older.renamed(page['settings'])}))
   return runs
 
 

@@ -25,8 +25,10 @@ from typing import Any
 from absl import flags
 
 from dgm_jax import cli, log, records, svg, tables
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.files import write_atomic
+
+__all__ = ['STYLE', 'main', 'write_report']
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 TABLES = 'docs/tables.md'

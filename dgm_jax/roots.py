@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+__all__ = ['root']
+
 HALVINGS = 60  # of the interval in which a root is looked for: beyond the digits of float64
 
 

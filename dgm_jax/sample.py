@@ -18,8 +18,10 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli
+from dgm_jax import cli, errors
 from dgm_jax import config as experiment
+
+__all__ = ['define_flags', 'main']
 
 
 def define_flags() -> None:
@@ -43,14 +45,14 @@ def main(argv: list[str]) -> None:
   experiment.parse(argv, __doc__)
   args = flags.FLAGS
   if not args.workdir:
-    raise cli.UserError('no run given; add --workdir=DIR')
+    raise errors.UserError('no run given; add --workdir=DIR')
   folder = Path(args.workdir)
   config = experiment.load(folder)
 
   import jax
   import numpy as np
 
-  from dgm_jax import data, parallel, workdir
+  from dgm_jax import data, parallel, views, workdir
   from dgm_jax.data import preprocess
   from dgm_jax.evals import arithmetic, mean, nearest, pictures, positions
 
@@ -59,7 +61,7 @@ def main(argv: list[str]) -> None:
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
   able = pictures.available(subject.system) | positions.available(subject.system, config)
   if subject.system.sample is None and not able:
-    raise cli.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
+    raise errors.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = preprocess.pixels(config.data)
   key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
   out.mkdir(parents=True, exist_ok=True)
@@ -73,8 +75,7 @@ def main(argv: list[str]) -> None:
     able = able | {'samples': lambda *_: pictures.grid(np.asarray(to_uint8(draws)))}
   names = [name for name in args.what if name not in ('neighbours', 'arithmetic')]
   if 'arithmetic' in args.what:
-    if not {'latents', 'decode'} <= set(subject.system.views):
-      raise cli.UserError(f'{config.system} has no latents of which sums could be decoded')
+    views.require(subject.system, config.system, arithmetic.picture.needs, '--what=arithmetic')
     terms = arithmetic.parse(args.terms, args.n)
     drawn = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
     pictures.write_png(out / 'arithmetic.png', drawn)
@@ -82,7 +83,7 @@ def main(argv: list[str]) -> None:
   if 'neighbours' in args.what:
     train = data.load(config.data, 'train').arrays.get('x')
     if train is None:
-      raise cli.UserError(f'{config.data.name} is drawn, not stored: neighbours are looked for among stored images')
+      raise errors.UserError(f'{config.data.name} is drawn, not stored: neighbours are looked for among stored images')
     pictures.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
     print(out / 'neighbours.png')
   for name, draw in _chosen(able, names).items():
@@ -112,7 +113,7 @@ def _chosen(available: dict, names: list[str]) -> dict:
     return available
   for name in names:
     if name not in available:
-      raise cli.UserError(f"the system cannot draw '{name}'; it can draw {', '.join(available)}")
+      raise errors.UserError(f"the system cannot draw '{name}'; it can draw {', '.join(available)}")
   return {name: available[name] for name in names}
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+__all__ = ['check', 'events', 'float32', 'floats']
+
 
 def check(pattern: str, *arrays: ArrayLike) -> dict[str, int]:
   """Checks arrays against 'name[axis, axis] name[axis, ...]' and returns the size of every named axis.

@@ -18,6 +18,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+__all__ = ['Stopped', 'deferred', 'interruptible', 'owned', 'poll', 'share', 'shared']
+
 
 class Stopped(BaseException):
   """The process was asked to end; no `except Exception` may take it for a fault."""

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import catalogue, cli, published, records
+from dgm_jax import catalogue, cli, errors, published, records
 from dgm_jax import config as experiment
+
+__all__ = ['FILE', 'count', 'define_flags', 'main', 'total']
 
 FILE = 'parameters.json'
 # Of sets that need not be on this machine for their networks to be counted.
@@ -67,7 +69,7 @@ def counted(settings: Mapping) -> dict[str, int] | None:
   with config.unlocked():
     try:
       config.data.shape = shape(data, config)
-    except cli.UserError:
+    except errors.UserError:
       return None
   return count(workdir.shapes(systems.build(config), config, parallel.mesh(1)).params)
 

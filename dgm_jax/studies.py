@@ -23,6 +23,8 @@ from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
 from dgm_jax.evals.mean import Subject
 from dgm_jax.topics import page as pages
 
+__all__ = ['keep', 'settings', 'summary', 'table', 'trained', 'write_page']
+
 FOLLOWED = 4096  # images on which latents are followed in the course of training
 # How a factor opens, in words, and the share of its entropy from which on it counts.
 OPENING = {'drawn': ('drawn', 0.5), 'alone': ('told by one latent', 0.15)}
@@ -97,6 +99,7 @@ def follower(members: ensemble.Ensemble):
   """
   config, test = members.config, data.load(members.config.data, 'test')
   system, prepare = systems.build(config), preprocess.evaluation(config.data)
+  views, key = system.views, jax.random.key(0)
   batch = test.fetch(test.arrays, np.arange(min(FOLLOWED, test.size), dtype=np.int32))
   factors, simulator = np.asarray(batch['factors']), data.simulator(config.data)
   entropy, sizes = scores.entropies(factors), simulator.sizes
@@ -107,12 +110,12 @@ def follower(members: ensemble.Ensemble):
     x = prepare(jax.random.key(0), batch)['x']
 
     def one(state):
-      z, logvar = system.views['posterior'](state, x)
+      z, logvar = views.posterior(key, state, x)
       kl = 0.5 * (jnp.square(z) + jnp.exp(logvar) - 1 - logvar)
       elbo = system.evaluate(jax.random.key(0), state, {'x': x[:1000]})
-      posterior = system.views['posterior'](state, beside)
+      posterior = views.posterior(key, state, beside)
       log_px = _likelihoods(system, state, beside, posterior, sizes)
-      drawings = system.views['decode'](state, system.views['posterior'](state, few)[0])
+      drawings = views.decode(key, state, views.posterior(key, state, few)[0])
       return z, kl.mean(0), elbo['reconstruction_nats'].mean(), posterior, log_px, drawings
 
     return jax.lax.map(one, states)
@@ -188,7 +191,8 @@ def _likelihoods(
   mean, logvar = posterior
   z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(jax.random.key(0), mean.shape)
   flat = lambda a: a.reshape(a.shape[0], -1)
-  drawn, images = jnp.clip(flat(system.views['decode'](state, z)), 1e-6, 1 - 1e-6), flat(beside)
+  drawn = system.views.decode(jax.random.key(0), state, z)
+  drawn, images = jnp.clip(flat(drawn), 1e-6, 1 - 1e-6), flat(beside)
   found, at = [], 0
   for size in sizes:
     group = lambda a, at=at, size=size: a[at : at + BESIDE[0] * size].reshape(BESIDE[0], size, -1)

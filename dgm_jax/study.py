@@ -15,7 +15,9 @@ from pathlib import Path
 from absl import flags
 
 from dgm_jax import cli
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
+
+__all__ = ['define_flags', 'main']
 
 STUDIES = {
   'disentanglement': {

@@ -5,6 +5,8 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+__all__ = ['chart']
+
 Points = Sequence[tuple[float, float]]
 COLOURS = {'train': '#2563a8', 'valid': '#d9822b', 'test': '#2b8a4b'}
 OTHER = '#555'

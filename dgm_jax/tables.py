@@ -16,6 +16,8 @@ from dgm_jax.metrics import GIVEN
 from dgm_jax.published import NEAR, OWN, SMALLER, Row
 from dgm_jax.records import Run
 
+__all__ = ['found', 'markdown', 'page', 'sections', 'short', 'text']
+
 # Figures that explain others: tables leave them to the records, where there are others.
 SUPPORTING = re.compile(
   r'share_percent_\d|.*_deviation$|.*_deviation/|.*_(chance|ideal)/|kid_|inception_score_|precision_|recall_|density_|coverage_|(fake|real)_value$'

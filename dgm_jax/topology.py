@@ -11,7 +11,9 @@ import os
 import time
 
 from dgm_jax import signals
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
+
+__all__ = ['cost', 'devices', 'weak_scaling']
 
 # Of one chip: bfloat16 FLOP/s; bytes/s that it sends to its neighbours, both ways of all links together.
 CHIPS = {'v4': (275e12, 300e9), 'v5e': (197e12, 200e9), 'v5p': (459e12, 600e9), 'v6e': (918e12, 448e9)}

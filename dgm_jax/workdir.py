@@ -14,11 +14,16 @@ from ml_collections import ConfigDict
 
 from dgm_jax import checkpoint, data, metrics, optim, parallel, systems
 from dgm_jax import config as experiment
-from dgm_jax.cli import UserError
 from dgm_jax.core import State, System, unaveraged
 from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
 from dgm_jax.evals.mean import Subject
 from dgm_jax.files import write_atomic
+
+__all__ = [
+  'best', 'claim', 'commit', 'environment', 'open_subject', 'processor', 'resolve', 'shapes', 'total_steps',
+  'weights', 'write_json',
+]  # fmt: skip
 
 PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax.cli import UserError
-from dgm_jax.core import System
+from dgm_jax.core import State, System
+from dgm_jax.errors import UserError
 from dgm_jax.evals import arithmetic
+from dgm_jax.views import Prior, Views
+
+STATE = State(jnp.zeros((), jnp.int32), {}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -29,14 +32,17 @@ def test_what_is_no_sum_of_the_samples_is_answered_in_one_line(text):
   assert '\n' not in str(error.value)
 
 
+def game(draw) -> System:
+  """A game whose images are its latents."""
+  return System(None, None, None, draw, Views(prior=Prior(draw), decode=lambda key, state, z: z))
+
+
 def test_the_last_image_is_of_the_signed_sum_of_averages():
   latents = np.random.default_rng(0).uniform(60, 100, (6, 12)).astype('f4')
   to_uint8 = lambda x: np.asarray(x).reshape(-1, 2, 2, 3).round().astype('u1')
-  system = System(
-    None, None, None, None, views={'latents': lambda key, n: jnp.asarray(latents)[:n], 'decode': lambda state, z: z}
-  )
+  system = game(lambda key, state, n: jnp.asarray(latents)[:n])
   terms = arithmetic.parse('0,1,2-3+4,5', 6)
-  drawn = arithmetic.picture(jax.random.key(0), system, None, 6, terms, to_uint8)
+  drawn = arithmetic.picture(jax.random.key(0), system, STATE, 6, terms, to_uint8)
   columns = arithmetic.AROUND + 1
   last = drawn[-84:-28, -84:-28]  # 2x2 pixels, 28 times as large, before a line of padding
   wanted = latents[:3].mean(0) - latents[3] + latents[4:].mean(0)
@@ -48,14 +54,11 @@ def test_the_last_image_is_of_the_signed_sum_of_averages():
 
 
 def test_its_samples_are_those_of_the_grid():
-  draw = lambda key, n: 255 * jax.random.uniform(key, (n, 12))
-  system = System(
-    None, None, None, sample=lambda key, state, n: draw(key, n), views={'latents': draw, 'decode': lambda state, z: z}
-  )
+  system = game(lambda key, state, n: 255 * jax.random.uniform(key, (n, 12)))
   to_uint8 = lambda x: np.asarray(x).reshape(-1, 2, 2, 3).astype('u1')
   key = jax.random.key(5)
-  drawn = arithmetic.picture(key, system, None, 9, [(1, [7, 2])], to_uint8)
-  samples = to_uint8(system.sample(key, None, 9))
+  drawn = arithmetic.picture(key, system, STATE, 9, [(1, [7, 2])], to_uint8)
+  samples = to_uint8(system.sample(key, STATE, 9))
   for column, number in enumerate((7, 2)):
     left = 28 + column * 84
     np.testing.assert_array_equal(drawn[28:84:28, left : left + 56 : 28], samples[number])

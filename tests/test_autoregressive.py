@@ -27,6 +27,7 @@ from dgm_jax.nn import attention, masked, recurrent
 from dgm_jax.nn.attention import attend, attend_in_chunks
 from dgm_jax.systems import pixels, raster, reach
 from dgm_jax.topics import receptive_field
+from dgm_jax.views import Views
 
 SETTINGS = SimpleNamespace(levels=4, components=2)
 NETWORKS = {
@@ -263,12 +264,12 @@ def test_classes_are_drawn_in_rows_each_given_its_label(conditional):
   views, key = conditional.system.views, jax.random.key(3)
   state = jax.tree.map(lambda p: p, conditional.state)
   state.params['model'] = jax.tree.map(lambda p: p + 0.5 * jax.random.normal(key, p.shape), state.params['model'])
-  rows = jax.jit(views['classes'], static_argnums=2)(key, state, 2)
+  rows = jax.jit(views.classes, static_argnums=2)(key, state, 2)
   labels = jnp.repeat(jnp.arange(10), 2)
   given = jnp.zeros((20, *conditional.config.data.shape))
-  told = jax.jit(views['complete'])(key, state, given, jnp.zeros(given.shape[:3], bool), labels)
+  told = jax.jit(views.complete)(key, state, given, jnp.zeros(given.shape[:3], bool), labels)
   np.testing.assert_array_equal(rows, told)
-  others = jax.jit(views['complete'])(key, state, given, jnp.zeros(given.shape[:3], bool), labels[::-1])
+  others = jax.jit(views.complete)(key, state, given, jnp.zeros(given.shape[:3], bool), labels[::-1])
   assert (rows != others).any()
 
 
@@ -283,7 +284,7 @@ def test_without_a_label_the_density_is_the_mixture_over_labels_by_their_shares(
   config.data.preprocess = 'identity'
   with config.unlocked():
     config.data.class_shares = tuple(map(float, shares))
-  system = conditional.system._replace(views={'log_prob_classes': log_prob_classes})
+  system = conditional.system._replace(views=Views(log_prob_classes=log_prob_classes))
   found = labels.labels(0, conditional._replace(config=config, system=system, split=split))
   np.testing.assert_allclose(found['nll_nats_given_label'], 3.0, rtol=1e-6)
   # The label 0 is on no training image: there the others' densities are all there is.

@@ -7,7 +7,7 @@ import pytest
 from test_gan_games import config as settings_of
 
 from dgm_jax import core, systems
-from dgm_jax.systems import adversaries
+from dgm_jax.systems import adversaries, gan
 
 KEY = jax.random.key(11)
 
@@ -35,12 +35,12 @@ def test_real_images_are_judged_by_the_statistics_of_real_images(infogan):
   settings, system, state = infogan
   game, x = adversaries.parts(settings), images(0.9, 100)['x']
   in_training, _ = adversaries.forward(game.critic, 'critic', state, x, KEY)
-  np.testing.assert_allclose(system.views['critic'](state, x), in_training[0], atol=0.03)
+  np.testing.assert_allclose(system.views.critic(KEY, state, x), in_training[0], atol=0.03)
   # One average of both kinds, as a half of each, gives other values than training sees.
   mixed = jax.tree.map(lambda a, b: (a + b) / 2, *state.extra['critic_statistics'].values())
   both = {'critic_statistics': {'real': mixed, 'generated': mixed}}
-  wrong = system.views['critic'](state.replace(extra=state.extra | both), x)
-  assert np.abs(wrong - in_training[0]).mean() > 2 * np.abs(system.views['critic'](state, x) - in_training[0]).mean()
+  wrong = system.views.critic(KEY, state.replace(extra=state.extra | both), x)
+  assert np.abs(wrong - in_training[0]).mean() > 2 * np.abs(system.views.critic(KEY, state, x) - in_training[0]).mean()
 
 
 def test_clusters_are_read_from_real_images_as_such(infogan):
@@ -51,19 +51,19 @@ def test_clusters_are_read_from_real_images_as_such(infogan):
   lone = lambda tree: tree['BatchNorm_0']
   hidden = features @ state.params['recognizer']['Dense_0']['kernel']
   np.testing.assert_allclose(lone(kept)['mean'], hidden.mean(0), atol=0.05)
-  found = system.views['cluster'](state, x)
-  np.testing.assert_allclose(found, system.views['recognize'](state, x, 'real')[0], atol=1e-6)
-  assert np.abs(found - system.views['recognize'](state, x, 'generated')[0]).max() > 1e-3
+  found = system.views.cluster(KEY, state, x)
+  wrong = gan.recognized(game, gan._recognizer(settings), state, x, 'generated')[0]
+  assert np.abs(found - wrong).max() > 1e-3
 
 
 def test_generated_images_are_measured_by_the_statistics_of_generated_ones(infogan):
   settings, system, state = infogan
   game, x = adversaries.parts(settings), images(0.9, 100)['x']
   measured = system.evaluate(KEY, state, {'x': x})
-  fake = adversaries.decode(game, state, system.views['latents'](KEY, 16))
+  fake = adversaries.decode(game, state, system.views.prior.sample(KEY, state, 16))
   alone = adversaries.inference(game.critic, 'critic', state, fake, 'generated')[0]
   np.testing.assert_allclose(measured['fake_value'], alone, atol=1e-6)
-  np.testing.assert_allclose(measured['real_value'], system.views['critic'](state, x), atol=1e-6)
+  np.testing.assert_allclose(measured['real_value'], system.views.critic(KEY, state, x), atol=1e-6)
   in_training, _ = adversaries.forward(game.critic, 'critic', state, fake, KEY)
   np.testing.assert_allclose(measured['fake_value'], in_training[0], atol=0.05)
 

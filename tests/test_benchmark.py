@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 from configs import vae_digits
-from dgm_jax import benchmark, cli, fit, hlo, parallel, topology
+from dgm_jax import benchmark, errors, fit, hlo, parallel, topology
 
 PIXELS, HIDDEN, LATENTS, BATCH = 64, 16, 4, 16  # of vae_digits:tiny
 KERNELS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENTS), (LATENTS, HIDDEN), (HIDDEN, PIXELS))
@@ -117,18 +117,20 @@ def test_a_setting_keeps_the_batch_of_a_device_and_rounds_the_cadence_up():
 def test_training_on_fewer_devices(tmp_path):
   run = fit.prepare(vae_digits.get_config('tiny'), tmp_path, devices=2)
   assert run.mesh.size == 2
-  with pytest.raises(cli.UserError, match='9 devices were asked for, but JAX sees 8'):
+  with pytest.raises(errors.UserError, match='9 devices were asked for, but JAX sees 8'):
     fit.prepare(vae_digits.get_config('tiny'), tmp_path, devices=9)
 
 
 @pytest.mark.parametrize('text', ['0', 'x', '-1', '1.5'])
 def test_a_wrong_number_is_one_line(text):
-  with pytest.raises(cli.UserError, match=f"--devices takes positive integers with commas between them, got '{text}'"):
+  with pytest.raises(
+    errors.UserError, match=f"--devices takes positive integers with commas between them, got '{text}'"
+  ):
     benchmark.counts('devices', ['1', text])
 
 
 def test_a_failed_start_is_one_line():
-  with pytest.raises(cli.UserError, match=r'train\.py ended before its first step: no such thing'):
+  with pytest.raises(errors.UserError, match=r'train\.py ended before its first step: no such thing'):
     benchmark._first_call([sys.executable, '-c', 'print("error: no such thing")'])
 
 
@@ -159,7 +161,7 @@ def test_weak_scaling_is_the_speed_that_a_device_keeps():
 )
 def test_a_topology_that_cannot_be_had_is_one_line(name, said, monkeypatch):
   monkeypatch.setattr(topology.importlib.util, 'find_spec', lambda module: None)
-  with pytest.raises(cli.UserError, match=said):
+  with pytest.raises(errors.UserError, match=said):
     topology.devices(name)
 
 

@@ -289,3 +289,13 @@ def test_a_steep_spline_is_undone_within_its_interval():
   for y in (jax.jit(spline.forward)(knots, x)[0], np.nextafter(knots.y[:, 3], np.float32(4))):
     back, log_slope = jax.jit(spline.inverse)(knots, y)
     assert np.isfinite(log_slope).all() and (np.abs(back) <= 4).all()
+
+
+@pytest.mark.parametrize(
+  'layer', [coupling.coupling(Net, coupling.affine()), coupling.swap(), rev.on(1, bijections.logit(0.1))]
+)
+def test_an_array_that_is_no_pair_is_refused(layer):
+  """Two rows of a batch must not be taken for two halves."""
+  x = jnp.ones((2, 4))
+  with pytest.raises(ValueError, match=r'takes a pair .* put halves\(\) in front of it'):
+    layer.forward(layer.init(jax.random.key(0), x), None, x)

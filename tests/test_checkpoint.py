@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dgm_jax import checkpoint, digest, parallel
-from dgm_jax.cli import Halt, UserError
 from dgm_jax.core import State
+from dgm_jax.errors import Halt, UserError
 
 # When one of Orbax's reads fails, the others find their event loop closed, and threads say so.
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')

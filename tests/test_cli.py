@@ -115,9 +115,18 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(tmp_path):
   assert 'config.batch_size=12 is not divisible by the 8 devices; try --config.batch_size=8' in line
 
 
-def test_a_system_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
-  line = mistake('train.py', TINY, '--config.system=vae.iwea', f'--workdir={tmp_path / "run"}')
-  assert "dgm_jax.systems.vae has no 'iwea'; did you mean 'iwae'?" in line
+@pytest.mark.parametrize(
+  ('flag', 'said'),
+  [
+    ('system=vae.iwea', "dgm_jax.systems.vae has no 'iwea'; did you mean 'iwae'?"),
+    ('system=vae.networks', "dgm_jax.systems.vae has no 'networks'"),
+    ('system=likelihoods.bernoulli', "dgm_jax.systems has no 'likelihoods.bernoulli'"),
+    ('data.name=points:25gaussians', 'vae.vae takes images; config.data has points of (2,)'),
+  ],
+)
+def test_a_system_that_is_none_or_does_not_fit_the_data_is_named(flag, said, tmp_path):
+  words = ['--config.data.preprocess=identity'] if flag.startswith('data') else []
+  assert said in mistake('train.py', TINY, f'--config.{flag}', *words, f'--workdir={tmp_path / "run"}')
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
@@ -143,7 +152,7 @@ def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
 
 NOISY = """
 import logging, threading, time
-from dgm_jax import cli
+from dgm_jax import cli, errors
 
 def complain():
   while True:
@@ -154,7 +163,7 @@ def main(argv):
   for _ in range(3):
     threading.Thread(target=complain, daemon=True).start()
   time.sleep(0.2)
-  raise cli.Halt('the disk is full', cli.UNSAVED)
+  raise errors.Halt('the disk is full', errors.UNSAVED)
 
 cli.run(main, [])
 """

@@ -3,9 +3,11 @@
 A file whose small variants are others than 'tiny' names them in TINY.
 """
 
+import importlib
 import importlib.util
+import inspect
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,11 @@ import numpy as np
 import pytest
 from playing import TABLE
 
-from dgm_jax import checkpoint, core, fit, parallel, systems
+from dgm_jax import checkpoint, core, data, evals, evaluate, fit, parallel, systems, workdir
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
+from dgm_jax.evals import generated, mean, pictures, positions, surgery
+from dgm_jax.views import Prior, fits
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 CALLS = 6  # of one step: that a call makes several is the loop's affair, and doubles what is compiled
@@ -251,3 +255,99 @@ def test_the_state_is_float32_also_under_bfloat16(name):
   assert kinds(state) == kinds(new)
   floats = [leaf.dtype for leaf in jax.tree.leaves((new, metrics)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
   assert set(floats) == {jnp.dtype('float32')}
+
+
+# What a system can be asked: nothing is compiled, each question is traced and answered by zeros.
+
+NUMBER = 4  # examples
+ANSWERS = {  # the shape of an answer, by the shape of a batch x and the size Z of a code
+  'encode': lambda x, z: (NUMBER, z), 'decode': lambda x, z: x, 'reconstruct': lambda x, z: x,
+  'kl_per_dim': lambda x, z: (NUMBER, z), 'mean_sample': lambda x, z: x, 'row_sample': lambda x, z: x,
+  'draw': lambda x, z: x, 'complete': lambda x, z: x, 'log_prob': lambda x, z: (NUMBER,), 'bits': lambda x, z: (),
+  'log_prob_pixels': lambda x, z: x[:3], 'critic': lambda x, z: (NUMBER,), 'image': lambda x, z: x,
+}  # fmt: skip
+
+
+def zeros(function, *args):
+  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *args))
+
+
+def traced(function, static_argnums=(), **options):
+  """Stands for `jax.jit`: traces a call and gives zeros of the shapes that it would give."""
+  del options
+  static = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
+
+  def call(*args):
+    shown = {i: arg for i, arg in enumerate(args) if i not in static}
+    return zeros(lambda shown: function(*(shown.get(i, arg) for i, arg in enumerate(args))), shown)
+
+  return call
+
+
+def ask(subject):
+  """Traces every view as its protocol says, and compares the shapes of the answers.
+
+  A view's arguments are those of its protocol, by name and in order.
+  """
+  system, state, key, config = subject.system, subject.state, jax.random.key(0), subject.config
+  x, labels = jnp.zeros((NUMBER, *config.data.shape)), jnp.zeros(NUMBER, jnp.int32)
+  known = {
+    'x': x, 'n': NUMBER, 'columns': 2, 'labels': labels if config.conditional else None, 'temperature': 1.0, 'given': x,
+    'known': jnp.zeros(x.shape[:3], bool), 'first': labels, 'nats': 1.0, 'batch': {'x': x, 'y': labels},
+  }  # fmt: skip
+
+  def answer(protocol, view):
+    names = list(inspect.signature(protocol.__call__).parameters)[3:]
+    assert list(inspect.signature(view).parameters)[2:] == names
+    return zeros(lambda: view(key, state, **{name: known[name] for name in names}))
+
+  views, protocols = system.views, {name: get_args(kind)[0] for name, kind in core.Views.__annotations__.items()}
+  if views.prior:
+    known['z'] = answer(Prior.__annotations__['sample'], views.prior.sample)
+    assert known['z'].shape[0] == NUMBER
+    if views.prior.log_prob:
+      assert answer(get_args(Prior.__annotations__['log_prob'])[0], views.prior.log_prob).shape == (NUMBER,)
+  known['codes'] = views.codes and answer(protocols['codes'], views.codes)
+  for name, view in views._asdict().items():
+    if view and name != 'prior':
+      found = answer(protocols[name], view)
+      if name in ANSWERS:
+        assert found.shape == ANSWERS[name](x.shape, known['z'].shape[1] if 'z' in known else None), name
+
+
+def draw_and_measure(subject, monkeypatch):
+  """Makes every picture and every measurement that a subject's system offers."""
+  monkeypatch.setattr(jax, 'jit', traced)
+  monkeypatch.setattr(parallel, 'interruptible', lambda function: function)
+  monkeypatch.setattr(generated, 'CHUNK', 20)
+  monkeypatch.setattr(surgery, 'SAMPLES', 100)
+  monkeypatch.setattr(surgery, 'EXACT', 0)
+  see = lambda state, pixels: (jnp.zeros((len(pixels), 10)), pixels.reshape(len(pixels), -1)[:, :3].astype('float32'))
+  monkeypatch.setattr(generated, 'find', lambda judge, shape: generated.Judge('classifier', see, ()))
+  x, to_uint8 = np.zeros((8, *subject.config.data.shape), np.float32), preprocess.pixels(subject.config.data)
+  able = pictures.available(subject.system) | positions.available(subject.system, subject.config)
+  for draw in able.values():
+    image = draw(jax.random.key(0), subject.state, x, to_uint8)
+    assert (image.dtype, image.ndim) == (np.uint8, 3)
+  measured = set()
+  for module in evals.__all__:
+    for name in importlib.import_module(f'dgm_jax.evals.{module}').__all__:
+      function = getattr(importlib.import_module(f'dgm_jax.evals.{module}'), name)
+      if fits(subject.system, function) and module not in ('disentanglement', 'modes'):  # of other data
+        measured.add(f'{module}.{name}')
+        assert evaluate.measure(subject, (f'{module}.{name}',))
+  return set(able), measured
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_all_that_a_system_offers_can_be_had(name, monkeypatch):
+  whole = data.load(tiny(name).data, 'test')
+  split = whole._replace(size=24, arrays={part: array[:24] for part, array in whole.arrays.items()})
+  config = workdir.resolve(tiny(name), split)
+  config.generated.samples = 40
+  system = systems.build(config)
+  batch = {'x': jnp.zeros((8, *split.shape)), 'y': jnp.zeros(8, jnp.int32)}
+  subject = mean.Subject(config, system, zeros(system.init, jax.random.key(0), batch), split, parallel.mesh(1))
+  ask(subject)
+  _, measured = draw_and_measure(subject, monkeypatch)
+  assert {each for each in config.evals if not each.startswith(('modes', 'disentanglement'))} <= measured

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from dgm_jax import optim
+from dgm_jax import optim, views
 from dgm_jax.core import Move, Player, State, average, averaged, chain, descend, repeat, system
+from dgm_jax.views import Prior
 
 KEY = jax.random.key(0)
 SGD = optax.sgd(0.5)
@@ -249,15 +250,18 @@ def test_a_kept_average_is_evaluated_and_sampled_and_trained_on_never():
 
   move = chain(descend(critic=Player(loss, SGD, ('critic',))), average('critic', 0.5))
   networks = lambda key, batch: ({'critic': 4.0, 'other': 7.0}, {'ema': {'critic': jnp.float32(4)}})
-  made = system(networks, move, look('evaluate'), look('sample'), decode=look('decode'), bits=lambda nats: nats / 2)
+  made = system(
+    networks, move, look('evaluate'), look('sample'), decode=look('decode'), prior=Prior(look('prior'), normal=True)
+  )
   raw = made.step(KEY, made.step(KEY, made.init(KEY, {}), {})[0], {})[0]  # 4 -> 2 -> 1, averages 3 and 2
   assert [float(values[1].primal if hasattr(values[1], 'primal') else values[1]) for values in seen] == [4, 2]
   del seen[:]
   made.evaluate(KEY, raw, {})
   made.sample(KEY, raw, 3)
-  made.views['decode'](raw, jnp.zeros(2))
-  assert seen == [('evaluate', 2), ('sample', 2), ('decode', 2)]
-  assert made.views['bits'](3.0) == 1.5
+  made.views.decode(KEY, raw, jnp.zeros(2))
+  made.views.prior.sample(KEY, raw, 3)
+  assert seen == [('evaluate', 2), ('sample', 2), ('decode', 2), ('prior', 2)]
+  assert made.views.prior.normal and made.views.prior.log_prob is None and made.views.encode is None
   assert averaged(raw).params == {'critic': 2, 'other': 7} and raw.params['critic'] == 1
   without = raw.replace(extra={})
   assert averaged(without).params == without.params
@@ -301,3 +305,10 @@ def test_accumulated_slices_have_keys_of_their_own():
     values.append(float(move.apply(KEY, ready(move, state(net=0)), {'x': jnp.zeros(4)})[0].params['net']))
   expected = -np.mean([jax.random.normal(key) for key in jax.random.split(KEY, 4)])
   assert values[1] == pytest.approx(expected, rel=1e-6) and values[0] != pytest.approx(values[1])
+
+
+def test_a_mistyped_view_is_refused():
+  with pytest.raises(TypeError, match='encdoe'):
+    system(None, chain(), None, None, encdoe=lambda key, state, x: x)
+  with pytest.raises(TypeError, match='encdoe'):
+    views.needs('encdoe')

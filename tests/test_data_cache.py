@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from dgm_jax.cli import UserError
 from dgm_jax.data import cache
+from dgm_jax.errors import UserError
 
 LABELLED = [(f'example {i}', np.full((2, 3, 1), i, np.uint8), 10 * i) for i in range(5)]
 

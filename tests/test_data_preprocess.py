@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dgm_jax import data, noise
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
 
 EVERY_LEVEL = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
 

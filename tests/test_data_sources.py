@@ -10,8 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dgm_jax.cli import UserError
 from dgm_jax.data import cache, load
+from dgm_jax.errors import UserError
 
 
 @pytest.fixture(autouse=True)

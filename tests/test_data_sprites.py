@@ -7,8 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from dgm_jax import data
-from dgm_jax.cli import UserError
 from dgm_jax.data import factors, sprites
+from dgm_jax.errors import UserError
 
 RENDER = jax.jit(sprites.render, static_argnums=1)
 ROWS = 1024  # of every call, so that there is one program

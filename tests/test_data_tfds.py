@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dgm_jax import prepare
-from dgm_jax.cli import UserError
 from dgm_jax.data import cache, load, simulator
+from dgm_jax.errors import UserError
 
 FEATURES = 'tensorflow_datasets.core.features'
 IMAGE = {'pythonClassName': f'{FEATURES}.image_feature.Image'}

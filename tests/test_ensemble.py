@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import ensemble, fit
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'disentangle.py'
 

@@ -8,12 +8,13 @@ from ml_collections import ConfigDict
 from sklearn.metrics import mutual_info_score
 
 from dgm_jax import data, parallel
-from dgm_jax.cli import UserError
 from dgm_jax.core import State, System
 from dgm_jax.data import sprites
 from dgm_jax.data.factors import Simulator
+from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement, scores
 from dgm_jax.evals.mean import Subject
+from dgm_jax.views import Views
 
 SIZES = (3, 6, 40, 32, 32)
 FEW = disentanglement.Protocol(train=1500, test=600, group=64)
@@ -273,7 +274,8 @@ def centroid_system():
     across, down = x.sum((1, 3)) @ line / mass, x.sum((2, 3)) @ line / mass
     return jnp.stack([across, down, mass / 10], 1)
 
-  views = {'encode': encode, 'posterior': lambda state, x: (encode(None, state, x), jnp.zeros((x.shape[0], 3)))}
+  posterior = lambda key, state, x: (encode(key, state, x), jnp.zeros((x.shape[0], 3)))
+  views = Views(encode=encode, posterior=posterior)
   return System(None, None, None, None, views)
 
 

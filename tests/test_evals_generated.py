@@ -11,8 +11,8 @@ import scipy.linalg
 
 from dgm_jax import config as experiment
 from dgm_jax import data, parallel
-from dgm_jax.cli import UserError
 from dgm_jax.data import points
+from dgm_jax.errors import UserError
 from dgm_jax.evals import distances, generated, mean, modes, nearest, plane
 from dgm_jax.evals.pictures import grid
 from dgm_jax.systems import inception

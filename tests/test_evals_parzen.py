@@ -9,7 +9,7 @@ import pytest
 from test_vq import config as settings_of
 
 from dgm_jax import data, parallel
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.evals import generated, mean, parzen
 
 RANDOM = np.random.default_rng(7)

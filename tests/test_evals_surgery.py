@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dgm_jax import cli, data, parallel, systems
 from dgm_jax import config as experiment
+from dgm_jax import data, errors, evaluate, parallel, systems
+from dgm_jax import distributions as dist
 from dgm_jax.evals import surgery
 from dgm_jax.evals.mean import Subject
 
@@ -76,11 +77,26 @@ def test_many_latents_are_sampled():
 
 def test_a_system_without_a_normal_posterior_is_refused():
   two = {'latents': (2, 2), 'hidden': ((8,), (8,))}
-  with pytest.raises(cli.UserError, match='no normal posterior'):
-    surgery.surgery(0, subject({'system': 'vae.vae', 'model': two}))
+  with pytest.raises(errors.UserError, match='has no view posterior, which surgery'):
+    evaluate.measure(subject({'system': 'vae.vae', 'model': two}), ('surgery.surgery',))
 
 
 def test_the_density_is_the_normal_one():
   z, mean, logvar = np.array([0.3, -1.0]), np.array([0.1, 0.4]), np.array([0.5, -0.7])
   expected = stats.norm.logpdf(z, mean, np.exp(0.5 * logvar)).sum()
   np.testing.assert_allclose(surgery._normal(z, mean, logvar), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize('cut', [surgery.exact, lambda *args, **kwargs: surgery.sampled(0, *args, **kwargs)])
+def test_another_prior_moves_the_marginal_divergence_alone(cut):
+  """Under N(m, I) in place of N(0, I) it changes by |m|^2 / 2 - m E[z]."""
+  random = np.random.default_rng(0)
+  mean, logvar, centre = random.normal(size=(50, 1)), random.normal(size=(50, 1)), 0.7
+  shifted = lambda z: dist.standard_normal_log_prob(jnp.asarray(z) - centre)
+  plain, moved = cut(mean, logvar), cut(mean, logvar, prior=lambda z: np.asarray(shifted(z), np.float64))
+  error = moved.get('marginal_kl_standard_error_nats', 0.0)
+  change = moved['marginal_kl_nats'] - plain['marginal_kl_nats']
+  assert change == pytest.approx(centre**2 / 2 - centre * mean.mean(), abs=5 * error + 1e-4)
+  assert moved['mutual_information_nats'] == plain['mutual_information_nats']
+  assert moved['average_kl_nats'] == moved['marginal_kl_nats'] + moved['mutual_information_nats']
+  assert not any('residual' in name for name in moved)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 
 from dgm_jax import catalogue, checkpoint, evaluate, fit, log, records, workdir
 from dgm_jax import config as experiment
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 ENV = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
@@ -287,3 +288,17 @@ def test_own_data_trains_the_same_experiment(tmp_path):
   state, _ = fit.start(run)
   _, metrics = fit.compiled_call(run)(state, np.uint32(0), run.arrays, fit.indices(run, 0, 2))
   assert run.config.data.shape == (6, 5, 1) and np.isfinite(metrics['model/loss'])
+
+
+def test_a_picture_that_fails_costs_a_line(monkeypatch):
+  said, drawn = [], []
+
+  def broken(*_):
+    raise ValueError('no\nway')
+
+  monkeypatch.setattr(fit.pictures, 'available', lambda system: {'broken': broken, 'whole': lambda *_: 'image'})
+  monkeypatch.setattr(fit.positions, 'available', lambda system, config: {})
+  writer = SimpleNamespace(say=said.append, picture=lambda *args: drawn.append(args))
+  fit._draw(SimpleNamespace(config=config_of(), system=None), None, 7, writer, None)
+  assert said == ['step 7: no picture broken, ValueError: no way']
+  assert drawn == [(7, 'whole', 'image')]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from dgm_jax import cli, data, published, systems
 from dgm_jax import config as experiment
+from dgm_jax import data, errors, published, systems
 from dgm_jax.models import conditioners
 from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
@@ -90,14 +90,14 @@ def test_the_identity_on_uniform_data_has_exactly_eight_bits(name):
 def test_the_likelihood_of_an_image_is_its_code_and_the_jacobian(name):
   # Shaken twice as much, codes of 100 deviations come out, from which no computer finds its way back.
   system, state, x = ready(name, (4, 4, 1), size=0.05, alpha=0.05)
-  encode = lambda x: system.views['encode'](None, state, x)
+  encode = lambda x: system.views.encode(None, state, x)
 
   z = jax.jit(encode)(x)
   jacobian = jax.jit(jax.jacrev(lambda one: encode(one.reshape(1, 4, 4, 1))[0]))(x[0].ravel())
   noise = -0.5 * jnp.square(z[0]).sum() - 8 * math.log(2 * math.pi)
-  got = jax.jit(lambda x: system.views['log_prob'](None, state, x))(x[:1])[0]
+  got = jax.jit(lambda x: system.views.log_prob(None, state, x))(x[:1])[0]
   np.testing.assert_allclose(got, noise + jnp.linalg.slogdet(jacobian)[1], rtol=2e-5)
-  np.testing.assert_allclose(jax.jit(system.views['decode'])(state, z), x, atol=1e-5)
+  np.testing.assert_allclose(jax.jit(system.views.decode)(None, state, z), x, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['realnvp_dense', 'maf', 'iaf', 'planar'])
@@ -105,7 +105,7 @@ def test_density_and_draws_of_the_plane_belong_together(name):
   system, state, _ = ready(name, (2,))
   line = jnp.linspace(-1.5, 2.5, 401)
   x = jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2)
-  log_prob = jax.jit(lambda x: system.views['log_prob'](None, state, x))
+  log_prob = jax.jit(lambda x: system.views.log_prob(None, state, x))
   mass = np.exp(np.asarray(log_prob(x), np.float64)) * float(line[1] - line[0]) ** 2
   assert abs(mass.sum() - 1) < 1e-3
   drawn = jax.jit(system.sample, static_argnums=2)(jax.random.key(4), state, 20_000)
@@ -158,9 +158,9 @@ def test_an_average_of_the_parameters_is_kept_and_is_what_is_measured():
 
 def test_without_noise_every_draw_is_the_code_of_zeros():
   system, state, _ = ready('glow', (4, 4, 1))
-  draws = jax.jit(system.views['draw'], static_argnums=2)(jax.random.key(0), state, 3, 0.0)
+  draws = jax.jit(system.views.draw, static_argnums=2)(jax.random.key(0), state, 3, None, 0.0)
   np.testing.assert_allclose(draws[0], draws[1], atol=1e-6)
-  np.testing.assert_allclose(draws, jax.jit(system.views['decode'])(state, jnp.zeros((3, 16))), atol=1e-6)
+  np.testing.assert_allclose(draws, jax.jit(system.views.decode)(None, state, jnp.zeros((3, 16))), atol=1e-6)
 
 
 def test_scales_of_dense_couplings_move_from_the_start():
@@ -234,7 +234,7 @@ def test_points_of_the_plane_are_the_same_everywhere_and_have_their_entropy():
     points = data.load(ConfigDict({**config, 'name': f'toy:{name}'}), 'valid').arrays['x']
     assert points.shape == (10_000, 2)
     assert 0.5 < points.std() < 3
-  with pytest.raises(cli.UserError, match='there are ring, banana'):
+  with pytest.raises(errors.UserError, match='there are ring, banana'):
     data.load(ConfigDict({**config, 'name': 'toy:rings'}), 'test')
 
 
@@ -245,16 +245,16 @@ def test_mistakes_are_answered_with_a_line():
     ({'momentum': 1.0}, 'config.model.momentum must be in'),
     ({'average': 1.0}, 'config.model.average must be in'),
   ]:
-    with pytest.raises(cli.UserError, match=message):
+    with pytest.raises(errors.UserError, match=message):
       systems.build(settings('glow', (8, 8, 1), **changes))
   config = settings('glow', (8, 8, 1))
   config.model.network.memory = 'none'
-  with pytest.raises(cli.UserError, match='memory must be one of plain, reversible'):
+  with pytest.raises(errors.UserError, match='memory must be one of plain, reversible'):
     systems.build(config)
-  with pytest.raises(cli.UserError, match='points of a plane'):
+  with pytest.raises(errors.UserError, match='points of a plane'):
     systems.build(settings('planar', (2,), alpha=0.1))
   for preprocess in ('scale', 'identity'):  # whole levels have no density, nor is white one of 256 bins
     config = settings('glow', (8, 8, 1), dequantization='variational')
     config.data.preprocess = preprocess
-    with pytest.raises(cli.UserError, match=r'preprocess .* must be one of dequantize, static_dequantize, got'):
+    with pytest.raises(errors.UserError, match=r'preprocess .* must be one of dequantize, static_dequantize, got'):
       systems.build(config)

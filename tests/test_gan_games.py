@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import core, fit, losses, optim, systems
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.systems import adversaries, gan, semi_supervised
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -220,7 +220,8 @@ def test_techniques_compose():
   means = jax.tree.map(lambda a, b, c: (a + b + c) / 3, state.params, new.params, third.params)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), third.extra['history'], means)
   x = system.sample(KEY, new, 5)
-  np.testing.assert_allclose(system.views['decode'](new, system.views['latents'](KEY, 5)[:2]), x[:2], atol=1e-6)
+  z = system.views.prior.sample(KEY, new, 5)
+  np.testing.assert_allclose(system.views.decode(KEY, new, z[:2]), x[:2], atol=1e-6)
 
 
 def test_a_held_loss_adds_the_pull_of_the_past():
@@ -233,7 +234,7 @@ def test_a_held_loss_adds_the_pull_of_the_past():
 
 def test_smoothed_labels_have_the_optimum_of_the_sheet():
   # p = q: the best logit is log(a / (2 - a)), -0.2007 at a = 0.9.
-  slope = jax.grad(lambda v: losses.minimax_discriminator(v[None], v[None], 0.9).mean())
+  slope = jax.grad(lambda v: losses.minimax_discriminator(v[None], v[None], real_label=0.9).mean())
   np.testing.assert_allclose(slope(jnp.float32(-0.2006707)), 0, atol=1e-6)
 
 
@@ -280,25 +281,25 @@ def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new.extra[f'{name}_statistics'], mean
     )
   draw = jax.jit(system.sample, static_argnums=2)
-  z = system.views['latents'](KEY, 7)
-  np.testing.assert_allclose(system.views['decode'](new, z)[:3], system.views['decode'](new, z[:3]), atol=1e-6)
-  np.testing.assert_allclose(draw(KEY, new, 7), system.views['decode'](new, z), atol=1e-6)
+  z = system.views.prior.sample(KEY, new, 7)
+  np.testing.assert_allclose(system.views.decode(KEY, new, z)[:3], system.views.decode(KEY, new, z[:3]), atol=1e-6)
+  np.testing.assert_allclose(draw(KEY, new, 7), system.views.decode(KEY, new, z), atol=1e-6)
 
 
 def test_each_network_of_infogan_moves_in_its_own_turn_and_the_value_head_is_not_informed():
   settings = config('infogan_mnist:tiny')
   system, state = started(settings)
-  z = system.views['latents'](KEY, 400)
+  game, recognizer = adversaries.parts(settings), gan._recognizer(settings)
+  z = system.views.prior.sample(KEY, state, 400)
   assert z.shape == (400, 4 + 10 + 2)
   np.testing.assert_array_equal(z[:, 4:14].sum(1), np.ones(400))
   assert np.abs(z[:, :4]).max() <= 1 and np.abs(z[:, 14:]).max() <= 1
   assert np.bincount(np.asarray(z[:, 4:14].argmax(1)), minlength=10).min() > 15
 
   def information(params):
-    logits, mean = system.views['recognize'](
-      state.replace(params=params), system.views['decode'](state.replace(params=params), z)
-    )
-    return sum(bound.mean() for bound in gan._information(settings.model, z, (logits, mean)))
+    there = state.replace(params=params)
+    found = gan.recognized(game, recognizer, there, system.views.decode(KEY, there, z), 'real')
+    return sum(bound.mean() for bound in gan._information(settings.model, z, found))
 
   slope = jax.grad(information)(state.params)
   largest = lambda tree: max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
@@ -409,8 +410,8 @@ def test_adam_may_have_its_small_number_beneath_the_root():
   [
     ({'prior': 'normla'}, "config.model.prior must be one of .*did you mean 'normal'"),
     ({'generator': {'network': 'dnse'}}, "config.model.generator.network must be one of .*did you mean 'dense'"),
-    ({'critic': {'network': 'dense', 'hiden': (4,)}}, "a setting of config.model.critic .*did you mean 'hidden'"),
-    ({'critic': {'network': 'dense'}}, 'config.model.critic does not make a network dense: .*hidden'),
+    ({'critic': {'network': 'dense', 'hiden': (4,)}}, r"a key of config.model.critic \(.*did you mean 'hidden'"),
+    ({'critic': {'network': 'dense'}}, 'config.model.critic does not make a network DenseCritic: .*hidden'),
     ({'critic': {'network': 'dense', 'hidden': (4,), 'norm': 'batch'}}, 'the penalty on each'),
     ({'critic_steps': 0}, 'critic_steps must be at least 1'),
   ],

@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from dgm_jax import prepare
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.models import inception, inception_weights
 from dgm_jax.systems import inception as system
 

@@ -12,6 +12,7 @@ from dgm_jax import config as experiment
 from dgm_jax import core, data, systems, workdir
 from dgm_jax.evals import pictures
 from dgm_jax.systems import labels, raster, vq
+from dgm_jax.views import Views
 
 KEY = jax.random.key(4)
 SHARES = (0.7, 0.0, 0.2, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -35,7 +36,7 @@ def told(request, monkeypatch):
     settings.data.update({'shape': (8, 8, 1), 'examples': 100, 'class_shares': SHARES})
   if settings.system == 'vq.prior':
     monkeypatch.setattr(vq.codes, 'draw', lambda made, key, params, n, y, t: conditions.append(y) or n)
-    monkeypatch.setattr(vq, 'views', lambda network: {'codes': None, 'image': lambda state, n: jnp.zeros(n)})
+    monkeypatch.setattr(vq, 'views', lambda network: {'codes': None, 'image': lambda key, state, n: jnp.zeros(n)})
   else:
     drawn = lambda key, drawing, given, known: conditions.append(drawing.condition) or given
     monkeypatch.setattr(raster, 'incremental', drawn)
@@ -54,19 +55,17 @@ def test_samples_have_the_classes_of_the_training_set(told):
 
 def test_pictures_have_a_class_to_each_row(told):
   system, state, conditions = told
-  system.views['row_sample'](KEY, state, 36)
+  system.views.row_sample(KEY, state, 36)
   np.testing.assert_array_equal(conditions[0].argmax(1), np.repeat(np.arange(6), 6))
   assert (conditions[0].argmax(1) == labels.by_rows(36, 10)).all()
 
 
 def test_the_grid_of_samples_is_the_one_by_rows(monkeypatch):
   seen = []
-  monkeypatch.setattr(
-    pictures, '_call', lambda draw, *rest, **kwargs: seen.append(draw) or np.zeros((4, 2, 2, 1), 'u1')
-  )
+  monkeypatch.setattr(pictures, 'call', lambda draw, *rest, **kwargs: seen.append(draw) or np.zeros((4, 2, 2, 1), 'u1'))
   by_rows, plain = object(), object()
-  pictures.samples(KEY, SimpleNamespace(views={'row_sample': by_rows}, sample=plain), None, 4, np.asarray)
-  pictures.samples(KEY, SimpleNamespace(views={}, sample=plain), None, 4, np.asarray)
+  pictures.samples(KEY, SimpleNamespace(views=Views(row_sample=by_rows), sample=plain), None, 4, np.asarray)
+  pictures.samples(KEY, SimpleNamespace(views=Views(), sample=plain), None, 4, np.asarray)
   assert seen == [by_rows, plain]
 
 

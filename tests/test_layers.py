@@ -116,3 +116,26 @@ def test_every_public_function_says_what_it_does():
     and not ast.get_docstring(node)
   ]
   assert [name for name in silent if not name.endswith(' main')] == []
+
+
+def test_every_module_lists_its_public_names_which_are_there():
+  for path in FILES:
+    named = {name for node in tree(path).body for name in _names(node)}
+    if all(name.startswith('_') and name != '__all__' for name in named):
+      continue  # nothing is in it
+    (listed,) = [
+      node.value
+      for node in tree(path).body
+      if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '__all__'
+    ]
+    assert set(ast.literal_eval(listed)) <= named | {file.stem for file in path.parent.iterdir()}, path
+
+
+def _names(node: ast.AST) -> set[str]:
+  """What a statement at the top of a module gives a name to."""
+  if isinstance(node, ast.FunctionDef | ast.ClassDef):
+    return {node.name}
+  if isinstance(node, ast.ImportFrom | ast.Import):
+    return {alias.asname or alias.name for alias in node.names}
+  targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+  return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dgm_jax import files, log
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 
 def settings(tensorboard=False, wandb=''):

@@ -31,6 +31,11 @@ TRIL = jnp.asarray([[1.0, 0.0], [0.5, 2.0]])
 SLOPES = real(3, 2)
 
 
+def named(function, *names):
+  """The function with its last arguments, which have names only, given by position."""
+  return lambda *args: function(*args[: -len(names)], **dict(zip(names, args[-len(names) :], strict=True)))
+
+
 def critic(x):
   return jnp.sum(jnp.tanh(x @ SLOPES) ** 2, -1)
 
@@ -103,13 +108,19 @@ LOSSES = {
   'active_units': (losses.active_units, (real(5, 3),)),
   'aggregate_covariance': (losses.aggregate_covariance, (real(5, 3), real(5, 3))),
   'auxiliary_classifier': (lambda logits: losses.auxiliary_classifier(logits, CODES), (real(4, 3),)),
-  'beta_elbo': (losses.beta_elbo, (*PAIR, real())),
+  'beta_elbo': (named(losses.beta_elbo, 'beta'), (*PAIR, real())),
   'bits_per_dim': (lambda nats: losses.bits_per_dim(nats, 12), (real(4),)),
-  'capacity_elbo': (losses.capacity_elbo, (real(4), jnp.asarray([1.0, 2, 4, 5]), jnp.asarray(3.0), jnp.asarray(7.0))),
+  'capacity_elbo': (
+    named(losses.capacity_elbo, 'capacity', 'gamma'),
+    (real(4), jnp.asarray([1.0, 2, 4, 5]), jnp.asarray(3.0), jnp.asarray(7.0)),
+  ),
   'change_of_variables': (losses.change_of_variables, PAIR),
-  'clip_parameters': (lambda w: losses.clip_parameters({'w': w}, 0.5)['w'].astype(jnp.float32), (jnp.arange(4.0),)),
+  'clip_parameters': (
+    lambda w: losses.clip_parameters({'w': w}, bound=0.5)['w'].astype(jnp.float32),
+    (jnp.arange(4.0),),
+  ),
   'codebook_ema': (
-    lambda counts, sums, z: losses.codebook_ema(jnp.exp(counts), sums, z, CODES, 0.9),
+    lambda counts, sums, z: losses.codebook_ema(jnp.exp(counts), sums, z, CODES, decay=0.9),
     (real(3), real(3, 2), real(4, 2)),
   ),
   'codebook_loss': (lambda z, book: losses.codebook_loss(z, book, CODES), (real(4, 2), real(3, 2))),
@@ -117,7 +128,7 @@ LOSSES = {
   'commitment_loss': (lambda z, book: losses.commitment_loss(z, book, CODES), (real(4, 2), real(3, 2))),
   'covariance_of_means': (losses.covariance_of_means, (real(5, 3),)),
   'dequantize': (lambda x: losses.dequantize(KEY, x), (jnp.asarray([3.0, 250.0]),)),
-  'dip_penalty': (losses.dip_penalty, (real(3, 3), real(), real())),
+  'dip_penalty': (named(losses.dip_penalty, 'off_diagonal', 'diagonal'), (real(3, 3), real(), real())),
   'doubly_reparametrized_surrogate': (same_path, (real(4, 2, 3),)),
   'elbo': (losses.elbo, PAIR),
   'elbo_from_energy': (losses.elbo_from_energy, PAIR),
@@ -128,8 +139,8 @@ LOSSES = {
     (real(3),),
   ),
   'feature_matching': (losses.feature_matching, (real(4, 2, 3), real(5, 2, 3))),
-  'free_bits': (lambda kl: losses.free_bits(kl, 0.5), (jnp.asarray([[0.1, 3.0], [0.2, 4.0]]),)),
-  'gaussian_kernel': (losses.gaussian_kernel, (real(4, 3), real(5, 3), jnp.asarray(1.5))),
+  'free_bits': (lambda kl: losses.free_bits(kl, floor=0.5), (jnp.asarray([[0.1, 3.0], [0.2, 4.0]]),)),
+  'gaussian_kernel': (named(losses.gaussian_kernel, 'bandwidth'), (real(4, 3), real(5, 3), jnp.asarray(1.5))),
   'gradient_penalty': (lambda x, y: losses.gradient_penalty(critic, x, y, KEY), (real(4, 3), real(4, 3))),
   'hierarchical_elbo': (lambda x, a, b: losses.hierarchical_elbo(x, (a, b)), (*PAIR, real(4))),
   'hinge_discriminator': (losses.hinge_discriminator, PAIR),
@@ -143,19 +154,25 @@ LOSSES = {
     lambda logits: losses.infogan_categorical_information(CODES, logits),
     (real(4, 3),),
   ),
-  'infogan_gaussian_information': (losses.infogan_gaussian_information, (real(4, 2), real(4, 2), real(1, 2), real())),
-  'infogan_mutual_information': (losses.infogan_mutual_information, (real(4), real())),
+  'infogan_gaussian_information': (
+    named(losses.infogan_gaussian_information, 'entropy'),
+    (real(4, 2), real(4, 2), real(1, 2), real()),
+  ),
+  'infogan_mutual_information': (named(losses.infogan_mutual_information, 'entropy'), (real(4), real())),
   'least_squares_discriminator': (losses.least_squares_discriminator, PAIR),
   'least_squares_generator': (losses.least_squares_generator, PAIR[:1]),
   'leave_one_out_baseline': (losses.leave_one_out_baseline, (real(3, 2),)),
   'logit_transform': (losses.logit_transform, (jnp.asarray([[0.1, 0.9], [0.4, 0.6]]),)),
   'logit_transform_inverse': (losses.logit_transform_inverse, (real(2, 3),)),
   'minibatch_total_correlation': (
-    lambda z, m, v: losses.minibatch_total_correlation(z, m, v, 50),
+    lambda z, m, v: losses.minibatch_total_correlation(z, m, v, dataset_size=50),
     (real(4, 2), real(4, 2), real(4, 2)),
   ),
   'minibatch_weights': (lambda x: x + losses.minibatch_weights(3, 10), (real(3, 3),)),
-  'minimax_discriminator': (losses.minimax_discriminator, (*PAIR, jnp.asarray(0.9), jnp.asarray(0.1))),
+  'minimax_discriminator': (
+    named(losses.minimax_discriminator, 'real_label', 'fake_label'),
+    (*PAIR, jnp.asarray(0.9), jnp.asarray(0.1)),
+  ),
   'minimax_generator': (losses.minimax_generator, PAIR[:1]),
   'mmd': (losses.mmd, (real(4, 3), real(5, 3))),
   'nonsaturating_generator': (losses.nonsaturating_generator, PAIR[:1]),
@@ -293,13 +310,13 @@ WRONG_LOSSES = {
   'active_units': (lambda: losses.active_units(real(0, 3)), 'posterior_means', '(0, 3)', 'one example'),
   'aggregate_covariance': (lambda: losses.aggregate_covariance(real(5, 3), real(5, 2)), 'logvars', '(5, 2)', 'D=3'),
   'auxiliary_classifier': (lambda: losses.auxiliary_classifier(real(5, 3), CODES), 'labels', '(4,)', '[B] with B=5'),
-  'beta_elbo': (lambda: losses.beta_elbo(*PAIR, real(4)), 'beta', '(4,)', '[]'),
+  'beta_elbo': (lambda: losses.beta_elbo(*PAIR, beta=real(4)), 'beta', '(4,)', '[]'),
   'bits_per_dim': (lambda: losses.bits_per_dim(real(4), 0), 'dims', '0', 'positive'),
-  'capacity_elbo': (lambda: losses.capacity_elbo(*PAIR, real(2), 1.0), 'capacity', '(2,)', '[]'),
+  'capacity_elbo': (lambda: losses.capacity_elbo(*PAIR, capacity=real(2), gamma=1.0), 'capacity', '(2,)', '[]'),
   'change_of_variables': (lambda: losses.change_of_variables(real(4), real(3)), 'log_det', '(3,)', '...=(4,)'),
-  'clip_parameters': (lambda: losses.clip_parameters({'w': real(3)}, real(3)), 'bound', '(3,)', '[]'),
+  'clip_parameters': (lambda: losses.clip_parameters({'w': real(3)}, bound=real(3)), 'bound', '(3,)', '[]'),
   'codebook_ema': (
-    lambda: losses.codebook_ema(real(3), real(3, 2), real(5, 2), CODES, 0.9),
+    lambda: losses.codebook_ema(real(3), real(3, 2), real(5, 2), CODES, decay=0.9),
     'codes',
     '(4,)',
     '...=(5,)',
@@ -308,8 +325,13 @@ WRONG_LOSSES = {
   'codebook_vectors': (lambda: losses.codebook_vectors(real(3), real(4, 2)), 'sums', '(4, 2)', 'K=3'),
   'commitment_loss': (lambda: losses.commitment_loss(real(5, 2), real(3, 2), CODES), 'codes', '(4,)', '...=(5,)'),
   'covariance_of_means': (lambda: losses.covariance_of_means(real(0, 3)), 'means', '(0, 3)', 'one example'),
-  'dequantize': (lambda: losses.dequantize(KEY, real(4), 17), 'bits', '17', '1 to 16'),
-  'dip_penalty': (lambda: losses.dip_penalty(real(3, 2), 1.0, 1.0), 'covariance', '(3, 2)', '[D, D] with D=3'),
+  'dequantize': (lambda: losses.dequantize(KEY, real(4), bits=17), 'bits', '17', '1 to 16'),
+  'dip_penalty': (
+    lambda: losses.dip_penalty(real(3, 2), off_diagonal=1.0, diagonal=1.0),
+    'covariance',
+    '(3, 2)',
+    '[D, D] with D=3',
+  ),
   'doubly_reparametrized_surrogate': (
     lambda: losses.doubly_reparametrized_surrogate(lambda z: log_weight(z).T, real(4, 2, 3)),
     'z',
@@ -322,7 +344,7 @@ WRONG_LOSSES = {
   'elbo_surgery': (lambda: losses.elbo_surgery(real(5, 3), real(4, 3), KEY, 10), 'logvars', '(4, 3)', 'N=5'),
   'estimator_variance': (lambda: losses.estimator_variance(jax.random.normal, KEY, 1), 'n', '1', 'two'),
   'feature_matching': (lambda: losses.feature_matching(real(4, 2), real(5, 3)), 'fake_features', '(5, 3)', '...=(2,)'),
-  'free_bits': (lambda: losses.free_bits(real(0, 3), 0.1), 'kl_per_dim', '(0, 3)', 'one example'),
+  'free_bits': (lambda: losses.free_bits(real(0, 3), floor=0.1), 'kl_per_dim', '(0, 3)', 'one example'),
   'gaussian_kernel': (lambda: losses.gaussian_kernel(real(4, 3), real(5, 2)), 'y', '(5, 2)', '[M, D] with D=3'),
   'gradient_penalty': (
     lambda: losses.gradient_penalty(critic, real(4, 3), real(5, 3), KEY),
@@ -352,19 +374,24 @@ WRONG_LOSSES = {
     '[B, K] with B=4',
   ),
   'infogan_gaussian_information': (
-    lambda: losses.infogan_gaussian_information(real(4, 2), real(4, 2), real(1, 3), 1.0),
+    lambda: losses.infogan_gaussian_information(real(4, 2), real(4, 2), real(1, 3), entropy=1.0),
     'logvar',
     '(1, 3)',
     'D=2',
   ),
-  'infogan_mutual_information': (lambda: losses.infogan_mutual_information(real(4), real(4)), 'entropy', '(4,)', '[]'),
+  'infogan_mutual_information': (
+    lambda: losses.infogan_mutual_information(real(4), entropy=real(4)),
+    'entropy',
+    '(4,)',
+    '[]',
+  ),
   'least_squares_discriminator': (lambda: losses.least_squares_discriminator(real(4), real(3)), 'fake', '(3,)', 'B=4'),
   'least_squares_generator': (lambda: losses.least_squares_generator(real(4, 1)), 'fake', '(4, 1)', '[B]'),
   'leave_one_out_baseline': (lambda: losses.leave_one_out_baseline(real(1, 4)), 'rewards', '(1, 4)', 'two samples'),
-  'logit_transform': (lambda: losses.logit_transform(real(2, 3), 0.5), 'alpha', '0.5', 'between 0 and 1/2'),
-  'logit_transform_inverse': (lambda: losses.logit_transform_inverse(real(3), 0.0), 'alpha', '0.0', 'between'),
+  'logit_transform': (lambda: losses.logit_transform(real(2, 3), alpha=0.5), 'alpha', '0.5', 'between 0 and 1/2'),
+  'logit_transform_inverse': (lambda: losses.logit_transform_inverse(real(3), alpha=0.0), 'alpha', '0.0', 'between'),
   'minibatch_total_correlation': (
-    lambda: losses.minibatch_total_correlation(real(4, 2), real(4, 2), real(4, 3), 50),
+    lambda: losses.minibatch_total_correlation(real(4, 2), real(4, 2), real(4, 3), dataset_size=50),
     'logvars',
     '(4, 3)',
     'D=2',

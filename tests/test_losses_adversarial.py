@@ -55,9 +55,9 @@ def test_minimax_optimum_is_the_jensen_shannon_divergence(distance, jsd):
 def test_label_smoothing_by_hand():
   # Cross-entropy against labels 0.9 and 0.1; with p = q and one-sided target a the best logit is log(a / (2 - a)).
   expected = 0.9 * softplus(-REAL) + 0.1 * softplus(REAL) + 0.1 * softplus(-FAKE) + 0.9 * softplus(FAKE)
-  np.testing.assert_allclose(losses.minimax_discriminator(REAL, FAKE, 0.9, 0.1), expected, 1e-6)
+  np.testing.assert_allclose(losses.minimax_discriminator(REAL, FAKE, real_label=0.9, fake_label=0.1), expected, 1e-6)
   best = jnp.full(1, np.log(0.9 / 1.1))
-  slope = jax.grad(lambda logit: losses.minimax_discriminator(logit, logit, 0.9).sum())(best)
+  slope = jax.grad(lambda logit: losses.minimax_discriminator(logit, logit, real_label=0.9).sum())(best)
   np.testing.assert_allclose(slope, [0], atol=1e-6)
 
 
@@ -145,19 +145,19 @@ def test_infogan_categorical_information():
   sure = losses.infogan_categorical_information(codes, BIG * jnp.eye(10))
   np.testing.assert_allclose(sure, np.full(10, np.log(10)), 1e-6)
   np.testing.assert_allclose(losses.infogan_categorical_information(codes, -BIG * jnp.eye(10)), np.full(10, -BIG))
-  np.testing.assert_allclose(losses.infogan_mutual_information(jnp.asarray([-1.0, BIG]), 3.0), [2, BIG])
+  np.testing.assert_allclose(losses.infogan_mutual_information(jnp.asarray([-1.0, BIG]), entropy=3.0), [2, BIG])
 
 
 def test_infogan_gaussian_information():
   # Golden: with deviation one the best E log q is -0.918939 a code.
   codes = jnp.asarray([[0.3, -0.2], [0.9, 0.0]])
-  best = losses.infogan_gaussian_information(codes, codes, jnp.zeros((1, 2)), 0.0)
+  best = losses.infogan_gaussian_information(codes, codes, jnp.zeros((1, 2)), entropy=0.0)
   np.testing.assert_allclose(best, [-2 * 0.918939] * 2, 1e-5)
   # The bound of a uniform code c seen through normal noise: x = c, q = N(x, s^2) cannot beat H(c) + max log q.
-  got = losses.infogan_gaussian_information(codes, codes + 0.1, jnp.full((2, 2), np.log(0.04)), 2 * np.log(2))
+  got = losses.infogan_gaussian_information(codes, codes + 0.1, jnp.full((2, 2), np.log(0.04)), entropy=2 * np.log(2))
   expected = 2 * (np.log(2) - 0.5 * np.log(2 * np.pi * 0.04) - 0.01 / 0.08)
   np.testing.assert_allclose(got, [expected] * 2, 1e-5)
-  far = losses.infogan_gaussian_information(jnp.full((1, 1), BIG), jnp.zeros((1, 1)), jnp.zeros((1, 1)), 0.0)
+  far = losses.infogan_gaussian_information(jnp.full((1, 1), BIG), jnp.zeros((1, 1)), jnp.zeros((1, 1)), entropy=0.0)
   np.testing.assert_allclose(far, [-(BIG**2) / 2], 1e-6)
 
 

@@ -72,7 +72,7 @@ def one_over_batch(batch, dataset_size):
 def test_minibatch_total_correlation_golden_values(weights, total_correlation, information):
   """Batches of 64 out of 50 000; the truth is 0.5337 and 1.7689 nats, the marginals are standard normal."""
   batches = [a.reshape(400, 64, 2) for a in posteriors(400 * 64)]
-  of_batch = lambda *batch: losses.minibatch_total_correlation(*batch, 50_000, weights)
+  of_batch = lambda *batch: losses.minibatch_total_correlation(*batch, dataset_size=50_000, log_weights=weights)
   parts = jax.jit(jax.vmap(of_batch))(*batches)
   for part, golden in ((parts.total_correlation, total_correlation), (parts.mutual_information, information)):
     np.testing.assert_allclose(part.mean(), golden, atol=0.05)
@@ -85,7 +85,7 @@ def test_minibatch_total_correlation_of_the_whole_data_is_exact():
   # With the whole data set as batch, 1 / N for each is the aggregate itself: as elbo_surgery, and at N = 3 by hand.
   means, logvars = jnp.asarray([[-1.5, 0.2], [0.2, 1.0], [1.0, -1.0]]), jnp.full((3, 2), -1.0)
   z = means + 0.3
-  parts = losses.minibatch_total_correlation(z, means, logvars, 3, one_over_batch)
+  parts = losses.minibatch_total_correlation(z, means, logvars, dataset_size=3, log_weights=one_over_batch)
   uniform = jnp.zeros(3)
   log_qz = dist.normal_mixture_log_prob(z, uniform, means, logvars)
   marginals = [
@@ -107,7 +107,7 @@ def test_importance_weights_by_hand():
 
 def test_minibatch_total_correlation_at_the_extremes():
   z = jnp.asarray([[BIG, -BIG], [0.0, 0.0]])
-  parts = losses.minibatch_total_correlation(z, z, jnp.zeros((2, 2)), 2)
+  parts = losses.minibatch_total_correlation(z, z, jnp.zeros((2, 2)), dataset_size=2)
   assert all(np.isfinite(part).all() for part in parts)
   np.testing.assert_allclose(parts.mutual_information, [np.log(2)] * 2, 1e-5)
 
@@ -124,19 +124,21 @@ def test_covariances_by_hand():
 def test_dip_penalty_by_hand():
   # Off the diagonal 2 * 2^2, on it (3 - 1)^2 + (7 - 1)^2.
   covariance = jnp.asarray([[3.0, 2.0], [2.0, 7.0]])
-  assert losses.dip_penalty(covariance, 10.0, 1.0) == 10 * 8 + 40
-  np.testing.assert_array_equal(jax.grad(losses.dip_penalty)(jnp.eye(3), 5.0, 50.0), np.zeros((3, 3)))
-  np.testing.assert_allclose(losses.dip_penalty(jnp.full((1, 1), BIG), 1.0, 1.0), BIG**2, 1e-6)
+  assert losses.dip_penalty(covariance, off_diagonal=10.0, diagonal=1.0) == 10 * 8 + 40
+  np.testing.assert_array_equal(
+    jax.grad(losses.dip_penalty)(jnp.eye(3), off_diagonal=5.0, diagonal=50.0), np.zeros((3, 3))
+  )
+  np.testing.assert_allclose(losses.dip_penalty(jnp.full((1, 1), BIG), off_diagonal=1.0, diagonal=1.0), BIG**2, 1e-6)
 
 
 def test_mmd_of_the_tiny_example():
   # Reference: {(1, 0), (0, 1)} against {(1, 1), (0, 0)} with the cubic kernel: 1 + 1 - 2 * 2.1875.
   x, y = jnp.asarray([[1.0, 0], [0, 1]]), jnp.asarray([[1.0, 1], [0, 0]])
-  np.testing.assert_allclose(losses.mmd(x, y, losses.polynomial_kernel), -2.375)
+  np.testing.assert_allclose(losses.mmd(x, y, kernel=losses.polynomial_kernel), -2.375)
   # Gaussian: within a pair the distance is sqrt 2, across pairs 1: 2 e^-1 - 2 e^-1/2.
   np.testing.assert_allclose(losses.mmd(x, y), 2 * np.exp(-1) - 2 * np.exp(-0.5), 1e-6)
   wide = functools.partial(losses.gaussian_kernel, bandwidth=2.0)
-  np.testing.assert_allclose(losses.mmd(x, y, wide), 2 * np.exp(-1 / 4) - 2 * np.exp(-1 / 8), 1e-5)
+  np.testing.assert_allclose(losses.mmd(x, y, kernel=wide), 2 * np.exp(-1 / 4) - 2 * np.exp(-1 / 8), 1e-5)
 
 
 def test_mmd_between_normals_is_the_closed_form():

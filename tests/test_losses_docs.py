@@ -80,9 +80,9 @@ MIXTURE = distributions.LogisticMixture(jnp.zeros((2, 4)), *(jnp.zeros((2, 3, 4)
 KEY = jax.random.key(0)
 # Arguments that are Python numbers: (function, argument) -> the function of it, and a value.
 NUMBERS = {
-  ('active_units', 'threshold'): (lambda v: losses.active_units(NORMAL, v), 0.01),
+  ('active_units', 'threshold'): (lambda v: losses.active_units(NORMAL, threshold=v), 0.01),
   ('bits_per_dim', 'dims'): (lambda v: losses.bits_per_dim(jnp.zeros(2), v), 12),
-  ('dequantize', 'bits'): (lambda v: losses.dequantize(KEY, NORMAL, v), 5),
+  ('dequantize', 'bits'): (lambda v: losses.dequantize(KEY, NORMAL, bits=v), 5),
   ('discretized_logistic_log_prob', 'levels'): (lambda v: distributions.discretized_logistic_log_prob(*LOGISTIC, v), 9),
   ('discretized_logistic_sample', 'levels'): (
     lambda v: distributions.discretized_logistic_sample(KEY, *LOGISTIC[:2], v), 9
@@ -97,10 +97,10 @@ NUMBERS = {
   ('logistic_mixture_log_prob', 'levels'): (lambda v: distributions.logistic_mixture_log_prob(NORMAL, MIXTURE, v), 9),
   ('logistic_mixture_sample', 'levels'): (lambda v: distributions.logistic_mixture_sample(KEY, MIXTURE, v), 9),
   ('logistic_mixture_split', 'channels'): (lambda v: distributions.logistic_mixture_split(NORMAL, v), 1),
-  ('logit_transform', 'alpha'): (lambda v: losses.logit_transform(NORMAL, v), 0.1),
-  ('logit_transform_inverse', 'alpha'): (lambda v: losses.logit_transform_inverse(NORMAL, v), 0.1),
+  ('logit_transform', 'alpha'): (lambda v: losses.logit_transform(NORMAL, alpha=v), 0.1),
+  ('logit_transform_inverse', 'alpha'): (lambda v: losses.logit_transform_inverse(NORMAL, alpha=v), 0.1),
   ('minibatch_total_correlation', 'dataset_size'): (
-    lambda v: losses.minibatch_total_correlation(NORMAL, NORMAL, NORMAL, v), 9
+    lambda v: losses.minibatch_total_correlation(NORMAL, NORMAL, NORMAL, dataset_size=v), 9
   ),
   ('minibatch_weights', 'batch'): (lambda v: losses.minibatch_weights(v, 9), 3),
   ('minibatch_weights', 'dataset_size'): (lambda v: losses.minibatch_weights(3, v), 9),

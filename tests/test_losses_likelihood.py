@@ -29,7 +29,7 @@ def test_bits_per_dim_of_uniform_pixels_is_eight():
 def test_dequantize_stays_within_its_bin():
   for bits in (1, 5, 8, 16):
     x = jnp.full((1000,), 2**bits - 1, jnp.int32)
-    y = losses.dequantize(KEY, x, bits)
+    y = losses.dequantize(KEY, x, bits=bits)
     assert y.dtype == jnp.float32 and y.max() < 1
     np.testing.assert_array_equal(jnp.floor(y * 2**bits), x)
 
@@ -56,10 +56,10 @@ def test_change_of_variables_by_hand():
 @pytest.mark.parametrize('alpha', [0.05, 1e-6])
 def test_logit_transform_log_determinant_is_the_jacobians(alpha):
   x = jnp.asarray([[0.0, 0.2, 0.999], [0.5, 1.0, 1e-3]])
-  y, log_det = losses.logit_transform(x, alpha)
-  jacobian = jax.vmap(jax.jacobian(lambda x: losses.logit_transform(x, alpha)[0]))(x)
+  y, log_det = losses.logit_transform(x, alpha=alpha)
+  jacobian = jax.vmap(jax.jacobian(lambda x: losses.logit_transform(x, alpha=alpha)[0]))(x)
   np.testing.assert_allclose(log_det, np.linalg.slogdet(np.asarray(jacobian, np.float64))[1], 1e-4)
-  np.testing.assert_allclose(losses.logit_transform_inverse(y, alpha), x, atol=2e-7)
+  np.testing.assert_allclose(losses.logit_transform_inverse(y, alpha=alpha), x, atol=2e-7)
   # The program's form: softplus(y) + softplus(-y) + log(1 - 2 alpha) a dimension.
   softplus = lambda y: np.logaddexp(0, np.asarray(y, np.float64))
   np.testing.assert_allclose(log_det, (softplus(y) + softplus(-y) + np.log1p(-2 * alpha)).sum(-1), 1e-4)
@@ -72,4 +72,4 @@ def test_logit_transform_by_hand():
   np.testing.assert_allclose(log_det[0], np.log(4 * 0.9), 1e-6)
   np.testing.assert_array_equal(losses.logit_transform_inverse(jnp.asarray([BIG, -BIG])), [1, 0])
   # With the smallest margin the end still has digits: logit(1e-6) = -13.8155.
-  np.testing.assert_allclose(losses.logit_transform(jnp.ones((1, 1)), 1e-6)[0], [[13.81551]], 1e-5)
+  np.testing.assert_allclose(losses.logit_transform(jnp.ones((1, 1)), alpha=1e-6)[0], [[13.81551]], 1e-5)

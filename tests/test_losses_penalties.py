@@ -20,7 +20,7 @@ def linear(slope):
 def test_penalties_of_a_linear_critic():
   norm = np.linalg.norm(SLOPE)
   np.testing.assert_allclose(losses.gradient_penalty(linear(SLOPE), REAL, FAKE, KEY), [(norm - 1) ** 2] * 6, 1e-5)
-  np.testing.assert_allclose(losses.gradient_penalty(linear(SLOPE), REAL, FAKE, KEY, 0.0), [norm**2] * 6, 1e-5)
+  np.testing.assert_allclose(losses.gradient_penalty(linear(SLOPE), REAL, FAKE, KEY, target=0.0), [norm**2] * 6, 1e-5)
   np.testing.assert_allclose(losses.r1_penalty(linear(SLOPE), REAL), [norm**2 / 2] * 6, 1e-5)
   # d/dw (|w| - 1)^2 = 2 (1 - 1 / |w|) w.
   slope = jax.grad(lambda w: losses.gradient_penalty(linear(w), REAL, FAKE, KEY).mean())(SLOPE)
@@ -42,11 +42,11 @@ def test_gradient_penalty_is_taken_on_the_segment_with_one_weight_an_example():
   quadratic = lambda x: 0.5 * jnp.sum(jnp.square(x), (1, 2, 3))
   n = 2000
   real, fake = jnp.zeros((n, 2, 2, 3)), jnp.ones((n, 2, 2, 3))
-  norms = jnp.sqrt(losses.gradient_penalty(quadratic, real, fake, KEY, 0.0) / 12)
+  norms = jnp.sqrt(losses.gradient_penalty(quadratic, real, fake, KEY, target=0.0) / 12)
   # One weight an example: the norms are uniform. One a pixel would draw them together at sqrt(1/3).
   assert abs(norms.mean() - 0.5) < 4 / np.sqrt(12 * n)
   assert abs(norms.var() - 1 / 12) < 4 / np.sqrt(180 * n)
-  same = losses.gradient_penalty(quadratic, REAL, REAL, KEY, 0.0)
+  same = losses.gradient_penalty(quadratic, REAL, REAL, KEY, target=0.0)
   np.testing.assert_allclose(same, jnp.sum(jnp.square(REAL), (1, 2, 3)), 1e-5)
   np.testing.assert_allclose(losses.r1_penalty(quadratic, FAKE), quadratic(FAKE), 1e-5)
 
@@ -82,7 +82,7 @@ def test_a_critic_in_bfloat16_is_penalised_in_float32():
 
 def test_clip_parameters():
   params = {'w': jnp.asarray([-1e9, -0.005, 0.02]), 'b': jnp.asarray(0.5, jnp.bfloat16)}
-  clipped = losses.clip_parameters(params, 0.01)
+  clipped = losses.clip_parameters(params, bound=0.01)
   np.testing.assert_allclose(clipped['w'], [-0.01, -0.005, 0.01])
   assert clipped['b'].dtype == jnp.bfloat16 and float(clipped['b']) <= 0.0101
 

@@ -39,7 +39,7 @@ def test_a_code_that_the_codebook_has_not_is_nan_and_never_the_last():
   @jax.jit
   def of(codes):
     losses_of = losses.codebook_loss(z, BOOK, codes), losses.commitment_loss(z, BOOK, codes)
-    return *losses_of, losses.codebook_ema(jnp.ones(5), BOOK, z, codes, 0.5), losses.perplexity(codes, 5)
+    return *losses_of, losses.codebook_ema(jnp.ones(5), BOOK, z, codes, decay=0.5), losses.perplexity(codes, 5)
 
   *both, book, perplexity = of(codes)
   np.testing.assert_array_equal(np.isnan(both), [[True, True, False]] * 2)
@@ -77,7 +77,7 @@ def test_codebook_ema_without_decay_is_a_step_of_k_means():
   for _ in range(4):
     codes = losses.vector_quantize(z, book).codes
     distortions.append(float(losses.commitment_loss(z, book, codes).mean()))
-    counts, sums, book = losses.codebook_ema(counts, sums, z, codes, 0.0)
+    counts, sums, book = losses.codebook_ema(counts, sums, z, codes, decay=0.0)
     means = np.stack([np.asarray(z)[np.asarray(codes) == k].mean(0) for k in range(5)])
     np.testing.assert_allclose(book, means, atol=2e-6)
     np.testing.assert_array_equal(counts, np.bincount(codes, minlength=5))
@@ -87,13 +87,15 @@ def test_codebook_ema_without_decay_is_a_step_of_k_means():
 def test_codebook_ema_by_hand():
   # Decay 3/4: counts (3/4 + 2/4, 3/4), sums 3/4 (1, 5) + 1/4 (6, 0); smoothing moves less than 1e-5.
   got = losses.codebook_ema(
-    jnp.ones(2), jnp.asarray([[1.0], [5.0]]), jnp.asarray([[2.0], [4.0]]), jnp.asarray([0, 0]), 0.75
+    jnp.ones(2), jnp.asarray([[1.0], [5.0]]), jnp.asarray([[2.0], [4.0]]), jnp.asarray([0, 0]), decay=0.75
   )
   np.testing.assert_allclose(got.counts, [1.25, 0.75])
   np.testing.assert_allclose(got.sums, [[2.25], [3.75]])
   np.testing.assert_allclose(got.vectors, [[1.8], [5.0]], 2e-5)
   # A code that is never hit keeps its vector: count and sum shrink together.
-  far = losses.codebook_ema(jnp.ones(1), jnp.full((1, 1), BIG), jnp.full((1, 1), BIG), jnp.zeros(1, jnp.int32), 0.5)
+  far = losses.codebook_ema(
+    jnp.ones(1), jnp.full((1, 1), BIG), jnp.full((1, 1), BIG), jnp.zeros(1, jnp.int32), decay=0.5
+  )
   np.testing.assert_allclose(far.vectors, [[BIG]], 1e-5)
 
 
@@ -101,25 +103,25 @@ def test_a_codebook_of_no_counts_is_zero():
   both = jax.jit(jax.value_and_grad(lambda sums, counts: losses.codebook_vectors(counts, sums).sum(), (0, 1)))
   value, slopes = both(np.zeros((3, 2)), np.zeros(3))
   assert value == 0 and all(np.isfinite(slope).all() for slope in slopes)
-  none = jax.jit(losses.codebook_ema)(np.ones(3), np.ones((3, 2)), np.zeros((0, 2)), np.zeros(0, 'i4'), 0.0)
+  none = jax.jit(losses.codebook_ema)(np.ones(3), np.ones((3, 2)), np.zeros((0, 2)), np.zeros(0, 'i4'), decay=0.0)
   np.testing.assert_array_equal(none.vectors, np.zeros((3, 2)))
 
 
 def test_codebook_ema_passes_no_gradient_to_z():
   codes = jnp.zeros((2, 4), jnp.int32)
-  slope = jax.grad(lambda z: losses.codebook_ema(jnp.ones(5), BOOK, z, codes, 0.9).vectors.sum())(Z)
+  slope = jax.grad(lambda z: losses.codebook_ema(jnp.ones(5), BOOK, z, codes, decay=0.9).vectors.sum())(Z)
   np.testing.assert_array_equal(slope, np.zeros_like(Z))
 
 
 def test_codebook_ema_rests_at_the_conditional_means():
   z = jnp.asarray(RANDOM.normal(size=(64, 1)), jnp.float32)
   codes = (z[:, 0] > 0).astype(jnp.int32)
-  step = jax.jit(lambda state: losses.codebook_ema(*state, z, codes, 0.9)[:2])
+  step = jax.jit(lambda state: losses.codebook_ema(*state, z, codes, decay=0.9)[:2])
   state = (jnp.ones(2), jnp.zeros((2, 1)))
   for _ in range(150):
     state = step(state)
   expected = [[np.asarray(z)[np.asarray(codes) == k].mean()] for k in (0, 1)]
-  np.testing.assert_allclose(losses.codebook_ema(*state, z, codes, 0.9).vectors, expected, atol=1e-4)
+  np.testing.assert_allclose(losses.codebook_ema(*state, z, codes, decay=0.9).vectors, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(('codes', 'centres', 'distortion'), [(2, 0.7979, 0.3634), (4, 1.5104, 0.1175)])
@@ -129,7 +131,7 @@ def test_codes_of_a_normal_are_lloyd_and_maxs(codes, centres, distortion):
 
   @jax.jit
   def step(state):
-    return losses.codebook_ema(*state[:2], z, losses.vector_quantize(z, state[2]).codes, 0.0)
+    return losses.codebook_ema(*state[:2], z, losses.vector_quantize(z, state[2]).codes, decay=0.0)
 
   for _ in range(60):
     state = step(state)

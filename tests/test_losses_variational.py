@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dgm_jax import distributions as dist
 from dgm_jax import losses
@@ -36,8 +37,8 @@ def test_elbo_of_the_linear_gaussian_model():
 def test_elbo_by_hand():
   log_px_z, kl = jnp.asarray([-10.0, -20.0]), jnp.asarray([2.0, 3.0])
   np.testing.assert_array_equal(losses.elbo(log_px_z, kl), [-12, -23])
-  np.testing.assert_array_equal(losses.beta_elbo(log_px_z, kl, 4), [-18, -32])
-  np.testing.assert_array_equal(losses.beta_elbo(log_px_z, kl, 1), losses.elbo(log_px_z, kl))
+  np.testing.assert_array_equal(losses.beta_elbo(log_px_z, kl, beta=4), [-18, -32])
+  np.testing.assert_array_equal(losses.beta_elbo(log_px_z, kl, beta=1), losses.elbo(log_px_z, kl))
   np.testing.assert_array_equal(losses.elbo(log_px_z * 0 - BIG, kl * 0 + BIG), [-2e9, -2e9])
   assert losses.elbo(jnp.zeros(0), jnp.zeros(0)).shape == (0,)
 
@@ -82,24 +83,24 @@ def test_importance_weighted_bound_at_the_extremes():
 def test_free_bits_takes_the_batch_mean_before_the_maximum():
   # Dimension 0 has mean .5 < 1, though one example spends 1; dimension 1 has mean 3.
   kl = jnp.asarray([[0.0, 2.0], [1.0, 4.0]])
-  np.testing.assert_array_equal(losses.free_bits(kl, 1.0), [3, 5])
-  assert losses.free_bits(kl, 1.0).mean() == np.maximum(kl.mean(0), 1).sum()
-  slope = jax.grad(lambda kl: losses.free_bits(kl, 1.0).mean())(kl)
+  np.testing.assert_array_equal(losses.free_bits(kl, floor=1.0), [3, 5])
+  assert losses.free_bits(kl, floor=1.0).mean() == np.maximum(kl.mean(0), 1).sum()
+  slope = jax.grad(lambda kl: losses.free_bits(kl, floor=1.0).mean())(kl)
   np.testing.assert_array_equal(slope, [[0, 0.5], [0, 0.5]])
-  np.testing.assert_array_equal(losses.free_bits(kl, 0.0), kl.sum(-1))
-  np.testing.assert_array_equal(losses.free_bits(jnp.full((1, 2), BIG), 1.0), [2 * BIG])
+  np.testing.assert_array_equal(losses.free_bits(kl, floor=0.0), kl.sum(-1))
+  np.testing.assert_array_equal(losses.free_bits(jnp.full((1, 2), BIG), floor=1.0), [2 * BIG])
 
 
 def test_free_bits_groups_any_number_of_axes():
   kl = jnp.arange(24.0).reshape(2, 3, 4)
-  np.testing.assert_array_equal(losses.free_bits(kl, 9.0), losses.free_bits(kl.reshape(2, 12), 9.0))
+  np.testing.assert_array_equal(losses.free_bits(kl, floor=9.0), losses.free_bits(kl.reshape(2, 12), floor=9.0))
 
 
 def test_active_units_counts_the_variances_above_the_threshold():
   # Variances 1, .01 - and + a little, 0.
   means = jnp.asarray([[1.0, 0.099, 0.101, 7.0], [-1.0, -0.099, -0.101, 7.0]])
   assert losses.active_units(means) == 2
-  assert losses.active_units(means, 0.0) == 3
+  assert losses.active_units(means, threshold=0.0) == 3
   assert losses.active_units(means[:1]) == 0
   assert losses.active_units(means.reshape(2, 2, 2) * BIG) == 3
 
@@ -118,12 +119,12 @@ def test_the_three_forms_of_the_elbo_agree():
 
 def test_capacity_elbo_turns_at_the_capacity():
   log_px_z, kl = jnp.full(3, -10.0), jnp.asarray([24.0, 25.0, 27.0])
-  np.testing.assert_array_equal(losses.capacity_elbo(log_px_z, kl, 25.0, 1000.0), [-1010, -10, -2010])
-  slope = jax.grad(lambda kl: losses.capacity_elbo(log_px_z, kl, 25.0, 1000.0).sum())(kl)
+  np.testing.assert_array_equal(losses.capacity_elbo(log_px_z, kl, capacity=25.0, gamma=1000.0), [-1010, -10, -2010])
+  slope = jax.grad(lambda kl: losses.capacity_elbo(log_px_z, kl, capacity=25.0, gamma=1000.0).sum())(kl)
   assert slope[0] == 1000 and slope[2] == -1000
   # Without capacity and at weight one, the plain bound: a divergence is never negative.
-  np.testing.assert_array_equal(losses.capacity_elbo(log_px_z, kl, 0.0, 1.0), losses.elbo(log_px_z, kl))
-  assert losses.capacity_elbo(jnp.zeros(1), jnp.asarray([-BIG]), BIG, 1.0)[0] == -2 * BIG
+  np.testing.assert_array_equal(losses.capacity_elbo(log_px_z, kl, capacity=0.0, gamma=1.0), losses.elbo(log_px_z, kl))
+  assert losses.capacity_elbo(jnp.zeros(1), jnp.asarray([-BIG]), capacity=BIG, gamma=1.0)[0] == -2 * BIG
 
 
 def test_hierarchical_elbo_of_a_linear_gaussian_chain_is_its_evidence():
@@ -235,3 +236,10 @@ def test_elbo_surgery_information_is_zero_for_one_posterior_and_ln_n_for_separat
   np.testing.assert_allclose(apart.mutual_information, np.log(6), rtol=1e-5)
   far = surgery(jnp.full((1, 1), BIG), jnp.zeros((1, 1)), KEY, 1)
   np.testing.assert_allclose([far.average_kl, far.marginal_kl, far.mutual_information], [BIG**2 / 2, BIG**2 / 2, 0])
+
+
+def test_weights_have_names_only_so_that_they_cannot_be_swapped():
+  nats = jnp.ones(3)
+  with pytest.raises(TypeError):
+    losses.capacity_elbo(nats, nats, 25.0, 100.0)
+  assert losses.capacity_elbo(nats, nats, capacity=25.0, gamma=100.0).shape == (3,)

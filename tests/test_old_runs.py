@@ -32,6 +32,11 @@ def test_a_run_from_before_a_key_computes_what_it_did(system, key, before, tmp_p
   assert key.split('.')[-1] not in (later.model.network if '.' in key else later.model)
 
 
+def test_averaged_weights_have_one_name(tmp_path):
+  page = opened(tmp_path, system='autoregressive.pixelcnn_pp', model={'ema': 0.9995, 'network': {}})
+  assert page.model.to_dict() == {'average': 0.9995, 'network': {}}
+
+
 def test_other_runs_get_no_key_of_those_systems(tmp_path):
   page = opened(tmp_path, system='vae.vae')
   assert page.model.to_dict() == {'network': {}}

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import optim
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.nn import bijections
 from dgm_jax.nn import reversible as rev
 

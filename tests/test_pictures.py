@@ -11,22 +11,24 @@ from PIL import Image
 
 from dgm_jax.core import State, System
 from dgm_jax.evals import pictures
+from dgm_jax.views import Prior, Views
 
 KEY = jax.random.key(0)
+NORMAL = Prior(lambda key, state, n: jax.random.normal(key, (n, 3)), normal=True)
 CODES = np.array([[1.0, 2.0, 3.0], [-1.0, 0.0, 5.0], [4.0, -4.0, 0.5], [0.0, 3.0, -2.0]], np.float32)
 
 
-def toy(**views) -> System:
+def toy(prior=NORMAL, **views) -> System:
   """A linear decoder, x = z + shift; samples are at 0.5."""
   absent = lambda *_: pytest.fail('pictures never train or evaluate')
-  return System(absent, absent, absent, lambda key, state, n: jnp.full((n, 1, 3, 1), 0.5), views)
+  return System(absent, absent, absent, lambda key, state, n: jnp.full((n, 1, 3, 1), 0.5), Views(prior=prior, **views))
 
 
 def encode(key, state, x):
   return x.reshape(-1, 3) - state.params['shift'][None]
 
 
-def decode(state, z):
+def decode(key, state, z):
   return (z + state.params['shift'][None]).reshape(-1, 1, 3, 1)
 
 
@@ -168,7 +170,7 @@ def test_traversals_without_kl_go_by_the_variance_of_the_codes():
 
 
 def test_at_most_ten_latents_and_ten_pairs():
-  system = toy(encode=lambda key, state, x: x, decode=lambda state, z: z[:, :3].reshape(-1, 1, 3, 1))
+  system = toy(encode=lambda key, state, x: x, decode=lambda key, state, z: z[:, :3].reshape(-1, 1, 3, 1))
   x = np.tile(np.arange(24, dtype=np.float32)[:, None], (1, 12))
   assert pictures.traversals(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
   assert pictures.interpolations(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
@@ -180,15 +182,23 @@ def test_at_most_ten_latents_and_ten_pairs():
     ({}, {'samples'}),
     ({'reconstruct'}, {'samples', 'reconstructions'}),
     ({'encode'}, {'samples'}),
-    ({'encode', 'decode'}, {'samples', 'interpolations', 'traversals'}),
-    (
-      {'encode', 'decode', 'kl_per_dim'},
-      {'samples', 'interpolations', 'spherical_interpolations', 'traversals'},
-    ),
+    ({'encode', 'decode'}, {'samples', 'interpolations', 'spherical_interpolations', 'traversals'}),
+    ({'decode'}, {'samples', 'walks', 'spherical_walks'}),
   ],
 )
 def test_available_is_what_the_views_allow(views, names):
   assert set(pictures.available(toy(**dict.fromkeys(views, encode)))) == names
+
+
+def test_a_prior_that_is_not_normal_has_straight_paths_and_its_own_ends():
+  """Codes uniform on (0, 8): the quantiles are 0.008 and 7.992. Without a prior nothing says how far to go."""
+  uniform = Prior(lambda key, state, n: 8 * jax.random.uniform(key, (n, 3)))
+  views = {'encode': encode, 'decode': decode}
+  assert set(pictures.available(toy(uniform, **views))) == {'samples', 'interpolations', 'traversals'}
+  assert set(pictures.available(toy(uniform, decode=decode))) == {'samples', 'walks'}
+  assert set(pictures.available(toy(None, **views))) == {'samples', 'interpolations'}
+  shown = codes_of(pictures.traversals(KEY, toy(uniform, **views), first_state(), CODES.reshape(4, 1, 3, 1), to_uint8))
+  np.testing.assert_allclose(shown[0, :, np.ptp(shown[0], 0).argmax()], np.linspace(0, 8, 7), atol=0.07)
 
 
 def test_available_draws_the_same_and_compiles_once():
@@ -216,7 +226,7 @@ def test_available_draws_the_same_and_compiles_once():
 def test_a_state_spread_over_devices_gives_the_same_picture():
   mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
   place = lambda *axes: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-  decode_8 = lambda state, z: (z + state.params['shift'][None, :3]).reshape(-1, 1, 3, 1)
+  decode_8 = lambda key, state, z: (z + state.params['shift'][None, :3]).reshape(-1, 1, 3, 1)
   system = toy(encode=lambda key, state, x: x.reshape(-1, 3), decode=decode_8)
   one = State(jnp.zeros((), jnp.int32), {'shift': jnp.arange(8.0)}, {}, {})
   eight = State(jax.device_put(one.step, place()), jax.device_put(one.params, place('data')), {}, {})

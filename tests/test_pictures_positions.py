@@ -9,6 +9,7 @@ from dgm_jax import data
 from dgm_jax.core import State, System
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import pictures, positions
+from dgm_jax.views import Prior, Views
 
 KEY = jax.random.key(0)
 STATE = State(jnp.zeros((), jnp.int32), {}, {}, {})
@@ -23,15 +24,15 @@ def to_uint8(x):
 def system():
   """Codes are means of the image's rows 0 to 2; the decoder paints code d, over 10 and around a half, on row d."""
 
-  def decode(state, z):
-    del state
+  def decode(key, state, z):
+    del key, state
     rows = jnp.zeros((z.shape[0], 16, 16, 1))
     return rows.at[:, :3].set((0.5 + z / 10)[:, :, None, None])
 
-  views = {
-    'encode': lambda key, state, x: x[:, :3].mean((2, 3)), 'decode': decode,
-    'reconstruct': lambda key, state, x: 1 - x, 'kl_per_dim': lambda key, state, x: jnp.tile(KL, (x.shape[0], 1)),
-  }  # fmt: skip
+  views = Views(
+    encode=lambda key, state, x: x[:, :3].mean((2, 3)), decode=decode, prior=Prior(None, normal=True),
+    reconstruct=lambda key, state, x: 1 - x, kl_per_dim=lambda key, state, x: jnp.tile(KL, (x.shape[0], 1)),
+  )  # fmt: skip
   return System(None, None, None, None, views)
 
 
@@ -82,6 +83,6 @@ def test_it_is_drawn_for_sprites_and_for_nothing_else():
   drawn = positions.available(system(), config)['latents'](KEY, STATE, X, to_uint8)
   assert drawn.shape == (5 * 17 + 1, 9 * 17 + 1, 3)
   assert data.simulator(config.data).names[3:] == ('x', 'y')
-  assert not positions.available(System(None, None, None, None, {}), config)
+  assert not positions.available(System(None, None, None, None), config)
   config.data.name = 'digits'
   assert not positions.available(system(), config)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from playing import HALF, begun, bernoulli, doubles, flat, log_softmax, once, played, settings_of, softplus
 
+from dgm_jax import models
 from dgm_jax.systems import autoregressive, flow
 
 
@@ -78,8 +79,8 @@ PIXELS = {
   'pixelcnn': ('pixelcnn:tiny', {}),
   'pixelrnn': ('pixelrnn:tiny_row', {}),
   'gated_pixelcnn': ('gated_pixelcnn:tiny_levels', {'levels': 4}),
-  'pixelcnn_pp': ('pixelcnn_pp:tiny', {'ema': 0.0}),
-  'pixelsnail': ('pixelsnail:tiny', {'ema': 0.0}),
+  'pixelcnn_pp': ('pixelcnn_pp:tiny', {'average': 0.0}),
+  'pixelsnail': ('pixelsnail:tiny', {'average': 0.0}),
 }
 
 
@@ -95,7 +96,7 @@ def test_pixels_are_coded_one_after_another_with_dropout(name):
   smaller = lambda state: state.replace(params=jax.tree.map(lambda leaf: 0.3 * leaf, state.params))
   metrics, play = played(settings, 2, change=smaller)
   play, model = play('model'), settings.model
-  network, x = autoregressive.parts(settings, autoregressive.NETWORKS[name]).network, play.x
+  network, x = autoregressive.parts(settings, models.AUTOREGRESSIVE[name]).network, play.x
   read = jnp.asarray(2 * x - 1 if model.likelihood == 'bernoulli' else x)
   told = jnp.asarray(np.eye(10)[np.asarray(play.batch['y'])], jnp.float32) if settings.conditional else None
   apply = lambda: network.apply({'params': play.state.params['model']}, read, told, rngs={'dropout': play.key})

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dgm_jax import catalogue, config, published, records
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 OMNIGLOT = ('data.name=omniglot', 'data.size=28', 'data.channels=1', 'data.invert=True')
 

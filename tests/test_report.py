@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import cli, log, report, svg
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.evals import pictures
 
 VOID = {'meta', 'img', 'br', 'hr', 'link', 'input'}

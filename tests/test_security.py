@@ -9,7 +9,7 @@ import pytest
 
 from dgm_jax import config as experiment
 from dgm_jax import parallel
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'dgm_jax'
 FILES = [*sorted(PACKAGE.rglob('*.py')), PACKAGE.parent / 'train.py']

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from dgm_jax import records, studies, study, svg, workdir
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement, pictures
+from dgm_jax.views import Views
 
 
 @pytest.fixture(scope='module')
@@ -115,8 +116,8 @@ def test_what_is_drawn_is_what_the_decoder_makes_of_the_codes():
   sizes = (3, 2)
   factors = studies._varied(sizes)
   images = np.concatenate([np.eye(size)[factors[:, i]] for i, size in enumerate(sizes)], 1)
-  decode = lambda state, z: np.concatenate([np.full((len(z), 3), 1 / 3), np.clip(z[:, 3:], 0.01, 0.99)], 1)
-  system = types.SimpleNamespace(views={'decode': decode})  # all codes tell both factors, drawings the second
+  decode = lambda key, state, z: np.concatenate([np.full((len(z), 3), 1 / 3), np.clip(z[:, 3:], 0.01, 0.99)], 1)
+  system = types.SimpleNamespace(views=Views(decode=decode))  # all codes tell both factors, drawings the second
   np.testing.assert_allclose(studies._told(sizes, images, np.full_like(images, -30.0)), 1.0)
   posterior = images, np.full_like(images, -30.0)
   shares = studies._drawn(sizes, studies._likelihoods(system, None, images, posterior, sizes))

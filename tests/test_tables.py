@@ -8,7 +8,7 @@ import re
 import pytest
 
 from dgm_jax import catalogue, cli, published, records, report, sizes, tables
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 IWAE = 'configs/iwae_mnist.py:1x5'

@@ -11,8 +11,8 @@ import pytest
 from ml_collections import ConfigDict
 from scipy import stats
 
-from dgm_jax import cli, report, systems
 from dgm_jax import config as experiment
+from dgm_jax import errors, report, systems
 from dgm_jax.inference import em, mixture
 from dgm_jax.models import dequantize
 from dgm_jax.models.deep_mixture import DeepMixture
@@ -54,7 +54,7 @@ def test_estimators_agree_in_mean_and_baselines_take_variance_away():
   for name in ('reparametrized', 'score', 'leave_one_out'):
     system = build(f'estimators.{name}', (3, 3, 1), **model)
     state = system.init(jax.random.key(0), x)
-    gradient = lambda key, system=system, state=state: system.views['gradient'](key, state, x)
+    gradient = lambda key, system=system, state=state: system.views.gradient(key, state, x)
     head = jax.jit(jax.vmap(lambda key, gradient=gradient: gradient(key)['heads_0']['Dense_0']['kernel']))
     draws = head(jax.random.split(jax.random.key(1), 4000))
     found[name] = np.asarray(draws, np.float64).reshape(4000, -1)
@@ -67,9 +67,9 @@ def test_estimators_agree_in_mean_and_baselines_take_variance_away():
 
 def test_discrete_latents_cannot_be_reparametrized_and_leave_one_out_takes_two():
   model = {'likelihood': 'bernoulli', 'hidden': (6,), 'latents': 2, 'activation': 'tanh'}
-  with pytest.raises(cli.UserError, match='needs latents that pass gradients'):
+  with pytest.raises(errors.UserError, match='needs latents that pass gradients'):
     build('estimators.reparametrized', (3, 3, 1), posterior='bernoulli', samples=2, **model)
-  with pytest.raises(cli.UserError, match='samples of 2 or more'):
+  with pytest.raises(errors.UserError, match='samples of 2 or more'):
     build('estimators.leave_one_out', (3, 3, 1), posterior='normal', samples=1, **model)
 
 
@@ -226,7 +226,7 @@ def test_the_command_writes_a_page_and_refuses_an_unknown_topic(tmp_path, monkey
   report.main(['report', '--topic=em,surgery', f'--out={tmp_path / "page.html"}'])
   assert 'every predicted figure holds' in capsys.readouterr().out
   assert (tmp_path / 'page.html').read_text().count('<section') == 2
-  with pytest.raises(cli.UserError, match="did you mean 'collapse'"):
+  with pytest.raises(errors.UserError, match="did you mean 'collapse'"):
     report.main(['report', '--topic=colapse'])
-  with pytest.raises(cli.UserError, match='give one of'):
+  with pytest.raises(errors.UserError, match='give one of'):
     report.main(['report', '--topic=em', '--results'])

@@ -77,7 +77,8 @@ def test_at_the_pca_optimum_every_importance_weight_is_the_likelihood(pca):
   measured = jax.jit(system.evaluate)(KEY, state, {'x': x})
   # q is the posterior, so that p(x, z) / q(z|x) = p(x) whatever z: not an average, an identity.
   np.testing.assert_allclose(-measured['neg_bound_nats'], log_prob, rtol=2e-5)
-  estimate = jax.jit(system.views['log_prob'], static_argnums=(3, 4))(KEY, state, x, 4, 800)
+  config.nll.update({'samples': 4, 'rows': 800})
+  estimate = jax.jit(systems.build(config).views.log_prob)(KEY, state, x)
   np.testing.assert_allclose(estimate, log_prob, rtol=2e-5)
 
 
@@ -132,8 +133,9 @@ def one_dimension():
 
 @pytest.mark.parametrize('k', GOLDEN)
 def test_golden_bounds_in_one_dimension(one_dimension, k):
-  _, system, state, x = one_dimension
-  bound = np.asarray(jax.jit(system.views['log_prob'], static_argnums=(3, 4))(KEY, state, x, k, k * len(x)))
+  parts, _, state, x = one_dimension
+  estimate = jax.jit(lambda x: vae._log_prob(parts, KEY, state, x, k, k * len(x)))
+  bound = np.asarray(estimate(x))
   error = bound.std() / np.sqrt(len(x))
   assert error < 0.004
   assert abs(bound.mean() - GOLDEN[k]) < 4 * error + 2e-4
@@ -149,9 +151,9 @@ def test_the_elbo_in_one_dimension(one_dimension):
 
 
 def test_the_likelihood_does_not_depend_on_how_the_samples_are_chunked(one_dimension):
-  parts, system, state, _ = one_dimension
+  parts, _, state, _ = one_dimension
   x = jnp.linspace(-1, 2, 4).reshape(4, 1, 1, 1)
-  log_prob = jax.jit(system.views['log_prob'], static_argnums=(3, 4))
+  log_prob = jax.jit(lambda samples, rows: vae._log_prob(parts, KEY, state, x, samples, rows), static_argnums=(0, 1))
 
   @partial(jax.jit, static_argnums=(0, 1))
   def by_hand(chunks, size):
@@ -161,7 +163,7 @@ def test_the_likelihood_does_not_depend_on_how_the_samples_are_chunked(one_dimen
 
   # 6 samples of 4 images, so many rows at a time; 23 hold two chunks of three samples
   for rows, chunks in ((24, 1), (23, 2), (1, 6)):
-    np.testing.assert_allclose(log_prob(KEY, state, x, 6, rows), by_hand(chunks, 6 // chunks), rtol=1e-6)
+    np.testing.assert_allclose(log_prob(6, rows), by_hand(chunks, 6 // chunks), rtol=1e-6)
 
 
 # Two stochastic layers, written out in NumPy.
@@ -278,10 +280,10 @@ def test_the_divergences_of_the_dimensions_add_up(two_layers):
   _, _, state, x = two_layers
   system = systems.build(experiment_of((2, 3, 1), samples=1, **TWO))
   total = jax.jit(system.evaluate)(KEY, state, {'x': x})['kl_nats']
-  layers = jax.jit(system.views['layers'])(KEY, state, x)
+  layers = jax.jit(system.views.layers)(KEY, state, x)
   assert [(mean.shape, kl.shape) for mean, kl in layers] == [((5, 3), (5, 3)), ((5, 2), (5, 2))]
   np.testing.assert_allclose(sum(kl.sum(1) for _, kl in layers), total, rtol=1e-5)
-  top = jax.jit(system.views['kl_per_dim'])(KEY, state, x)
+  top = jax.jit(system.views.kl_per_dim)(KEY, state, x)
   np.testing.assert_array_equal(top, layers[-1][1])
 
 
@@ -298,8 +300,8 @@ def test_ancestral_samples_follow_the_chain_of_priors():
   assert abs(x.mean() - 3) < 4 * np.sqrt(variance / len(x))
   assert abs(x.var() - variance) < 4 * variance * np.sqrt(2 / len(x))
   # Pictures are decoded from the means, from the top down.
-  np.testing.assert_allclose(system.views['decode'](state, jnp.array([[0.0], [1.0]])).ravel(), [3, 9], rtol=1e-6)
-  means = np.asarray(jax.jit(system.views['mean_sample'], static_argnums=2)(KEY, state, 40_000)).ravel()
+  np.testing.assert_allclose(system.views.decode(KEY, state, jnp.array([[0.0], [1.0]])).ravel(), [3, 9], rtol=1e-6)
+  means = np.asarray(jax.jit(system.views.mean_sample, static_argnums=2)(KEY, state, 40_000)).ravel()
   assert abs(means.var() - 9 * 4.25) < 4 * variance * np.sqrt(2 / len(x))
 
 
@@ -320,7 +322,7 @@ def test_bits_per_dimension_of_uniform_pixels():
 
 def test_the_view_of_bits_counts_the_pixels_of_all_channels():
   system = systems.build(experiment_of((4, 5, 3), likelihood='gaussian'))
-  np.testing.assert_allclose(system.views['bits'](60 * np.log(2)), 9, rtol=1e-6)
+  np.testing.assert_allclose(system.views.bits(KEY, None, 60 * np.log(2)), 9, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,7 @@ def test_a_fresh_model_guesses_the_mean_of_the_data(likelihood, channels):
   system = systems.build(
     experiment_of((5, 3, 3), likelihood=likelihood, hidden=((4,),), latents=(2,), channels=channels)
   )
-  guess = jax.jit(lambda x: system.views['decode'](system.init(KEY, {'x': x}), jnp.zeros((1, 2))))(x)
+  guess = jax.jit(lambda x: system.views.decode(KEY, system.init(KEY, {'x': x}), jnp.zeros((1, 2))))(x)
   expected = np.broadcast_to(mean.mean((0, 1)), mean.shape) if channels else mean
   np.testing.assert_allclose(guess[0], expected, atol=1e-5)
 
@@ -388,12 +390,12 @@ def test_shapes_of_all_functions_with_three_stochastic_layers(shape, channels):
   assert {leaf.shape for leaf in evaluated.values()} == {(4,)}
   drawn = jax.eval_shape(lambda state: system.sample(KEY, state, 7), state)
   assert (drawn.shape, drawn.dtype) == ((7, *shape), jnp.float32)
-  layers = jax.eval_shape(system.views['layers'], KEY, state, x)
+  layers = jax.eval_shape(system.views.layers, KEY, state, x)
   assert [(mean.shape, kl.shape) for mean, kl in layers] == [((4, n), (4, n)) for n in (6, 3, 2)]
-  z = jax.eval_shape(system.views['encode'], KEY, state, x)
+  z = jax.eval_shape(system.views.encode, KEY, state, x)
   assert z.shape == (4, 2)
-  assert jax.eval_shape(system.views['decode'], state, z).shape == x.shape
-  assert jax.eval_shape(system.views['reconstruct'], KEY, state, x).shape == x.shape
+  assert jax.eval_shape(system.views.decode, KEY, state, z).shape == x.shape
+  assert jax.eval_shape(system.views.reconstruct, KEY, state, x).shape == x.shape
 
 
 def test_the_published_networks_have_the_published_sizes():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import losses, parallel, systems
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.models.vqvae import VQVAE, level_names, level_sizes
 from dgm_jax.nn import quantize
 
@@ -62,7 +62,7 @@ def quantized(key, counts, sums, z):
   book = losses.codebook_vectors(counts, sums)
   codes = quantize.nearest(z, book)
   vectors = quantize.straight_through(z, book[codes])
-  return vectors, codes, quantize.restart(key, *losses.codebook_ema(counts, sums, z, codes, 0.9)[:2], z, 0.5)
+  return vectors, codes, quantize.restart(key, *losses.codebook_ema(counts, sums, z, codes, decay=0.9)[:2], z, 0.5)
 
 
 def test_the_quantizer_on_eight_devices_is_that_on_one():

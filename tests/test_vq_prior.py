@@ -16,11 +16,12 @@ from test_vq import config
 
 from dgm_jax import checkpoint, extract, fit, parallel, sample, workdir
 from dgm_jax import config as experiment
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
 from dgm_jax.evals import generated, mean, rejection
 from dgm_jax.models.code_prior import repeated
 from dgm_jax.systems import codes, vq
+from dgm_jax.views import Views
 
 LABELS = jnp.eye(10)
 
@@ -45,7 +46,7 @@ def two_levels():
 def test_codes_have_a_probability_given_each_label_and_their_nats_are_named_so(two_levels):
   made, params = two_levels
   found = {'top': jnp.array([[[0]], [[1]]]), 'bottom': jnp.array([[[0, 1], [1, 0]], [[1, 1], [0, 0]]])}
-  view = vq._log_prob_classes(made, 10, lambda state, x: found)
+  view = vq._log_prob_classes(made, 10, lambda key, state, x: found)
   told = jnp.broadcast_to(LABELS[7][None], (2, 10))
 
   @jax.jit
@@ -64,7 +65,7 @@ def test_codes_have_a_probability_given_each_label_and_their_nats_are_named_so(t
     state = jax.eval_shape(system.init, jax.random.key(0), batch)
     named = jax.eval_shape(system.evaluate, jax.random.key(0), state, batch)
     assert set(named) == {f'{name}{given}' for name in ('nll_codes_nats', 'bits_per_code_top', 'bits_per_code_bottom')}
-    assert ('log_prob_classes' in system.views) == conditional
+    assert (system.views.log_prob_classes is not None) == conditional
     assert workdir.best(settings) == f'nll_codes_nats{given}'
 
 
@@ -184,7 +185,7 @@ def test_the_best_of_several_draws_is_the_one_that_the_judge_is_surest_of(monkey
   see = lambda state, x: (x.reshape(len(x), -1)[:, :10] / 30.0, None)
   monkeypatch.setattr(rejection.generated, 'find', lambda judge, shape: generated.Judge('classifier', see, ()))
   view = lambda key, state, n, labels, temperature: jax.random.uniform(key, (n, 8, 8, 1)) * temperature
-  subject = mean.Subject(settings, SimpleNamespace(views={'draw': view}), (), None, None)
+  subject = mean.Subject(settings, SimpleNamespace(views=Views(draw=view)), (), None, None)
   kept = rejection.draw(5, subject, 4, 7, best_of=3)
   turns = [np.asarray(view(jax.random.fold_in(jax.random.key(5), i), (), 4, None, 1.0)) for i in range(3)]
   sure = [np.asarray(jax.nn.softmax(see((), np.round(255 * x))[0])[:, 7]) for x in turns]
@@ -196,10 +197,10 @@ def test_the_best_of_several_draws_is_the_one_that_the_judge_is_surest_of(monkey
 
 def test_what_each_level_is_worth_is_the_error_without_it():
   """Images whose pixels are the sum of what two levels hold; of a single level nothing is left without it."""
-  views = {
-    'codes': lambda state, x: {'top': x * 0 + 0.5, 'bottom': x - 0.5},
-    'image': lambda state, found: sum(found.values()),
-  }
+  views = Views(
+    codes=lambda key, state, x: {'top': x * 0 + 0.5, 'bottom': x - 0.5},
+    image=lambda key, state, codes: sum(codes.values()),
+  )
   subject, x = SimpleNamespace(system=SimpleNamespace(views=views)), jnp.full((2, 1, 2, 1), 0.75)
   found = measured._errors(subject, ('top', 'bottom'))(None, None, {'x': x})
   assert {name: float(each[0]) for name, each in found.items()} == {

@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+__all__ = ['order', 'permutation', 'ragged']
+
 
 @functools.lru_cache(maxsize=16)  # of the seeds that are trained together
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:

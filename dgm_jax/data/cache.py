@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data.split import Arrays
+from dgm_jax.errors import UserError
+
+__all__ = ['Example', 'cached', 'stamp']
 
 Label = int | tuple[int, ...] | None  # of one example; its factors, where it has several
 Example = tuple[str, np.ndarray, Label]  # where it comes from, for errors; uint8 [H, W, C]; label

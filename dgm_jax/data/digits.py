@@ -9,6 +9,8 @@ from dgm_jax.data.cache import Example, cached
 from dgm_jax.data.images import Look, conform
 from dgm_jax.data.split import Arrays
 
+__all__ = ['LEVELS', 'parts']
+
 LEVELS = 17  # 0 to 16, stored spread over 0..255
 _SIZE, _TRAIN = 1797, 1397
 

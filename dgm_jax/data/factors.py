@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data.split import Arrays
+from dgm_jax.errors import UserError
+
+__all__ = ['Simulator', 'of_arrays', 'sample', 'values_of']
 
 
 class Simulator(NamedTuple):

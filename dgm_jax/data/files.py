@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data.cache import cached, stamp
 from dgm_jax.data.folder import dealt
 from dgm_jax.data.images import Look, conform
 from dgm_jax.data.split import Arrays
+from dgm_jax.errors import UserError
+
+__all__ = ['parts']
 
 _PARTS = ('train', 'valid', 'test')
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data.batches import permutation
 from dgm_jax.data.cache import Example, cached, stamp
 from dgm_jax.data.images import Look, conform, read
 from dgm_jax.data.split import Arrays
+from dgm_jax.errors import UserError
+
+__all__ = ['dealt', 'parts']
 
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.gif')
 _PARTS = ('train', 'valid', 'test')

@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
+
+__all__ = ['Look', 'conform', 'read']
 
 
 class Look(NamedTuple):

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays
+from dgm_jax.errors import UserError
+
+__all__ = ['MIXTURES', 'Mixture', 'mixture', 'parts']
 
 SIZES = {'train': 100_000, 'valid': 10_000, 'test': 10_000}
 

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.noise import words16
+
+__all__ = ['GRID', 'evaluation', 'pixels', 'to_uint8', 'training']
 
 Batch = dict[str, jax.Array]
 

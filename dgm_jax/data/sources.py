@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data import digits, files, folder, points, tfds, toy
 from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays, Split
+from dgm_jax.errors import UserError
+
+__all__ = ['load', 'simulator']
 
 if TYPE_CHECKING:
   from dgm_jax.data.factors import Simulator

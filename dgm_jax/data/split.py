@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = ['Arrays', 'Split', 'gather']
+
 Arrays = dict[str, np.ndarray]
 
 

@@ -21,6 +21,8 @@ from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays, Split
 from dgm_jax.noise import words16
 
+__all__ = ['simulator']
+
 FACTORS = ('shape', 'scale', 'orientation', 'x', 'y')
 SIZES = (3, 6, 40, 32, 32)
 IMAGES = math.prod(SIZES)

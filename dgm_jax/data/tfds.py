@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data.cache import Example, cached, stamp
 from dgm_jax.data.images import Look, conform, read
 from dgm_jax.data.split import Arrays
+from dgm_jax.errors import UserError
+
+__all__ = ['data_dir', 'factors', 'parts', 'verify']
 
 _AT_ONCE = 256  # examples read from disk in one call
 

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays
+from dgm_jax.errors import UserError
+
+__all__ = ['parts']
 
 SIZES = {'train': 200_000, 'valid': 10_000, 'test': 50_000}
 

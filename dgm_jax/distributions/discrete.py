@@ -10,6 +10,11 @@ from jaxtyping import Array, Float, Float32, Int32, Key, Num, Shaped
 from dgm_jax import shapes
 from dgm_jax.distributions import stable
 
+__all__ = [
+  'bernoulli_entropy', 'bernoulli_log_prob', 'bernoulli_sample', 'categorical_entropy', 'categorical_kl',
+  'categorical_log_prob', 'categorical_sample', 'gumbel_softmax_log_prob', 'gumbel_softmax_sample',
+]  # fmt: skip
+
 
 def bernoulli_log_prob(x: Shaped[ArrayLike, '*#B #D'], logits: Float[ArrayLike, '*#B #D']) -> Float32[Array, '*B']:
   """Log-probability in nats of binary x under independent Bernoullis, summed over the last axis.

@@ -11,6 +11,12 @@ from jaxtyping import Array, Float, Float32, Key
 from dgm_jax import shapes
 from dgm_jax.distributions import stable
 
+__all__ = [
+  'LogisticMixture', 'discretized_logistic_log_prob', 'discretized_logistic_sample', 'logistic_entropy',
+  'logistic_log_prob', 'logistic_mixture_log_prob', 'logistic_mixture_sample', 'logistic_mixture_split',
+  'logistic_sample',
+]  # fmt: skip
+
 # Beyond these, float32 cannot tell a logistic on [-1, 1] from a step or from no slope at all.
 _LOWEST_LOG_SCALE = -30.0
 _LEAST_WIDTH = 1e-15

@@ -8,6 +8,12 @@ from jaxtyping import Array, Float, Float32, Key
 from dgm_jax import shapes
 from dgm_jax.noise import standard_normal
 
+__all__ = [
+  'gaussian_kl', 'gaussian_kl_per_dim', 'gaussian_kl_standard', 'gaussian_kl_standard_per_dim',
+  'multivariate_normal_entropy', 'multivariate_normal_log_prob', 'multivariate_normal_sample', 'normal_entropy',
+  'normal_log_prob', 'normal_mixture_log_prob', 'normal_mixture_sample', 'normal_sample', 'standard_normal_log_prob',
+]  # fmt: skip
+
 LOG_TWO_PI = 1.8378770664093453
 
 

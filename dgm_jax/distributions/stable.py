@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+__all__ = ['bernoulli', 'chosen', 'expectation', 'inside', 'softplus']
+
 
 @jax.custom_jvp
 def softplus(x: jax.Array) -> jax.Array:

@@ -8,12 +8,14 @@ Reference: Radford et al. 2016, arXiv:1511.06434, section 6.3.2.
 
 import re
 
-import jax
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.core import Key, State, System
+from dgm_jax.errors import UserError
 from dgm_jax.evals import pictures
+from dgm_jax.views import needs
+
+__all__ = ['parse', 'picture']
 
 AROUND = 8  # neighbours of the result that are drawn
 Terms = list[tuple[int, list[int]]]  # sign and numbers of samples
@@ -43,6 +45,7 @@ def combined(latents: np.ndarray, terms: Terms) -> tuple[np.ndarray, np.ndarray]
   return averages, np.array([sign for sign, _ in terms], latents.dtype) @ averages
 
 
+@needs('prior', 'decode', 'critic')
 def picture(
   key: Key, system: System, state: State, n: int, terms: Terms, to_uint8: pictures.ToUint8, spread: float = 0.25
 ) -> np.ndarray:
@@ -50,7 +53,7 @@ def picture(
 
   Args:
     key: that of the samples, so that their numbers are those of the grid that `System.sample` gives.
-    system: with the views `latents` (key, n) and `decode`.
+    system: a game, with the views `prior` and `decode`, whose samples are the decoded draws of its prior.
     state: the trained state.
     n: samples that are drawn.
     terms: of the sum.
@@ -60,7 +63,7 @@ def picture(
   Returns:
     The grid, uint8 [H, W, c]; its last image is that of the sum itself.
   """
-  latents = np.asarray(jax.jit(system.views['latents'], static_argnums=1)(key, n))
+  latents = pictures.call(system.views.prior.sample, state, key, state, n, static=(2,))
   averages, total = combined(latents, terms)
   columns = max(AROUND, *(len(numbers) for _, numbers in terms)) + 1
   noise = np.random.default_rng(0).uniform(-spread, spread, (columns - 1, *total.shape))
@@ -68,7 +71,7 @@ def picture(
   for row, average, (_, numbers) in zip(codes, averages, terms, strict=False):
     row[: len(numbers)], row[-1] = latents[numbers], average
   codes[-1, :-1], codes[-1, -1] = total + noise, total
-  images = to_uint8(np.asarray(jax.jit(system.views['decode'])(state, codes.reshape(-1, *total.shape))))
+  images = to_uint8(pictures.call(system.views.decode, state, key, state, codes.reshape(-1, *total.shape)))
   images = np.array(images).reshape(*codes.shape[:2], *images.shape[1:])
   for row, (_, numbers) in zip(images, terms, strict=False):
     row[len(numbers) : -1] = pictures.BACKGROUND

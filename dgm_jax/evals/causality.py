@@ -7,14 +7,18 @@ import numpy as np
 
 from dgm_jax.evals import mean
 from dgm_jax.evals.mean import Subject
+from dgm_jax.views import needs
+
+__all__ = ['causality']
 
 
+@needs('causality')
 def causality(seed: int, subject: Subject) -> dict[str, float]:
   """The largest gradient of the numbers up to each variable by any input from that variable on, exactly zero if causal.
 
   Every variable of an image is taken in turn, each on another image of the split.
   """
-  config, view, found = subject.config, jax.jit(subject.system.views['causality']), []
+  config, view, found = subject.config, jax.jit(subject.system.views.causality), []
   variables = math.prod(config.data.shape)
   images = mean.images(subject.split, config, variables)
   labels = subject.split.arrays.get('y', np.zeros(len(images), np.int32))[: len(images)]

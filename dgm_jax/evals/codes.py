@@ -7,21 +7,21 @@ import math
 import numpy as np
 
 from dgm_jax import data
-from dgm_jax.cli import UserError
 from dgm_jax.evals.mean import Subject, per_example
+from dgm_jax.views import needs, require
+
+__all__ = ['codes']
 
 EXAMPLES = 20_000  # of the training split, which the components are fitted to
 
 
+@needs('codes', 'image')
 def codes(seed: int, subject: Subject) -> dict[str, float]:
   """Of each level: share of the codebook in use, perplexity, and entropy of a code, bits; then squared errors.
 
   An image's bits are counted as the number of its codes times the logarithm of the size of the codebook, as if all
   were equally likely. `pca_mse` is the error at so many bits of principal components (`pca`); `mse_without_LEVEL` is
   that of the autoencoder with zeros for a level's vectors, `mse` with all.
-
-  Raises:
-    UserError: the system has no codes.
   """
   found = of_split(seed, subject)
   size, figures = subject.config.model.vqvae.codes, {}
@@ -46,23 +46,22 @@ def of_split(seed: int, subject: Subject) -> dict[str, np.ndarray]:
   Raises:
     UserError: the system has no codes.
   """
-  view = subject.system.views.get('codes')
-  if view is None:
-    raise UserError(f'{subject.config.system} has no codes: this is for vq.vae and vq.prior')
-  run = per_example(lambda key, state, batch: view(state, batch['x']), subject.split, subject.config, subject.mesh)
+  require(subject.system, subject.config.system, ('codes',), 'a table of codes')
+  view = lambda key, state, batch: subject.system.views.codes(key, state, batch['x'])
+  run = per_example(view, subject.split, subject.config, subject.mesh)
   return run(seed, subject.state)
 
 
 def _errors(subject: Subject, names: tuple[str, ...]):
-  encode, image = subject.system.views['codes'], subject.system.views['image']
+  encode, image = subject.system.views.codes, subject.system.views.image
 
   def errors(key, state, batch):
-    del key
     x = batch['x']
-    found = encode(state, x)
-    of = lambda kept: ((image(state, kept) - x) ** 2).mean((1, 2, 3))
-    left = {f'mse_without_{name}': of({n: c for n, c in found.items() if n != name}) for name in names}
-    return {'mse': of(found)} | (left if len(names) > 1 else {})
+    found = encode(key, state, x)
+    of = lambda kept: ((image(key, state, kept) - x) ** 2).mean((1, 2, 3))
+    without = names if len(names) > 1 else ()  # of a single level nothing is left
+    left = {f'mse_without_{name}': of({n: c for n, c in found.items() if n != name}) for name in without}
+    return {'mse': of(found)} | left
 
   return errors
 

@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgm_jax import data, signals
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import scores
 from dgm_jax.evals.mean import Subject
+from dgm_jax.views import needs
+
+__all__ = ['disentanglement']
 
 Random = np.random.Generator
 CodesOf = Callable[[np.ndarray], np.ndarray]  # factors int [n, K] -> codes [n, Z]
@@ -39,6 +41,7 @@ class Protocol(NamedTuple):
 PUBLISHED = Protocol()
 
 
+@needs('encode')
 def disentanglement(seed: int, subject: Subject, protocol: Protocol = PUBLISHED) -> dict[str, float]:
   """All metrics of the means of the posterior.
 
@@ -47,7 +50,7 @@ def disentanglement(seed: int, subject: Subject, protocol: Protocol = PUBLISHED)
   0.2, 0, and 0.66 in modularity.
 
   Raises:
-    UserError: the factors of the data are not known, or the system encodes nothing.
+    UserError: the factors of the data are not known.
   """
   codes_of, sizes = of_means(seed, subject, protocol)
   random = np.random.default_rng(seed)
@@ -57,15 +60,13 @@ def disentanglement(seed: int, subject: Subject, protocol: Protocol = PUBLISHED)
 
 def of_means(seed: int, subject: Subject, protocol: Protocol) -> tuple[CodesOf, Sequence[int]]:
   """The means of the posterior as a function of the factors, and how many values each factor has."""
-  if 'encode' not in subject.system.views:
-    raise UserError(f'{subject.config.system} encodes nothing that could be disentangled')
   simulator = data.simulator(subject.config.data)
   return prepared(coder(encoder(subject, 'encode'), simulator, seed), simulator, protocol), simulator.sizes
 
 
 def of_samples(seed: int, subject: Subject, codes_of: CodesOf, protocol: Protocol) -> dict[str, float]:
   """Total correlation of draws from the posterior, as a normal, where the system tells their variances."""
-  if 'posterior' not in subject.system.views:
+  if not subject.system.views.posterior:
     return {}
   simulator = data.simulator(subject.config.data)
   factors = draw(np.random.default_rng(seed), simulator.sizes, protocol.train)
@@ -144,11 +145,11 @@ def draw(random: Random, sizes: Sequence[int], *shape: int) -> np.ndarray:
 def encoder(subject: Subject, which: str) -> Callable[[np.ndarray], jax.Array]:
   """Compiled: images uint8 [n, H, W, C] -> the posterior's means ('encode') or log-variances ('logvar'), [n, Z]."""
   prepare = preprocess.evaluation(subject.config.data)
-  views, replicated = subject.system.views, subject.state.step.sharding
+  views, key, replicated = subject.system.views, jax.random.key(0), subject.state.step.sharding
 
   def encode(state, images):
-    x = prepare(jax.random.key(0), {'x': images, 'index': jnp.arange(images.shape[0])})['x']
-    return views['encode'](jax.random.key(0), state, x) if which == 'encode' else views['posterior'](state, x)[1]
+    x = prepare(key, {'x': images, 'index': jnp.arange(images.shape[0])})['x']
+    return views.encode(key, state, x) if which == 'encode' else views.posterior(key, state, x)[1]
 
   compiled = jax.jit(encode, out_shardings=replicated)
   return lambda images: compiled(subject.state, images)

@@ -8,6 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = [
+  'Moments', 'add', 'density_coverage', 'frechet', 'inception_score', 'kernel_subsets', 'manifolds', 'no_moments',
+  'squared_distances',
+]  # fmt: skip
+
 ROWS = 500  # of a matrix of distances held at a time
 
 

@@ -15,11 +15,14 @@ from scipy.optimize import linear_sum_assignment
 
 from dgm_jax import config as experiment
 from dgm_jax import data, parallel, signals, workdir
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
 from dgm_jax.evals import distances
 from dgm_jax.evals.mean import Subject, per_example
 from dgm_jax.systems import inception
+from dgm_jax.views import needs, require
+
+__all__ = ['classifier', 'clusters']
 
 CHUNK = 1000  # samples a program, on any number of devices: their noise must not depend on it
 SAMPLES = 10_000
@@ -43,6 +46,7 @@ class Seen(NamedTuple):
   moments: distances.Moments
 
 
+@needs('sample')
 def classifier(seed: int, subject: Subject) -> dict[str, float]:
   """All figures of `config.generated.samples` samples; where that is 0, of as many as the split has, 10,000 at most.
 
@@ -68,18 +72,15 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
   return {_named(name, mark, count): value for name, value in results.items()}
 
 
+@needs('cluster')
 def clusters(seed: int, subject: Subject) -> dict[str, float]:
   """Accuracy of the view `cluster` as a classifier, clusters and classes matched one to one in the best way.
 
   Reference: Chen et al. 2016, arXiv:1606.03657, section 7.2.
   """
-  views = subject.system.views
-  if 'cluster' not in views:
-    raise UserError(f'{subject.config.system} sorts nothing into clusters: generated.clusters takes gan.infogan')
 
   def counted(key, state, batch):
-    del key
-    return {'cluster': views['cluster'](state, batch['x']).argmax(1), 'y': batch['y']}
+    return {'cluster': subject.system.views.cluster(key, state, batch['x']).argmax(1), 'y': batch['y']}
 
   found = per_example(counted, subject.split, subject.config, subject.mesh)(seed, subject.state)
   return {'unsupervised_accuracy': matched(found['cluster'], found['y'])}
@@ -127,18 +128,15 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
   trained = workdir.open_subject(folder, '', config=(settings := experiment.load(folder)))
   if tuple(settings.data.shape) != tuple(shape):
     raise UserError(f'the judge {judge} sees images of {tuple(settings.data.shape)}, these are of {tuple(shape)}')
-  if 'judge' not in trained.system.views:
-    raise UserError(f'{judge} holds a run of {settings.system}, which judges nothing: train a classifier')
-  prepare, view = preprocess.training(settings.data), trained.system.views['judge']
-  see = lambda state, pixels: view(state, prepare(jax.random.key(0), {'x': pixels})['x'])
+  require(trained.system, settings.system, ('judge',), f'the judge {judge}')
+  prepare, key = preprocess.training(settings.data), jax.random.key(0)
+  see = lambda state, pixels: trained.system.views.judge(key, state, prepare(key, {'x': pixels})['x'])
   return Judge('classifier', see, trained.state)
 
 
 def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:
   """Chunks of generated images as uint8; the same images on any number of devices, up to rounding."""
   mesh, pixels, sample = subject.mesh, preprocess.pixels(subject.config.data), subject.system.sample
-  if sample is None:
-    raise UserError(f'{subject.config.system} generates nothing that could be judged')
 
   def draw(seed, number, state):
     x = sample(jax.random.fold_in(jax.random.key(seed), number), state, CHUNK)

@@ -7,15 +7,19 @@ from dgm_jax import losses
 from dgm_jax.distributions import stable
 from dgm_jax.evals.mean import Subject, means, per_example
 from dgm_jax.metrics import GIVEN
+from dgm_jax.views import needs
+
+__all__ = ['labels']
 
 
+@needs('log_prob_classes')
 def labels(seed: int, subject: Subject) -> dict[str, float]:
   """The NLL given the label, that of the mixture over labels, in nats, and how often Bayes' rule finds the label.
 
   Without a label the density is sum_y p(y) p(x|y) with the shares p(y) of the training images' labels. Of a network of
   codes (vq.prior) both are of codes.
   """
-  view, shares = subject.system.views['log_prob_classes'], jnp.asarray(subject.config.data.class_shares)
+  view, shares = subject.system.views.log_prob_classes, jnp.asarray(subject.config.data.class_shares)
   name = 'nll_codes_nats' if subject.config.system == 'vq.prior' else 'nll_nats'
 
   def measure(key, state, batch):

@@ -4,8 +4,12 @@ import numpy as np
 
 from dgm_jax import losses
 from dgm_jax.evals.mean import Subject, per_example
+from dgm_jax.views import needs
+
+__all__ = ['units']
 
 
+@needs('layers')
 def units(seed: int, subject: Subject) -> dict[str, float | list[float]]:
   """Active units and the divergence of each dimension in nats, layer by layer from the data upwards.
 
@@ -15,7 +19,7 @@ def units(seed: int, subject: Subject) -> dict[str, float | list[float]]:
   """
 
   def layers(key, state, batch):
-    measured = subject.system.views['layers'](key, state, batch['x'])
+    measured = subject.system.views.layers(key, state, batch['x'])
     return {str(i): {'mean': mean, 'kl': kl} for i, (mean, kl) in enumerate(measured, 1)}
 
   run = per_example(layers, subject.split, subject.config, subject.mesh)

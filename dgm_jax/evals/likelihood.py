@@ -2,11 +2,16 @@
 
 import math
 
+import jax
 import numpy as np
 
 from dgm_jax.evals.mean import Subject, per_example
+from dgm_jax.views import needs
+
+__all__ = ['nll']
 
 
+@needs('log_prob', 'bits')
 def nll(seed: int, subject: Subject) -> dict[str, float]:
   """Negative log-likelihood in nats (and bits per dimension), importance-sampled with `config.nll.samples`.
 
@@ -18,7 +23,7 @@ def nll(seed: int, subject: Subject) -> dict[str, float]:
   settings, views = subject.config.nll, subject.system.views
 
   def log_prob(key, state, batch):
-    return {'log_prob': views['log_prob'](key, state, batch['x'], settings.samples, settings.rows)}
+    return {'log_prob': views.log_prob(key, state, batch['x'])}
 
   # Small batches of images: their samples fill the processor's caches.
   batch_size = max(1, min(subject.config.eval_batch_size, settings.rows // 10))
@@ -27,5 +32,5 @@ def nll(seed: int, subject: Subject) -> dict[str, float]:
   return {
     'nll_nats': float(nats.mean()),
     'nll_standard_error_nats': float(nats.std() / math.sqrt(len(nats))),
-    'nll_bits_per_dim': float(views['bits'](nats.mean())),
+    'nll_bits_per_dim': float(views.bits(jax.random.key(seed), subject.state, nats.mean())),
   }

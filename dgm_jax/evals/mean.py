@@ -11,6 +11,9 @@ from ml_collections import ConfigDict
 from dgm_jax import data, parallel, signals
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
+from dgm_jax.views import needs
+
+__all__ = ['metrics']
 
 AHEAD = 2  # batches that the host may run ahead of the devices, so that a signal is answered soon
 
@@ -69,6 +72,7 @@ def means(values: dict[str, np.ndarray]) -> dict[str, float]:
   return {name: float(array.mean(dtype=np.float64)) for name, array in values.items()}
 
 
+@needs()
 def metrics(seed: int, subject: Subject) -> dict[str, float]:
   """The means over the split of all that `System.evaluate` measures."""
   run = per_example(subject.system.evaluate, subject.split, subject.config, subject.mesh)

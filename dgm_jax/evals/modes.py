@@ -9,14 +9,18 @@ import math
 import jax
 import numpy as np
 
-from dgm_jax.cli import UserError
 from dgm_jax.data import points
+from dgm_jax.errors import UserError
 from dgm_jax.evals.mean import Subject
+from dgm_jax.views import needs
+
+__all__ = ['modes']
 
 SAMPLES = 2500
 NEAR = 3.0  # deviations
 
 
+@needs('sample')
 def modes(seed: int, subject: Subject) -> dict[str, float]:
   """Measures 2,500 samples against the mixture that a run was trained on.
 

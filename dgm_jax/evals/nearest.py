@@ -5,6 +5,8 @@ import numpy as np
 from dgm_jax.evals.distances import squared_distances
 from dgm_jax.evals.pictures import grid
 
+__all__ = ['picture']
+
 
 def neighbours(images: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Where in the training set each image's nearest one is, and how far.

@@ -10,9 +10,12 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dgm_jax import data
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.evals import distances, generated
 from dgm_jax.evals.mean import Subject
+from dgm_jax.views import needs
+
+__all__ = ['parzen']
 
 SAMPLES = 10_000
 WIDTHS = np.logspace(-1, 0, 10)  # of which the one that is best on validation images is taken
@@ -20,6 +23,7 @@ CHOSEN_BY = 1000  # validation images
 ROWS = 500  # images whose distances from all samples are held at a time
 
 
+@needs('sample')
 def parzen(seed: int, subject: Subject) -> dict[str, float]:
   """Measures a split by normals around generated images, of a width that fits validation images best.
 
@@ -29,7 +33,7 @@ def parzen(seed: int, subject: Subject) -> dict[str, float]:
     parzen_width: the deviation of each normal.
 
   Raises:
-    UserError: there are no validation images, or the system generates nothing.
+    UserError: there are no validation images.
 
   Reference: Goodfellow et al. 2014, arXiv:1406.2661, section 5.
   """

@@ -5,6 +5,7 @@ the system's own functions under jit. JAX keeps what it compiled by function, so
 steps compiles nothing.
 """
 
+import functools
 import io
 import math
 import os
@@ -19,11 +20,16 @@ from PIL import Image
 from dgm_jax.core import Key, State, System
 from dgm_jax.evals import plane
 from dgm_jax.files import write_atomic
+from dgm_jax.views import fits, needs
+
+__all__ = ['BACKGROUND', 'ToUint8', 'available', 'grid', 'write_png']
 
 ToUint8 = Callable[[Any], np.ndarray]
 READABLE = 56  # pixels: the least edge of an image in a grid
 BACKGROUND = 128  # grey, apart from both ends of a binary image
 ROWS = 10  # most rows of interpolations and traversals
+REACH = 3.0  # of a traversal under the prior N(0, I)
+TAIL, DRAWS = 0.001, 10_000  # of other priors: what lies beyond each end, and the draws that tell where the ends are
 
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None, padding: int = 1) -> np.ndarray:
@@ -64,16 +70,22 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
 def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -> np.ndarray:
   """Grid of n draws from the model, with a class to each row where it is told classes; of means, with `mean_sample`."""
-  draw = system.views.get('mean_sample') or system.views.get('row_sample') or system.sample
-  return grid(to_uint8(_call(draw, state, key, state, n, static=(2,))))
+  draw = system.views.mean_sample or system.views.row_sample or system.sample
+  return grid(to_uint8(call(draw, state, key, state, n, static=(2,))))
 
 
-def game(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
-  """Samples of a game: a grid of images, or for points x [n, D] with D = 1, 2 a map of data, samples and critic."""
+@needs('sample')
+def samples_like(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
+  """Draws as many samples as x has rows: a grid of images, or a map of points [n, D] with D = 1, 2.
+
+  The map is of data, samples and critic, or, of a system without a critic, of the density beside samples.
+  """
   if x.ndim > 2:
     return samples(key, system, state, len(x), to_uint8)
-  fake = _call(system.sample, state, key, state, len(x), static=(2,))
-  return plane.draw(x, fake, lambda points: _call(system.views['critic'], state, state, points))
+  if not system.views.critic:
+    return density(key, system, state)
+  fake = call(system.sample, state, key, state, len(x), static=(2,))
+  return plane.draw(x, fake, lambda points: call(system.views.critic, state, key, state, points))
 
 
 def density(key: Key, system: System, state: State, reach: float = 6.0, size: int = 240, n: int = 40_000) -> np.ndarray:
@@ -92,35 +104,37 @@ def density(key: Key, system: System, state: State, reach: float = 6.0, size: in
   """
   line = (np.arange(size, dtype='f4') + 0.5) / size * 2 * reach - reach
   x, y = np.meshgrid(line, line[::-1])
-  log_prob = _call(system.views['log_prob'], state, key, state, np.stack([x.ravel(), y.ravel()], 1))
-  points = _call(system.sample, state, key, state, n, static=(2,))
+  log_prob = call(system.views.log_prob, state, key, state, np.stack([x.ravel(), y.ravel()], 1))
+  points = call(system.sample, state, key, state, n, static=(2,))
   ends = np.linspace(-reach, reach, size // 3 + 1)
   counts = np.histogram2d(points[:, 1], points[:, 0], (ends, ends))[0][::-1].repeat(3, 0).repeat(3, 1)
   shade = lambda mass: (255 * (1 - np.minimum(1, mass / np.quantile(mass, 0.998)))).astype(np.uint8)
   return np.concatenate([shade(np.exp(log_prob).reshape(size, size)), shade(counts)], 1)[..., None]
 
 
+@needs('classes')
 def classes(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10) -> np.ndarray:
   """Grid of draws of each class, a row for each; of x nothing counts."""
   del x
-  return grid(to_uint8(_call(system.views['classes'], state, key, state, columns, static=(2,))), columns)
+  return grid(to_uint8(call(system.views.classes, state, key, state, columns, static=(2,))), columns)
 
 
+@needs('reconstruct')
 def reconstructions(
   key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16
 ) -> np.ndarray:
   """Grid of pairs of rows, the originals x [n, ...] above their reconstructions."""
-  above, below = np.asarray(to_uint8(x)), np.asarray(to_uint8(_call(system.views['reconstruct'], state, key, state, x)))
+  above, below = np.asarray(to_uint8(x)), np.asarray(to_uint8(call(system.views.reconstruct, state, key, state, x)))
   columns = min(columns, len(above))
   blank = np.full_like(above, BACKGROUND, shape=(-len(above) % columns, *above.shape[1:]))
   rows = [np.concatenate([images, blank]).reshape(-1, columns, *above.shape[1:]) for images in (above, below)]
   return grid(np.stack(rows, 1).reshape(-1, *above.shape[1:]), columns)
 
 
+@needs('levels')
 def levels(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16) -> np.ndarray:
   """Grid of rows: the top level's codes alone, with each level below added in turn, and the originals x [n, ...]."""
-  del key
-  rows = _call(system.views['levels'], state, state, x[:columns])  # [levels, n, ...]
+  rows = call(system.views.levels, state, key, state, x[:columns])  # [levels, n, ...]
   images = np.concatenate([*rows, x[:columns]])
   return grid(np.asarray(to_uint8(images)), min(columns, len(x)))
 
@@ -149,6 +163,7 @@ def spherical(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
   return np.where(defined, arc, linear(a, b, t))
 
 
+@needs('encode', 'decode')
 def interpolations(
   key: Key,
   system: System,
@@ -172,12 +187,13 @@ def interpolations(
   Returns:
     The grid, uint8 [H, W, c].
   """
-  z = _call(system.views['encode'], state, key, state, x)
+  z = call(system.views.encode, state, key, state, x)
   pairs = min(len(z) // 2, ROWS)
   codes = path(z[: 2 * pairs : 2], z[1 : 2 * pairs : 2], np.linspace(0, 1, steps, dtype=z.dtype))
-  return _decoded(system, state, codes, to_uint8)
+  return _decoded(key, system, state, codes, to_uint8)
 
 
+@needs('prior', 'decode')
 def walks(
   key: Key,
   system: System,
@@ -194,7 +210,7 @@ def walks(
 
   Args:
     key: of the draws.
-    system: with the views `latents` (key, n) and `decode`.
+    system: with the views `prior` and `decode`.
     state: the trained state.
     x: [B, ...], of which only the number counts: at most B // 2 rows, and at most 10.
     to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
@@ -207,25 +223,26 @@ def walks(
   Reference: Radford et al. 2016, arXiv:1511.06434, section 6.1.
   """
   rows = max(1, min(len(x) // 2, ROWS))
-  z = np.asarray(system.views['latents'](key, 2 * rows))
-  return _decoded(system, state, path(z[::2], z[1::2], np.linspace(0, 1, steps, dtype=z.dtype)), to_uint8)
+  z = call(system.views.prior.sample, state, key, state, 2 * rows, static=(2,))
+  return _decoded(key, system, state, path(z[::2], z[1::2], np.linspace(0, 1, steps, dtype=z.dtype)), to_uint8)
 
 
 def sweeps(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, view: str) -> np.ndarray:
   """Grid of the decodings of codes [rows, columns, Z] that the view of this name gives for a key."""
   del x
-  return _decoded(system, state, np.asarray(system.views[view](key)), to_uint8)
+  return _decoded(key, system, state, call(getattr(system.views, view), state, key, state), to_uint8)
 
 
+@needs('encode', 'decode', 'prior')
 def traversals(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, steps: int = 7) -> np.ndarray:
-  """Grid whose rows move one latent of x[0]'s code from -3 to 3, with a prior of unit standard deviation in mind.
+  """Grid whose rows move one latent of x[0]'s code over the range of the prior (`ends`).
 
   The rows are the latents that carry most, at most 10, the first on top: by mean KL over x where the system has
   `kl_per_dim`, by the variance of the codes over x otherwise.
 
   Args:
     key: for encoders that are random.
-    system: with the views `encode` and `decode`.
+    system: with the views `encode`, `decode` and `prior`.
     state: the trained state.
     x: [B, ...] in the model's space.
     to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
@@ -234,57 +251,62 @@ def traversals(key: Key, system: System, state: State, x: np.ndarray, to_uint8: 
   Returns:
     The grid, uint8 [H, W, c].
   """
-  z = _call(system.views['encode'], state, key, state, x)
+  z = call(system.views.encode, state, key, state, x)
   weight = z.var(0)
-  if 'kl_per_dim' in system.views:
-    weight = _call(system.views['kl_per_dim'], state, key, state, x).mean(0)
+  if system.views.kl_per_dim:
+    weight = call(system.views.kl_per_dim, state, key, state, x).mean(0)
   latents = np.argsort(-weight, kind='stable')[:ROWS]
   codes = np.tile(z[0], (len(latents), steps, 1))
-  codes[np.arange(len(latents)), :, latents] = np.linspace(-3, 3, steps, dtype=z.dtype)[None]
-  return _decoded(system, state, codes, to_uint8)
+  codes[np.arange(len(latents)), :, latents] = np.linspace(*ends(key, system, state, latents), steps, dtype=z.dtype).T
+  return _decoded(key, system, state, codes, to_uint8)
+
+
+def ends(key: Key, system: System, state: State, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns where the traversals of these latents begin and end, [R] each.
+
+  They are -3 and 3 under the prior N(0, I), and the 0.1 % and 99.9 % quantiles of draws from any other.
+  """
+  prior = system.views.prior
+  if prior.normal:
+    return np.full(len(latents), -REACH), np.full(len(latents), REACH)
+  z = call(prior.sample, state, key, state, DRAWS, static=(2,))
+  return tuple(np.quantile(z[:, latents], (TAIL, 1 - TAIL), 0))
+
+
+def _variant(draw: Callable, *names: str, **options) -> Callable:
+  """A picture with these options, which needs these views."""
+  return needs(*names)(functools.partial(draw, **options))
+
+
+PICTURES = {
+  'samples': samples_like, 'classes': classes, 'reconstructions': reconstructions, 'levels': levels,
+  'interpolations': interpolations, 'traversals': traversals,
+  'class_sweeps': _variant(sweeps, 'class_sweeps', 'decode', view='class_sweeps'),
+  'continuous_sweeps': _variant(sweeps, 'continuous_sweeps', 'decode', view='continuous_sweeps'),
+  'spherical_interpolations': _variant(interpolations, 'encode', 'decode', 'prior.normal', path=spherical),
+}  # fmt: skip
+WALKS = {  # of systems without an encoder
+  'walks': walks, 'spherical_walks': _variant(walks, 'decode', 'prior.normal', path=spherical)
+}  # fmt: skip
 
 
 def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToUint8], np.ndarray]]:
-  """The pictures that a system's views allow, name -> draw(key, state, x, to_uint8); as many samples as x has rows.
-
-  A KL per dimension is taken for the sign of a Gaussian latent, so that spherical paths make sense.
-  """
-
-  def bind(draw: Callable, **options) -> Callable:
-    return lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8, **options)
-
-  def drawn(key, state, x, to_uint8):
-    return density(key, system, state) if x.ndim == 2 else samples(key, system, state, len(x), to_uint8)
-
-  pictures = {'samples': drawn} if system.sample else {}
-  if 'critic' in system.views:
-    pictures['samples'] = bind(game)
-  if 'classes' in system.views:
-    pictures['classes'] = bind(classes)
-  if 'reconstruct' in system.views:
-    pictures['reconstructions'] = bind(reconstructions)
-  if 'levels' in system.views:
-    pictures['levels'] = bind(levels)
-  if {'latents', 'decode'} <= set(system.views):
-    for name, path in (('walks', linear), ('spherical_walks', spherical)):
-      pictures[name] = bind(walks, path=path)
-  for view in ('class_sweeps', 'continuous_sweeps'):
-    if view in system.views:
-      pictures[view] = bind(sweeps, view=view)
-  if {'encode', 'decode'} <= set(system.views):
-    pictures |= {'interpolations': bind(interpolations), 'traversals': bind(traversals)}
-  if {'encode', 'decode', 'kl_per_dim'} <= set(system.views):
-    pictures['spherical_interpolations'] = bind(interpolations, path=spherical)
-  return pictures
+  """The pictures that a system's views allow, name -> draw(key, state, x, to_uint8); as many samples as x has rows."""
+  known = PICTURES if system.views.encode else PICTURES | WALKS
+  bind = lambda draw: lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8)
+  return {name: bind(draw) for name, draw in known.items() if fits(system, draw)}
 
 
-def _decoded(system: System, state: State, codes: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
+def _decoded(key: Key, system: System, state: State, codes: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
   """Grid of the decodings of codes [rows, columns, Z]."""
   rows, columns, latents = codes.shape
-  return grid(to_uint8(_call(system.views['decode'], state, state, codes.reshape(rows * columns, latents))), columns)
+  return grid(to_uint8(call(system.views.decode, state, key, state, codes.reshape(rows * columns, latents))), columns)
 
 
-def _call(function: Callable, state: State, *args, static: tuple[int, ...] = ()) -> np.ndarray:
-  """The function's value on the host, the same on every process: the step's sharding is the replicated one."""
+def call(function: Callable, state: State, *args, static: tuple[int, ...] = ()) -> np.ndarray:
+  """Runs a function of a system under jit and returns its value as NumPy arrays, the same on every process.
+
+  `state` has the step whose sharding, the replicated one, the value gets.
+  """
   compiled = jax.jit(function, static_argnums=static, out_shardings=state.step.sharding)
-  return np.asarray(compiled(*args))
+  return jax.tree.map(np.asarray, compiled(*args))

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+__all__ = ['draw']
+
 Image = np.ndarray
 REACH, SIZE, BANDS = 1.5, 256, 12
 DATA, SAMPLE = (214, 128, 32), (24, 60, 140)

@@ -5,7 +5,6 @@ Axes: Z latents, T steps of a traversal, P values of a position.
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -14,18 +13,18 @@ from dgm_jax.core import Key, State, System
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, pictures
 from dgm_jax.evals.mean import Subject
+from dgm_jax.views import fits, needs
+
+__all__ = ['available']
 
 PLACES = (('x', 'y'), ('label_x_position', 'label_y_position'))
 DRAWS = 8  # images of each place that a map is the mean of
 STEPS = 8
-REACH = 3.0  # of a traversal
 
 
 def available(system: System, config: ConfigDict) -> dict[str, Callable]:
   """The picture 'latents', draw(key, state, x, to_uint8), where the system and the data allow it."""
-  if not {'encode', 'decode', 'reconstruct', 'kl_per_dim'} <= set(system.views):
-    return {}
-  if config.data.name not in ('sprites', 'sprites_color', 'dsprites'):
+  if config.data.name not in ('sprites', 'sprites_color', 'dsprites') or not fits(system, latents):
     return {}
 
   def draw(key: Key, state: State, x: np.ndarray, to_uint8: pictures.ToUint8) -> np.ndarray:
@@ -50,17 +49,19 @@ def maps(codes_of: disentanglement.CodesOf, simulator: Simulator, seed: int = 0)
   return np.moveaxis(z.reshape(DRAWS, rows, columns, -1).mean(0), -1, 0)
 
 
+@needs('encode', 'decode', 'prior', 'reconstruct', 'kl_per_dim')
 def latents(
   key: Key, system: System, state: State, x: np.ndarray, to_uint8: pictures.ToUint8, heat: np.ndarray
 ) -> np.ndarray:
-  """Rows of images: originals, reconstructions, one traversal a latent from -3 to 3, those of most divergence on top.
+  """Rows of images: originals, reconstructions, one traversal a latent, those of most divergence on top.
 
-  The code of the first image is what the others of a row differ from in one latent. Beside each traversal is the map of
+  Traversals go from one of `pictures.ends` to the other. The code of the first image is what the others of a row differ
+  from in one latent. Beside each traversal is the map of
   its latent over the position: red where the mean code is positive, blue where it is negative, on one scale for all.
 
   Args:
     key: for encoders that are random.
-    system: with the views `encode`, `decode`, `reconstruct` and `kl_per_dim`.
+    system: with the views `encode`, `decode`, `prior`, `reconstruct` and `kl_per_dim`.
     state: the trained state.
     x: [B, H, W, C] in the model's space, B >= 8.
     to_uint8: from the model's space to pixels.
@@ -71,14 +72,15 @@ def latents(
 
   Reference: Burgess et al. 2018, arXiv:1804.03599, figures 2 and 7.
   """
-  views = system.views
-  call = lambda view, *args: np.asarray(jax.jit(views[view], out_shardings=state.step.sharding)(*args))
-  order = np.argsort(-call('kl_per_dim', key, state, x).mean(0), kind='stable')
-  z, shown = call('encode', key, state, x)[0], x[:STEPS]
+  call = lambda view, x: pictures.call(getattr(system.views, view), state, key, state, x)
+  order = np.argsort(-call('kl_per_dim', x).mean(0), kind='stable')
+  z, shown = call('encode', x)[0], x[:STEPS]
   moved = np.tile(z, (len(order), STEPS, 1))
-  moved[np.arange(len(order)), :, order] = np.linspace(-REACH, REACH, STEPS, dtype=z.dtype)[None]
-  decoded = call('decode', state, moved.reshape(-1, len(z)))
-  images = np.concatenate([_rgb(to_uint8(part)) for part in (shown, call('reconstruct', key, state, shown), decoded)])
+  moved[np.arange(len(order)), :, order] = np.linspace(
+    *pictures.ends(key, system, state, order), STEPS, dtype=z.dtype
+  ).T
+  decoded = call('decode', moved.reshape(-1, len(z)))
+  images = np.concatenate([_rgb(to_uint8(part)) for part in (shown, call('reconstruct', shown), decoded)])
   cells = images.reshape(len(order) + 2, STEPS, *images.shape[1:])
   blank = np.full_like(cells[:2, 0], pictures.BACKGROUND)
   coloured = _heat(heat[order] / max(float(np.abs(heat).max()), 1e-6), images.shape[1:3])

@@ -6,10 +6,12 @@ import jax
 import numpy as np
 
 from dgm_jax import config as experiment
-from dgm_jax.cli import UserError
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated
 from dgm_jax.evals.mean import Subject
+from dgm_jax.views import require
+
+__all__ = ['draw']
 
 
 def draw(
@@ -31,10 +33,9 @@ def draw(
   Raises:
     UserError: the system has no such view, no labels or no such label, or there is no judge.
   """
-  config, view = subject.config, subject.system.views.get('draw')
+  config, view = subject.config, subject.system.views.draw
   classes = config.model.get('classes', 0) if config.conditional else 0
-  if view is None:
-    raise UserError(f'{config.system} takes no --class, --temperature or --best_of; vq.prior and autoregressive.* do')
+  require(subject.system, config.system, ('draw',), 'a choice by --class, --temperature or --best_of')
   experiment.require(
     label is None or 0 <= label < classes,
     f'--class={label}: the run is told {f"labels from 0 to {classes - 1}" if classes else "no labels"}',

@@ -7,6 +7,11 @@ Axes: N examples, Z latents, K factors.
 
 import numpy as np
 
+__all__ = [
+  'dci', 'entropies', 'explicitness', 'importances', 'information', 'information_beside_others',
+  'information_drawn', 'mig', 'modularity', 'pairwise_information', 'sap', 'total_correlation',
+]  # fmt: skip
+
 BINS = 20  # of equal width, over the range of each latent
 
 

@@ -14,6 +14,8 @@ from jax.scipy.special import digamma, gammaln
 from dgm_jax.inference import em, mean_field
 from dgm_jax.inference.mixture import Mixture, Responsibilities, Structure, full, natural, respond, split
 
+__all__ = ['conjugate', 'fit', 'point', 'prior']
+
 
 class NormalWishart(NamedTuple):
   """Dirichlet over the weights, Gauss-Wishart over mean and precision of each component.

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from dgm_jax.roots import root
 
+__all__ = ['Law', 'exponential', 'mixture', 'normal', 'transport', 'uniform']
+
 
 class Law(NamedTuple):
   """A continuous distribution of numbers; every function is elementwise."""

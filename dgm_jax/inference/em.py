@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from dgm_jax.inference.mixture import Mixture, Responsibilities, Structure, natural, respond, split
 
+__all__ = ['fit', 'maximise']
+
 
 def maximise(structure: Structure, found: Responsibilities, dims: int, regularization: float = 0.0) -> Mixture:
   """The M-step: argmax over the parameters of E_q log p(x, z | parameters).

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
+__all__ = ['EXPONENTIAL', 'LOGISTIC', 'NORMAL', 'UNIFORM', 'entangle', 'householder']
+
 
 class Marginal(NamedTuple):
   """The distribution of one factor."""

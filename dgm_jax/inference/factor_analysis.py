@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from dgm_jax.inference.mixture import LOG_TWO_PI
 
+__all__ = ['FactorModel', 'fit', 'log_likelihood', 'probabilistic_pca', 'shared_noise']
+
 
 class FactorModel(NamedTuple):
   """Loadings and noise; the mean is the data's own."""

@@ -11,6 +11,8 @@ import numpy as np
 
 from dgm_jax.inference import mean_field
 
+__all__ = ['flip_fields', 'grid_couplings', 'ising_fit', 'potts_fit']
+
 
 def ising_bound(means: jax.Array, couplings: jax.Array, fields: jax.Array) -> jax.Array:
   """Lower bound of log Z in nats, [], for any pairs: m J m / 2 + h m + H[q].

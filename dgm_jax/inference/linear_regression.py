@@ -13,6 +13,8 @@ from jax.scipy.special import digamma, gammaln
 from dgm_jax.inference import mean_field
 from dgm_jax.inference.mixture import LOG_TWO_PI
 
+__all__ = ['Gamma', 'fit']
+
 
 class Gamma(NamedTuple):
   """A Gamma distribution of a precision."""

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+__all__ = ['Ascent', 'Factors', 'ascend']
+
 Factors = dict[str, Any]
 
 

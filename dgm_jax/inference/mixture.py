@@ -14,6 +14,11 @@ import numpy as np
 
 from dgm_jax import matrices
 
+__all__ = [
+  'LOG_TWO_PI', 'Mixture', 'Responsibilities', 'Structure', 'diagonal', 'full', 'log_prob', 'natural', 'respond',
+  'sample', 'spherical', 'split', 'statistics', 'tied',
+]  # fmt: skip
+
 LOG_TWO_PI = 1.8378770664093453
 CHUNK = 1024  # examples whose features are in the processor's caches at once
 

@@ -12,10 +12,18 @@ from dgm_jax import distributions as dist
 from dgm_jax import shapes
 from dgm_jax.distributions import stable
 
+__all__ = [
+  'auxiliary_classifier', 'feature_matching', 'hinge_discriminator', 'hinge_generator', 'historical_averaging',
+  'infogan_categorical_information', 'infogan_gaussian_information', 'infogan_mutual_information',
+  'least_squares_discriminator', 'least_squares_generator', 'minimax_discriminator', 'minimax_generator',
+  'nonsaturating_generator', 'twin_auxiliary_classifier', 'wasserstein_critic', 'wasserstein_generator',
+]  # fmt: skip
+
 
 def minimax_discriminator(
   real: Float[ArrayLike, ' B'],
   fake: Float[ArrayLike, ' B'],
+  *,
   real_label: Num[ArrayLike, ''] = 1.0,
   fake_label: Num[ArrayLike, ''] = 0.0,
 ) -> Float32[Array, ' B']:
@@ -249,7 +257,7 @@ def historical_averaging(
 
 
 def infogan_mutual_information(
-  log_posterior: Float[ArrayLike, ' B'], entropy: Num[ArrayLike, '']
+  log_posterior: Float[ArrayLike, ' B'], *, entropy: Num[ArrayLike, '']
 ) -> Float32[Array, ' B']:
   """Lower bound of the information between codes and images in nats, per example: log Q(c|x) + H(c).
 
@@ -287,13 +295,14 @@ def infogan_categorical_information(
   Reference: Chen et al. 2016, arXiv:1606.03657, equation 5.
   """
   sizes = shapes.check('codes[B] logits[B, K]', codes, logits)
-  return infogan_mutual_information(-auxiliary_classifier(logits, codes), math.log(sizes['K']))
+  return infogan_mutual_information(-auxiliary_classifier(logits, codes), entropy=math.log(sizes['K']))
 
 
 def infogan_gaussian_information(
   codes: Float[ArrayLike, 'B D'],
   mean: Float[ArrayLike, 'B D'],
   logvar: Float[ArrayLike, '#B D'],
+  *,
   entropy: Num[ArrayLike, ''],
 ) -> Float32[Array, ' B']:
   """Lower bound of the information in continuous codes with a normal Q in nats, per example, summed over the codes.
@@ -313,7 +322,7 @@ def infogan_gaussian_information(
   Reference: Chen et al. 2016, arXiv:1606.03657, section 6 and appendix C.
   """
   shapes.check('codes[B, D] mean[B, D] logvar[N, D]', codes, mean, logvar)
-  return infogan_mutual_information(dist.normal_log_prob(codes, mean, logvar), entropy)
+  return infogan_mutual_information(dist.normal_log_prob(codes, mean, logvar), entropy=entropy)
 
 
 def auxiliary_classifier(logits: Float[ArrayLike, 'B K'], labels: Int[ArrayLike, ' B']) -> Float32[Array, ' B']:

@@ -14,6 +14,12 @@ from dgm_jax import distributions as dist
 from dgm_jax import shapes
 from dgm_jax.distributions import stable
 
+__all__ = [
+  'Kernel', 'LatentDivergence', 'aggregate_covariance', 'covariance_of_means', 'dip_penalty', 'gaussian_kernel',
+  'minibatch_total_correlation', 'minibatch_weights', 'mmd', 'permute_latents', 'polynomial_kernel',
+  'stratified_weights', 'total_correlation', 'total_correlation_discriminator',
+]  # fmt: skip
+
 Kernel = Callable[[Array, Array], Float[Array, 'N M']]
 
 
@@ -135,6 +141,7 @@ def minibatch_total_correlation(
   z: Float[ArrayLike, 'B D'],
   means: Float[ArrayLike, 'B D'],
   logvars: Float[ArrayLike, 'B D'],
+  *,
   dataset_size: int,
   log_weights: Callable[[int, int], np.ndarray] = stratified_weights,
 ) -> LatentDivergence:
@@ -210,7 +217,7 @@ def aggregate_covariance(means: Float[ArrayLike, 'B D'], logvars: Float[ArrayLik
 
 
 def dip_penalty(
-  covariance: Float[ArrayLike, 'D D'], off_diagonal: Num[ArrayLike, ''], diagonal: Num[ArrayLike, '']
+  covariance: Float[ArrayLike, 'D D'], *, off_diagonal: Num[ArrayLike, ''], diagonal: Num[ArrayLike, '']
 ) -> Float32[Array, '']:
   """Squared distance of a covariance from the identity, summed over the matrix with two weights.
 
@@ -237,7 +244,7 @@ def dip_penalty(
 
 
 def gaussian_kernel(
-  x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D'], bandwidth: Num[ArrayLike, ''] = 1.0
+  x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D'], *, bandwidth: Num[ArrayLike, ''] = 1.0
 ) -> Float32[Array, 'N M']:
   """exp(-|x - y|^2 / (2 bandwidth^2)) of every pair, the distance summed over the last axis.
 
@@ -278,7 +285,9 @@ def polynomial_kernel(x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D']) ->
   return (jnp.matmul(x, y.T, precision='highest') / x.shape[1] + 1) ** 3
 
 
-def mmd(x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D'], kernel: Kernel = gaussian_kernel) -> Float32[Array, '']:
+def mmd(
+  x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D'], *, kernel: Kernel = gaussian_kernel
+) -> Float32[Array, '']:
   """Squared maximum mean discrepancy of two samples, without bias: below zero now and then where they agree.
 
   Args:

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Key, Num
 
 from dgm_jax import shapes
 
+__all__ = ['estimator_variance', 'leave_one_out_baseline', 'score_function_surrogate', 'vimco_surrogate']
+
 # Draws of an estimator that are held at once.
 _CHUNK = 256
 

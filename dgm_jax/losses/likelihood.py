@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Float32, Key, Num
 
 from dgm_jax import shapes
 
+__all__ = ['bits_per_dim', 'change_of_variables', 'dequantize', 'logit_transform', 'logit_transform_inverse']
+
 # Significant bits of float32: with value and noise on this grid their sum is exact.
 _MANTISSA = 24
 
@@ -36,7 +38,7 @@ def bits_per_dim(nats: Float[ArrayLike, '*B'], dims: int) -> Float32[Array, '*B'
   return jnp.asarray(nats, jnp.float32) / (dims * math.log(2))
 
 
-def dequantize(key: Key[Array, ''], x: Num[ArrayLike, '*S'], bits: int = 8) -> Float32[Array, '*S']:
+def dequantize(key: Key[Array, ''], x: Num[ArrayLike, '*S'], *, bits: int = 8) -> Float32[Array, '*S']:
   """Spreads integer values uniformly over their bins: (x + u) / 2^bits, u in [0, 1), on every axis.
 
   floor(2^bits y) = x exactly: the noise has just the digits that float32 has left, so that no sum rounds
@@ -82,7 +84,7 @@ def change_of_variables(log_pz: Float[ArrayLike, '*B'], log_det: Float[ArrayLike
 
 
 def logit_transform(
-  x: Float[ArrayLike, '*B D'], alpha: float = 0.05
+  x: Float[ArrayLike, '*B D'], *, alpha: float = 0.05
 ) -> tuple[Float32[Array, '*B D'], Float32[Array, '*B']]:
   """Opens [0, 1] to the real line, y = logit(alpha + (1 - 2 alpha) x), with its log-determinant in nats.
 
@@ -106,7 +108,7 @@ def logit_transform(
   return log_inside - log_outside, jnp.sum(math.log(1 - 2 * alpha) - log_inside - log_outside, -1)
 
 
-def logit_transform_inverse(y: Float[ArrayLike, '*S'], alpha: float = 0.05) -> Float32[Array, '*S']:
+def logit_transform_inverse(y: Float[ArrayLike, '*S'], *, alpha: float = 0.05) -> Float32[Array, '*S']:
   """Returns to [0, 1] what `logit_transform` has opened, on every axis.
 
   Args:

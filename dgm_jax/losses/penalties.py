@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Float32, Key, Num, PyTree
 
 from dgm_jax import shapes
 
+__all__ = ['Critic', 'clip_parameters', 'gradient_penalty', 'orthogonal_regularization', 'path_length', 'r1_penalty']
+
 Critic = Callable[[Array], Float[Array, ' B']]
 
 
@@ -18,6 +20,7 @@ def gradient_penalty(
   real: Float[ArrayLike, 'B *S'],
   fake: Float[ArrayLike, 'B *S'],
   key: Key[Array, ''],
+  *,
   target: Num[ArrayLike, ''] = 1.0,
 ) -> Float32[Array, ' B']:
   """Squared distance of the critic's slope from `target` between real and generated examples, per pair.
@@ -64,7 +67,9 @@ def r1_penalty(critic: Critic, real: Float[ArrayLike, 'B *S']) -> Float32[Array,
   return 0.5 * _squares(_slope(critic, real))
 
 
-def clip_parameters(params: PyTree[Float[ArrayLike, '...']], bound: Num[ArrayLike, '']) -> PyTree[Float[Array, '...']]:
+def clip_parameters(
+  params: PyTree[Float[ArrayLike, '...']], *, bound: Num[ArrayLike, '']
+) -> PyTree[Float[Array, '...']]:
   """Clips every parameter to [-bound, bound], after a critic's step.
 
   Args:

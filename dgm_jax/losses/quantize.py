@@ -10,6 +10,11 @@ from jaxtyping import Array, Float, Float32, Int, Num
 from dgm_jax import shapes
 from dgm_jax.distributions import stable
 
+__all__ = [
+  'Codebook', 'Quantized', 'codebook_ema', 'codebook_loss', 'codebook_vectors', 'commitment_loss', 'perplexity',
+  'vector_quantize',
+]  # fmt: skip
+
 _LAPLACE = 1e-5
 
 
@@ -108,6 +113,7 @@ def codebook_ema(
   sums: Float[ArrayLike, 'K D'],
   z: Float[ArrayLike, '*B D'],
   codes: Int[ArrayLike, '*B'],
+  *,
   decay: Num[ArrayLike, ''],
 ) -> Codebook:
   """Moves every code towards the mean of the vectors it stands for; decay 0 is one step of k-means.

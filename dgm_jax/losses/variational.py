@@ -12,6 +12,12 @@ from jaxtyping import Array, Float, Float32, Int32, Key, Num
 from dgm_jax import distributions as dist
 from dgm_jax import shapes
 
+__all__ = [
+  'ElboSurgery', 'active_units', 'beta_elbo', 'capacity_elbo', 'doubly_reparametrized_surrogate', 'elbo',
+  'elbo_from_energy', 'elbo_from_evidence', 'elbo_surgery', 'free_bits', 'hierarchical_elbo',
+  'importance_weighted_bound', 'sticking_the_landing',
+]  # fmt: skip
+
 # Samples whose distances to all posteriors are held at once.
 _CHUNK = 128
 
@@ -39,7 +45,7 @@ def elbo(log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B']) -> Float3
 
   Reference: Kingma & Welling 2014, arXiv:1312.6114, equation 3.
   """
-  return beta_elbo(log_px_z, kl, 1.0)
+  return beta_elbo(log_px_z, kl, beta=1.0)
 
 
 def elbo_from_evidence(log_px: Float[ArrayLike, '*B'], kl_posterior: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
@@ -81,7 +87,7 @@ def elbo_from_energy(log_joint: Float[ArrayLike, '*B'], entropy: Float[ArrayLike
 
 
 def beta_elbo(
-  log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B'], beta: Num[ArrayLike, '']
+  log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B'], *, beta: Num[ArrayLike, '']
 ) -> Float32[Array, '*B']:
   """Evidence lower bound with a weighted divergence in nats, per example: log p(x|z) - beta KL.
 
@@ -103,7 +109,11 @@ def beta_elbo(
 
 
 def capacity_elbo(
-  log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B'], capacity: Num[ArrayLike, ''], gamma: Num[ArrayLike, '']
+  log_px_z: Float[ArrayLike, '*B'],
+  kl: Float[ArrayLike, '*B'],
+  *,
+  capacity: Num[ArrayLike, ''],
+  gamma: Num[ArrayLike, ''],
 ) -> Float32[Array, '*B']:
   """Evidence lower bound whose divergence is drawn to a capacity, in nats, per example: log p(x|z) - gamma |KL - C|.
 
@@ -139,7 +149,7 @@ def hierarchical_elbo(log_px_z: Float[ArrayLike, '*B'], kls: Sequence[Float[Arra
   Raises:
     ValueError: the shapes differ.
 
-  Reference: Gulrajani et al. 2017, arXiv:1611.05013, equation 3.
+  Reference: Gulrajani et al. 2017, arXiv:1611.05013, equation 2.
   """
   pattern = ' '.join(['log_px_z[...]', *(f'kl_{level}[...]' for level in range(1, len(kls) + 1))])
   log_px_z, *kls = shapes.float32(pattern, log_px_z, *kls)
@@ -237,7 +247,7 @@ def sticking_the_landing(
   return log_prob(z, *jax.lax.stop_gradient(parameters))
 
 
-def free_bits(kl_per_dim: Float[ArrayLike, 'B *D'], floor: Num[ArrayLike, '']) -> Float32[Array, ' B']:
+def free_bits(kl_per_dim: Float[ArrayLike, 'B *D'], *, floor: Num[ArrayLike, '']) -> Float32[Array, ' B']:
   """Divergence in nats with a free allowance of `floor` nats a dimension, per example, summed over the dimensions.
 
   A dimension whose mean over the batch is below the floor counts as the floor and passes no gradient; any
@@ -263,7 +273,7 @@ def free_bits(kl_per_dim: Float[ArrayLike, 'B *D'], floor: Num[ArrayLike, '']) -
   return jnp.where(spent, kl, floor).reshape(kl.shape[0], -1).sum(-1)
 
 
-def active_units(posterior_means: Float[ArrayLike, 'N *D'], threshold: float = 0.01) -> Int32[Array, '']:
+def active_units(posterior_means: Float[ArrayLike, 'N *D'], *, threshold: float = 0.01) -> Int32[Array, '']:
   """Number of latent dimensions that depend on the data: Var_x(E_q[z_d|x]) > threshold, over the first axis.
 
   Args:

@@ -1,1 +1,45 @@
-"""Networks: pure linen modules, one architecture family a file; no loss, no optimizer."""
+"""Networks: pure linen modules, one architecture family a file; no loss, no optimizer.
+
+The tables name those that an experiment may choose from.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+
+from dgm_jax import config as experiment
+from dgm_jax.errors import UserError
+from dgm_jax.models import adversary, dcgan, pixelcnn, pixelcnn_pp, pixelrnn, pixelsnail, resnet_gan
+
+__all__ = ['AUTOREGRESSIVE', 'CRITICS', 'GENERATORS', 'build']
+
+AUTOREGRESSIVE = {
+  'pixelcnn': pixelcnn.PixelCNN, 'pixelrnn': pixelrnn.PixelRNN, 'gated_pixelcnn': pixelcnn.GatedPixelCNN,
+  'pixelcnn_pp': pixelcnn_pp.PixelCNNpp, 'pixelsnail': pixelsnail.PixelSNAIL,
+}  # fmt: skip
+GENERATORS = {'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator}
+CRITICS = {
+  'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic
+}  # fmt: skip
+OF_CODE = ('act', 'norm', 'dtype', 'parent', 'name')  # arguments that no experiment gives
+
+
+def build(path: str, function: Callable, settings: Mapping, **filled):
+  """Makes the network that an experiment describes.
+
+  Args:
+    path: where the settings stand, such as 'config.model.network'.
+    function: a linen module, or a function that returns a network.
+    settings: its arguments from the experiment.
+    filled: the arguments that the experiment may not give.
+
+  Raises:
+    UserError: the function has no such setting, lacks one, or refuses its value.
+  """
+  known = [name for name in inspect.signature(function).parameters if name not in (*filled, *OF_CODE)]
+  for name in settings:
+    experiment.one_of(f'a key of {path} ({function.__name__})', name, known)
+  try:
+    return function(**settings, **filled)
+  except TypeError as error:
+    reason = ' '.join(str(error).split())
+    raise UserError(f'{path} does not make a network {function.__name__}: {reason}') from error

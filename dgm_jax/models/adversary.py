@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 
 from dgm_jax.nn.minibatch import MinibatchDiscrimination
 
+__all__ = ['OUTPUTS', 'DenseCritic', 'DenseGenerator', 'MaxoutCritic', 'Verdict', 'glorot', 'he']
+
 OUTPUTS: dict[str, Callable] = {'linear': lambda x: x, 'tanh': jnp.tanh, 'sigmoid': jax.nn.sigmoid}
 he = nn.initializers.variance_scaling(2.0, 'fan_in', 'uniform')
 glorot = nn.initializers.glorot_uniform()

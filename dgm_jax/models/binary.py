@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from dgm_jax.nn.blocks import MLP, glorot
 
+__all__ = ['BinaryEncoder']
+
 
 class BinaryEncoder(nn.Module):
   """q(z|x) of independent Bernoulli latents, by their logits: [B, H, W, C] -> [B, Z], float32."""

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 
 from dgm_jax.nn.blocks import Downsample
 
+__all__ = ['Classifier']
+
 
 class Classifier(nn.Module):
   """Strided convolutions and a dense layer: [B, H, W, C] -> logits [B, K] and features [B, F].

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from dgm_jax.models.vqvae import Residual
 
+__all__ = ['Conditioner', 'repeated']
+
 
 class Conditioner(nn.Module):
   """Residual blocks over the codes of each level above, every position of which is then repeated: [B, H, W, F].

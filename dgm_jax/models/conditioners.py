@@ -15,6 +15,8 @@ from dgm_jax.nn.blocks import ACTIVATIONS, glorot
 from dgm_jax.nn.coupling import checkerboard
 from dgm_jax.nn.norm import BatchNorm
 
+__all__ = ['EDGES', 'Dense', 'GlowNet', 'OnGrid', 'ResNet', 'Started', 'TanhScale', 'ZeroConv', 'symmetric']
+
 
 def symmetric(reach: float) -> Callable:
   """An initializer: uniform in [-reach, reach]."""

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 from dgm_jax.models.adversary import OUTPUTS, Verdict
 from dgm_jax.nn.blocks import TransposedConv, halvings
 
+__all__ = ['Critic', 'Generator', 'Recognizer', 'small']
+
 small = nn.initializers.normal(0.02)
 
 

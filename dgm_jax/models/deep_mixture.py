@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from dgm_jax import matrices
 
+__all__ = ['DeepMixture']
+
 
 class DeepMixture(nn.Module):
   """A normal variable sent through one of K affine maps, then through one of the next layer's, down to the data.

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+__all__ = ['Dequantizer']
+
 
 class Dequantizer(nn.Module):
   """Noise u in (0, 1) for each pixel, u = sigmoid(mean + deviation e) with normal e, and log q(u) [B] in nats.

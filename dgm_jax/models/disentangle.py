@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ['LatentDiscriminator', 'he']
+
 he = nn.initializers.he_normal()
 
 

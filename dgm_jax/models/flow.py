@@ -15,6 +15,11 @@ from dgm_jax.nn import bijections, coupling, made
 from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.reversible import Bijection
 
+__all__ = [
+  'EDGES', 'ELEMENTWISE', 'GEOMETRIES', 'MEMORY', 'STARTS', 'glow', 'iaf', 'latent_shapes', 'maf', 'nice', 'planar',
+  'realnvp', 'realnvp_dense',
+]  # fmt: skip
+
 STARTS = {
   'zeros': lambda x: jnp.zeros(x.shape[1:]),
   # Of a logistic, as wide as each dimension of the data.

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ['SIDE', 'BlockA', 'BlockB', 'BlockC', 'BlockD', 'BlockE', 'Conv', 'Inception', 'resize']
+
 SIDE = 299
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+__all__ = ['convolutions', 'from_graph', 'from_state']
+
 # Of each kind of block, its convolutions in the order in which `models.inception` makes them: (TensorFlow, PyTorch).
 BLOCKS = {
   'BlockA': (

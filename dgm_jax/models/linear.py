@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ['DECODERS', 'DiagonalDecoder', 'FullDecoder', 'LinearEncoder', 'small']
+
 small = nn.initializers.normal(0.1)
 
 

@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 from dgm_jax.nn import masked
 from dgm_jax.nn.masked import WHOLE, Place, Pointwise, from_image, gate, group_sizes, shared
 
+__all__ = ['Condition', 'GatedLayer', 'GatedPixelCNN', 'PixelCNN', 'head']
+
 Condition = Float[Array, 'B D'] | Float[Array, 'B H W D'] | None
 
 

@@ -15,6 +15,8 @@ from dgm_jax.nn import masked
 from dgm_jax.nn.masked import WHOLE, Place, rectangle, shared
 from dgm_jax.nn.weightnorm import GatedResnet, NormConv, NormUpsample
 
+__all__ = ['PixelCNNpp', 'Stream']
+
 ABOVE = rectangle(1, 0, 1, 1)  # 2x3: what a stream that is one row behind may see
 BEFORE = rectangle(1, 0, 1, 0)  # 2x2: above and to the left
 

@@ -14,6 +14,8 @@ from dgm_jax.nn import masked
 from dgm_jax.nn.masked import WHOLE, Place, Pointwise, from_image, group_sizes
 from dgm_jax.nn.recurrent import LAYERS
 
+__all__ = ['PixelRNN']
+
 
 class PixelRNN(nn.Module):
   """The network; with Diagonal BiLSTMs each pixel is told by all before it, with Row LSTMs by a cone above it.

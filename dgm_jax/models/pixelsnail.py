@@ -15,6 +15,8 @@ from dgm_jax.nn import attention, masked
 from dgm_jax.nn.masked import WHOLE, Place, rectangle, shared
 from dgm_jax.nn.weightnorm import GatedResnet, NormConv
 
+__all__ = ['CausalAttention', 'PixelSNAIL', 'coordinates']
+
 BEFORE = rectangle(1, 0, 1, 0)  # 2x2: above and to the left
 
 

@@ -19,6 +19,11 @@ from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.norm import BatchNorm
 from dgm_jax.nn.reversible import Bijection
 
+__all__ = [
+  'MEMORY', 'Classifier', 'FirstUnit', 'Head', 'Residual', 'Shortcut', 'Stem', 'Unit', 'conv', 'irevnet', 'logits',
+  'resnet', 'revnet',
+]  # fmt: skip
+
 MEMORY = {'plain': lambda part: part, 'reversible': rev.reversible}  # what is kept for the gradient
 EPSILON, SMALL_EPSILON = 1e-3, 1e-5  # of the normalisation: RevNet's program, i-RevNet's
 
@@ -117,7 +122,7 @@ class FirstUnit(nn.Module):
   def __call__(self, x):
     residual = lambda stride, fresh: Residual(self.features, self.kernels, stride, fresh, self.act, dtype=self.dtype)
     short = lambda x: Shortcut(self.features, self.stride, len(self.kernels) == 3, self.dtype)(x)
-    y = short(x[0]) + residual(self.stride, self.fresh)(x[1])
+    y = short(rev.pair('FirstUnit', x)[0]) + residual(self.stride, self.fresh)(x[1])
     return y, short(x[1]) + residual(1, False)(y)
 
 

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 
 from dgm_jax.models.adversary import OUTPUTS, Verdict, glorot
 
+__all__ = ['Critic', 'First', 'Generator', 'Residual', 'Up', 'double', 'pool', 'wide']
+
 wide = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')  # of 3x3 layers that a rectifier stands before
 
 

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float
 
 from dgm_jax.nn.norm import BatchNorm
 
+__all__ = ['NoisyClassifier', 'SoftplusGenerator', 'WeightNormDense']
+
 INSIDE = 1e-6  # what the released code adds beneath the root of a generator's weight norm
 
 

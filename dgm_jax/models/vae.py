@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 
 from dgm_jax.nn.blocks import MLP, Downsample, NormalHead, Upsample, side_by_side
 
+__all__ = ['Decoder', 'Encoder']
+
 
 class Encoder(nn.Module):
   """q(z_0|x), q(z_1|z_0), ...: each a diagonal normal whose parameters a network computes."""

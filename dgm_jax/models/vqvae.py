@@ -17,6 +17,8 @@ from jaxtyping import Array, Float, Int
 from dgm_jax.nn import quantize
 from dgm_jax.nn.blocks import TransposedConv, halvings
 
+__all__ = ['VQVAE', 'Down', 'Passed', 'Residual', 'Up', 'Widen', 'level_names', 'level_sizes']
+
 
 def level_names(count: int) -> tuple[str, ...]:
   """What the levels are called, from the top: top, middle (middle_1, middle_2, ... of several), bottom."""

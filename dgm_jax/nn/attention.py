@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ['attend', 'attend_in_chunks']
+
 # Keeps the first position's quotient defined, as in the authors' program: it attends to nothing and gets zero.
 _NOTHING = 1e-6
 FEW = 2**24  # scores of a whole batch that a layer may keep

@@ -13,6 +13,11 @@ from dgm_jax.nn.coupling import event_sum
 from dgm_jax.nn.reversible import Bijection, bijection, permutation, zeros
 from dgm_jax.roots import root
 
+__all__ = [
+  'actnorm', 'batch_norm', 'flatten', 'invertible_dense', 'logit', 'planar', 'radial', 'reverse', 'scale', 'shift',
+  'shift_scale',
+]  # fmt: skip
+
 
 def scale(start: Callable = lambda x: jnp.zeros(x.shape[1:])) -> Bijection:
   """y = x exp(s), one s for every number of an example.

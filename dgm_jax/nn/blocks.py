@@ -10,6 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = [
+  'ACTIVATIONS', 'MLP', 'Downsample', 'NormalHead', 'TransposedConv', 'Upsample', 'glorot', 'halvings',
+  'side_by_side',
+]  # fmt: skip
+
 ACTIVATIONS: dict[str, Callable] = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu}
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 glorot = nn.initializers.glorot_uniform()

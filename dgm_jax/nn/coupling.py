@@ -14,7 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from dgm_jax.nn import spline as rational
-from dgm_jax.nn.reversible import Bijection, apply, permutation, zeros
+from dgm_jax.nn.reversible import Bijection, apply, pair, permutation, zeros
+
+__all__ = [
+  'Elementwise', 'additive', 'affine', 'checkerboard', 'coupling', 'even_odd', 'event_sum', 'from_depth', 'halves',
+  'pad', 'sigmoid_affine', 'spline', 'squeeze', 'swap', 'to_depth',
+]  # fmt: skip
 
 
 class Elementwise(NamedTuple):
@@ -89,11 +94,14 @@ def coupling(network: Callable[[int], nn.Module], elementwise: Elementwise, kept
     network: features -> a linen module [B, ..., C] -> [B, ..., features]; it may have batch statistics.
     elementwise: the map.
     kept: which half stays, 0 or 1.
+
+  Raises:
+    ValueError: at trace time, x is not a pair.
   """
   moved = 1 - kept
 
   def module(x):
-    return network(elementwise.numbers * x[moved].shape[-1])
+    return network(elementwise.numbers * pair('coupling', x)[moved].shape[-1])
 
   def init(key, x):
     return module(x).init(key, x[kept])['params']
@@ -167,7 +175,7 @@ def squeeze(factor: int = 2) -> Bijection:
 
 def swap() -> Bijection:
   """(a, b) -> (b, a)."""
-  return permutation(lambda x: x[::-1], lambda y: y[::-1])
+  return permutation(lambda x: pair('swap', x)[::-1], lambda y: pair('swap', y)[::-1])
 
 
 def pad(kept: int, channels: int) -> Bijection:

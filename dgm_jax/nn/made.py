@@ -18,6 +18,8 @@ from dgm_jax.nn.blocks import ACTIVATIONS, glorot
 from dgm_jax.nn.coupling import Elementwise
 from dgm_jax.nn.reversible import Bijection, bijection
 
+__all__ = ['MADE', 'autoregressive', 'masks']
+
 
 def masks(dims: int, hidden: Sequence[int], numbers: int) -> list[np.ndarray]:
   """Which weights [in, out] of each layer may be other than 0, so that the numbers of d see dimensions before d only.

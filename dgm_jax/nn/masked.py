@@ -16,6 +16,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = [
+  'WHOLE', 'Conv', 'MaskedConv', 'Place', 'Pointwise', 'Taps', 'before', 'causal', 'column', 'correlate',
+  'from_image', 'from_image_with_ones', 'gate', 'group_sizes', 'half', 'halved', 'rectangle', 'remembered',
+  'shared', 'with_center', 'with_ones',
+]  # fmt: skip
+
 # Variance 4 / (fan in + fan out), of the taps that are there.
 halved = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
 

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ['MinibatchDiscrimination', 'similarity']
+
 
 def similarity(projected: Float[Array, 'B K D']) -> Float[Array, 'B K']:
   """Sum over the other examples of exp(-L1 distance), for each kernel; an example is not compared with itself.

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ['BatchNorm', 'LayerNorm', 'VirtualBatchNorm', 'running']
+
 
 class BatchNorm(nn.Module):
   """Normalises by the batch where the collection 'batch_stats' may be written, and writes what it has seen there.

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+__all__ = ['k_means', 'nearest', 'restart', 'straight_through']
+
 HELD = 2**21  # distances held at a time: 8 MB, about what a CPU's caches hold and enough to keep a GPU busy
 
 

@@ -18,6 +18,8 @@ from jaxtyping import Array, Float
 from dgm_jax.nn import masked
 from dgm_jax.nn.masked import Place, Pointwise, shared
 
+__all__ = ['LAYERS', 'DiagonalBiLSTM', 'Kept', 'RowLSTM', 'lstm', 'skew', 'unskew']
+
 _FORGET = 1.0  # added to the forget gate, so that a new layer remembers
 
 

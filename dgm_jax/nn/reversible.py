@@ -17,6 +17,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+__all__ = [
+  'Bijection', 'apply', 'bijection', 'chain', 'invert', 'on', 'one_way', 'pair', 'permutation', 'repeat', 'reversible',
+  'zeros',
+]  # fmt: skip
+
 
 class Bijection(NamedTuple):
   """An invertible map y = f(x) with parameters; log-determinants are in nats."""
@@ -154,6 +159,17 @@ def repeat(n: int, part: Bijection, unroll: int = 1) -> Bijection:
   return Bijection(init, forward, inverse, pull)
 
 
+def pair(name: str, x):
+  """Returns x, which must be a pair: an array would be taken for the first two rows of its batch.
+
+  Raises:
+    ValueError: at trace time, it is none; `name` is the layer that was given it.
+  """
+  if not (isinstance(x, tuple | list) and len(x) == 2):
+    raise ValueError(f'{name} takes a pair (a, b), got {jax.tree.map(jnp.shape, x)}: put halves() in front of it')
+  return x
+
+
 def on(index: int, part: Bijection) -> Bijection:
   """Acts on one of a pair and leaves the other alone: what a multi-scale model goes on with, say."""
 
@@ -161,11 +177,11 @@ def on(index: int, part: Bijection) -> Bijection:
     return (new, x[1]) if index == 0 else (x[0], new)
 
   def forward(params, stats, x):
-    y, log_det, seen = part.forward(params, stats, x[index])
+    y, log_det, seen = part.forward(params, stats, pair('on', x)[index])
     return put(x, y), log_det, seen
 
   def inverse(params, stats, y):
-    x, log_det = part.inverse(params, stats, y[index])
+    x, log_det = part.inverse(params, stats, pair('on', y)[index])
     return put(y, x), log_det
 
   def pull(params, stats, seen, y, cotangents):
@@ -173,7 +189,7 @@ def on(index: int, part: Bijection) -> Bijection:
     x, dparams, dx = part.pull(params, stats, seen, y[index], (dy[index], dlog_det))
     return put(y, x), dparams, put(dy, dx)
 
-  return Bijection(lambda key, x: part.init(key, x[index]), forward, inverse, pull)
+  return Bijection(lambda key, x: part.init(key, pair('on', x)[index]), forward, inverse, pull)
 
 
 def reversible(part: Bijection) -> Bijection:

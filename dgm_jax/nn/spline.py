@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ['Knots', 'forward', 'inverse', 'knots']
+
 MIN_BIN, MIN_SLOPE = 1e-3, 1e-3  # of the whole interval; of the derivative at a knot
 
 

@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 
 from dgm_jax.nn.masked import WHOLE, Place, Taps, correlate, remembered
 
+__all__ = ['GatedResnet', 'NormConv', 'NormUpsample', 'concat_elu', 'normalised']
+
 
 def concat_elu(x: Float[Array, '*S C']) -> Float[Array, '*S D']:
   """elu of x and of -x, side by side: [..., C] -> [..., 2 C]."""

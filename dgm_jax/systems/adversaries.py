@@ -16,16 +16,16 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses
-from dgm_jax.cli import UserError
+from dgm_jax import losses, models
 from dgm_jax.core import Batch, Key, Metrics, Move, Params, State, averages
-from dgm_jax.models import adversary, dcgan, resnet_gan
 from dgm_jax.nn.norm import BatchNorm, LayerNorm, VirtualBatchNorm, running
+from dgm_jax.views import Prior
 
-GENERATORS = {'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator}
-CRITICS = {
-  'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic
-}  # fmt: skip
+__all__ = [
+  'GENERATED', 'REAL', 'SHOWN', 'Parts', 'by_kind', 'clip', 'decode', 'fakes', 'forward', 'held', 'inference',
+  'keep', 'normalisation', 'noted', 'parts', 'remember', 'sampler', 'start', 'uniform', 'values', 'views',
+]  # fmt: skip
+
 NORMS = ('none', 'batch', 'virtual', 'layer')
 SHOWN = 128  # examples, and latents, that parameters and statistics start from
 REAL, GENERATED = 'real', 'generated'  # kinds of examples, each with batch statistics of its own in a judge
@@ -73,25 +73,19 @@ def parts(config: ConfigDict) -> Parts:
     model.critic.get('norm', 'none') != 'virtual',
     "config.model.critic.norm='virtual' is for generators; take batch, layer or none",
   )
-  generator = build(config, 'generator', GENERATORS, shape=tuple(config.data.shape))
-  critic = build(config, 'critic', CRITICS)
+  generator = _build(config, 'generator', models.GENERATORS, shape=tuple(config.data.shape))
+  critic = _build(config, 'critic', models.CRITICS)
   return Parts(generator, critic, prior, references, model.momentum)
 
 
-def build(config: ConfigDict, role: str, known: dict[str, Callable], **more) -> nn.Module:
+def _build(config: ConfigDict, role: str, known: dict[str, Callable], **more) -> nn.Module:
   """The network that `config.model.<role>` describes: its name as `network`, the rest its settings."""
   settings = dict(config.model.to_dict()[role])
   name, norm = settings.pop('network'), settings.pop('norm', 'none')
-  experiment.one_of(f'config.model.{role}.network', name, known)
-  fields = set(known[name].__dataclass_fields__) - {'parent', 'name', 'dtype', 'norm', *more}
-  for setting in settings:
-    experiment.one_of(f'a setting of config.model.{role}', setting, sorted(fields))
+  network = experiment.choose(f'config.model.{role}.network', name, known)
   if norm != 'none':
     more['norm'] = normalisation(f'config.model.{role}.norm', norm, config.model)
-  try:
-    return known[name](**settings, **more, dtype=config.dtype)
-  except TypeError as error:
-    raise UserError(f'config.model.{role} does not make a network {name}: {" ".join(str(error).split())}') from error
+  return models.build(f'config.model.{role}', network, settings, **more, dtype=config.dtype)
 
 
 def normalisation(path: str, name: str, model: ConfigDict) -> Callable:
@@ -178,13 +172,16 @@ def sampler(game: Parts) -> Callable[[Key, State, int], jax.Array]:
   return lambda key, state, n: decode(game, state, game.prior(key, n))
 
 
-def views(game: Parts) -> dict[str, Callable]:
-  """What can be looked at in a game: `critic` (state, x) -> [B]; of images, `decode` and `latents` (key, n), too.
+def views(game: Parts, normal: bool = False) -> dict[str, Any]:
+  """Makes `System.views` of a game; `decode` and `prior` are of images only.
 
-  The critic takes x for real examples; `values` has it judge generated ones as such.
+  Args:
+    game: whose critic takes x for real examples; `values` has it judge generated ones as such.
+    normal: whether latents are standard normal.
   """
-  images = {'decode': functools.partial(decode, game), 'latents': game.prior}
-  critic = lambda state, x: inference(game.critic, 'critic', state, x, REAL)[0]
+  prior = Prior(sample=lambda key, state, n: game.prior(key, n), normal=normal)
+  images = {'decode': lambda key, state, z: decode(game, state, z), 'prior': prior}
+  critic = lambda key, state, x: inference(game.critic, 'critic', state, x, REAL)[0]
   return {'critic': critic} | (images if len(game.generator.shape) == 3 else {})
 
 
@@ -207,7 +204,7 @@ def clip(name: str, bound: float) -> Move:
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
     del key, batch
-    return state.replace(params=state.params | {name: losses.clip_parameters(state.params[name], bound)}), {}
+    return state.replace(params=state.params | {name: losses.clip_parameters(state.params[name], bound=bound)}), {}
 
   return Move(lambda params: {}, apply)
 

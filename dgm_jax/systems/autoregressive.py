@@ -3,7 +3,6 @@
 Axes: B batch, H height, W width, C channels, D condition.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, optim
+from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.metrics import GIVEN
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
@@ -22,8 +21,12 @@ from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.nn.recurrent import LAYERS
-from dgm_jax.systems import labels, raster, reach
-from dgm_jax.systems.pixels import Pixel
+from dgm_jax.systems import raster, reach
+from dgm_jax.systems.labels import by_rows, drawn, told
+from dgm_jax.systems.pixels import PIXELS, Pixel
+
+__all__ = ['gated_pixelcnn', 'pixelcnn', 'pixelcnn_pp', 'pixelrnn', 'pixelsnail']
+CONDITIONAL = __all__
 
 
 class Parts(NamedTuple):
@@ -34,7 +37,7 @@ class Parts(NamedTuple):
   shape: tuple[int, int, int]
   classes: int  # of the labels it is told; 0: none
   shares: tuple[float, ...]  # of the classes in the training set
-  ema: float  # decay of the parameters' average, which is then what is measured and drawn from; 0: none
+  average: float  # decay of the parameters' average, which is then what is measured and drawn from; 0: none
 
 
 def pixelcnn(config: ConfigDict) -> System:
@@ -78,15 +81,9 @@ def pixelsnail(config: ConfigDict) -> System:
   return _system(config, PixelSNAIL)
 
 
-NETWORKS = {
-  'pixelcnn': PixelCNN, 'pixelrnn': PixelRNN, 'gated_pixelcnn': GatedPixelCNN, 'pixelcnn_pp': PixelCNNpp,
-  'pixelsnail': PixelSNAIL,
-}  # fmt: skip
-
-
 def network_of(config: ConfigDict) -> Callable:
   """The class of the network that a system of this file trains."""
-  return NETWORKS[config.system.rpartition('.')[2]]
+  return models.AUTOREGRESSIVE[config.system.rpartition('.')[2]]
 
 
 def parts(config: ConfigDict, network: Callable) -> Parts:
@@ -96,25 +93,18 @@ def parts(config: ConfigDict, network: Callable) -> Parts:
     UserError: the network has no such setting, or there is no such likelihood.
   """
   model, shape = config.model, tuple(config.data.shape)
-  pixel = experiment.by_path('dgm_jax.systems', f'pixels.{model.likelihood}')(shape[-1], model, config.data.levels)
-  settings = model.network.to_dict()
-  for name in settings:
-    experiment.one_of(f'a key of config.model.network ({network.__name__})', name, _settings(network))
-  experiment.require(0 <= model.ema < 1, f'config.model.ema must be in [0, 1), got {model.ema}')
+  pixel = experiment.choose('config.model.likelihood', model.likelihood, PIXELS)(shape[-1], model, config.data.levels)
+  experiment.require(0 <= model.average < 1, f'config.model.average must be in [0, 1), got {model.average}')
   joint = network in (PixelCNNpp, PixelSNAIL)
   experiment.require(
     pixel.groups == 1 or not joint,
     f'config.model.likelihood={model.likelihood} orders the {pixel.groups} channels of config.data, which'
     f" {network.__name__} draws at once; use 'logistic_mixture'",
   )
-  module = network(pixel.numbers, groups=pixel.groups, dtype=config.dtype, **settings)
+  filled = {'numbers': pixel.numbers, 'groups': pixel.groups, 'dtype': config.dtype}
+  module = models.build('config.model.network', network, model.network.to_dict(), **filled)
   classes, shares = model.classes if config.conditional else 0, tuple(config.data.get('class_shares', ()))
-  return Parts(module, pixel, shape, classes, shares, model.ema)
-
-
-def _settings(network: Callable) -> list[str]:
-  fixed = ('numbers', 'groups', 'dtype', 'parent', 'name')
-  return [name for name in inspect.signature(network).parameters if name not in fixed]
+  return Parts(module, pixel, shape, classes, shares, model.average)
 
 
 def _system(config: ConfigDict, network: Callable) -> System:
@@ -122,21 +112,21 @@ def _system(config: ConfigDict, network: Callable) -> System:
 
   def networks(key: Key, batch: Batch):
     x = made.pixel.inputs(batch['x'])
-    params = made.network.init(key, x, labels.told(made.classes, batch))['params']
-    return {'model': params}, averages({'model': params}, {}, ('model',)) if made.ema else {}
+    params = made.network.init(key, x, told(made.classes, batch))['params']
+    return {'model': params}, averages({'model': params}, {}, ('model',)) if made.average else {}
 
   def loss(key: Key, state: State, batch: Batch):
-    nats = log_prob_map(made, state.params['model'], batch['x'], labels.told(made.classes, batch), {'dropout': key})
+    nats = log_prob_map(made, state.params['model'], batch['x'], told(made.classes, batch), {'dropout': key})
     return -nats.sum((1, 2)).mean(), ({}, {})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
-    nats = -log_prob_map(made, state.params['model'], batch['x'], labels.told(made.classes, batch)).sum((1, 2))
+    nats = -log_prob_map(made, state.params['model'], batch['x'], told(made.classes, batch)).sum((1, 2))
     given = GIVEN if made.classes else ''
     return {f'nll_nats{given}': nats, f'bits_per_dim{given}': losses.bits_per_dim(nats, math.prod(made.shape))}
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('model',)))
-  move = chain(move, average('model', made.ema)) if made.ema else move
+  move = chain(move, average('model', made.average)) if made.average else move
   return system(networks, move, evaluate, _sample(made), **_views(made))
 
 
@@ -155,39 +145,39 @@ def log_prob_map(made: Parts, params, x: jax.Array, condition=None, rngs: dict |
 
 
 def _sample(made: Parts) -> Callable:
-  def sample(key: Key, state: State, n: int, y=None, temperature=1.0) -> jax.Array:
+  def sample(key: Key, state: State, n: int, labels=None, temperature=1.0) -> jax.Array:
     given = jnp.zeros((n, *made.shape))
-    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), y, temperature)
+    return _complete(made, key, state, given, jnp.zeros(given.shape[:3], bool), labels, temperature)
 
   return sample
 
 
-def _complete(made: Parts, key: Key, state: State, given, known, y=None, temperature=1.0) -> jax.Array:
-  """Draws what is not known [B, H, W] of given [B, H, W, C]; labels y [B] that are not given are drawn, too."""
+def _complete(made: Parts, key: Key, state: State, given, known, labels=None, temperature=1.0) -> jax.Array:
+  """Draws what is not known [B, H, W] of given [B, H, W, C]; labels [B] that are not given are drawn, too."""
   condition = None
   if made.classes:
-    if y is None:
+    if labels is None:
       for_labels, key = jax.random.split(key)
-      y = labels.drawn(for_labels, given.shape[0], made.classes, made.shares)
-    condition = jax.nn.one_hot(y, made.classes)
+      labels = drawn(for_labels, given.shape[0], made.classes, made.shares)
+    condition = jax.nn.one_hot(labels, made.classes)
   drawing = raster.Drawing(made.network, state.params['model'], made.pixel, condition, temperature)
   return raster.incremental(key, drawing, given, known)
 
 
 def _views(made: Parts) -> dict[str, Callable]:
-  def log_prob(key, state, x, y=None):
-    return log_prob_pixels(key, state, x, y).sum((1, 2))
+  def log_prob(key, state, x, labels=None):
+    return log_prob_pixels(key, state, x, labels).sum((1, 2))
 
-  def log_prob_pixels(key, state, x, y=None):
+  def log_prob_pixels(key, state, x, labels=None):
     del key
-    condition = jax.nn.one_hot(y, made.classes) if made.classes else None
+    condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
     return log_prob_map(made, state.params['model'], x, condition)
 
-  def complete(key, state, given, known, y=None, temperature=1.0):
-    return _complete(made, key, state, given, known, y, temperature)
+  def complete(key, state, given, known, labels=None, temperature=1.0):
+    return _complete(made, key, state, given, known, labels, temperature)
 
-  def causality(key, state, x, first, y=None):
-    condition = jax.nn.one_hot(y, made.classes) if made.classes else None
+  def causality(key, state, x, first, labels=None):
+    condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
     return reach.gradients(key, made.network, state.params['model'], made.pixel, x, first, condition)
 
   views = {
@@ -204,10 +194,10 @@ def _class_views(made: Parts, log_prob: Callable) -> dict[str, Callable]:
     return draw(key, state, made.classes * columns, jnp.repeat(jnp.arange(made.classes), columns))
 
   def row_sample(key, state, n):
-    return draw(key, state, n, labels.by_rows(n, made.classes))
+    return draw(key, state, n, by_rows(n, made.classes))
 
   def log_prob_classes(key, state, x):
-    label = lambda y: log_prob(key, state, x, jnp.full(x.shape[:1], y))
-    return jax.lax.map(label, jnp.arange(made.classes)).T
+    given = lambda label: log_prob(key, state, x, jnp.full(x.shape[:1], label))
+    return jax.lax.map(given, jnp.arange(made.classes)).T
 
   return {'classes': classes, 'row_sample': row_sample, 'log_prob_classes': log_prob_classes}

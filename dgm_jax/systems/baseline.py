@@ -16,6 +16,8 @@ from dgm_jax import distributions
 from dgm_jax.core import Batch, Key, Metrics, Move, State, System, system
 from dgm_jax.systems import likelihoods
 
+__all__ = ['gaussian', 'histogram', 'position_histogram', 'uniform']
+
 
 def uniform(config: ConfigDict) -> System:
   """Every level of every pixel alike: log2 L bits per dimension, 8 for 256 levels."""

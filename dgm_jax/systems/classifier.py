@@ -3,7 +3,7 @@
 Images are pixels in [0, 1] (preprocess: scale) with labels. Axes: B batch, H height, W width, C channels, K classes.
 """
 
-import inspect
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,11 +13,13 @@ import optax
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, optim
+from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models import resnet as networks
 from dgm_jax.models.classifier import Classifier
 from dgm_jax.nn.norm import running
+
+__all__ = ['classifier', 'irevnet', 'resnet', 'revnet']
 
 
 class Parts(NamedTuple):
@@ -56,18 +58,18 @@ def irevnet(config: ConfigDict) -> System:
 
 def classifier(config: ConfigDict) -> System:
   """Trained on the cross-entropy of its labels; `extra` keeps the average of its parameters, which is what judges."""
-  network = Classifier(**config.model.network.to_dict(), dtype=config.dtype)
+  network = models.build('config.model.network', Classifier, config.model.network.to_dict(), dtype=config.dtype)
 
   def loss(key: Key, state: State, batch: Batch):
     logits, _ = network.apply({'params': state.params['classifier']}, batch['x'], rngs={'dropout': key})
     return losses.auxiliary_classifier(logits, batch['y']).mean(), ({}, {})
 
-  def judge(state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def judge(key: Key, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    del key
     return network.apply({'params': state.params['classifier']}, x)
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    del key
-    logits, _ = judge(state, batch['x'])
+    logits, _ = judge(key, state, batch['x'])
     return _judged(logits, batch['y'])
 
   def start(key: Key, batch: Batch):
@@ -92,15 +94,13 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   """
   model = config.model
   settings = model.network.to_dict()
-  known = [name for name in inspect.signature(build).parameters if name not in ('shape', 'classes', 'dtype', 'act')]
-  for name in settings:
-    experiment.one_of(f'a key of config.model.network ({build.__name__})', name, known)
   experiment.one_of('config.model.network.memory', settings.get('memory', 'plain'), networks.MEMORY)
   experiment.one_of('config.model.flip', model.flip, FLIPS)
   experiment.one_of('config.model.decays', model.get('decays', 'kernels'), DECAYS)
   experiment.require(0 <= model.momentum < 1, f'config.model.momentum must be in [0, 1), got {model.momentum}')
   experiment.require(model.reach >= 0, f'config.model.reach must not be negative, got {model.reach}')
-  network = build(tuple(config.data.shape), model.classes, dtype=config.dtype, **settings)
+  filled = {'shape': tuple(config.data.shape), 'classes': model.classes, 'dtype': config.dtype}
+  network = models.build('config.model.network', build, settings, **filled)
   return Parts(network, model.l2, model.momentum, model.reach, FLIPS[model.flip])
 
 
@@ -147,8 +147,8 @@ def _system(config: ConfigDict, build: Callable) -> System:
     return _judged(_logits(made, state, batch['x']), batch['y'])
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('classifier',)))
-  views = {'logits': lambda key, state, x: _logits(made, state, x)}
-  return system(start, move, evaluate, None, **views, **(_inversion(made) if build is networks.irevnet else {}))
+  invertible = build is networks.irevnet
+  return system(start, move, evaluate, None, reconstruct=functools.partial(_reconstruct, made) if invertible else None)
 
 
 def _logits(made: Parts, state: State, x: jax.Array) -> jax.Array:
@@ -156,20 +156,21 @@ def _logits(made: Parts, state: State, x: jax.Array) -> jax.Array:
   return networks.logits(made.network, state.params['classifier'], state.extra['stats'], x)[0]
 
 
-def _inversion(made: Parts) -> dict[str, Callable]:
-  """The last features of images and the images of features, which `reconstruct` joins."""
+def features(made: Parts, state: State, x: jax.Array) -> jax.Array:
+  """Returns the last features of images that a network which can be inverted has."""
+  params, stats = state.params['classifier']['features'], state.extra['stats']['features']
+  return made.network.features.forward(params, stats, x - state.extra['mean'][None])[0]
 
-  def features(state, x):
-    x = x - state.extra['mean'][None]
-    params, stats = state.params['classifier']['features'], state.extra['stats']['features']
-    return made.network.features.forward(params, stats, x)[0]
 
-  def image(state, h):
-    params, stats = state.params['classifier']['features'], state.extra['stats']['features']
-    return made.network.features.inverse(params, stats, h)[0] + state.extra['mean'][None]
+def image(made: Parts, state: State, h: jax.Array) -> jax.Array:
+  """Finds images again from their last features."""
+  params, stats = state.params['classifier']['features'], state.extra['stats']['features']
+  return made.network.features.inverse(params, stats, h)[0] + state.extra['mean'][None]
 
-  reconstruct = lambda key, state, x: image(state, features(state, x))
-  return {'features': features, 'image': image, 'reconstruct': reconstruct}
+
+def _reconstruct(made: Parts, key: Key, state: State, x: jax.Array) -> jax.Array:
+  del key
+  return image(made, state, features(made, state, x))
 
 
 def _weights(params) -> jax.Array:

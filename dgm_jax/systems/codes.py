@@ -5,7 +5,6 @@ Codes are whole numbers [B, h, w, 1] as float32, where they are drawn; levels ar
 Axes: B batch, h, w of a level, K codes, E features of an embedding, D condition.
 """
 
-import inspect
 import math
 from typing import NamedTuple
 
@@ -15,13 +14,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import distributions
+from dgm_jax import distributions, models
 from dgm_jax.core import Key
 from dgm_jax.models.code_prior import Conditioner
 from dgm_jax.models.vqvae import VQVAE, level_names, level_sizes
 from dgm_jax.systems import raster
-from dgm_jax.systems.autoregressive import NETWORKS
 from dgm_jax.systems.pixels import Pixel
+
+__all__ = ['Prior', 'bits', 'draw', 'log_prob', 'priors', 'random', 'start']
 
 
 class Prior(NamedTuple):
@@ -50,22 +50,14 @@ def priors(config: ConfigDict, autoencoder: VQVAE) -> dict[str, Prior]:
   made = {}
   for name, (size, *_) in zip(names, sizes, strict=True):
     settings = model.get(name, ConfigDict()).to_dict()
-    experiment.one_of(f'config.model.{name}.network', settings.get('network'), NETWORKS)
-    network = NETWORKS[settings.pop('network')]
-    _check(f'config.model.{name} ({network.__name__})', settings, network, ('numbers', 'groups'))
-    told = model.conditioner.to_dict()
-    _check('config.model.conditioner', told, Conditioner, ('codes', 'size'))
-    conditioner = Conditioner(autoencoder.codes, size, dtype=config.dtype, **told) if made else None
-    network = network(autoencoder.codes, dtype=config.dtype, **settings)
+    network = experiment.choose(f'config.model.{name}.network', settings.pop('network', None), models.AUTOREGRESSIVE)
+    filled = {'numbers': autoencoder.codes, 'groups': 1, 'dtype': config.dtype}
+    network = models.build(f'config.model.{name}', network, settings, **filled)
+    filled = {'codes': autoencoder.codes, 'size': size, 'dtype': config.dtype}
+    conditioner = models.build('config.model.conditioner', Conditioner, model.conditioner.to_dict(), **filled)
+    conditioner = conditioner if made else None
     made[name] = Prior(network, conditioner, autoencoder.codes, model.embedding, size, tuple(made))
   return made
-
-
-def _check(path: str, settings: dict, module: type, filled: tuple[str, ...]) -> None:
-  """Refuses settings that a module does not have, or that are filled in."""
-  known = [name for name in inspect.signature(module).parameters if name not in (*filled, 'dtype', 'parent', 'name')]
-  for name in settings:
-    experiment.one_of(f'a key of {path}', name, known)
 
 
 def random(made: dict[str, Prior], key: Key, n: int) -> dict[str, jax.Array]:

@@ -15,7 +15,9 @@ from dgm_jax import config as experiment
 from dgm_jax import distributions, losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models import linear
-from dgm_jax.systems import likelihoods
+from dgm_jax.systems import likelihoods, posteriors
+
+__all__ = ['annealing', 'capacity', 'elbo', 'free_bits']
 
 
 def elbo(config: ConfigDict) -> System:
@@ -34,7 +36,7 @@ def annealing(config: ConfigDict) -> System:
   experiment.require(config.model.warmup >= 1, f'config.model.warmup must be at least 1, got {config.model.warmup}')
 
   def objective(log_px_z, kl, step):
-    return losses.beta_elbo(log_px_z, kl.sum(-1), jnp.minimum(1.0, step / config.model.warmup))
+    return losses.beta_elbo(log_px_z, kl.sum(-1), beta=jnp.minimum(1.0, step / config.model.warmup))
 
   return _system(config, objective)
 
@@ -45,7 +47,9 @@ def free_bits(config: ConfigDict) -> System:
   Reference: Kingma et al. 2016, arXiv:1606.04934, equation 15.
   """
   experiment.require(config.model.floor >= 0, f'config.model.floor must not be negative, got {config.model.floor}')
-  return _system(config, lambda log_px_z, kl, step: losses.elbo(log_px_z, losses.free_bits(kl, config.model.floor)))
+  return _system(
+    config, lambda log_px_z, kl, step: losses.elbo(log_px_z, losses.free_bits(kl, floor=config.model.floor))
+  )
 
 
 def capacity(config: ConfigDict) -> System:
@@ -57,7 +61,7 @@ def capacity(config: ConfigDict) -> System:
   def objective(log_px_z, kl, step):
     # Of the batch's mean, so that single examples are free to take more and less.
     mean = jnp.broadcast_to(kl.sum(-1).mean(), log_px_z.shape)
-    return losses.capacity_elbo(log_px_z, mean, config.model.capacity, config.model.gamma)
+    return losses.capacity_elbo(log_px_z, mean, capacity=config.model.capacity, gamma=config.model.gamma)
 
   return _system(config, objective)
 
@@ -105,11 +109,13 @@ def _system(config: ConfigDict, objective: Callable) -> System:
     params['mean']['bias'], params['log_std'] = x.mean(0), 0.5 * jnp.log(x.var(0) + 1e-2)
     return {'encoder': encoder.init(for_encoder, x[:1])['params'], 'decoder': params}, {}
 
+  image = lambda key, state, z: decode(state, z)[0].reshape(z.shape[0], *shape)
   views = {
     'encode': lambda key, state, x: numbers(state, x)[0],
-    'decode': lambda state, z: decode(state, z)[0].reshape(z.shape[0], *shape),
-    'posterior': numbers,
-  }  # fmt: skip
-  views['reconstruct'] = lambda key, state, x: views['decode'](state, numbers(state, x)[0])
+    'decode': image,
+    'posterior': lambda key, state, x: numbers(state, x),
+    'prior': posteriors.standard(config.model.latents),
+    'reconstruct': lambda key, state, x: image(key, state, numbers(state, x)[0]),
+  }
   move = descend(model=Player(loss, optim.make(config, 'model'), ('encoder', 'decoder')))
   return system(networks, move, evaluate, sample, **views)

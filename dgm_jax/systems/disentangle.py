@@ -22,6 +22,9 @@ from dgm_jax.models.vae import Decoder, Encoder
 from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.noise import standard_normal
 from dgm_jax.systems import vae
+from dgm_jax.systems.likelihoods import LIKELIHOODS
+
+__all__ = ['beta_vae', 'capacity_vae', 'dip_vae', 'factor_vae', 'tc_vae']
 
 WEIGHTS = {'minibatch': losses.minibatch_weights, 'stratified': losses.stratified_weights}
 DIVERGENCES = ('closed', 'sampled')
@@ -48,7 +51,7 @@ def beta_vae(config: ConfigDict, beta: Weight = None) -> System:
 
   def loss(state: State, seen: Pass):
     del state
-    return -losses.beta_elbo(seen.log_px_z, seen.kl.sum(1), beta).mean(), {}
+    return -losses.beta_elbo(seen.log_px_z, seen.kl.sum(1), beta=beta).mean(), {}
 
   return _alone(config, loss)
 
@@ -65,7 +68,7 @@ def capacity_vae(config: ConfigDict, gamma: Weight = None) -> System:
   def loss(state: State, seen: Pass):
     capacity = most * jnp.minimum(1.0, state.step.astype(jnp.float32) / steps)
     # The absolute value is that of the batch's mean: each example is free to take its own share.
-    bound = losses.capacity_elbo(seen.log_px_z.mean(), seen.kl.sum(1).mean(), capacity, gamma)
+    bound = losses.capacity_elbo(seen.log_px_z.mean(), seen.kl.sum(1).mean(), capacity=capacity, gamma=gamma)
     return -bound, {'capacity_nats': capacity}
 
   return _alone(config, loss)
@@ -87,7 +90,9 @@ def tc_vae(config: ConfigDict, beta: Weight = None) -> System:
   def loss(state: State, seen: Pass):
     del state
     size = max(config.data.examples, seen.z.shape[0])
-    split = lambda weights: losses.minibatch_total_correlation(seen.z, seen.mean, seen.logvar, size, weights)
+    split = lambda weights: losses.minibatch_total_correlation(
+      seen.z, seen.mean, seen.logvar, dataset_size=size, log_weights=weights
+    )
     parts, correlation = split(WEIGHTS[model.estimator]), split(losses.stratified_weights).total_correlation
     if model.divergence == 'closed':
       divergence = seen.kl.sum(1) + (beta - 1) * parts.total_correlation
@@ -115,7 +120,7 @@ def dip_vae(config: ConfigDict, off_diagonal: Weight = None) -> System:
       matrix = losses.covariance_of_means(seen.mean)
     else:
       matrix = losses.aggregate_covariance(seen.mean, seen.logvar)
-    penalty = losses.dip_penalty(matrix, off_diagonal, off_diagonal * ratio)
+    penalty = losses.dip_penalty(matrix, off_diagonal=off_diagonal, diagonal=off_diagonal * ratio)
     return penalty - losses.elbo(seen.log_px_z, seen.kl.sum(1)).mean(), {'penalty': penalty}
 
   return _alone(config, loss)
@@ -156,8 +161,7 @@ def factor_vae(config: ConfigDict, gamma: Weight = None) -> System:
     model=Player(model_loss, optim.make(config, 'model'), ('encoder', 'decoder')),
     discriminator=Player(judge_loss, optim.make(config, 'discriminator'), ('discriminator',)),
   )
-  views = vae.views(parts) | {'judge_latents': logit}
-  return system(networks, move, _evaluate(parts), vae.sampler(parts), **views)
+  return system(networks, move, _evaluate(parts), vae.sampler(parts), **vae.views(parts, config.nll))
 
 
 def _alone(config: ConfigDict, loss: Callable[[State, Pass], tuple[jax.Array, Metrics]]) -> System:
@@ -171,7 +175,7 @@ def _alone(config: ConfigDict, loss: Callable[[State, Pass], tuple[jax.Array, Me
 
   move = descend(model=Player(total, optim.make(config, 'model'), ('encoder', 'decoder')))
   networks = lambda key, batch: vae.networks(parts, key, batch)
-  return system(networks, move, _evaluate(parts), vae.sampler(parts), **vae.views(parts))
+  return system(networks, move, _evaluate(parts), vae.sampler(parts), **vae.views(parts, config.nll))
 
 
 def _parts(config: ConfigDict) -> vae.Parts:
@@ -180,7 +184,7 @@ def _parts(config: ConfigDict) -> vae.Parts:
   for name in ('encoder', 'decoder'):
     experiment.one_of(f'config.model.{name}.activation', getattr(model, name).activation, ACTIVATIONS)
   experiment.require(model.latents >= 1, f'config.model.latents must be at least 1, got {model.latents}')
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
+  likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
   settings = lambda name: {
     'hidden': (tuple(getattr(model, name).hidden),), 'activation': getattr(model, name).activation,
     'latents': (model.latents,), 'channels': tuple(model.channels), 'dtype': config.dtype,

@@ -5,7 +5,7 @@ estimated. Axes: B batch, k samples, Z latents.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,10 @@ from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models.vae import Decoder
 from dgm_jax.systems import likelihoods, posteriors
+from dgm_jax.systems.likelihoods import LIKELIHOODS
+from dgm_jax.views import Prior
+
+__all__ = ['constant_baseline', 'leave_one_out', 'optimal_baseline', 'reparametrized', 'score', 'vimco']
 
 DECAY = 0.9  # of the running means that baselines are made of
 
@@ -162,8 +166,8 @@ def _rms(x: jax.Array) -> jax.Array:
 def _parts(config: ConfigDict) -> Parts:
   model = config.model
   experiment.require(model.samples >= 1, f'config.model.samples must be at least 1, got {model.samples}')
-  posterior = experiment.by_path('dgm_jax.systems', f'posteriors.{model.posterior}')(config)
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
+  posterior = experiment.choose('config.model.posterior', model.posterior, posteriors.POSTERIORS)(config)
+  likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
   decoder = Decoder(
     (tuple(model.hidden),), (model.latents,), tuple(config.data.shape), likelihood.parameters,
     activation=model.activation, dtype=config.dtype,
@@ -219,20 +223,26 @@ def _sample(parts: Parts) -> Callable:
   return sample
 
 
-def _views(parts: Parts) -> dict[str, Callable]:
-  def numbers(state, x):
+def _views(parts: Parts) -> dict[str, Any]:
+  def numbers(key, state, x):
+    del key
     return parts.posterior.encode(state.params['encoder'], x)
 
-  def decode(state, z):
+  def decode(key, state, z):
+    del key
     return parts.likelihood.mean(_decode(parts, state, z)).reshape(z.shape[0], *parts.decoder.shape)
 
   def encode(key, state, x):
-    del key  # the means need no noise
-    return parts.posterior.code(numbers(state, x))
+    return parts.posterior.code(numbers(key, state, x))
 
-  views = {'encode': encode, 'decode': decode}
-  views['reconstruct'] = lambda key, state, x: decode(state, encode(key, state, x))
-  views['mean_sample'] = lambda key, state, n: decode(state, parts.posterior.prior_sample(key, n))
-  if parts.posterior.reparametrized:
-    views['posterior'] = numbers
-  return views
+  return {
+    'encode': encode, 'decode': decode,
+    'reconstruct': lambda key, state, x: decode(key, state, encode(key, state, x)),
+    'mean_sample': lambda key, state, n: decode(key, state, parts.posterior.prior_sample(key, n)),
+    'prior': Prior(
+      sample=lambda key, state, n: parts.posterior.prior_sample(key, n),
+      log_prob=lambda key, state, z: parts.posterior.log_prior(z),
+      normal=parts.posterior.reparametrized,
+    ),
+    'posterior': numbers if parts.posterior.reparametrized else None,
+  }  # fmt: skip

@@ -4,7 +4,6 @@ Images are dequantized pixels in [0, 1) (preprocess: dequantize), points of a pl
 B batch, D dimensions of an example.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import distributions, losses, optim
+from dgm_jax import distributions, losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
@@ -23,6 +22,10 @@ from dgm_jax.nn import bijections
 from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.norm import running
 from dgm_jax.nn.reversible import Bijection
+from dgm_jax.views import Prior
+
+__all__ = ['glow', 'iaf', 'maf', 'nice', 'planar', 'realnvp', 'realnvp_dense']
+POINTS = __all__
 
 
 class Noise(NamedTuple):
@@ -114,9 +117,6 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   """
   model, shape = config.model, tuple(config.data.shape)
   settings = model.network.to_dict()
-  known = [name for name in inspect.signature(build).parameters if name not in ('shape', 'act', 'dtype')]
-  for name in settings:
-    experiment.one_of(f'a key of config.model.network ({build.__name__})', name, known)
   for name, allowed in CHOICES.items():
     if name in settings:
       experiment.one_of(f'config.model.network.{name}', settings[name], allowed)
@@ -135,7 +135,8 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   opening = bijections.logit(model.alpha) if model.alpha else rev.chain()
   variational = model.dequantization == 'variational'
   dequantizer = Dequantizer(model.dequantizer_width, config.data.levels, dtype=config.dtype) if variational else None
-  return Parts(opening, build(shape, dtype=config.dtype, **settings), NOISES[model.noise], shape, dequantizer)
+  flow = models.build('config.model.network', build, settings, shape=shape, dtype=config.dtype)
+  return Parts(opening, flow, NOISES[model.noise], shape, dequantizer)
 
 
 STATISTICS = {'flow': ('stats',)}  # entries of `State.extra`, by network
@@ -243,9 +244,9 @@ def _draw(made: Parts, key: Key, state: State, n: int, temperature: float) -> ja
   return _inverse(made, state, jax.tree.unflatten(tree, noise))
 
 
-def _views(made: Parts) -> dict[str, Callable]:
-  def log_prob(key, state, x):
-    del key
+def _views(made: Parts) -> dict[str, Any]:
+  def log_prob(key, state, x, labels=None):
+    del key, labels
     return likelihood(made, state.params['flow'], state.extra['stats'], x).log_prob
 
   def encode(key, state, x):
@@ -254,9 +255,19 @@ def _views(made: Parts) -> dict[str, Callable]:
     z = made.flow.forward(state.params['flow'], state.extra['stats'], y)[0]
     return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(z)], 1)
 
-  def decode(state, z):
+  def decode(key, state, z):
+    del key
     one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), _shapes(made, state, 1))
     return _inverse(made, state, jax.vmap(ravel_pytree(one)[1])(z))
 
-  views = {'log_prob': log_prob, 'draw': lambda key, state, n, temperature: _draw(made, key, state, n, temperature)}
-  return views | ({'encode': encode, 'decode': decode} if len(made.shape) == 3 else {})
+  def draw(key, state, n, labels=None, temperature=1.0):
+    del labels
+    return _draw(made, key, state, n, temperature)
+
+  prior = Prior(
+    sample=lambda key, state, n: made.noise.sample(key, (n, math.prod(made.shape))),
+    log_prob=lambda key, state, z: made.noise.log_prob(z),
+    normal=made.noise is NOISES['normal'],
+  )
+  images = {'encode': encode, 'decode': decode, 'prior': prior} if len(made.shape) == 3 else {}
+  return {'log_prob': log_prob, 'draw': draw, **images}

@@ -13,11 +13,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, optim
+from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, repeat, system
 from dgm_jax.models.dcgan import Recognizer
 from dgm_jax.systems import adversaries
 from dgm_jax.systems.adversaries import GENERATED, REAL, Parts, fakes, forward, held, noted
+
+__all__ = ['dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp']
+POINTS = __all__
 
 GENERATOR_LOSSES = ('nonsaturating', 'minimax', 'feature_matching')
 
@@ -119,7 +122,7 @@ def _discriminator(game: Parts, real_label: float) -> Callable:
     fake, _ = fakes(game, state, game.prior(for_z, batch['x'].shape[0]), keys[0])
     (real_logit, _), seen_real = forward(game.critic, 'critic', state, batch['x'], keys[1])
     (fake_logit, _), seen_fake = forward(game.critic, 'critic', state, fake, keys[2])
-    value = losses.minimax_discriminator(real_logit, fake_logit, real_label).mean()
+    value = losses.minimax_discriminator(real_logit, fake_logit, real_label=real_label).mean()
     right = {'real_accuracy': (real_logit > 0).mean(), 'fake_accuracy': (fake_logit < 0).mean()}
     return value, (noted(game, 'critic', state, {REAL: seen_real, GENERATED: seen_fake}), right)
 
@@ -189,9 +192,8 @@ def _system(config: ConfigDict, game: Parts, move: Move) -> System:
     params, extra = adversaries.start(game, key, batch)
     return params, adversaries.keep(params, extra, model)
 
-  return system(
-    networks, _averaging(move, model), adversaries.values(game), adversaries.sampler(game), **adversaries.views(game)
-  )
+  views = adversaries.views(game, model.prior == 'normal')
+  return system(networks, _averaging(move, model), adversaries.values(game), adversaries.sampler(game), **views)
 
 
 def _averaging(move: Move, model: ConfigDict) -> Move:
@@ -208,8 +210,7 @@ def infogan(config: ConfigDict) -> System:
   """
   model = config.model
   game = adversaries.parts(config)._replace(prior=functools.partial(_coded, model))
-  settings = {'norm': adversaries.normalisation('config.model.recognizer.norm', 'batch', model), 'dtype': config.dtype}
-  recognizer = Recognizer(model.classes, model.continuous, **model.recognizer.to_dict(), **settings)
+  recognizer = _recognizer(config)
   losses_of = _informed_discriminator(game, recognizer, model), _informed_generator(game, recognizer, model)
   discriminator = Player(losses_of[0], optim.make(config, 'discriminator'), ('critic', 'recognizer'))
   generator = Player(losses_of[1], optim.make(config, 'generator'), ('generator',))
@@ -222,20 +223,33 @@ def infogan(config: ConfigDict) -> System:
     extra |= adversaries.by_kind('recognizer', made)
     return params | {'recognizer': made['params']}, adversaries.keep(params, extra, model)
 
-  def recognized(state: State, x: jax.Array, kind: str = REAL):
-    features = adversaries.inference(game.critic, 'critic', state, x, kind)[1]
-    return adversaries.inference(recognizer, 'recognizer', state, features, kind)
-
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     z = game.prior(key, batch['x'].shape[0])
-    categorical, gaussian = _information(model, z, recognized(state, adversaries.decode(game, state, z), GENERATED))
+    categorical, gaussian = _information(
+      model, z, recognized(game, recognizer, state, adversaries.decode(game, state, z), GENERATED)
+    )
     measured = {'categorical_information_nats': categorical, 'gaussian_information_nats': gaussian}
     return adversaries.values(game)(key, state, batch) | measured
 
-  classes = lambda state, x: recognized(state, x)[0]
-  views = adversaries.views(game) | {'recognize': recognized, 'cluster': classes}
-  views |= {name: functools.partial(sweep, game, model) for name, sweep in SWEEPS.items()}
+  views = adversaries.views(game) | {
+    'cluster': lambda key, state, x: recognized(game, recognizer, state, x, REAL)[0],
+    'class_sweeps': lambda key, state: class_sweeps(game, model, key),
+    'continuous_sweeps': lambda key, state: continuous_sweeps(game, model, key),
+  }
   return system(networks, _averaging(move, model), evaluate, adversaries.sampler(game), **views)
+
+
+def _recognizer(config: ConfigDict) -> Recognizer:
+  model = config.model
+  filled = {'classes': model.classes, 'continuous': model.continuous, 'dtype': config.dtype}
+  filled['norm'] = adversaries.normalisation('config.model.recognizer.norm', 'batch', model)
+  return models.build('config.model.recognizer', Recognizer, model.recognizer.to_dict(), **filled)
+
+
+def recognized(game: Parts, recognizer: Recognizer, state: State, x: jax.Array, kind: str):
+  """Returns what the recognizer finds of the codes of examples: the logits of the class and the continuous codes."""
+  features = adversaries.inference(game.critic, 'critic', state, x, kind)[1]
+  return adversaries.inference(recognizer, 'recognizer', state, features, kind)
 
 
 def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
@@ -246,7 +260,7 @@ def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
   return jnp.concatenate([noise[:, : model.latents], code, noise[:, model.latents :]], 1)
 
 
-def _class_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
+def class_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
   """[classes, 10, Z]: a row for each class, a column for each draw of everything else."""
   draws = game.prior(key, 10)[None]
   z = jnp.broadcast_to(draws, (model.classes, 10, draws.shape[-1]))
@@ -254,7 +268,7 @@ def _class_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
   return z.at[..., model.latents : model.latents + model.classes].set(code)
 
 
-def _continuous_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
+def continuous_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
   """[5 x codes, 10, Z]: five draws for each continuous code, which goes from -2 to 2 though trained on (-1, 1)."""
   draws = game.prior(key, 5)[None, :, None]
   z = jnp.broadcast_to(draws, (model.continuous, 5, 10, draws.shape[-1]))
@@ -264,15 +278,12 @@ def _continuous_sweeps(game: Parts, model: ConfigDict, key: Key) -> jax.Array:
   return z.reshape(-1, 10, z.shape[-1])
 
 
-SWEEPS = {'class_sweeps': _class_sweeps, 'continuous_sweeps': _continuous_sweeps}
-
-
 def _information(model: ConfigDict, z: jax.Array, recognized) -> tuple[jax.Array, jax.Array]:
   """Lower bounds of the information in the categorical code and in the continuous ones, nats [n] each."""
   logits, mean = recognized
   code = z[:, model.latents : model.latents + model.classes].argmax(1)
   rest, entropy = z[:, model.latents + model.classes :], model.continuous * math.log(2.0)
-  gaussian = losses.infogan_gaussian_information(rest, mean, jnp.zeros_like(mean), entropy)
+  gaussian = losses.infogan_gaussian_information(rest, mean, jnp.zeros_like(mean), entropy=entropy)
   return losses.infogan_categorical_information(code, logits), gaussian
 
 

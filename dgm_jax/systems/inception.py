@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 from dgm_jax.models.inception import SIDE, Inception, resize
+
+__all__ = ['check', 'judge']
 
 
 def judge(source: str) -> tuple[Callable, dict]:

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from dgm_jax import config as experiment
 from dgm_jax.core import Batch, Key
 
+__all__ = ['by_rows', 'drawn', 'told']
+
 
 def told(classes: int, batch: Batch) -> jax.Array | None:
   """The labels of a batch as one-hot vectors, [B, K]; None where `classes` is 0.

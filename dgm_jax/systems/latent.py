@@ -16,7 +16,11 @@ from dgm_jax.inference import em, mixture
 from dgm_jax.models.deep_mixture import DeepMixture
 from dgm_jax.systems import likelihoods
 
-COVARIANCES = ('full', 'tied', 'diagonal', 'spherical')
+__all__ = ['deep_gmm', 'gmm']
+
+COVARIANCES = {
+  'full': mixture.full, 'tied': mixture.tied, 'diagonal': mixture.diagonal, 'spherical': mixture.spherical
+}  # fmt: skip
 
 
 def gmm(config: ConfigDict) -> System:
@@ -28,10 +32,9 @@ def gmm(config: ConfigDict) -> System:
   Reference: Dempster et al. 1977; Cappe & Moulines 2009, arXiv:0712.4273, equations 7 and 8.
   """
   model, pixels = config.model, math.prod(config.data.shape)
-  experiment.one_of('config.model.covariance', model.covariance, COVARIANCES)
   experiment.require(model.components >= 1, f'config.model.components must be at least 1, got {model.components}')
   experiment.require(0 <= model.power <= 1, f'config.model.power must be in [0, 1], got {model.power}')
-  structure = experiment.by_path('dgm_jax.inference', f'mixture.{model.covariance}')()
+  structure = experiment.choose('config.model.covariance', model.covariance, COVARIANCES)()
 
   def centred(state, x):
     return _flat(x) - state.extra['centre'][None]

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from dgm_jax import distributions
 
+__all__ = ['LIKELIHOODS', 'Likelihood', 'bernoulli', 'discretized_logistic', 'gaussian']
+
 
 class Likelihood(NamedTuple):
   """A family of densities of x, given `parameters` numbers a pixel (one array [..., D] for each)."""
@@ -72,3 +74,6 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
     lambda mean: jnp.stack([mean, jnp.full_like(mean, math.log(0.25))]),
     lambda nats, dims: nats / (dims * math.log(2)),
   )
+
+
+LIKELIHOODS = {'bernoulli': bernoulli, 'discretized_logistic': discretized_logistic, 'gaussian': gaussian}

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from dgm_jax import distributions
 
+__all__ = ['PIXELS', 'Pixel', 'bernoulli', 'categorical', 'logistic_mixture']
+
 
 class Pixel(NamedTuple):
   """The distribution of one pixel's channels, given P numbers."""
@@ -76,3 +78,6 @@ def logistic_mixture(channels: int, model, levels: int = 256) -> Pixel:
     lambda x, numbers: distributions.logistic_mixture_log_prob(x, split(numbers), levels),
     sample,
   )
+
+
+PIXELS = {'bernoulli': bernoulli, 'categorical': categorical, 'logistic_mixture': logistic_mixture}

@@ -13,6 +13,10 @@ from ml_collections import ConfigDict
 from dgm_jax import distributions
 from dgm_jax.models.binary import BinaryEncoder
 from dgm_jax.models.vae import Encoder
+from dgm_jax.noise import standard_normal
+from dgm_jax.views import Prior
+
+__all__ = ['POSTERIORS', 'Posterior', 'bernoulli', 'normal', 'standard']
 
 
 class Posterior(NamedTuple):
@@ -28,6 +32,15 @@ class Posterior(NamedTuple):
   code: Callable  # numbers -> [B, Z] means
   prior_sample: Callable  # (key, n) -> [n, Z]
   reparametrized: bool  # whether samples pass gradients
+
+
+def standard(latents: int) -> Prior:
+  """The prior N(0, I) of so many latents."""
+  return Prior(
+    sample=lambda key, state, n: standard_normal(key, (n, latents)),
+    log_prob=lambda key, state, z: distributions.standard_normal_log_prob(z),
+    normal=True,
+  )
 
 
 def normal(config: ConfigDict) -> Posterior:
@@ -87,3 +100,6 @@ def bernoulli(config: ConfigDict) -> Posterior:
 def _per_sample(numbers):
   """[B, Z] -> [B, 1, Z] each."""
   return tuple(number[:, None] for number in numbers)
+
+
+POSTERIORS = {'bernoulli': bernoulli, 'normal': normal}

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from dgm_jax.nn.masked import Place
 from dgm_jax.systems.pixels import Pixel
 
+__all__ = ['Drawing', 'incremental']
+
 
 class Canvas(NamedTuple):
   """An image that is being drawn, as data and as the network reads it; [B, H, W, C] both."""

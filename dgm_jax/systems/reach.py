@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from dgm_jax.systems.pixels import Pixel
 
+__all__ = ['gradients']
+
 
 def gradients(key, network, params, pixel: Pixel, x: jax.Array, first: jax.Array, condition=None) -> dict:
   """The largest gradients, of any weighting of the numbers of the variables 0 to `first`, by later and earlier inputs.

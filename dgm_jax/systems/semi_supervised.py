@@ -16,6 +16,8 @@ from dgm_jax.models.semi_supervised import NoisyClassifier, SoftplusGenerator
 from dgm_jax.nn.norm import running
 from dgm_jax.systems.adversaries import SHOWN
 
+__all__ = ['feature_matching']
+
 
 def feature_matching(config: ConfigDict) -> System:
   """The classifier on labelled, unlabelled and generated images, then the generator on other unlabelled images.

@@ -4,8 +4,9 @@ Axes: B batch, k samples, D pixels, Z_l latents of layer l (layer 0 next to the 
 """
 
 import itertools
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,10 @@ from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, sy
 from dgm_jax.models.vae import Decoder, Encoder
 from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.noise import standard_normal
-from dgm_jax.systems.likelihoods import Likelihood
+from dgm_jax.systems import posteriors
+from dgm_jax.systems.likelihoods import LIKELIHOODS, Likelihood
+
+__all__ = ['iwae', 'vae']
 
 
 class Parts(NamedTuple):
@@ -72,7 +76,9 @@ def _system(config: ConfigDict, bound: Callable[[Terms], jax.Array]) -> System:
     }
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('encoder', 'decoder')))
-  return system(lambda key, batch: networks(parts, key, batch), move, evaluate, sampler(parts), **views(parts))
+  return system(
+    lambda key, batch: networks(parts, key, batch), move, evaluate, sampler(parts), **views(parts, config.nll)
+  )
 
 
 def _parts(config: ConfigDict) -> Parts:
@@ -84,7 +90,7 @@ def _parts(config: ConfigDict) -> Parts:
     f'config.model.hidden={model.hidden} must list the layers of as many networks as there are stochastic layers in'
     f' config.model.latents={model.latents}',
   )
-  likelihood = experiment.by_path('dgm_jax.systems', f'likelihoods.{model.likelihood}')(config.data.levels)
+  likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
   common = {
     'hidden': tuple(map(tuple, model.hidden)), 'latents': tuple(model.latents), 'channels': tuple(model.channels),
     'activation': model.activation, 'dtype': config.dtype,
@@ -173,14 +179,21 @@ def _ancestral(parts: Parts, decoder: Callable, key: Key, n: int) -> jax.Array:
   return z
 
 
-def views(parts: Parts) -> dict[str, Callable]:
-  """`System.views`; `posterior`, the one layer's (mean, logvar), where there is one layer."""
+def views(parts: Parts, nll: ConfigDict) -> dict[str, Any]:
+  """Makes `System.views`; `posterior`, the one layer's (mean, logvar), where there is one layer.
+
+  Args:
+    parts: of the autoencoder.
+    nll: settings of the likelihood's estimate, `config.nll`.
+  """
+  latents, dims = parts.encoder.latents, math.prod(parts.decoder.shape)
 
   def encode(key, state, x):
     del key  # the means need no noise
     return parts.encoder.apply({'params': state.params['encoder']}, x)[-1][0]
 
-  def decode(state, z):
+  def decode(key, state, z):
+    del key
     return _shaped(parts, parts.likelihood.mean(_bind(parts, state)[1](z)))
 
   def reconstruct(key, state, x):
@@ -192,7 +205,8 @@ def views(parts: Parts) -> dict[str, Callable]:
     decoder = _bind(parts, state)[1]
     return _shaped(parts, parts.likelihood.mean(decoder(_ancestral(parts, decoder, key, n), method='pixels')))
 
-  def posterior(state, x):
+  def posterior(key, state, x):
+    del key
     return parts.encoder.apply({'params': state.params['encoder']}, x, method='first')
 
   def layers(key, state, x):
@@ -201,10 +215,11 @@ def views(parts: Parts) -> dict[str, Callable]:
 
   return {
     'encode': encode, 'decode': decode, 'reconstruct': reconstruct, 'mean_sample': mean_sample, 'layers': layers,
-    'kl_per_dim': lambda key, state, x: layers(key, state, x)[-1][1],
-    'log_prob': lambda key, state, x, samples, rows: _log_prob(parts, key, state, x, samples, rows),
-    'bits': lambda nats: parts.likelihood.bits(nats, _flat(jnp.zeros((1, *parts.decoder.shape))).shape[1]),
-  } | ({'posterior': posterior} if len(parts.encoder.latents) == 1 else {})  # fmt: skip
+    'kl_per_dim': lambda key, state, x: layers(key, state, x)[-1][1], 'prior': posteriors.standard(latents[-1]),
+    'log_prob': lambda key, state, x, labels=None: _log_prob(parts, key, state, x, nll.samples, nll.rows),
+    'bits': lambda key, state, nats: parts.likelihood.bits(nats, dims),
+    'posterior': posterior if len(parts.encoder.latents) == 1 else None,
+  }  # fmt: skip
 
 
 def _log_prob(parts: Parts, key: Key, state: State, x: jax.Array, samples: int, rows: int) -> jax.Array:

@@ -6,7 +6,6 @@ second, where nobody owns it. Levels are listed from the top.
 Axes: B batch, H height, W width, C channels; h, w of a level; D features of a code, K codes.
 """
 
-import inspect
 from collections.abc import Callable
 
 import jax
@@ -14,13 +13,17 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, optim
+from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.metrics import GIVEN
 from dgm_jax.models.vqvae import VQVAE, Passed, level_names
 from dgm_jax.nn import quantize
-from dgm_jax.systems import codes, labels
+from dgm_jax.systems import codes
+from dgm_jax.systems.labels import by_rows, drawn, told
 
+__all__ = ['prior', 'vae']
+
+CONDITIONAL = ('prior',)
 STARTS = ('random', 'k_means')
 MOVED_BY = ('gradient', 'ema')
 
@@ -79,15 +82,15 @@ def prior(config: ConfigDict) -> System:
   """
   network, model = autoencoder(config), config.model
   made, seen = codes.priors(config, network), views(network)
-  experiment.require(0 <= model.ema < 1, f'config.model.ema must be in [0, 1), got {model.ema}')
+  experiment.require(0 <= model.average < 1, f'config.model.average must be in [0, 1), got {model.average}')
   experiment.require(len(model.train) >= 1, f'config.model.train must name some of the levels {", ".join(made)}')
   for name in model.train:
     experiment.one_of('a level of config.model.train', name, made)
   classes = model.classes if config.conditional else 0
 
-  def nats(name: str, state: State, batch: Batch, rngs: dict | None = None) -> jax.Array:
-    found = {level: jax.lax.stop_gradient(code) for level, code in seen['codes'](state, batch['x']).items()}
-    return -codes.log_prob(made[name], state.params[name], found, labels.told(classes, batch), name, rngs)
+  def nats(name: str, key: Key, state: State, batch: Batch, rngs: dict | None = None) -> jax.Array:
+    found = {level: jax.lax.stop_gradient(code) for level, code in seen['codes'](key, state, batch['x']).items()}
+    return -codes.log_prob(made[name], state.params[name], found, told(classes, batch), name, rngs)
 
   def networks(key: Key, batch: Batch):
     for_autoencoder, for_codes, *keys = jax.random.split(key, 2 + len(made))
@@ -95,37 +98,35 @@ def prior(config: ConfigDict) -> System:
     # Layers that start from data start from codes at random: the autoencoder that is there in the end is yet to come.
     found = codes.random(made, for_codes, batch['x'].shape[0])
     for (name, one), for_level in zip(made.items(), keys, strict=True):
-      params[name] = codes.start(one, for_level, found, labels.told(classes, batch), name)
-    return params, averages(params, {}, model.train) if model.ema else {}
+      params[name] = codes.start(one, for_level, found, told(classes, batch), name)
+    return params, averages(params, {}, model.train) if model.average else {}
 
   def player(name: str) -> Player:
     def loss(key: Key, state: State, batch: Batch):
-      value = nats(name, state, batch, {'dropout': key}).mean()
+      value = nats(name, key, state, batch, {'dropout': key}).mean()
       return value, ({}, {'bits_per_code': codes.bits(value, made[name])})
 
     return Player(loss, optim.make(config, name), (name,))
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    del key
-    each, given = {name: nats(name, state, batch) for name in made}, GIVEN if classes else ''
+    each, given = {name: nats(name, key, state, batch) for name in made}, GIVEN if classes else ''
     measured = {f'bits_per_code_{name}{given}': codes.bits(value, made[name]) for name, value in each.items()}
     return {f'nll_codes_nats{given}': sum(each.values())} | measured
 
   move = descend(**{name: player(name) for name in model.train})
-  move = chain(move, *(average(name, model.ema) for name in model.train)) if model.ema else move
-  drawn = _drawing(made, classes, tuple(config.data.get('class_shares', ())), seen['image'])
+  move = chain(move, *(average(name, model.average) for name in model.train)) if model.average else move
+  drawing = _drawing(made, classes, tuple(config.data.get('class_shares', ())), seen['image'])
   if classes:
-    drawn |= {'log_prob_classes': _log_prob_classes(made, classes, seen['codes'])}
-  sample = lambda key, state, n: drawn['draw'](key, state, n)
-  return system(networks, move, evaluate, sample, **seen, **drawn)
+    drawing |= {'log_prob_classes': _log_prob_classes(made, classes, seen['codes'])}
+  sample = lambda key, state, n: drawing['draw'](key, state, n)
+  return system(networks, move, evaluate, sample, **seen, **drawing)
 
 
 def _log_prob_classes(made: dict[str, codes.Prior], classes: int, encode: Callable) -> Callable:
   """The log-probability of an image's codes given each label: (key, state, x [B, H, W, C]) -> [B, classes] nats."""
 
   def log_prob_classes(key, state, x):
-    del key
-    found = encode(state, x)
+    found = encode(key, state, x)
 
     def given(label):
       told = jax.nn.one_hot(jnp.full(x.shape[:1], label), classes)
@@ -139,22 +140,22 @@ def _log_prob_classes(made: dict[str, codes.Prior], classes: int, encode: Callab
 def _drawing(
   made: dict[str, codes.Prior], classes: int, shares: tuple[float, ...], image: Callable
 ) -> dict[str, Callable]:
-  """The views that draw images from the priors; labels y [n] that are not given are drawn, too."""
+  """The views that draw images from the priors; labels [n] that are not given are drawn, too."""
 
-  def draw(key, state, n, y=None, temperature=1.0):
+  def draw(key, state, n, labels=None, temperature=1.0):
     condition = None
     if classes:
-      if y is None:
+      if labels is None:
         for_labels, key = jax.random.split(key)
-        y = labels.drawn(for_labels, n, classes, shares)
-      condition = jax.nn.one_hot(y, classes)
-    return image(state, codes.draw(made, key, state.params, n, condition, temperature))
+        labels = drawn(for_labels, n, classes, shares)
+      condition = jax.nn.one_hot(labels, classes)
+    return image(key, state, codes.draw(made, key, state.params, n, condition, temperature))
 
   def by_class(key, state, columns):
     return draw(key, state, classes * columns, jnp.repeat(jnp.arange(classes), columns))
 
   def row_sample(key, state, n):
-    return draw(key, state, n, labels.by_rows(n, classes))
+    return draw(key, state, n, by_rows(n, classes))
 
   return {'draw': draw} | ({'classes': by_class, 'row_sample': row_sample} if classes else {})
 
@@ -165,11 +166,8 @@ def autoencoder(config: ConfigDict) -> VQVAE:
   Raises:
     UserError: it has no such setting, or one is out of range, or the pixels are in another range.
   """
-  settings = config.model.vqvae.to_dict()
-  known = [name for name in inspect.signature(VQVAE).parameters if name not in ('shape', 'dtype', 'parent', 'name')]
-  for name in settings:
-    experiment.one_of('a key of config.model.vqvae', name, known)
-  network = VQVAE(tuple(config.data.shape), dtype=config.dtype, **settings)
+  filled = {'shape': tuple(config.data.shape), 'dtype': config.dtype}
+  network = models.build('config.model.vqvae', VQVAE, config.model.vqvae.to_dict(), **filled)
   for stride in network.strides:
     experiment.require(
       stride >= 2 and stride & (stride - 1) == 0,
@@ -207,7 +205,7 @@ def _follow(key: Key, names: tuple[str, ...], state: State, passed: Passed, mode
   new = {}
   for name, z, found, for_level in zip(names, passed.z, passed.codes, jax.random.split(key, len(names)), strict=True):
     old = state.extra['codebooks'][name]
-    counts, sums, _ = losses.codebook_ema(old['counts'], old['sums'], z, found, model.decay)
+    counts, sums, _ = losses.codebook_ema(old['counts'], old['sums'], z, found, decay=model.decay)
     counts, sums = quantize.restart(for_level, counts, sums, z, model.restart)
     new[name] = {'counts': counts, 'sums': sums}
   return new
@@ -225,17 +223,19 @@ def _placed(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
 def views(network: VQVAE) -> dict[str, Callable]:
   """What a state with the network 'vqvae' can do: codes of images, images of codes, by level."""
 
-  def encode(state, x):
+  def encode(key, state, x):
+    del key
     found = network.apply({'params': state.params['vqvae']}, x, method='encode')
     return dict(zip(level_names(len(network.strides)), found, strict=True))
 
-  def image(state, found):
-    listed = [found.get(name) for name in level_names(len(network.strides))]
+  def image(key, state, codes):
+    del key
+    listed = [codes.get(name) for name in level_names(len(network.strides))]
     return jnp.clip(network.apply({'params': state.params['vqvae']}, listed, method='decode'), 0, 1)
 
-  def levels(state, x):
-    found = list(encode(state, x).items())
-    return jnp.stack([image(state, dict(found[: i + 1])) for i in range(len(found))])
+  def levels(key, state, x):
+    found = list(encode(key, state, x).items())
+    return jnp.stack([image(key, state, dict(found[: i + 1])) for i in range(len(found))])
 
-  reconstruct = lambda key, state, x: image(state, encode(state, x))
+  reconstruct = lambda key, state, x: image(key, state, encode(key, state, x))
   return {'codes': encode, 'image': image, 'levels': levels, 'reconstruct': reconstruct}

@@ -2,3 +2,8 @@
 
 Figures that mathematics predicts stand beside those that are measured.
 """
+
+__all__ = [
+  'baselines', 'collapse', 'elbo_forms', 'em', 'estimators', 'flows', 'impossibility', 'mean_field', 'receptive_field',
+  'surgery',
+]  # fmt: skip

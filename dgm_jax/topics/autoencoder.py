@@ -5,6 +5,8 @@ import functools
 from dgm_jax import config as experiment
 from dgm_jax.topics import runs
 
+__all__ = ['trained']
+
 
 @functools.cache
 def trained(latents: int, steps: int = 2000) -> runs.Run:

@@ -12,6 +12,8 @@ from dgm_jax.evals import pictures
 from dgm_jax.topics import runs
 from dgm_jax.topics.page import Figures, Row, Topic
 
+__all__ = ['baselines']
+
 RIDGE = 100.0  # squared levels: a pixel in the corner of a digit never varies
 
 

@@ -11,6 +11,8 @@ from dgm_jax import systems
 from dgm_jax.topics import drawing, runs
 from dgm_jax.topics.page import Figures, Row, Topic
 
+__all__ = ['collapse']
+
 STEPS, BATCH, TEST = 2500, 256, 400_000
 REMEDY = {'capacity': {'capacity': 0.7, 'gamma': 2.0}, 'free_bits': {'floor': 0.5}, 'annealing': {'warmup': 1000}}
 
@@ -82,5 +84,5 @@ def _draw(key: jax.Array, rho: float, n: int) -> jax.Array:
 
 def _picture(run: runs.Run) -> np.ndarray:
   x = run.test['x'][:3000]
-  code = np.asarray(run.system.views['encode'](jax.random.key(0), run.state, x))[:, 0]
+  code = np.asarray(run.system.views.encode(jax.random.key(0), run.state, x))[:, 0]
   return drawing.scatter(np.asarray(x).reshape(-1, 2), 0.5 + code / 4, -4, 4)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+__all__ = ['HIGH', 'SIZE', 'scatter', 'side_by_side']
+
 SIZE = 280  # pixels a side
 LOW, HIGH = np.array([38, 70, 140.0]), np.array([217, 119, 6.0])  # blue to orange
 

@@ -10,6 +10,8 @@ from dgm_jax import losses
 from dgm_jax.topics import autoencoder
 from dgm_jax.topics.page import Row, Topic
 
+__all__ = ['elbo_forms']
+
 IMAGES = 8
 NODES = 48  # of the quadrature under q, a dimension
 EDGE, STEP = 8.0, 0.04  # of the grid over the latents
@@ -73,8 +75,10 @@ def _autoencoder() -> list[Row]:
 
 def by_quadrature(run, x: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The three forms for images x [B, H, W, C] of an autoencoder with two latents and binary pixels, [B] nats each."""
-  mean, logvar = (np.asarray(a, np.float64) for a in run.system.views['posterior'](run.state, jnp.asarray(x)))
-  decode = jax.jit(lambda z: run.system.views['decode'](run.state, z))
+  mean, logvar = (
+    np.asarray(a, np.float64) for a in run.system.views.posterior(jax.random.key(0), run.state, jnp.asarray(x))
+  )
+  decode = jax.jit(lambda z: run.system.views.decode(jax.random.key(0), run.state, z))
   flat = x.reshape(len(x), -1).astype(np.float64)
 
   def log_px_z(z):

@@ -11,6 +11,8 @@ from dgm_jax.inference import em as algorithm
 from dgm_jax.topics import drawing
 from dgm_jax.topics.page import Row, Topic
 
+__all__ = ['em']
+
 N, D, K, STEPS = 2000, 3, 4, 30
 EIGENVALUES = np.array([4, 2, 1, 0.5, 0.25])
 GOLDEN = {1: -7.6588, 2: -7.3259, 3: -7.1536, 4: -7.0947}  # probabilistic PCA's likelihood by number of latents

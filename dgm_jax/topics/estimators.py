@@ -12,6 +12,8 @@ from dgm_jax import losses
 from dgm_jax.topics import runs
 from dgm_jax.topics.page import Figures, Row, Topic
 
+__all__ = ['estimators']
+
 DRAWS = 400_000
 STEPS = 1500
 KINDS = ('reparametrized', 'score', 'constant_baseline', 'optimal_baseline', 'leave_one_out', 'vimco')
@@ -111,6 +113,6 @@ def _noise(run: runs.Run) -> float:
   """The variance of the encoder's gradient over the estimator's own noise, for a fixed batch."""
   x = {'x': run.test['x'][:64]}
 
-  gradient = lambda key: run.system.views['gradient'](key, run.state, x)
+  gradient = lambda key: run.system.views.gradient(key, run.state, x)
   variance = jax.jit(losses.estimator_variance, static_argnums=(0, 2))(gradient, jax.random.key(3), 200)
   return sum(float(leaf.sum()) for leaf in jax.tree.leaves(variance))

@@ -10,6 +10,8 @@ from dgm_jax.inference import cdf
 from dgm_jax.topics import drawing
 from dgm_jax.topics.page import Row, Topic
 
+__all__ = ['flows']
+
 N = 100_000
 DISTANCE = 1.36 / math.sqrt(N) * 1.2  # of Kolmogorov and Smirnov, exceeded by chance less often than one time in twenty
 

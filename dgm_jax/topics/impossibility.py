@@ -8,6 +8,8 @@ from dgm_jax.inference import entangle
 from dgm_jax.topics import drawing
 from dgm_jax.topics.page import Figures, Row, Topic
 
+__all__ = ['impossibility']
+
 ALPHA, N = 0.3, 100_000
 KNOWN = {2: (0.4, 0.385, -0.384), 5: (0.35, 0.384, 0.634), 10: (0.156, 0.383, 0.830)}  # least |A_ij|, correlations
 

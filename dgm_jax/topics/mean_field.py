@@ -12,6 +12,8 @@ from dgm_jax.inference import bayesian_mixture, ising, linear_regression, mixtur
 from dgm_jax.topics.em import points
 from dgm_jax.topics.page import Row, Topic
 
+__all__ = ['mean_field']
+
 ERROR = 0.15  # of the pixels are replaced
 SWEEPS = 40
 

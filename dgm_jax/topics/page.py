@@ -12,6 +12,8 @@ from PIL import Image
 
 from dgm_jax import svg
 
+__all__ = ['Figures', 'Row', 'Topic', 'document', 'text']
+
 
 class Row(NamedTuple):
   """A figure that is predicted, and what was measured."""

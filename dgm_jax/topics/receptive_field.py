@@ -11,6 +11,8 @@ from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.topics.page import Row, Topic
 
+__all__ = ['receptive_field']
+
 SIDE, CENTER, SCALE = 28, 14, 10
 PREVIOUS = CENTER * SIDE + CENTER
 LATER, BLIND, SEEN, OWN = (236, 236, 236), (217, 119, 6), (38, 70, 140), (0, 0, 0)

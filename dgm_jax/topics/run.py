@@ -6,6 +6,8 @@ from dgm_jax import config as experiment
 from dgm_jax import parallel
 from dgm_jax.topics import page
 
+__all__ = ['document']
+
 NAMES = (
   'estimators', 'mean_field', 'em', 'elbo_forms', 'surgery', 'collapse', 'impossibility', 'flows', 'baselines',
   'receptive_field',

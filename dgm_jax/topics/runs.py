@@ -13,6 +13,8 @@ from dgm_jax import data, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 
+__all__ = ['Run', 'digits', 'loop', 'means']
+
 
 class Run(NamedTuple):
   """A trained system, the mean of each metric over each stretch of steps, and the images it is measured on."""

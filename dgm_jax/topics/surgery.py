@@ -2,12 +2,15 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dgm_jax.evals import surgery as cut
 from dgm_jax.topics import autoencoder
 from dgm_jax.topics.page import Figures, Row, Topic
+
+__all__ = ['surgery']
 
 
 def surgery() -> Topic:
@@ -58,7 +61,9 @@ def _known() -> list[Row]:
 
 def _posterior(latents: int) -> tuple[np.ndarray, np.ndarray]:
   run = autoencoder.trained(latents)
-  return tuple(np.asarray(a) for a in run.system.views['posterior'](run.state, jnp.asarray(run.test['x'])))
+  return tuple(
+    np.asarray(a) for a in run.system.views.posterior(jax.random.key(0), run.state, jnp.asarray(run.test['x']))
+  )
 
 
 def _error(page: dict, name: str) -> float:

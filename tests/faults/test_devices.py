@@ -9,7 +9,7 @@ from trials import record
 
 from configs import vae_digits
 from dgm_jax import core, digest, fit, hlo, optim, parallel
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 STEPS = 20
 HIDDEN = 32

@@ -11,7 +11,7 @@ import runs
 from trials import record
 
 from dgm_jax import lock
-from dgm_jax.cli import UserError
+from dgm_jax.errors import UserError
 
 HOLD = """
 import sys, time

@@ -7,7 +7,7 @@ import pytest
 from trials import record, trials
 
 from configs import vae_digits
-from dgm_jax import checkpoint, cli, core, data, fit, optim
+from dgm_jax import checkpoint, core, data, errors, fit, optim
 from dgm_jax import config as experiment
 
 LOG_EVERY = SAVE_EVERY = 8
@@ -90,9 +90,9 @@ def test_the_run_ends_within_a_log_interval_and_saves_nothing_of_it(place, monke
   late = []
   for at in (17, 22, 23)[: trials(1, 3)]:  # in the first, the third and the last call before step 24 is logged
     folder = tmp_path / str(at)
-    with pytest.raises(cli.Halt, match='training went wrong by step') as raised:
+    with pytest.raises(errors.Halt, match='training went wrong by step') as raised:
       train(monkeypatch, folder, place, lambda state, batch, at=at: state.step == at)
-    assert raised.value.code == cli.DIVERGED
+    assert raised.value.code == errors.DIVERGED
     said = str(raised.value)
     assert NAMES.get(place, 'model/loss is nan') in said or 'params/net/' in said, said
     assert 'the last good checkpoint is of step 16' in said
@@ -124,7 +124,7 @@ def test_a_rollback_leaves_out_the_batches_in_question_and_the_run_goes_on(place
 
 
 def test_a_run_that_goes_wrong_again_and_again_is_given_up(monkeypatch, tmp_path, capsys):
-  with pytest.raises(cli.Halt, match='the last good checkpoint is of step 16'):
+  with pytest.raises(errors.Halt, match='the last good checkpoint is of step 16'):
     train(monkeypatch, tmp_path, 'parameter', lambda state, batch: state.step == 20, rollbacks=2)
   assert capsys.readouterr().out.count('going back') == 2
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_what_is_not_finite_is_refused(tmp_path):
     wrong = core.State(jnp.int32(3), {'net': {'b': jnp.zeros(2), 'w': jnp.array([0, value])}}, {}, {'n': jnp.int32(1)})
     with (
       checkpoint.saving(tmp_path, 1, '') as manager,
-      pytest.raises(cli.Halt, match=f'{said} is not finite at step 3'),
+      pytest.raises(errors.Halt, match=f'{said} is not finite at step 3'),
     ):
       checkpoint.save(manager, wrong, {}, {})
   assert checkpoint.steps(tmp_path) == []

@@ -118,7 +118,7 @@ TABLE = {
   'vqvae2_256:prior': priors(
     RAZAVI + '; keys, head and average are ours', VQ | {'strides': (2, 4), 'hidden': 128, 'width': 64},
     {
-      'train': ('top', 'bottom'), 'classes': 0, 'embedding': 512, 'ema': 0.9999,
+      'train': ('top', 'bottom'), 'classes': 0, 'embedding': 512, 'average': 0.9999,
       'conditioner': {'features': 512, 'blocks': 20, 'width': 1024},
       'top': TOP | {
         'features': 512, 'blocks': 4, 'resnets': 5, 'keys': 64, 'values': 512, 'dropout': 0.1, 'chunk': 1024
@@ -136,7 +136,7 @@ TABLE = {
     RAZAVI + ' (kinds of networks); sizes are those of the replication rosinality/vq-vae-2-pytorch, steps are ours',
     VQ | {'strides': (2, 2), 'hidden': 128, 'width': 32},
     {
-      'train': ('top', 'bottom'), 'classes': 10, 'embedding': 64, 'ema': 0.9995,
+      'train': ('top', 'bottom'), 'classes': 10, 'embedding': 64, 'average': 0.9995,
       'conditioner': {'features': 256, 'blocks': 3, 'width': 256},
       'top': TOP | {'features': 256, 'blocks': 4, 'resnets': 4, 'keys': 32, 'values': 128, 'dropout': 0.1},
       'bottom': BOTTOM | {'features': 256, 'layers': 16, 'head': 512, 'first': 7, 'size': 5, 'dropout': 0.1},
@@ -150,7 +150,7 @@ TABLE = {
   'vqvae2_mnist:prior': priors(
     RAZAVI + ' (kinds of networks); all sizes are ours', VQ_MNIST,
     {
-      'train': ('top', 'bottom'), 'classes': 10, 'embedding': 32, 'ema': 0.998,
+      'train': ('top', 'bottom'), 'classes': 10, 'embedding': 32, 'average': 0.998,
       'conditioner': {'features': 64, 'blocks': 2, 'width': 64},
       'top': TOP | {'features': 64, 'blocks': 2, 'resnets': 2, 'keys': 8, 'values': 32, 'dropout': 0.1},
       'bottom': BOTTOM | {'features': 48, 'layers': 4, 'head': 128, 'first': 5, 'size': 3},
@@ -170,7 +170,7 @@ TABLE = {
   'vqvae_mnist:prior': priors(
     'van den Oord et al. 2017, arXiv:1711.00937 (a PixelCNN); sizes, rate and steps are ours', VQ_2017,
     {
-      'train': ('top',), 'classes': 10, 'embedding': 64, 'ema': 0.999, 'conditioner': {},
+      'train': ('top',), 'classes': 10, 'embedding': 64, 'average': 0.999, 'conditioner': {},
       'top': BOTTOM | {'features': 128, 'layers': 10, 'head': 256, 'first': 7, 'size': 3},
     },
     3e-4, ('mnist', 'scale', 1000), {'batch_size': 128, 'steps': 25_000, 'conditional': True},

@@ -87,12 +87,12 @@ TABLE = {
   'flow_toy:planar_ring': ring('Rezende & Mohamed 2015, arXiv:1505.05770', 'flow.planar', {'layers': 32}),
   'gated_pixelcnn:': pixels(
     f'van den Oord et al. 2016, arXiv:1606.05328 (5x5 kernels); {COMMUNITY}', 'gated_pixelcnn',
-    {'likelihood': 'bernoulli', 'ema': 0.0, 'network': GATED}, adam(), BINARY, LONG,
+    {'likelihood': 'bernoulli', 'average': 0.0, 'network': GATED}, adam(), BINARY, LONG,
   ),
   'gated_pixelcnn:cifar10': pixels(
     'van den Oord et al. 2016, arXiv:1606.05328, section 3.1 (ImageNet); head, rate and epochs are ours',
     'gated_pixelcnn',
-    {'likelihood': 'categorical', 'ema': 0.0, 'network': GATED | {'features': 384, 'layers': 20, 'head': 1024}},
+    {'likelihood': 'categorical', 'average': 0.0, 'network': GATED | {'features': 384, 'layers': 20, 'head': 1024}},
     adam(), LEVELS, LONG,
   ),
   'glow_cifar10:': Row(
@@ -130,17 +130,17 @@ TABLE = {
   ),
   'pixelcnn:': pixels(
     f'{OORD}; rate and epochs of EugenHotaj/pytorch-generative, h and head too', 'pixelcnn',
-    {'likelihood': 'bernoulli', 'ema': 0.0, 'network': PIXELCNN}, adam(), BINARY, SHORT,
+    {'likelihood': 'bernoulli', 'average': 0.0, 'network': PIXELCNN}, adam(), BINARY, SHORT,
   ),
   'pixelcnn:cifar10': pixels(
     f'{OORD}; rate and epochs are ours', 'pixelcnn',
-    {'likelihood': 'categorical', 'ema': 0.0, 'network': PIXELCNN | {'hidden': 128, 'head': 1024}}, adam(), LEVELS,
+    {'likelihood': 'categorical', 'average': 0.0, 'network': PIXELCNN | {'hidden': 128, 'head': 1024}}, adam(), LEVELS,
     SHORT,
   ),
   'pixelcnn_pp:': pixels(
     'Salimans et al. 2017, arXiv:1701.05517, section 3, and openai/pixel-cnn; images held out are ours', 'pixelcnn_pp',
     {
-      'likelihood': 'logistic_mixture', 'ema': 0.9995,
+      'likelihood': 'logistic_mixture', 'average': 0.9995,
       'network': {'features': 192, 'blocks': 5, 'levels': 3, 'dropout': 0.5, 'nonlinearity': 'concat_elu'},
     },
     adam(b1=0.95, b2=0.9995, schedule='exponential', decay=0.999995), ('cifar10', 'scale_symmetric', 400),
@@ -148,29 +148,29 @@ TABLE = {
   ),
   'pixelrnn:': pixels(
     f'{OORD}; head, rate and epochs are ours', 'pixelrnn',
-    {'likelihood': 'bernoulli', 'ema': 0.0, 'network': PIXELRNN}, adam(), BINARY, SHORT,
+    {'likelihood': 'bernoulli', 'average': 0.0, 'network': PIXELRNN}, adam(), BINARY, SHORT,
   ),
   'pixelrnn:cifar10': pixels(
     f'{OORD}; rate and epochs are ours', 'pixelrnn',
-    {'likelihood': 'categorical', 'ema': 0.0, 'network': PIXELRNN | {'layers': 12, 'hidden': 128, 'head': 1024}},
+    {'likelihood': 'categorical', 'average': 0.0, 'network': PIXELRNN | {'layers': 12, 'hidden': 128, 'head': 1024}},
     adam(), LEVELS, SHORT,
   ),
   'pixelrnn:cifar10_row': pixels(
     f'{OORD}; rate and epochs are ours', 'pixelrnn',
     {
-      'likelihood': 'categorical', 'ema': 0.0,
+      'likelihood': 'categorical', 'average': 0.0,
       'network': PIXELRNN | {'layers': 12, 'hidden': 128, 'head': 1024, 'layer': 'row_lstm'},
     },
     adam(), LEVELS, SHORT,
   ),
   'pixelsnail:': pixels(
     f'{COMMUNITY}; Adam and average of neocxi/pixelsnail-public', 'pixelsnail',
-    {'likelihood': 'bernoulli', 'ema': 0.9995, 'network': SNAIL}, SMALL_SNAIL | {'decay': 0.999977}, BINARY, LONG,
+    {'likelihood': 'bernoulli', 'average': 0.9995, 'network': SNAIL}, SMALL_SNAIL | {'decay': 0.999977}, BINARY, LONG,
     {'model': 1_153_034},
   ),
   'pixelsnail:cifar10': pixels(
     'Chen et al. 2018, arXiv:1712.09763, and neocxi/pixelsnail-public; batch and epochs are ours', 'pixelsnail',
-    {'likelihood': 'logistic_mixture', 'ema': 0.9995, 'network': SNAIL_CIFAR}, SMALL_SNAIL | {'decay': 0.999998},
+    {'likelihood': 'logistic_mixture', 'average': 0.9995, 'network': SNAIL_CIFAR}, SMALL_SNAIL | {'decay': 0.999998},
     ('cifar10', 'scale_symmetric', 400), LONG,
   ),
   'realnvp_cifar10:': Row(

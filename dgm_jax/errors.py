@@ -1,0 +1,21 @@
+"""What can be expected to go wrong: a mistake of the user, and a run that cannot go on."""
+
+__all__ = ['ALONE', 'DIVERGED', 'UNSAVED', 'Halt', 'UserError']
+
+DIVERGED, UNSAVED, ALONE = 3, 4, 5  # exit codes of a run that cannot go on
+
+
+class UserError(Exception):
+  """A mistake the user can mend: the message says what, where, and what to do."""
+
+
+class Halt(Exception):
+  """The run cannot go on, through nobody's mistake: the message says why, what was kept, and what to do.
+
+  Attributes:
+    code: the exit code, DIVERGED, UNSAVED or ALONE.
+  """
+
+  def __init__(self, message: str, code: int):
+    super().__init__(message)
+    self.code = code

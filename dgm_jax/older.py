@@ -1,0 +1,38 @@
+"""How experiments of older runs and records are read: in the keys that there are now, computing what they did."""
+
+import functools
+
+from dgm_jax import metrics
+
+__all__ = ['renamed', 'today']
+
+# System -> where a key that came later stands, and what the system computed before it.
+BEFORE = {
+  'flow.glow': ('model', 'network', 'edge', 'image'),
+  'flow.realnvp': ('model', 'network', 'channel_factor', 2.0),
+  'disentangle.tc_vae': ('model', 'divergence', 'sampled'),
+}
+
+
+def renamed(page: dict) -> dict:
+  """Returns an experiment's JSON data with the names that its keys have now."""
+  model = page.get('model', {})
+  if 'ema' in model:  # the decay of averaged weights, which autoregressive systems and priors of codes had a name for
+    model = {'average' if key == 'ema' else key: value for key, value in model.items()}
+  return page | {'model': model}
+
+
+def today(page: dict) -> dict:
+  """An experiment as it was written, in the keys that there are now; a run from before a key computes what it did."""
+  page = renamed(page)
+  page.pop('published', None)  # figures of papers, which dgm_jax/published.toml has
+  if 'data' in page:
+    page['data'].setdefault('levels', 256)  # which all data was taken to have
+  if 'generated' not in page:
+    page['generated'] = {'samples': 0, 'splits': 10}
+    *parents, key, value = BEFORE.get(page.get('system', ''), ('', None))
+    inner = functools.reduce(lambda inner, parent: inner.get(parent, {}), parents, page)
+    inner.setdefault(key, value) if key else None
+  if page.get('best'):
+    page['best'] = metrics.named(page['best'], page.get('system', ''), page.get('conditional', False))
+  return page

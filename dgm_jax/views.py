@@ -1,0 +1,188 @@
+"""What a trained system can be asked besides `evaluate` and `sample`, and how a question names what it needs.
+
+Every view is a pure function of (key, state, ...); one that is not random ignores its key. B is the batch, n a number
+of examples, Z the size of a code, K the number of classes.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import jax
+
+from dgm_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from dgm_jax.core import Batch, Key, State, System
+
+__all__ = ['Prior', 'Views', 'find', 'fits', 'needs', 'require']
+
+Labels = jax.Array | None  # [B] int32
+
+
+class Ask(Protocol):
+  """Answers without data."""
+
+  def __call__(self, key: 'Key', state: 'State') -> Any: ...
+
+
+class AskExamples(Protocol):
+  """Answers about examples x [B, ...] in data space."""
+
+  def __call__(self, key: 'Key', state: 'State', x: jax.Array) -> Any: ...
+
+
+class AskCodes(Protocol):
+  """Answers about codes z [B, Z]."""
+
+  def __call__(self, key: 'Key', state: 'State', z: jax.Array) -> jax.Array: ...
+
+
+class AskLevels(Protocol):
+  """Answers about whole-numbered codes, level -> [B, h, w]; the vectors of a level that is left out are zeros."""
+
+  def __call__(self, key: 'Key', state: 'State', codes: dict[str, jax.Array]) -> jax.Array: ...
+
+
+class AskNumber(Protocol):
+  """Draws n of something; n is static under jit."""
+
+  def __call__(self, key: 'Key', state: 'State', n: int) -> jax.Array: ...
+
+
+class Density(Protocol):
+  """Returns the log-density of examples x [B, ...] in nats, given their labels [B] where the system is conditional."""
+
+  def __call__(self, key: 'Key', state: 'State', x: jax.Array, labels: Labels = None) -> jax.Array: ...
+
+
+class Draw(Protocol):
+  """Draws n examples of the labels [n], which are drawn from the training set's shares if None; [n, ...]."""
+
+  def __call__(
+    self, key: 'Key', state: 'State', n: int, labels: Labels = None, temperature: float = 1.0
+  ) -> jax.Array: ...
+
+
+class Complete(Protocol):
+  """Draws the pixels of `given` [B, H, W, C] that are not `known` [B, H, W]; [B, H, W, C]."""
+
+  def __call__(
+    self,
+    key: 'Key',
+    state: 'State',
+    given: jax.Array,
+    known: jax.Array,
+    labels: Labels = None,
+    temperature: float = 1.0,
+  ) -> jax.Array: ...
+
+
+class Causality(Protocol):
+  """Returns the largest gradients of the outputs for variables 0 ... `first` [B] by 'later' and 'earlier' inputs."""
+
+  def __call__(
+    self, key: 'Key', state: 'State', x: jax.Array, first: jax.Array, labels: Labels = None
+  ) -> dict[str, jax.Array]: ...
+
+
+class Bits(Protocol):
+  """Converts nats an example to bits per dimension."""
+
+  def __call__(self, key: 'Key', state: 'State', nats: jax.Array) -> jax.Array: ...
+
+
+class Gradient(Protocol):
+  """Estimates the loss's gradient in the encoder's parameters."""
+
+  def __call__(self, key: 'Key', state: 'State', batch: 'Batch') -> Any: ...
+
+
+class Classes(Protocol):
+  """Draws `columns` examples of each class, [K columns, ...]; `columns` is static under jit."""
+
+  def __call__(self, key: 'Key', state: 'State', columns: int) -> jax.Array: ...
+
+
+class Prior(NamedTuple):
+  """The distribution of the codes that `decode` takes."""
+
+  sample: AskNumber  # [n, Z]
+  log_prob: AskCodes | None = None  # [B] nats; None: it has no density
+  normal: bool = False  # whether it is N(0, I)
+
+
+class Views(NamedTuple):
+  """The questions that a system answers; None: it does not."""
+
+  encode: AskExamples | None = None  # codes [B, Z]; means, where the posterior has a mean
+  decode: AskCodes | None = None  # [B, ...] in data space; means, where pixels have a distribution
+  posterior: AskExamples | None = None  # (mean, logvar) of a diagonal normal q(z|x), [B, Z] each
+  prior: Prior | None = None  # of codes
+  reconstruct: AskExamples | None = None  # [B, ...]
+  mean_sample: AskNumber | None = None  # samples without the noise of pixels, [n, ...]
+  row_sample: AskNumber | None = None  # samples for a square grid, a class to each row, [n, ...]
+  layers: AskExamples | None = None  # (posterior mean, divergence in nats) [B, Z_l] of each layer, from the data on
+  kl_per_dim: AskExamples | None = None  # [B, Z] nats
+  log_prob: Density | None = None  # [B] nats, exact, or estimated by the settings in `config.nll`
+  log_prob_pixels: Density | None = None  # [B, H, W] nats, each pixel given those before it
+  log_prob_classes: AskExamples | None = None  # [B, K] nats, given each label
+  bits: Bits | None = None
+  draw: Draw | None = None
+  complete: Complete | None = None
+  causality: Causality | None = None
+  classes: Classes | None = None
+  critic: AskExamples | None = None  # [B], of examples that are taken for real
+  class_sweeps: Ask | None = None  # codes [rows, columns, Z]: a class a row
+  continuous_sweeps: Ask | None = None  # codes [rows, columns, Z]: a continuous code moves along a row
+  cluster: AskExamples | None = None  # logits [B, K]
+  judge: AskExamples | None = None  # (logits [B, K], features [B, F])
+  codes: AskExamples | None = None  # whole-numbered codes, level -> [B, h, w]
+  image: AskLevels | None = None  # [B, H, W, C]
+  levels: AskExamples | None = None  # [levels, B, H, W, C]: the top level alone, then with each level below
+  gradient: Gradient | None = None
+
+
+def needs(*names: str) -> Callable[[Callable], Callable]:
+  """Notes on a picture or a measurement the views that it needs: 'encode', 'prior.normal', or 'sample'.
+
+  Raises:
+    TypeError: there is no such view.
+  """
+  for name in names:
+    if name.partition('.')[0] not in ('sample', *Views._fields):
+      raise TypeError(f'there is no view {name}')
+
+  def note(function: Callable) -> Callable:
+    function.needs = names
+    return function
+
+  return note
+
+
+def find(system: 'System', name: str) -> Any:
+  """Returns a view by its name, which may be dotted; `System.sample` counts as one. None if the system lacks it."""
+  first = system if name == 'sample' else system.views
+  return functools.reduce(lambda found, part: getattr(found, part, None), name.split('.'), first)
+
+
+def fits(system: 'System', function: Callable) -> bool:
+  """Returns whether a system has all views that a picture or a measurement needs."""
+  return all(find(system, name) for name in function.needs)
+
+
+def require(system: 'System', called: str, names: Sequence[str], what: str) -> None:
+  """Refuses a system that lacks a view.
+
+  Args:
+    system: the system.
+    called: its name, `config.system`.
+    names: the views.
+    what: what needs them, in the user's words.
+
+  Raises:
+    UserError: one line that names the view.
+  """
+  for name in names:
+    if not find(system, name):
+      raise UserError(f'{called} has no view {name}, which {what} needs')
