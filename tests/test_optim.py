@@ -237,7 +237,6 @@ def test_the_length_of_a_run_is_checked():
     ({}, 'the run has no length'),
     ({'stage_epochs': (1, 3), 'budget': 3}, r'budget=3 asks for more stages than config.stage_epochs has \(2\)'),
     ({'epochs': -1.0}, 'config.epochs must not be negative'),
-    ({'epochs': 1.0, 'conditional': True}, r'can be told a label \(autoregressive.*not vae\.vae'),
   ):
     with pytest.raises(UserError, match=message):
       experiment.check(experiment_with(**changes))
