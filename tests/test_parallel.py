@@ -15,7 +15,7 @@ if sys.argv[1] == 'started':
   parallel.start(keep_memory=True)
 call = jax.jit(lambda x: jnp.cumsum(jnp.sin(x)[:, None] * jnp.ones((1, 16)), 0)[-1])
 x = jax.block_until_ready(jnp.ones(2**20))
-for _ in range(20):  # until the heap has found its size
+for _ in range(60):  # until the heap has found its size
   jax.block_until_ready(call(x))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
