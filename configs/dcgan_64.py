@@ -25,7 +25,7 @@ def get_config(variant=''):
   config.model = {
     'generator': {'network': 'dcgan', 'channels': (1024, 512, 256, 128), 'norm': 'batch', 'output': 'tanh'},
     'critic': {'network': 'dcgan', 'channels': (128, 256, 512, 1024), 'norm': 'batch', 'kernels': 0},
-    'latents': 100, 'prior': 'uniform', 'real_label': 1.0, 'generator_loss': 'nonsaturating', 'average': 0.0,
+    'latents': 100, 'prior': 'uniform', 'real_label': 1.0, 'objective': 'nonsaturating', 'average': 0.0,
     'momentum': 0.9, 'references': 0,
   }  # fmt: skip
   adam = optimizer(learning_rate=2e-4, b1=0.5)

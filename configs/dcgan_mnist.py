@@ -53,7 +53,7 @@ def _dcgan(config):
     'critic': {
       'network': 'dcgan', 'channels': (64, 128), 'dense': (1024,), 'norm': 'batch', 'bias': True, 'kernels': 0
     },
-    'latents': 100, 'prior': 'uniform', 'real_label': 1.0, 'generator_loss': 'nonsaturating', 'average': 0.0,
+    'latents': 100, 'prior': 'uniform', 'real_label': 1.0, 'objective': 'nonsaturating', 'average': 0.0,
     'momentum': 0.9, 'references': 0,
   }  # fmt: skip
   adam = optimizer(learning_rate=2e-4, b1=0.5)

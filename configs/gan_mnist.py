@@ -25,7 +25,7 @@ def get_config(variant=''):
   config.model = {
     'generator': {'network': 'dense', 'hidden': (1200, 1200), 'norm': 'none', 'output': 'sigmoid'},
     'critic': {'network': 'maxout', 'hidden': (240, 240), 'kernels': 0},
-    'latents': 100, 'prior': 'wide_uniform', 'real_label': 1.0, 'generator_loss': 'nonsaturating',
+    'latents': 100, 'prior': 'wide_uniform', 'real_label': 1.0, 'objective': 'nonsaturating',
     'average': 0.0, 'momentum': 0.9, 'references': 0,
   }  # fmt: skip
   rates = {'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.5}

@@ -35,7 +35,7 @@ def get_config(variant='gan_25gaussians'):
   }  # fmt: skip
   adam = optimizer(learning_rate=1e-4, b1=0.5, b2=0.9)
   if system == 'gan':
-    config.model.update({'generator_loss': 'nonsaturating', 'real_label': 1.0})
+    config.model.update({'objective': 'nonsaturating', 'real_label': 1.0})
     config.optimizer = {'discriminator': dict(adam), 'generator': dict(adam)}
   else:
     # Without momentum, which the first of the two papers found to blow up under clipping.

@@ -6,6 +6,7 @@ Orbax restores flipped bits without a word, and stores a NaN like any number; we
 """
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -23,15 +24,19 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dgm_jax import log
 from dgm_jax import metrics as names
 from dgm_jax.core import State
-from dgm_jax.digest import digest, first_bad, num_bytes, of, shapes
+from dgm_jax.digest import digest, first_bad, named_leaves, num_bytes, of, shapes
 from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
 
-__all__ = ['best_step', 'check_space', 'commit', 'graft', 'restore', 'save', 'saving', 'steps']
+__all__ = [
+  'DAMAGE', 'best_step', 'check_space', 'commit', 'compare_shapes', 'read_parts', 'reason', 'restore', 'save', 'saving',
+  'steps',
+]  # fmt: skip
 
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'meta')
@@ -165,7 +170,7 @@ def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
       except (UserError, MemoryError, jax.errors.JaxRuntimeError):  # no fault of the checkpoint
         raise
       except Exception as error:
-        notes += _set_aside(workdir, number, _reason(error))
+        notes += _set_aside(workdir, number, reason(error))
   _warn(notes, '')
   if step is not None:
     raise UserError(f'the checkpoint of step {step} in {Path(workdir) / FOLDER} was damaged; it has {steps(workdir)}')
@@ -184,17 +189,51 @@ def best_step(workdir: Path, metric: str) -> int:
   return min(measured, key=lambda step: measured[step])
 
 
-def graft(state: State, sources: dict[str, str]) -> State:
-  """Takes the named networks from the last checkpoints of other runs.
+def read_parts(workdir: Path, parts: list[str], like: dict[str, Any]) -> dict[str, Any]:
+  """Reads named parts of the last checkpoint's state: {'params/encoder': tree}; those that it lacks are left out.
 
   Args:
-    sources: network name -> workdir.
+    parts: 'params/<network>', 'extra/<entry>'.
+    like: a tree {'params': .., 'extra': ..}, whose shardings arrays of the same path get; others are on all devices.
 
   Raises:
-    UserError: a run has no such network, or one of other shapes.
+    UserError: there is no checkpoint, or it has none of the networks asked for.
+    OSError, ValueError and others of `DAMAGE`: it is damaged.
   """
-  taken = {name: _read_network(Path(workdir), name, state.params.get(name, {})) for name, workdir in sources.items()}
-  return state.replace(params=state.params | taken)
+  found = steps(workdir)
+  if not found:
+    raise UserError('which has no checkpoint')
+  with _reading(workdir) as manager:
+    digests = _page(manager, found[-1])['digest']
+    for part in parts:
+      if part.startswith('params/') and part not in digests:
+        known = ', '.join(key.removeprefix('params/') for key in digests if key.startswith('params/'))
+        raise UserError(f'which has no such network; it has {known}')
+    there = [part for part in parts if part in digests]
+    whole = ocp.PyTreeCheckpointHandler().metadata(manager.directory / str(found[-1]) / 'state').tree
+    item = _placed(whole, there, like)
+    restore = ocp.args.PyTreeRestore(
+      item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
+    )
+    tree = manager.restore(found[-1], args=ocp.args.Composite(state=restore))['state']
+  saved = {part: functools.reduce(lambda inner, key: inner[key], part.split('/'), tree) for part in there}
+  if any(of(saved[part]) != digests[part] for part in there):
+    raise ValueError('the digest does not fit')
+  return saved
+
+
+def _placed(whole: dict, parts: list[str], like: dict) -> dict[str, Any]:
+  """Shapes of parts of a saved state with the shardings of `like`; what is not there is on all its devices."""
+  shardings = {path: leaf.sharding for path, leaf in named_leaves(like)}
+  one = next(iter(shardings.values()), None)
+  everywhere = NamedSharding(one.mesh, PartitionSpec()) if isinstance(one, NamedSharding) else one
+  item: dict[str, dict] = {}
+  for field, name in (part.split('/') for part in parts):
+    item.setdefault(field, {})[name] = whole[field][name]
+  placed = [shardings.get(path, everywhere) for path, _ in named_leaves(item)]
+  leaves, structure = jax.tree.flatten(item)
+  shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=put) for x, put in zip(leaves, placed, strict=True)]
+  return jax.tree.unflatten(structure, shapes)
 
 
 @contextlib.contextmanager
@@ -226,8 +265,8 @@ def _committing(folder: Path) -> Iterator[None]:
       _remove_drafts(folder, settle=0.2)
     free, kept = shutil.disk_usage(folder).free, steps(folder.parent)
     last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
-    reason = 'the disk is full' if 'RESOURCE_EXHAUSTED' in str(error) or 'No space' in str(error) else _reason(error)
-    raise Halt(f'no checkpoint can be written to {folder}: {reason} ({free:,} bytes free); {last}', UNSAVED) from error
+    why = 'the disk is full' if 'RESOURCE_EXHAUSTED' in str(error) or 'No space' in str(error) else reason(error)
+    raise Halt(f'no checkpoint can be written to {folder}: {why} ({free:,} bytes free); {last}', UNSAVED) from error
 
 
 def _remove_drafts(folder: Path, settle: float = 0.0, tries: int = 20) -> None:
@@ -307,7 +346,7 @@ def _measured(workdir: Path, metric: str) -> dict[int, float]:
 
 def _restore_step(manager: ocp.CheckpointManager, like: State, step: int) -> Restored:
   meta = _page(manager, step)
-  _compare_shapes(f'{manager.directory / str(step)} was saved by another config:', meta['shapes'], shapes(like))
+  compare_shapes(f'{manager.directory / str(step)} was saved by another config:', meta['shapes'], shapes(like))
   state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
   if digest(state) != meta['digest']:
     raise ValueError('the digest does not fit')
@@ -316,7 +355,7 @@ def _restore_step(manager: ocp.CheckpointManager, like: State, step: int) -> Res
   return Restored(copy(state), meta, step)
 
 
-def _compare_shapes(subject: str, saved: dict[str, str], expected: dict[str, str]) -> None:
+def compare_shapes(subject: str, saved: dict[str, str], expected: dict[str, str]) -> None:
   for path in sorted(saved.keys() | expected.keys()):
     there, here = saved.get(path, 'absent'), expected.get(path, 'absent')
     if there != here:
@@ -344,39 +383,10 @@ def _warn(notes: list[str], end: str) -> None:
     print(note + end, file=sys.stderr)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
   return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _names(folder: Path) -> Iterator[Path]:
   """Where a damaged step may go: 4.corrupt, 4.corrupt2, ..."""
   return (folder.with_name(f'{folder.name}.corrupt{number}') for number in itertools.chain([''], itertools.count(2)))
-
-
-def _read_network(workdir: Path, name: str, like) -> Any:
-  """One network of the last checkpoint, in the shardings of `like`."""
-  found, subject = steps(workdir), f"config.graft takes '{name}' from {workdir}, "
-  if not found:
-    raise UserError(f'{subject}which has no checkpoint')
-  try:
-    with _reading(workdir) as manager:
-      return _take(manager, found[-1], subject, name, like)
-  except DAMAGE as error:
-    raise UserError(f'{subject}which is damaged ({_reason(error)})') from error
-
-
-def _take(manager: ocp.CheckpointManager, step: int, subject: str, name: str, like) -> Any:
-  meta = _page(manager, step)
-  if f'params/{name}' not in meta['digest']:
-    known = ', '.join(key.removeprefix('params/') for key in meta['digest'] if key.startswith('params/'))
-    raise UserError(f'{subject}which has no such network; it has {known}')
-  saved = {path: shape for path, shape in meta['shapes'].items() if path.startswith(f'params/{name}/')}
-  _compare_shapes(f'{subject}but', saved, shapes({'params': {name: like}}))
-  item = {'params': {name: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)}}
-  restore = ocp.args.PyTreeRestore(
-    item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
-  )
-  network = manager.restore(step, args=ocp.args.Composite(state=restore))['state']['params'][name]
-  if of(network) != meta['digest'][f'params/{name}']:
-    raise ValueError('the digest does not fit')
-  return network

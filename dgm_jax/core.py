@@ -17,7 +17,7 @@ from dgm_jax.views import Views
 
 __all__ = [
   'Batch', 'Key', 'Metrics', 'Move', 'Params', 'Player', 'State', 'System', 'average', 'averages', 'chain',
-  'descend', 'repeat', 'system', 'unaveraged',
+  'descend', 'repeat', 'system', 'turns', 'unaveraged',
 ]  # fmt: skip
 
 Key = jax.Array
@@ -185,6 +185,30 @@ def repeat(n: int, move: Move, unroll: int = 1) -> Move:
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
   return move if n == 1 else Move(move.init, apply)
+
+
+def turns(n: int, first: Move, other: Move) -> Move:
+  """Makes `first` and then n - 1 times `other`, each on its own n-th of the batch.
+
+  It is for what is done once in n turns, such as a penalty of n times the weight. Both moves have the same players. A
+  metric is the mean over the turns that have it. The turns are written out: a condition around convolutions would cost
+  a CPU thirty times as much.
+
+  Raises:
+    ValueError: at trace time, a batch that n does not divide.
+  """
+
+  def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+    keys, slices = jax.random.split(key, n), _slices(batch, n, f'turns({n})')
+    measured: dict[str, list] = {}
+    for turn in range(n):
+      move = other if turn else first
+      state, metrics = move.apply(keys[turn], state, jax.tree.map(lambda x, turn=turn: x[turn], slices))
+      for name, value in metrics.items():
+        measured.setdefault(name, []).append(value)
+    return state, {name: sum(found) / len(found) for name, found in measured.items()}
+
+  return first if n == 1 else Move(first.init, apply)
 
 
 def average(name: str, decay: float, *statistics: str) -> Move:

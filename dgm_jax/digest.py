@@ -11,7 +11,7 @@ import numpy as np
 
 from dgm_jax.core import State
 
-__all__ = ['digest', 'finite', 'first_bad', 'num_bytes', 'of', 'shapes']
+__all__ = ['digest', 'finite', 'first_bad', 'named_leaves', 'num_bytes', 'of', 'shapes']
 
 
 def digest(state: State) -> dict[str, str]:

@@ -27,6 +27,7 @@ from dgm_jax.data import preprocess
 from dgm_jax.digest import finite, first_bad
 from dgm_jax.errors import DIVERGED, Halt, UserError
 from dgm_jax.evals import mean, pictures, positions
+from dgm_jax.graft import graft
 
 __all__ = [
   'ROLLBACKS', 'Evaluators', 'Run', 'compiled_call', 'describe', 'fit', 'indices', 'prepare', 'saver', 'start', 'train',
@@ -318,7 +319,7 @@ def resume(run: Run) -> Start:
     restored = checkpoint.restore(run.folder, run.like)
     return Start(restored.state, restored.step, restored.meta, time.perf_counter() - started)
   state = jax.block_until_ready(signals.interruptible(lambda: _fresh(run)))
-  state = checkpoint.graft(state, run.config.graft.to_dict())
+  state = graft(state, run.config.graft.to_dict())
   if bad := first_bad(state):
     shown = min(run.config.init_examples, run.splits['train'].size)
     raise UserError(

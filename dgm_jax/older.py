@@ -13,13 +13,13 @@ BEFORE = {
   'disentangle.tc_vae': ('model', 'divergence', 'sampled'),
 }
 
+# Keys of config.model that had another name.
+NAMES = {'ema': 'average', 'generator_loss': 'objective'}
+
 
 def renamed(page: dict) -> dict:
   """Returns an experiment's JSON data with the names that its keys have now."""
-  model = page.get('model', {})
-  if 'ema' in model:  # the decay of averaged weights, which autoregressive systems and priors of codes had a name for
-    model = {'average' if key == 'ema' else key: value for key, value in model.items()}
-  return page | {'model': model}
+  return page | {'model': {NAMES.get(key, key): value for key, value in page.get('model', {}).items()}}
 
 
 def today(page: dict) -> dict:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax import checkpoint, digest, parallel
+from dgm_jax import checkpoint, digest, graft, parallel
 from dgm_jax.core import State
 from dgm_jax.errors import Halt, UserError
 
@@ -344,7 +344,7 @@ def test_what_is_trained_on_does_not_reach_into_a_save_in_flight(tmp_path):
 @pytest.mark.parametrize('devices', [1, 8])
 def test_graft_takes_a_network_and_leaves_the_rest(run, devices):
   fresh = placed(arrays(0), devices, shard_params=devices > 1)
-  new = checkpoint.graft(fresh, {'encoder': str(run)})
+  new = graft.graft(fresh, {'encoder': str(run)})
   same(new.params['encoder'], arrays(4).params['encoder'])
   same(new.replace(params=new.params | {'encoder': fresh.params['encoder']}), fresh)
   jax.tree.map(lambda a, b: a.sharding == b.sharding or pytest.fail(), new, fresh)
@@ -352,7 +352,7 @@ def test_graft_takes_a_network_and_leaves_the_rest(run, devices):
 
 def test_graft_takes_networks_of_several_runs(run, tmp_path):
   write(tmp_path / 'other', (9,))
-  new = checkpoint.graft(placed(arrays(0)), {'encoder': str(run), 'decoder': str(tmp_path / 'other')})
+  new = graft.graft(placed(arrays(0)), {'encoder': str(run), 'decoder': str(tmp_path / 'other')})
   same(new.params, {'encoder': arrays(4).params['encoder'], 'decoder': arrays(9).params['decoder']})
 
 
@@ -368,12 +368,12 @@ def test_graft_refuses_in_one_line_what_does_not_fit(run, tmp_path):
     (bare, {'decoder': str(run)}, r'but params/decoder/kernel is float32\[2,2\] there and absent here'),
   ):
     with pytest.raises(UserError, match=f"^config.graft takes '{next(iter(sources))}' from .*{message}$"):
-      checkpoint.graft(state, sources)
+      graft.graft(state, sources)
   for path in state_files(run / 'checkpoints' / '4'):
     damage(path, 'flip')
   with pytest.raises(UserError, match=r'which is damaged'):
-    checkpoint.graft(fresh, {'encoder': str(run)})
+    graft.graft(fresh, {'encoder': str(run)})
   (run / 'checkpoints' / '4' / 'meta' / 'metadata').write_text('{}')
   with pytest.raises(UserError, match=r'which is damaged'):
-    checkpoint.graft(fresh, {'encoder': str(run)})
+    graft.graft(fresh, {'encoder': str(run)})
   assert checkpoint.steps(run) == [2, 4]  # the other run is not ours to tidy up

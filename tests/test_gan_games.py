@@ -7,12 +7,13 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
 from dgm_jax import core, fit, losses, optim, systems
 from dgm_jax.errors import UserError
-from dgm_jax.systems import adversaries, gan, semi_supervised
+from dgm_jax.systems import adversaries, gan, objectives, semi_supervised
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 KEY = jax.random.key(5)
@@ -125,21 +126,29 @@ def test_without_a_loop_there_is_none_but_that_of_the_random_numbers():
 def test_the_critic_judges_both_kinds_as_it_would_each_alone(norm):
   settings = config('gan_points:tiny_wgan', critic={'network': 'dense', 'hidden': (4,), 'norm': norm})
   state = started(settings)[1]
-  game = adversaries.parts(settings)
+  game = adversaries.build(settings)
   real, fake = (jnp.asarray(DATA.normal(i, 1 + i, (6, *settings.data.shape)), jnp.float32) for i in range(2))
-  judge = lambda x: adversaries.forward(game.critic, 'critic', state, x, KEY)
+  judge = lambda x: adversaries.forward(game, 'critic', state, x, KEY)
   ((of_real, _), seen_real), ((of_fake, _), seen_fake) = judge(real), judge(fake)
-  *values, seen = gan._both(judge, real, fake, tied=norm == 'batch')
-  np.testing.assert_allclose(values, [of_real, of_fake], rtol=1e-5, atol=1e-7)
-  assert same(seen, {'real': seen_real, 'generated': seen_fake} if norm == 'batch' else {})
-  if norm == 'batch':  # together they would have other statistics
-    assert not np.allclose(gan._both(judge, real, fake, tied=False)[0], of_real, rtol=1e-2)
+  assert seen_real.keys() == seen_fake.keys() == ({'batch_stats'} if norm == 'batch' else set())
+  score = objectives._apart if norm == 'batch' else objectives._together
+  *scores, noted = score(game, state, real, fake, KEY, KEY)
+  np.testing.assert_allclose([scores[0].value, scores[1].value], [of_real, of_fake], rtol=1e-5, atol=1e-7)
+  assert same(noted, adversaries.noted(game, 'critic', state, real=seen_real, generated=seen_fake))
+  if norm == 'batch':
+    mean = noted['critic_statistics']['real']['BatchNorm_0']['mean']
+    start = state.extra['critic_statistics']['real']['BatchNorm_0']['mean']
+    np.testing.assert_allclose(mean, 0.9 * start + 0.1 * seen_real['batch_stats']['BatchNorm_0']['mean'], rtol=1e-5)
+    with pytest.raises(ValueError, match='generated real'):  # together they have statistics of no kind
+      objectives._together(game, state, real, fake, KEY, KEY)
 
 
 @pytest.mark.parametrize(('critic', 'tied'), [({}, False), ({'norm': 'batch'}, True), ({'kernels': 2}, True)])
 def test_layers_that_tie_examples_are_known(critic, tied, monkeypatch):
-  known, original = [], gan._both
-  monkeypatch.setattr(gan, '_both', lambda *args: known.append(args[-1]) or original(*args))
+  known = []
+  for name, ties in (('_apart', True), ('_together', False)):
+    score = getattr(objectives, name)
+    monkeypatch.setattr(objectives, name, lambda *args, ties=ties, score=score: known.append(ties) or score(*args))
   settings = config('dcgan_mnist:wgan_tiny')
   settings.model.critic.update({'norm': 'none'} | critic)
   system, state = started(settings)
@@ -161,15 +170,14 @@ def test_clipping_holds_every_parameter_after_every_step():
 def test_a_clipped_linear_critic_reaches_the_bound():
   """On points 0 and D, w x + b in [-c, c]: the best value is c D; 5e-5 a step takes c / 5e-5 = 200 steps."""
   settings = config('gan_points:wgan_25gaussians')
-  tx = optim.make(settings, 'critic')
+  settings.model.critic.constraints = {'clip': settings.model.clip}
+  tx, game = optim.make(settings, 'critic'), adversaries.build(settings)
 
   def loss(key, state, batch):
     value = state.params['critic']['w'] * batch['x']
     return losses.wasserstein_critic(value, jnp.zeros_like(value)).mean(), ({}, {})
 
-  move = core.chain(
-    core.descend(critic=core.Player(loss, tx, ('critic',))), adversaries.clip('critic', settings.model.clip)
-  )
+  move = core.chain(core.descend(critic=core.Player(loss, tx, ('critic',))), *adversaries.constrained(game, 'critic'))
   params = {'critic': {'w': jnp.asarray(0.0)}}
   state = core.State(jnp.zeros((), jnp.int32), params, move.init(params), {})
   one = lambda state, _: (move.apply(KEY, state, {'x': jnp.full(4, 3.0)})[0], state.params['critic']['w'])
@@ -200,7 +208,7 @@ def test_a_trained_penalised_critic_overshoots_by_the_closed_form():
 def everything():
   """All techniques of improved_gan at once."""
   settings = config(
-    'gan_points:tiny', historical=0.5, real_label=0.9, generator_loss='feature_matching', references=6, average=0.9
+    'gan_points:tiny', historical=0.5, real_label=0.9, objective='feature_matching', references=6, average=0.9
   )
   settings.system = 'gan.improved_gan'
   settings.model.generator.norm, settings.model.critic.kernels = 'virtual', 3
@@ -228,8 +236,9 @@ def test_a_held_loss_adds_the_pull_of_the_past():
   params = {'critic': {'w': jnp.array([1.0, 2.0])}}
   history = {'history': {'critic': {'w': jnp.array([0.0, 4.0])}}}
   state = core.State(jnp.zeros((), jnp.int32), params, {}, history)
-  loss = adversaries.held('critic', 0.5, lambda key, state, batch: (jnp.asarray(3.0), ({}, {})))
-  assert float(loss(KEY, state, {})[0]) == 3 + 0.5 * (1 + 4)
+  (term,) = objectives.historical(ml_collections.ConfigDict({'historical': 0.5}), 'critic')
+  played = objectives.Played(state, *[None] * 6)
+  assert float(objectives._added(jnp.asarray(3.0), {}, {}, [term], KEY, played)[0]) == 3 + 0.5 * (1 + 4)
 
 
 def test_smoothed_labels_have_the_optimum_of_the_sheet():
@@ -247,7 +256,7 @@ def test_players_at_once_see_the_same_generated_examples(monkeypatch):
     jax.debug.callback(lambda x: seen.append(np.asarray(x)), fake)
     return fake, statistics
 
-  monkeypatch.setattr(gan, 'fakes', noting)
+  monkeypatch.setattr(objectives, 'fakes', noting)
   settings = config('gan_points:tiny')
   system, state = started(settings)
   jax.block_until_ready(system.step(KEY, state, batch(settings)))
@@ -264,7 +273,7 @@ def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
     jax.debug.callback(lambda *parts: made.append(parts), fake, seen, ordered=True)
     return fake, seen
 
-  monkeypatch.setattr(gan, 'fakes', noting)
+  monkeypatch.setattr(objectives, 'fakes', noting)
   settings = config('dcgan_mnist:tiny')
   system, state = started(settings)
   start = [np.asarray(leaf) for leaf in jax.tree.leaves(state.extra['generator_statistics'])]
@@ -272,9 +281,12 @@ def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
   new, _ = jax.jit(system.step)(KEY, state, batch(settings))
   jax.effects_barrier()
   (fake, _), (_, of_generator) = made
-  game = adversaries.parts(settings)
-  judge = jax.jit(lambda x: adversaries.forward(game.critic, 'critic', state, x, KEY)[1])
-  expected = {'generator': of_generator, 'critic': {'real': judge(batch(settings)['x']), 'generated': judge(fake)}}
+  game = adversaries.build(settings)
+  judge = jax.jit(lambda x: adversaries.forward(game, 'critic', state, x, KEY)[1]['batch_stats'])
+  expected = {
+    'generator': of_generator['batch_stats'],
+    'critic': {'real': judge(batch(settings)['x']), 'generated': judge(fake)},
+  }
   for name, seen in expected.items():
     mean = jax.tree.map(lambda mean, one: 0.9 * mean + 0.1 * one, state.extra[f'{name}_statistics'], seen)
     jax.tree.map(
@@ -289,7 +301,7 @@ def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
 def test_each_network_of_infogan_moves_in_its_own_turn_and_the_value_head_is_not_informed():
   settings = config('infogan_mnist:tiny')
   system, state = started(settings)
-  game, recognizer = adversaries.parts(settings), gan._recognizer(settings)
+  game = gan._coded_game(settings)
   z = system.views.prior.sample(KEY, state, 400)
   assert z.shape == (400, 4 + 10 + 2)
   np.testing.assert_array_equal(z[:, 4:14].sum(1), np.ones(400))
@@ -298,7 +310,7 @@ def test_each_network_of_infogan_moves_in_its_own_turn_and_the_value_head_is_not
 
   def information(params):
     there = state.replace(params=params)
-    found = gan.recognized(game, recognizer, there, system.views.decode(KEY, there, z), 'real')
+    found = gan.recognized(game, there, system.views.decode(KEY, there, z), 'real')
     return sum(bound.mean() for bound in gan._information(settings.model, z, found))
 
   slope = jax.grad(information)(state.params)
@@ -412,7 +424,7 @@ def test_adam_may_have_its_small_number_beneath_the_root():
     ({'generator': {'network': 'dnse'}}, "config.model.generator.network must be one of .*did you mean 'dense'"),
     ({'critic': {'network': 'dense', 'hiden': (4,)}}, r"a key of config.model.critic \(.*did you mean 'hidden'"),
     ({'critic': {'network': 'dense'}}, 'config.model.critic does not make a network DenseCritic: .*hidden'),
-    ({'critic': {'network': 'dense', 'hidden': (4,), 'norm': 'batch'}}, 'the penalty on each'),
+    ({'critic': {'network': 'dense', 'hidden': (4,), 'norm': 'batch'}}, 'gradient_penalty on each'),
     ({'critic_steps': 0}, 'critic_steps must be at least 1'),
   ],
 )

@@ -14,8 +14,8 @@ from absl import flags
 from PIL import Image
 from test_vq import config
 
-from dgm_jax import checkpoint, extract, fit, parallel, sample, workdir
 from dgm_jax import config as experiment
+from dgm_jax import extract, fit, graft, parallel, sample, workdir
 from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
 from dgm_jax.evals import generated, mean, rejection
@@ -170,14 +170,14 @@ def test_extracted_codes_are_those_of_the_images(runs, tmp_path, monkeypatch):
 def test_a_graft_that_does_not_fit_is_one_line(runs, tmp_path):
   _, state, *_, second = runs
   with pytest.raises(UserError, match=r"takes 'autoencoder' from .* no such network; it has bottom, top, vqvae"):
-    checkpoint.graft(state, {'autoencoder': str(second)})
+    graft.graft(state, {'autoencoder': str(second)})
   wider = state.params['vqvae'] | {'codebook_top': np.zeros((16, 4), 'f4')}
   place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), wider)
   with pytest.raises(UserError, match=r'codebook_top is float32\[8,4\] there and float32\[16,4\] here'):
-    checkpoint.graft(state.replace(params={'vqvae': like}), {'vqvae': str(second)})
+    graft.graft(state.replace(params={'vqvae': like}), {'vqvae': str(second)})
   with pytest.raises(UserError, match='has no checkpoint'):
-    checkpoint.graft(state, {'vqvae': str(tmp_path)})
+    graft.graft(state, {'vqvae': str(tmp_path)})
 
 
 def test_the_best_of_several_draws_is_the_one_that_the_judge_is_surest_of(monkeypatch):

@@ -1,4 +1,4 @@
-"""Normalisation by the batch, by a reference batch, and by the example.
+"""Normalisation by the batch, by a reference batch, and by the example; and of weights.
 
 Axes: B batch, R reference examples, ... positions, C channels.
 """
@@ -8,9 +8,10 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
-__all__ = ['BatchNorm', 'LayerNorm', 'VirtualBatchNorm', 'running']
+__all__ = ['BatchNorm', 'LayerNorm', 'VirtualBatchNorm', 'directions', 'running', 'spectral']
 
 
 class BatchNorm(nn.Module):
@@ -101,3 +102,36 @@ class LayerNorm(nn.Module):
     centred = seen - seen.mean(axes, keepdims=True)
     factor = jax.lax.rsqrt(seen.var(axes, keepdims=True) + self.epsilon)
     return (centred * factor * scale + bias).astype(self.dtype or x.dtype)
+
+
+def directions(key: Array, params: dict) -> dict:
+  """Random unit vectors, [outputs] for each kernel of a network's parameters, that `spectral` starts from."""
+  kernels = {path: leaf for path, leaf in flatten_dict(params).items() if path[-1] == 'kernel'}
+  keys = jax.random.split(key, len(kernels))
+  return unflatten_dict(
+    {path: _unit(jax.random.normal(k, leaf.shape[-1:])) for k, (path, leaf) in zip(keys, kernels.items(), strict=True)}
+  )
+
+
+def spectral(params: dict, directions: dict, bound: float) -> tuple[dict, dict]:
+  """Scales every kernel [..., outputs] so that its largest singular value, as a matrix, is `bound`.
+
+  The value is estimated by one turn of the power method from `directions`, through which no gradient passes.
+
+  Returns:
+    the parameters, and the directions for the next step.
+
+  Reference: Miyato et al. 2018, arXiv:1802.05957, equations 8 to 11 and algorithm 1.
+  """
+  scaled, found = flatten_dict(params), {}
+  for path, direction in flatten_dict(directions).items():
+    kernel = scaled[path].reshape(-1, scaled[path].shape[-1]).astype(jnp.float32)
+    constant = jax.lax.stop_gradient(kernel)
+    left = _unit(constant @ direction)
+    found[path] = _unit(left @ constant)
+    scaled[path] = (scaled[path] * (bound / (left @ kernel @ found[path]))).astype(scaled[path].dtype)
+  return unflatten_dict(scaled), unflatten_dict(found)
+
+
+def _unit(vector: Array) -> Array:
+  return vector / jnp.maximum(jnp.linalg.norm(vector), 1e-12)

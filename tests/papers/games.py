@@ -9,7 +9,7 @@ def both(first, second, settings):
 
 MNIST, POINTS = ('mnist', 'scale', 10_000), ('points:25gaussians', 'identity', 0)
 GAME = {'average': 0.0, 'momentum': 0.9, 'references': 0}
-GAN = GAME | {'real_label': 1.0, 'generator_loss': 'nonsaturating'}
+GAN = GAME | {'real_label': 1.0, 'objective': 'nonsaturating'}
 PLAYERS, CRITICS = ('discriminator', 'generator'), ('critic', 'generator')
 WGAN = {'critic_steps': 5, 'ratio': 1, 'clip': 0.01}
 SLOW = {'name': 'rmsprop', 'learning_rate': 5e-5, 'b2': 0.99}

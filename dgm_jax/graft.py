@@ -1,0 +1,73 @@
+"""Networks taken from other runs, with all that a run keeps for them."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dgm_jax import checkpoint
+from dgm_jax.core import State
+from dgm_jax.digest import shapes
+from dgm_jax.errors import UserError
+
+__all__ = ['belongings', 'graft']
+
+BY_NETWORK = ('ema', 'history')  # entries of `State.extra` where each network has its own place
+BY_ENTRY = 'ema_statistics'  # the one that has averages of other entries, by their names
+
+
+def graft(state: State, sources: dict[str, str]) -> State:
+  """Takes the named networks from the last checkpoints of other runs, with their statistics and averages.
+
+  Where the other run keeps no average, it begins at what is taken.
+
+  Args:
+    sources: network name -> workdir.
+
+  Raises:
+    UserError: a run has no such network, or one of other shapes, or lacks statistics that the network needs.
+  """
+  for name, workdir in sources.items():
+    subject = f"config.graft takes '{name}' from {workdir}, "
+    try:
+      params, extra = _taken(state, name, Path(workdir), subject)
+    except checkpoint.DAMAGE as error:
+      raise UserError(f'{subject}which is damaged ({checkpoint.reason(error)})') from error
+    shared = {entry: state.extra[entry] | part for entry, part in extra.items() if entry in (*BY_NETWORK, BY_ENTRY)}
+    state = state.replace(params=state.params | {name: params}, extra=state.extra | extra | shared)
+  return state
+
+
+def belongings(extra: dict[str, Any], name: str, alone: bool) -> dict[str, Any]:
+  """What `State.extra` keeps for one network, in the tree of `extra`.
+
+  An entry '<network>_...' belongs to that network; where a network is alone, every entry is its own.
+  """
+  mine = lambda entry: alone or entry.startswith(f'{name}_')
+  own = {entry: part for entry, part in extra.items() if entry not in (*BY_NETWORK, BY_ENTRY) and mine(entry)}
+  own |= {entry: {name: extra[entry][name]} for entry in BY_NETWORK if name in extra.get(entry, {})}
+  averaged = {entry: part for entry, part in extra.get(BY_ENTRY, {}).items() if mine(entry)}
+  return own | ({BY_ENTRY: averaged} if averaged else {})
+
+
+def _taken(state: State, name: str, workdir: Path, subject: str) -> tuple[Any, dict[str, Any]]:
+  """A network's parameters in another run and what is kept for them there, as `state` has them."""
+  own, params = belongings(state.extra, name, len(state.params) == 1), state.params.get(name, {})
+  here = {'params': {name: params}, 'extra': own}
+  try:
+    saved = checkpoint.read_parts(workdir, [f'params/{name}', *(f'extra/{entry}' for entry in own)], here)
+  except UserError as error:
+    raise UserError(f'{subject}{error}') from error
+  found, extra = saved[f'params/{name}'], {}
+  for entry, like in own.items():
+    there = saved.get(f'extra/{entry}', {})
+    extra[entry] = {key: there[key] for key in like if key in there} if entry in (*BY_NETWORK, BY_ENTRY) else there
+  for entry in own.keys() & {*BY_NETWORK}:
+    extra[entry] = extra[entry] or {name: jax.tree.map(jnp.copy, found)}
+  for entry in own.get(BY_ENTRY, {}):
+    extra[BY_ENTRY].setdefault(entry, jax.tree.map(jnp.copy, extra[entry]))
+  there = {'params': {name: found}, 'extra': extra}
+  checkpoint.compare_shapes(f'{subject}but', shapes(there), shapes(here))
+  placed = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), there, here)
+  return placed['params'][name], placed['extra']
