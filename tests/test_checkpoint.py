@@ -350,6 +350,69 @@ def test_graft_takes_a_network_and_leaves_the_rest(run, devices):
   jax.tree.map(lambda a, b: a.sharding == b.sharding or pytest.fail(), new, fresh)
 
 
+def game(seed, average=True):
+  """A state of two networks with all that can be kept for one."""
+  random = np.random.default_rng(seed)
+  real = lambda *shape: random.normal(size=shape).astype('f4')
+  networks = lambda: {'critic': {'kernel': real(3, 2)}, 'generator': {'kernel': real(2, 2)}}
+  extra = {
+    'critic_statistics': {kind: {'mean': real(2)} for kind in ('real', 'generated')},
+    'generator_statistics': {'mean': real(2)}, 'reference': real(3),
+  }  # fmt: skip
+  kept = {'ema': networks(), 'ema_statistics': {'generator_statistics': {'mean': real(2)}}, 'history': networks()}
+  return State(np.int32(seed), networks(), {}, extra | (kept if average else {}))
+
+
+def trained(folder, state):
+  with checkpoint.saving(folder, 1, '') as manager:
+    checkpoint.save(manager, jax.tree.map(jnp.asarray, state), {}, {})
+  return str(folder)
+
+
+def test_graft_takes_all_that_is_kept_for_a_network(tmp_path):
+  there, here = game(1), game(0)
+  new = graft.graft(jax.tree.map(jnp.asarray, here), {'generator': trained(tmp_path, there)})
+  entry, at = 'generator_statistics', 'generator'
+  extra = here.extra | {
+    entry: there.extra[entry], 'ema_statistics': there.extra['ema_statistics'],
+    'ema': here.extra['ema'] | {at: there.extra['ema'][at]},
+    'history': here.extra['history'] | {at: there.extra['history'][at]},
+  }  # fmt: skip
+  same(new, here.replace(params=here.params | {at: there.params[at]}, extra=extra))
+
+
+def test_graft_without_an_average_begins_one_at_what_it_takes(tmp_path):
+  there, here = game(1, average=False), game(0)
+  new = graft.graft(jax.tree.map(jnp.asarray, here), {'generator': trained(tmp_path, there)})
+  for entry in ('ema', 'history'):
+    same(new.extra[entry], here.extra[entry] | {'generator': there.params['generator']})
+  same(new.extra['ema_statistics'], {'generator_statistics': there.extra['generator_statistics']})
+  leaves = [leaf for leaf in jax.tree.leaves((new.params, new.extra)) if leaf.size > 1]
+  assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)  # a step may give each away
+
+
+def test_graft_of_a_network_that_is_alone_takes_everything(tmp_path):
+  alone = lambda state: state.replace(
+    params={'critic': state.params['critic']}, extra={'stats': state.extra['reference']}
+  )
+  there, here = alone(game(1)), alone(game(0))
+  new = graft.graft(jax.tree.map(jnp.asarray, here), {'critic': trained(tmp_path, there)})
+  same(new, there.replace(step=here.step))
+
+
+def test_graft_refuses_statistics_that_are_absent_or_damaged(tmp_path):
+  there, here = game(1), jax.tree.map(jnp.asarray, game(0))
+  less = there.replace(extra={entry: part for entry, part in there.extra.items() if entry != 'critic_statistics'})
+  message = r'but extra/critic_statistics/generated/mean is absent there and float32\[2\] here'
+  with pytest.raises(UserError, match=message):
+    graft.graft(here, {'critic': trained(tmp_path / 'less', less)})
+  folder = trained(tmp_path / 'more', there)
+  for path in state_files(tmp_path / 'more' / 'checkpoints' / '1'):
+    damage(path, 'flip')
+  with pytest.raises(UserError, match='which is damaged'):
+    graft.graft(here, {'generator': folder})
+
+
 def test_graft_takes_networks_of_several_runs(run, tmp_path):
   write(tmp_path / 'other', (9,))
   new = graft.graft(placed(arrays(0)), {'encoder': str(run), 'decoder': str(tmp_path / 'other')})

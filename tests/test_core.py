@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from dgm_jax import optim, views
-from dgm_jax.core import Move, Player, State, average, averaged, chain, descend, repeat, system
+from dgm_jax.core import Move, Player, State, average, averaged, chain, descend, repeat, system, turns
 from dgm_jax.views import Prior
 
 KEY = jax.random.key(0)
@@ -190,6 +190,34 @@ def test_repeat_refuses_a_batch_that_it_cannot_divide():
   move = repeat(5, Move(lambda params: {}, collect))
   with pytest.raises(ValueError, match=r'repeat\(5\) needs a batch that 5 divides, got 12'):
     move.apply(KEY, state(), {'x': jnp.arange(12.0)})
+
+
+def test_turns_make_the_first_move_once_and_each_on_its_own_slice():
+  def first(key, state, batch):
+    state, metrics = collect(key, state, batch)
+    return state, metrics | {'rare': batch['x'].max()}
+
+  move = turns(3, Move(lambda params: {'a': 1}, first), Move(lambda params: {}, collect))
+  blank = {'seen': jnp.zeros((3, 4)), 'keys': jnp.zeros(3, jnp.uint32), 'at': jnp.int32(0)}
+  new, metrics = move.apply(KEY, state(blank), {'x': jnp.arange(12.0)})
+  np.testing.assert_array_equal(new.extra['seen'], np.arange(12).reshape(4, 3).T)
+  assert len(set(map(int, new.extra['keys']))) == 3
+  assert metrics == {'mean': 5.5, 'rare': 9.0}  # the mean of one turn, not of three
+  assert move.init({}) == {'a': 1}
+
+
+def test_turns_are_written_out():
+  def loss(key, state, batch):
+    del key
+    return ((state.params['net'] - batch['x']) ** 2).mean() / 2, ({}, {})
+
+  one = descend(model=Player(loss, SGD, ('net',)))
+  move = turns(3, one, one)
+  program = str(jax.make_jaxpr(move.apply)(KEY, ready(move, state(net=0)), {'x': jnp.arange(6.0)}))
+  assert not any(word in program for word in ('cond[', 'while[', 'scan['))
+  assert turns(1, one, None) is one
+  with pytest.raises(ValueError, match=r'turns\(5\) needs a batch that 5 divides, got 6'):
+    turns(5, one, one).apply(KEY, ready(move, state(net=0)), {'x': jnp.arange(6.0)})
 
 
 def test_average_is_the_exponential_moving_average():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from playing import HALF, log_softmax, once, played, settings_of, softplus
+from playing import HALF, KEY, begun, log_softmax, once, played, settings_of, softplus
 
 from dgm_jax.systems import adversaries, gan, semi_supervised
 
@@ -72,6 +72,73 @@ def test_gan_and_its_generators_losses():
                                     latents(play('discriminator')))  # fmt: skip
       assert_same(metrics['discriminator/real_accuracy'], (np.asarray(real) > 0).mean())
       assert_same(metrics['discriminator/fake_accuracy'], (np.asarray(fake) < 0).mean())
+
+
+@pytest.mark.parametrize('objective', ['least_squares', 'hinge', 'wasserstein'])
+def test_objectives_by_name(objective):
+  """Mao et al. 2017, equation 9; Miyato et al. 2018, equations 16 and 17; Arjovsky et al. 2017, algorithm 1."""
+  metrics, play = played(settings_of('dcgan_mnist:tiny_without_dense', objective=objective))
+  turn, (_, *keys) = play('discriminator'), jax.random.split(play('discriminator').key, 4)
+  real, fake = (np.asarray(value, np.float64) for value, _ in judged(turn, keys, latents(turn)))
+  of_critic, _ = FORMULAS[objective](real, fake)
+  assert_same(metrics['discriminator/loss'], of_critic.mean())
+  if objective == 'wasserstein':
+    assert_same(metrics['discriminator/distance'], real.mean() - fake.mean())
+  else:
+    middle = {'least_squares': 0.5, 'hinge': 0}[objective]
+    assert_same(metrics['discriminator/real_accuracy'], (real > middle).mean())
+    assert_same(metrics['discriminator/fake_accuracy'], (fake < middle).mean())
+  assert ('discriminator/distance' in metrics) == (objective == 'wasserstein')
+  turn, (_, *keys) = play('generator'), jax.random.split(play('generator').key, 4)
+  fake = np.asarray(judged(turn, keys, latents(turn))[1][0], np.float64)
+  assert_same(metrics['generator/loss'], FORMULAS[objective](fake, fake)[1].mean())
+
+
+# (values of real, of generated examples) -> what critic and generator minimise
+FORMULAS = {
+  'least_squares': lambda real, fake: (((real - 1) ** 2 + fake**2) / 2, (fake - 1) ** 2 / 2),
+  'hinge': lambda real, fake: (np.maximum(0, 1 - real) + np.maximum(0, 1 + fake), -fake),
+  'wasserstein': lambda real, fake: (fake - real, -fake),
+}
+
+
+def test_regularisers_by_name_add_up():
+  """Mescheder et al. 2018, equation 9; Gulrajani et al. 2017, equation 3; Brock et al. 2019, equation 3."""
+  settings = settings_of('dcgan_mnist:tiny_without_dense', objective='hinge')
+  settings.model.critic.update({'norm': 'none', 'regularisers': {'r1': 3.0, 'orthogonal': 0.2, 'gradient_penalty': 2}})
+  metrics, play = played(settings)
+  turn, (_, *keys) = play('discriminator'), jax.random.split(play('discriminator').key, 4)
+  game, critic = adversaries.build(settings), turn.state.params['critic']
+  value = lambda x: seen(game.networks['critic'], critic, x, keys[1])[0]
+  slope = jax.grad(lambda x: value(x).sum())
+
+  def outputs():
+    fake = generated(turn, game, latents(turn), keys[0])
+    e = jax.random.uniform(keys[2], (len(turn.x), 1, 1, 1))
+    real = turn.batch['x']
+    return value(real), value(fake), slope(real), slope(e * real + (1 - e) * fake)
+
+  real, fake, at_real, between = (np.asarray(leaf, np.float64) for leaf in once(outputs))
+  square = lambda leaf: (leaf.reshape(len(leaf), -1) ** 2).sum(1)
+  r1, penalty = 0.5 * square(at_real).mean(), ((np.sqrt(square(between)) - 1) ** 2).mean()
+  kernels = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(critic) if leaf.ndim > 1]
+  products = [leaf.reshape(-1, leaf.shape[-1]).T @ leaf.reshape(-1, leaf.shape[-1]) for leaf in kernels]
+  orthogonal = sum(((product - np.diag(np.diag(product))) ** 2).sum() for product in products)
+  total = 3 * r1 + 0.2 * orthogonal + 2 * penalty
+  assert min(3 * r1, 0.2 * orthogonal, 2 * penalty) > 1e-3  # none is lost in the sum
+  assert_same(metrics['discriminator/penalty'], total)
+  assert_same(metrics['discriminator/loss'], FORMULAS['hinge'](real, fake)[0].mean() + total)
+
+
+def test_a_lazy_penalty_is_in_the_first_of_its_turns_as_many_times():
+  settings = settings_of('dcgan_mnist:tiny_without_dense', objective='hinge', lazy=2)
+  settings.model.critic.update({'norm': 'none', 'regularisers': {'r1': 3.0}})
+  metrics, _ = played(settings, 8)
+  _, state, batch = begun(settings, 8)
+  game, critic = adversaries.build(settings), state.params['critic']
+  total = lambda x: seen(game.networks['critic'], critic, x, KEY)[0].sum()
+  slope = np.asarray(once(lambda: jax.grad(total)(batch['x'][::2])), np.float64)
+  assert_same(metrics['discriminator/penalty'], 2 * 3 * 0.5 * (slope**2).sum() / 4)  # of the first half of the batch
 
 
 def test_dcgan():

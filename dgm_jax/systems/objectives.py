@@ -107,8 +107,9 @@ def regularisers(model: ConfigDict, times: float = 1.0) -> list[Term]:
     UserError: there is no such regulariser, or one of slopes where examples are tied together.
   """
   weights = dict(model.critic.get('regularisers', {}))
-  for name in weights:
+  for name, weight in weights.items():
     experiment.one_of('a key of config.model.critic.regularisers', name, REGULARISERS)
+    experiment.require(weight >= 0, f'config.model.critic.regularisers.{name} must not be negative, got {weight}')
     experiment.require(
       name not in OF_SLOPES or not ties_examples(model),
       f'config.model.critic has norm={model.critic.get("norm", "none")} and kernels={model.critic.get("kernels", 0)},'

@@ -62,6 +62,26 @@ TABLE = {
     },
     both(*PLAYERS, adam(2e-4, 0.5)), {'batch_size': 128, 'epochs': 25.0},
   ),
+  'dcgan_mnist:least_squares': Row(
+    'Mao et al. 2017, arXiv:1611.04076, equation 9, with the networks and rates of Newmu/dcgan_code (mnist)',
+    'gan.dcgan', MNIST,
+    GAN | {
+      'generator': dcgan((128, 64), dense=(1024,), output='sigmoid', bias=True),
+      'critic': dcgan((64, 128), dense=(1024,), bias=True, kernels=0), 'latents': 100, 'prior': 'uniform',
+      'objective': 'least_squares',
+    },
+    both(*PLAYERS, adam(2e-4, 0.5)), {'batch_size': 128, 'epochs': 25.0},
+  ),
+  'dcgan_mnist:hinge': Row(
+    'Miyato et al. 2018, arXiv:1802.05957, equations 16 and 17, algorithm 1; the rest is of Newmu/dcgan_code (mnist)',
+    'gan.dcgan', MNIST,
+    GAN | {
+      'generator': dcgan((128, 64), dense=(1024,), output='sigmoid', bias=True), 'objective': 'hinge',
+      'critic': dcgan((64, 128), dense=(1024,), bias=True, kernels=0, norm='none') | {'constraints': {'spectral': 1.0}},
+      'latents': 100, 'prior': 'uniform',
+    },
+    both(*PLAYERS, adam(2e-4, 0.5)), {'batch_size': 128, 'epochs': 25.0},
+  ),
   'dcgan_mnist:wgan_gp': Row(
     'Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1, and igul222/improved_wgan_training, gan_mnist.py',
     'gan.wgan_gp', MNIST,
