@@ -356,6 +356,11 @@ def _restore_step(manager: ocp.CheckpointManager, like: State, step: int) -> Res
 
 
 def compare_shapes(subject: str, saved: dict[str, str], expected: dict[str, str]) -> None:
+  """Compares the shapes of what is saved with those expected, {path: 'float32[3]'} each.
+
+  Raises:
+    UserError: they differ; it begins with `subject` and names the first array.
+  """
   for path in sorted(saved.keys() | expected.keys()):
     there, here = saved.get(path, 'absent'), expected.get(path, 'absent')
     if there != here:
@@ -384,6 +389,7 @@ def _warn(notes: list[str], end: str) -> None:
 
 
 def reason(error: Exception) -> str:
+  """Returns the first line of an error."""
   return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 

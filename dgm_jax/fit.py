@@ -20,14 +20,13 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dgm_jax import checkpoint, data, lock, log, parallel, signals, systems, workdir
+from dgm_jax import checkpoint, data, graft, lock, log, parallel, signals, systems, workdir
 from dgm_jax import config as experiment
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.digest import finite, first_bad
 from dgm_jax.errors import DIVERGED, Halt, UserError
 from dgm_jax.evals import mean, pictures, positions
-from dgm_jax.graft import graft
 
 __all__ = [
   'ROLLBACKS', 'Evaluators', 'Run', 'compiled_call', 'describe', 'fit', 'indices', 'prepare', 'saver', 'start', 'train',
@@ -319,7 +318,7 @@ def resume(run: Run) -> Start:
     restored = checkpoint.restore(run.folder, run.like)
     return Start(restored.state, restored.step, restored.meta, time.perf_counter() - started)
   state = jax.block_until_ready(signals.interruptible(lambda: _fresh(run)))
-  state = graft(state, run.config.graft.to_dict())
+  state = graft.graft(state, run.config.graft.to_dict())
   if bad := first_bad(state):
     shown = min(run.config.init_examples, run.splits['train'].size)
     raise UserError(
