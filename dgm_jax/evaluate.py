@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
   if args.samples:
     with config.unlocked():
       config.nll.samples = args.samples
-      config.generated = {**config.get('generated', {'splits': 10}), 'samples': args.samples}
+      config.generated.samples = args.samples
   if args.judge:
     with config.unlocked():
       config.judge = args.judge

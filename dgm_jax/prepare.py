@@ -120,7 +120,7 @@ def _verify_name(source: pathlib.Path) -> None:
 def _torch_arrays(source: pathlib.Path) -> Mapping[str, Any]:
   if importlib.util.find_spec('torch') is None:
     raise errors.UserError(f'reading {source} needs PyTorch, once: pip install torch')
-  import torch
+  torch = importlib.import_module('torch')
 
   try:
     state = torch.load(source, map_location='cpu', weights_only=True)

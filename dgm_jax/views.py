@@ -185,4 +185,4 @@ def require(system: 'System', called: str, names: Sequence[str], what: str) -> N
   """
   for name in names:
     if not find(system, name):
-      raise UserError(f'{called} has no view {name}, which {what} needs')
+      raise UserError(f'{called} has no view {name}, which {what} needs: leave {what} out, or take a run that has it')

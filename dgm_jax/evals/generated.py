@@ -26,7 +26,6 @@ __all__ = ['classifier', 'clusters']
 
 CHUNK = 1000  # samples a program, on any number of devices: their noise must not depend on it
 SAMPLES = 10_000
-DEFAULTS = {'samples': 0, 'splits': 10}  # `config.generated`
 NEIGHBOURS = {'manifolds': 3, 'density_coverage': 5}
 
 
@@ -57,7 +56,7 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
     UserError: there is no judge, or it judges other images.
   """
   judge = find(subject.config.judge, subject.config.data.shape)
-  settings = subject.config.get('generated', DEFAULTS)  # a run from before that key has none
+  settings = subject.config.to_dict()['generated']
   count = settings['samples'] or min(SAMPLES, subject.split.size)
   train = first(data.load(subject.config.data, 'train'), count)
   real = look(judge, subject.mesh, _cut(first(subject.split, count)))

@@ -119,7 +119,7 @@ def _network(config: ConfigDict, role: str, known: dict[str, Callable], **more) 
 
 
 def _constraints(config: ConfigDict, role: str) -> dict[str, float]:
-  constraints = dict(config.model[role].get('constraints', {}))
+  constraints = dict(getattr(config.model, role).get('constraints', {}))
   for name, bound in constraints.items():
     experiment.one_of(f'a key of config.model.{role}.constraints', name, (*PROJECTIONS, *WEIGHT_NORMS))
     experiment.require(bound > 0, f'config.model.{role}.constraints.{name} must be positive, got {bound}')
