@@ -27,7 +27,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers as policies
 
-from dgm_jax import log
+from dgm_jax import lines
 from dgm_jax import metrics as names
 from dgm_jax.core import State
 from dgm_jax.digest import digest, first_bad, named_leaves, num_bytes, of, shapes
@@ -332,9 +332,9 @@ def _measured(workdir: Path, metric: str) -> dict[int, float]:
   found = steps(workdir)
   if not found:
     return {}
-  lines = [line for line in log.read(Path(workdir) / 'metrics.jsonl') if line['split'] == 'valid']
+  valid = [line for line in lines.read(Path(workdir) / 'metrics.jsonl') if line['split'] == 'valid']
   value_of = lambda page, none: page.get(metric, page.get(names.once(metric), none))
-  later = {line['step']: value_of(line, math.nan) for line in lines}
+  later = {line['step']: value_of(line, math.nan) for line in valid}
   values = {}
   with _reading(workdir) as manager:
     for step in found:

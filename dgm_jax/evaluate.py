@@ -104,11 +104,11 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
   """A page of results/: what was trained, on what, for how long, and what came out (`records.FIELDS`)."""
   import jax
 
-  from dgm_jax import catalogue, log, records, sizes, workdir
+  from dgm_jax import catalogue, lines, records, sizes, workdir
 
   config, environment = subject.config, json.loads((folder / 'env.json').read_text())
   steps = int(jax.device_get(subject.state.step))
-  timing = [line for line in log.read(folder / 'timing.jsonl') if line['step'] <= steps]
+  timing = [line for line in lines.read(folder / 'timing.jsonl') if line['step'] <= steps]
   parameters = sizes.count(subject.state.params)
   return {
     'schema': records.SCHEMA,

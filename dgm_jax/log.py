@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dgm_jax import lines
 from dgm_jax.errors import UserError
 from dgm_jax.files import write_atomic
 
-__all__ = ['Lost', 'Writer', 'lost', 'open', 'read', 'silent', 'stopwatch']
+__all__ = ['Lost', 'Writer', 'lost', 'open', 'silent', 'stopwatch']
 
 Numbers = Mapping[str, float]
 
@@ -99,19 +100,19 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
     sinks.append(_wandb(workdir, first_step, config))
   if config.log.tensorboard:
     sinks.append(_tensorboard(workdir / 'tb', first_step))
-  lines = {name: _open_lines(workdir / f'{name}.jsonl', first_step, due) for name in ('metrics', 'timing')}
+  opened = {name: _open_lines(workdir / f'{name}.jsonl', first_step, due) for name in ('metrics', 'timing')}
   terminal = _terminal(total_steps)
 
   def metrics(step: int, split: str, numbers: Numbers) -> None:
     numbers = _floats(numbers)
-    _write_line(lines['metrics'], {'step': int(step), 'split': split} | numbers)
+    _write_line(opened['metrics'], {'step': int(step), 'split': split} | numbers)
     terminal.say(f'step {step}/{total_steps}  {split}  ' + '  '.join(f'{k}={v:.5g}' for k, v in numbers.items()))
     for sink in sinks:
       sink.scalars(int(step), {f'{split}/{name}': value for name, value in numbers.items()})
 
   def timing(step: int, numbers: Numbers) -> None:
     numbers = _floats(numbers)
-    _write_line(lines['timing'], {'step': int(step)} | numbers)
+    _write_line(opened['timing'], {'step': int(step)} | numbers)
     for sink in sinks:
       sink.scalars(int(step), {f'timing/{name}': value for name, value in numbers.items()})
 
@@ -123,7 +124,7 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
       sink.image(int(step), name, image)
 
   def close() -> None:
-    for part in (terminal, *sinks, *lines.values()):
+    for part in (terminal, *sinks, *opened.values()):
       part.close()
 
   return Writer(metrics, timing, picture, terminal.progress, terminal.say, close)
@@ -164,33 +165,16 @@ def stopwatch(writer: Writer, step: int, batch_size: int) -> Stopwatch:
 
 def lost(workdir: str | os.PathLike, first_step: int) -> Lost:
   """What the timing of a run tells about steps after `first_step`; to be asked before `open` cuts it."""
-  later = [line for line in read(pathlib.Path(workdir) / 'timing.jsonl') if line['step'] > first_step]
+  later = [line for line in lines.read(pathlib.Path(workdir) / 'timing.jsonl') if line['step'] > first_step]
   steps = max((line['step'] for line in later), default=first_step) - first_step
   return Lost(steps, sum(line.get('seconds', 0.0) for line in later))
-
-
-def read(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """The lines of a JSON lines file of this module, without those that are torn; [] for a missing file."""
-  path = pathlib.Path(path)
-  lines = path.read_bytes().splitlines() if path.exists() else []
-  return [record for record in map(_parse, lines) if record is not None]
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-  """The record of a line, all its values but the split as numbers; None for a line that was cut short."""
-  try:
-    record = json.loads(line)
-    int(record['step'])
-    return {name: value if name in ('step', 'split') else float(value) for name, value in record.items()}
-  except (ValueError, TypeError, KeyError):
-    return None
 
 
 def _open_lines(path: pathlib.Path, first_step: int, due: bool):
   """Opens a file for appending, after cutting what does not belong to the first `first_step` steps."""
 
   def kept(line: bytes) -> bool:
-    record = _parse(line)
+    record = lines.parse(line)
     if first_step == 0 or record is None or record['step'] > first_step:
       return False
     return not due or record['step'] < first_step or record.get('split', 'train') == 'train'

@@ -24,28 +24,15 @@ from typing import Any
 
 from absl import flags
 
-from dgm_jax import cli, log, records, svg, tables
+from dgm_jax import cli, lines, records, svg, tables
 from dgm_jax.errors import UserError
 from dgm_jax.files import write_atomic
+from dgm_jax.style import STYLE
 
-__all__ = ['STYLE', 'main', 'write_report']
+__all__ = ['main', 'write_report']
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 TABLES = 'docs/tables.md'
-STYLE = """
-:root { color-scheme: light }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1120px; margin: 0 auto 4em;
-  padding: 0 1.2em }
-h1 { margin: 1em 0 0 } h2 { margin: 1.8em 0 .6em; border-bottom: 1px solid #ddd }
-h3 { font-size: 14px; margin: 0 0 .3em } .lead { color: #555; margin: .2em 0 }
-table { border-collapse: collapse } th, td { text-align: left; padding: .15em 1.4em .15em 0; vertical-align: top }
-th { font-weight: 600 } tbody tr:nth-child(odd) { background: #f7f7f7 } td { font-variant-numeric: tabular-nums }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 1.4em }
-.pictures { display: flex; flex-wrap: wrap; gap: 1.6em } figure { margin: 0 }
-figure img { max-width: 100%; image-rendering: pixelated } figcaption { color: #555; font-size: 13px }
-figcaption span { margin-right: 1em } svg { width: 100% } svg text { font-size: 11px; fill: #666 }
-summary { cursor: pointer; margin: .6em 0 }
-"""
 
 
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
@@ -57,7 +44,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
   workdir = pathlib.Path(workdir)
   if not workdir.is_dir():
     raise UserError(f'--workdir={workdir}: no such folder; give the --workdir that train.py was given')
-  metrics = log.read(workdir / 'metrics.jsonl')
+  metrics = lines.read(workdir / 'metrics.jsonl')
   if not metrics:
     raise UserError(f'--workdir={workdir}: no metrics in metrics.jsonl; train into this folder first')
   path = workdir / 'report.html'
@@ -72,7 +59,7 @@ def _page(workdir: pathlib.Path, metrics: Sequence[Mapping[str, Any]]) -> str:
     ('Figures', _figures(workdir)),
     ('Curves', _curves(metrics, 'split')),
     ('Pictures', _pictures(workdir / 'pictures')),
-    ('Speed', _curves(log.read(workdir / 'timing.jsonl'), None)),
+    ('Speed', _curves(lines.read(workdir / 'timing.jsonl'), None)),
     ('Settings', _details('configuration', _flat(config)) + _details('versions and machine', _flat(env))),
   )
   body = ''.join(f'<section><h2>{title}</h2>{content}</section>' for title, content in sections if content)

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dgm_jax import catalogue, data, ensemble, files, parallel, records, report, sizes, systems
+from dgm_jax import catalogue, data, ensemble, files, parallel, records, sizes, systems
 from dgm_jax import config as experiment
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
-from dgm_jax.evals.mean import Subject
+from dgm_jax.style import STYLE
+from dgm_jax.subject import Subject
 from dgm_jax.topics import page as pages
 
 __all__ = ['keep', 'settings', 'summary', 'table', 'trained', 'write_page']
@@ -280,7 +281,7 @@ def write_page(folder: Path, name: str, found: Mapping[str, Mapping[str, Any]]) 
     topics[system] = pages.Topic(f'{system}: {page["system"]}', _order(page), charts=_charts(page), pictures=shown)
   seconds = {key: found[key]['wall_seconds'] if key in found else 0.0 for key in topics}
   path = folder / 'study.html'
-  files.write_atomic(path, pages.document(topics, seconds, report.STYLE).encode())
+  files.write_atomic(path, pages.document(topics, seconds, STYLE).encode())
   print(path)
 
 

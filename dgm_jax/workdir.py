@@ -17,8 +17,8 @@ from dgm_jax import config as experiment
 from dgm_jax.core import State, System, unaveraged
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
-from dgm_jax.evals.mean import Subject
 from dgm_jax.files import write_atomic
+from dgm_jax.subject import Subject
 
 __all__ = [
   'best', 'claim', 'commit', 'environment', 'open_subject', 'processor', 'resolve', 'shapes', 'total_steps',

@@ -18,13 +18,14 @@ from parameters import at_random
 
 from dgm_jax import config as experiment
 from dgm_jax import data, parallel, systems, workdir
-from dgm_jax.evals import causality, labels, mean
+from dgm_jax.evals import causality, labels
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.nn import attention, masked, recurrent
 from dgm_jax.nn.attention import attend, attend_in_chunks
+from dgm_jax.subject import Subject
 from dgm_jax.systems import pixels, raster, reach
 from dgm_jax.topics import receptive_field
 from dgm_jax.views import Views
@@ -243,7 +244,7 @@ def conditional():
   system = systems.build(config)
   batch = {'x': jnp.zeros((4, *config.data.shape)), 'y': jnp.arange(4)}
   state = jax.jit(system.init)(jax.random.key(0), batch)
-  return mean.Subject(config, system, state, split, parallel.mesh())
+  return Subject(config, system, state, split, parallel.mesh())
 
 
 def gated_config():

@@ -18,7 +18,8 @@ from playing import TABLE
 from dgm_jax import checkpoint, core, data, evals, evaluate, fit, parallel, systems, workdir
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
-from dgm_jax.evals import generated, mean, pictures, positions, surgery
+from dgm_jax.evals import generated, pictures, positions, surgery
+from dgm_jax.subject import Subject
 from dgm_jax.views import Prior, fits
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -347,7 +348,7 @@ def test_all_that_a_system_offers_can_be_had(name, monkeypatch):
   config.generated.samples = 40
   system = systems.build(config)
   batch = {'x': jnp.zeros((8, *split.shape)), 'y': jnp.zeros(8, jnp.int32)}
-  subject = mean.Subject(config, system, zeros(system.init, jax.random.key(0), batch), split, parallel.mesh(1))
+  subject = Subject(config, system, zeros(system.init, jax.random.key(0), batch), split, parallel.mesh(1))
   ask(subject)
   _, measured = draw_and_measure(subject, monkeypatch)
   assert {each for each in config.evals if not each.startswith(('modes', 'disentanglement'))} <= measured

@@ -10,6 +10,7 @@ from dgm_jax import data, parallel, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.evals import latent, likelihood, mean
+from dgm_jax.subject import Subject
 from dgm_jax.views import Views
 
 SIZE = 23
@@ -50,7 +51,7 @@ def test_the_mean_of_a_ragged_split_is_the_plain_mean():
   system = System(None, None, lambda key, state, batch: {'sum': batch['x'].sum((1, 2, 3))}, None)
   for batch_size, devices in ((10, 1), (10, 8), (23, 1)):
     config = experiment_with(eval_batch_size=batch_size)
-    subject = mean.Subject(config, system, state_of(devices), SPLIT, parallel.mesh(devices))
+    subject = Subject(config, system, state_of(devices), SPLIT, parallel.mesh(devices))
     assert mean.metrics(0, subject) == pytest.approx({'sum': PIXELS.sum() / SIZE / 255}, rel=1e-6)
 
 
@@ -93,7 +94,7 @@ def subject_with(layers=None, log_prob=None, devices=1, **changes):
   bits = lambda key, state, nats: nats / (12 * np.log(2)) + 8
   views = Views(layers=layers, log_prob=log_prob, bits=bits)
   mesh = parallel.mesh(devices)
-  return mean.Subject(experiment_with(**changes), System(None, None, None, None, views), state_of(devices), SPLIT, mesh)
+  return Subject(experiment_with(**changes), System(None, None, None, None, views), state_of(devices), SPLIT, mesh)
 
 
 def test_active_units_are_those_whose_mean_varies_with_the_image():
@@ -169,7 +170,7 @@ def test_a_real_model_has_one_likelihood_on_one_device_and_on_eight():
   params = jax.tree.map(lambda leaf: jnp.float32(random.normal(size=leaf.shape)), shapes)
 
   def figures(devices):
-    subject = mean.Subject(config, system, state_of(devices, **params), SPLIT, parallel.mesh(devices))
+    subject = Subject(config, system, state_of(devices, **params), SPLIT, parallel.mesh(devices))
     return likelihood.nll(0, subject) | mean.metrics(0, subject) | latent.units(0, subject)
 
   one, eight = figures(1), figures(8)

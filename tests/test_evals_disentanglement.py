@@ -13,7 +13,7 @@ from dgm_jax.data import sprites
 from dgm_jax.data.factors import Simulator
 from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement, scores
-from dgm_jax.evals.mean import Subject
+from dgm_jax.subject import Subject
 from dgm_jax.views import Views
 
 SIZES = (3, 6, 40, 32, 32)

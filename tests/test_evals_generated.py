@@ -13,8 +13,9 @@ from dgm_jax import config as experiment
 from dgm_jax import data, parallel
 from dgm_jax.data import points
 from dgm_jax.errors import UserError
-from dgm_jax.evals import distances, generated, mean, modes, nearest, plane
+from dgm_jax.evals import distances, generated, modes, nearest, plane
 from dgm_jax.evals.pictures import grid
+from dgm_jax.subject import Subject
 from dgm_jax.systems import inception
 
 RANDOM = np.random.default_rng(11)
@@ -246,7 +247,7 @@ def test_samples_are_compared_with_the_split_and_so_are_training_images(monkeypa
 
   monkeypatch.setattr(generated, 'find', lambda judge, shape: generated.Judge('classifier', see, jnp.zeros(())))
   monkeypatch.setattr(generated, 'samples', lambda seed, subject, count: generated._cut(own))
-  found = generated.classifier(3, mean.Subject(config, None, None, split, parallel.mesh(1)))
+  found = generated.classifier(3, Subject(config, None, None, split, parallel.mesh(1)))
   count = len(own)
   assert found[f'fid_classifier/{count}'] == pytest.approx(0, abs=1e-5)
   x = own.reshape(count, -1)[:, 18:22] / 255

@@ -10,7 +10,8 @@ from test_vq import config as settings_of
 
 from dgm_jax import data, parallel
 from dgm_jax.errors import UserError
-from dgm_jax.evals import generated, mean, parzen
+from dgm_jax.evals import generated, parzen
+from dgm_jax.subject import Subject
 
 RANDOM = np.random.default_rng(7)
 
@@ -37,7 +38,7 @@ def subject_of(drawn, real, **settings):
   tiled = np.resize(drawn, (generated.CHUNK, 2, 2, 1)) / 255
   system = SimpleNamespace(sample=lambda key, state, n: jnp.asarray(tiled, jnp.float32), views={})
   split = data.Split('', len(real), {'x': real, 'y': np.zeros(len(real))})
-  return mean.Subject(config, system, (), split, parallel.mesh(1))
+  return Subject(config, system, (), split, parallel.mesh(1))
 
 
 def test_the_width_is_the_best_on_validation_images(monkeypatch):

@@ -10,7 +10,7 @@ from dgm_jax import config as experiment
 from dgm_jax import data, errors, evaluate, parallel, systems
 from dgm_jax import distributions as dist
 from dgm_jax.evals import surgery
-from dgm_jax.evals.mean import Subject
+from dgm_jax.subject import Subject
 
 MEAN, SD = np.array([[-1.5], [0.2], [1.0]]), np.array([[0.3], [0.5], [0.4]])
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from dgm_jax import catalogue, checkpoint, evaluate, fit, log, records, workdir
+from dgm_jax import catalogue, checkpoint, evaluate, fit, lines, log, records, workdir
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
 
@@ -111,7 +111,7 @@ def test_two_processes_train_one_run_and_one_process_restores_it(whole, tmp_path
   done = subprocess.run(read, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=300)
   assert done.returncode == 0, done.stderr
   page = json.loads((tmp_path / 'evaluation_valid.json').read_text())
-  logged = [line for line in log.read(tmp_path / 'metrics.jsonl') if line['split'] == 'valid'][-1]
+  logged = [line for line in lines.read(tmp_path / 'metrics.jsonl') if line['split'] == 'valid'][-1]
   assert page['metrics']['neg_elbo_nats'] == pytest.approx(logged['neg_elbo_nats'], rel=1e-5)
 
 

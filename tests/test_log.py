@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgm_jax import files, log
+from dgm_jax import files, lines, log
 from dgm_jax.errors import UserError
 
 
@@ -34,7 +34,7 @@ def events(workdir) -> list:
 
 
 def steps(path) -> list[int]:
-  return [record['step'] for record in log.read(path)]
+  return [record['step'] for record in lines.read(path)]
 
 
 def test_a_metrics_line_byte_by_byte(tmp_path):
@@ -51,7 +51,7 @@ def test_float32_values_survive_bit_by_bit(tmp_path):
   assert (np.abs(values) < np.finfo(np.float32).tiny).any()  # subnormal numbers are among them
   with log.open(tmp_path, 0, 1, settings()) as writer:
     writer.metrics(1, 'test', {str(i): v for i, v in enumerate(values)})
-  (record,) = log.read(tmp_path / 'metrics.jsonl')
+  (record,) = lines.read(tmp_path / 'metrics.jsonl')
   back = np.array([record[str(i)] for i in range(len(values))], np.float32)
   np.testing.assert_array_equal(back.view(np.uint32), values.view(np.uint32))
 
@@ -62,7 +62,7 @@ def test_numbers_that_json_lacks_are_strings(tmp_path):
   text = (tmp_path / 'metrics.jsonl').read_text()
   refuse = lambda name: pytest.fail(f'{name} is not JSON')
   assert json.loads(text, parse_constant=refuse) == {'step': 1, 'split': 'train', 'a': 'nan', 'b': 'inf', 'c': '-inf'}
-  (record,) = log.read(tmp_path / 'metrics.jsonl')
+  (record,) = lines.read(tmp_path / 'metrics.jsonl')
   assert np.isnan(record['a']) and record['b'] == np.inf and record['c'] == -np.inf
 
 
@@ -111,7 +111,7 @@ def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
 
 
 def test_reading_a_missing_file_gives_nothing(tmp_path):
-  assert log.read(tmp_path / 'metrics.jsonl') == []
+  assert lines.read(tmp_path / 'metrics.jsonl') == []
 
 
 def test_a_failed_replacement_leaves_the_old_file(tmp_path, monkeypatch):

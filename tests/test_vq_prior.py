@@ -18,8 +18,9 @@ from dgm_jax import config as experiment
 from dgm_jax import extract, fit, graft, parallel, sample, workdir
 from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
-from dgm_jax.evals import generated, mean, rejection
+from dgm_jax.evals import generated, rejection
 from dgm_jax.models.code_prior import repeated
+from dgm_jax.subject import Subject
 from dgm_jax.systems import codes, vq
 from dgm_jax.views import Views
 
@@ -185,7 +186,7 @@ def test_the_best_of_several_draws_is_the_one_that_the_judge_is_surest_of(monkey
   see = lambda state, x: (x.reshape(len(x), -1)[:, :10] / 30.0, None)
   monkeypatch.setattr(rejection.generated, 'find', lambda judge, shape: generated.Judge('classifier', see, ()))
   view = lambda key, state, n, labels, temperature: jax.random.uniform(key, (n, 8, 8, 1)) * temperature
-  subject = mean.Subject(settings, SimpleNamespace(views=Views(draw=view)), (), None, None)
+  subject = Subject(settings, SimpleNamespace(views=Views(draw=view)), (), None, None)
   kept = rejection.draw(5, subject, 4, 7, best_of=3)
   turns = [np.asarray(view(jax.random.fold_in(jax.random.key(5), i), (), 4, None, 1.0)) for i in range(3)]
   sure = [np.asarray(jax.nn.softmax(see((), np.round(255 * x))[0])[:, 7]) for x in turns]

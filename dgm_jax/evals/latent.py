@@ -3,7 +3,8 @@
 import numpy as np
 
 from dgm_jax import losses
-from dgm_jax.evals.mean import Subject, per_example
+from dgm_jax.evals.mean import per_example
+from dgm_jax.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['units']

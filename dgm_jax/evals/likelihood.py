@@ -5,7 +5,8 @@ import math
 import jax
 import numpy as np
 
-from dgm_jax.evals.mean import Subject, per_example
+from dgm_jax.evals.mean import per_example
+from dgm_jax.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['nll']

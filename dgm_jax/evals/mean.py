@@ -1,7 +1,6 @@
 """Per-example measurements over a whole split, exact whatever the batch size and the number of devices."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -9,24 +8,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dgm_jax import data, parallel, signals
-from dgm_jax.core import State, System
+from dgm_jax.core import State
 from dgm_jax.data import preprocess
+from dgm_jax.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['metrics']
 
 AHEAD = 2  # batches that the host may run ahead of the devices, so that a signal is answered soon
-
-
-class Subject(NamedTuple):
-  """What is measured, and on what."""
-
-  config: ConfigDict
-  system: System
-  state: State
-  split: data.Split
-  mesh: Mesh
-  trained_at: str | None = None  # the commit that trained it, where its checkpoint says so
 
 
 def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh, batch_size: int = 0) -> Callable:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import runs
 from trials import record, trials
 
-from dgm_jax import log
+from dgm_jax import lines
 
 SAVE_EVERY = 1000
 FLAGS = (
@@ -31,7 +31,7 @@ class Kill(NamedTuple):
 
 def progress(folder) -> int:
   """The last step of which a figure was written."""
-  return max((line['step'] for line in log.read(pathlib.Path(folder) / 'metrics.jsonl')), default=0)
+  return max((line['step'] for line in lines.read(pathlib.Path(folder) / 'metrics.jsonl')), default=0)
 
 
 def kill_once(folder, chance) -> Kill:
