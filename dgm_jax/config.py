@@ -13,8 +13,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dgm_jax import older
 from dgm_jax.errors import UserError
+from dgm_jax.internal import older
 
 __all__ = [
   'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',

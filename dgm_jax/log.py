@@ -23,7 +23,7 @@ import numpy as np
 
 from dgm_jax import lines
 from dgm_jax.errors import UserError
-from dgm_jax.files import write_atomic
+from dgm_jax.internal.files import write_atomic
 
 __all__ = ['Lost', 'Writer', 'lost', 'open', 'silent', 'stopwatch']
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dgm_jax import catalogue, published, records, sizes
 from dgm_jax.config import FREE
-from dgm_jax.metrics import GIVEN
+from dgm_jax.internal.metrics import GIVEN
 from dgm_jax.published import NEAR, OWN, SMALLER, Row
 from dgm_jax.records import Run
 

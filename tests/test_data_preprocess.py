@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dgm_jax import data, noise
+from dgm_jax import data
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
+from dgm_jax.internal import noise
 
 EVERY_LEVEL = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgm_jax import files, lines, log
+from dgm_jax import lines, log
 from dgm_jax.errors import UserError
+from dgm_jax.internal import files
 
 
 def settings(tensorboard=False, wandb=''):

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from scipy import special, stats
 
-from dgm_jax.noise import standard_normal
+from dgm_jax.internal.noise import standard_normal
 
 KEY = jax.random.key(3)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import config as experiment
-from dgm_jax import metrics
+from dgm_jax.internal import metrics
 from dgm_jax.models import conditioners
 
 

@@ -27,7 +27,7 @@ from playing import (
 )  # fmt: skip
 
 from dgm_jax import core, systems
-from dgm_jax.noise import standard_normal
+from dgm_jax.internal.noise import standard_normal
 from dgm_jax.systems import classifier, codes, disentangle, estimators, vae, vq
 
 

@@ -13,8 +13,8 @@ from scipy import stats
 from dgm_jax import config as experiment
 from dgm_jax import losses, optim, systems
 from dgm_jax.core import State
+from dgm_jax.internal.noise import standard_normal
 from dgm_jax.nn.blocks import NormalHead, side_by_side
-from dgm_jax.noise import standard_normal
 from dgm_jax.systems import likelihoods, vae
 
 KEY = jax.random.key(0)

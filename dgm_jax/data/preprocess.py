@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dgm_jax.errors import UserError
-from dgm_jax.noise import words16
+from dgm_jax.internal.noise import words16
 
 __all__ = ['GRID', 'evaluation', 'pixels', 'to_uint8', 'training']
 

@@ -19,7 +19,7 @@ from dgm_jax.data.batches import permutation
 from dgm_jax.data.factors import Simulator, values_of
 from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays, Split
-from dgm_jax.noise import words16
+from dgm_jax.internal.noise import words16
 
 __all__ = ['simulator']
 

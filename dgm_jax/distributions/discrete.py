@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int32, Key, Num, Shaped
 
-from dgm_jax import shapes
 from dgm_jax.distributions import stable
+from dgm_jax.internal import shapes
 
 __all__ = [
   'bernoulli_entropy', 'bernoulli_log_prob', 'bernoulli_sample', 'categorical_entropy', 'categorical_kl',

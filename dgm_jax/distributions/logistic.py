@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Key
 
-from dgm_jax import shapes
 from dgm_jax.distributions import stable
+from dgm_jax.internal import shapes
 
 __all__ = [
   'LogisticMixture', 'discretized_logistic_log_prob', 'discretized_logistic_sample', 'logistic_entropy',

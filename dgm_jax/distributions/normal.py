@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Key
 
-from dgm_jax import shapes
-from dgm_jax.noise import standard_normal
+from dgm_jax.internal import shapes
+from dgm_jax.internal.noise import standard_normal
 
 __all__ = [
   'gaussian_kl', 'gaussian_kl_per_dim', 'gaussian_kl_standard', 'gaussian_kl_standard_per_dim',

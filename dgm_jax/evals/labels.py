@@ -6,7 +6,7 @@ from jax.scipy.special import logsumexp
 from dgm_jax import losses
 from dgm_jax.distributions import stable
 from dgm_jax.evals.mean import means, per_example
-from dgm_jax.metrics import GIVEN
+from dgm_jax.internal.metrics import GIVEN
 from dgm_jax.subject import Subject
 from dgm_jax.views import needs
 

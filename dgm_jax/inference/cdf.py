@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dgm_jax.roots import root
+from dgm_jax.internal.roots import root
 
 __all__ = ['Law', 'exponential', 'mixture', 'normal', 'transport', 'uniform']
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgm_jax import matrices
+from dgm_jax.internal import matrices
 
 __all__ = [
   'LOG_TWO_PI', 'Mixture', 'Responsibilities', 'Structure', 'diagonal', 'full', 'log_prob', 'natural', 'respond',

@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, Num, PyTree
 
 from dgm_jax import distributions as dist
-from dgm_jax import shapes
 from dgm_jax.distributions import stable
+from dgm_jax.internal import shapes
 
 __all__ = [
   'auxiliary_classifier', 'feature_matching', 'hinge_discriminator', 'hinge_generator', 'historical_averaging',

@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Key, Num
 
 from dgm_jax import distributions as dist
-from dgm_jax import shapes
 from dgm_jax.distributions import stable
+from dgm_jax.internal import shapes
 
 __all__ = [
   'Kernel', 'LatentDivergence', 'aggregate_covariance', 'covariance_of_means', 'dip_penalty', 'gaussian_kernel',

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, Num
 
-from dgm_jax import shapes
+from dgm_jax.internal import shapes
 
 __all__ = ['estimator_variance', 'leave_one_out_baseline', 'score_function_surrogate', 'vimco_surrogate']
 

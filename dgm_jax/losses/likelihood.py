@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Key, Num
 
-from dgm_jax import shapes
+from dgm_jax.internal import shapes
 
 __all__ = ['bits_per_dim', 'change_of_variables', 'dequantize', 'logit_transform', 'logit_transform_inverse']
 

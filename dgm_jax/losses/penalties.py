@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Key, Num, PyTree
 
-from dgm_jax import shapes
+from dgm_jax.internal import shapes
 
 __all__ = ['Critic', 'clip_parameters', 'gradient_penalty', 'orthogonal_regularization', 'path_length', 'r1_penalty']
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, Num
 
-from dgm_jax import shapes
 from dgm_jax.distributions import stable
+from dgm_jax.internal import shapes
 
 __all__ = [
   'Codebook', 'Quantized', 'codebook_ema', 'codebook_loss', 'codebook_vectors', 'commitment_loss', 'perplexity',

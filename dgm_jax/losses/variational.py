@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int32, Key, Num
 
 from dgm_jax import distributions as dist
-from dgm_jax import shapes
+from dgm_jax.internal import shapes
 
 __all__ = [
   'ElboSurgery', 'active_units', 'beta_elbo', 'capacity_elbo', 'doubly_reparametrized_surrogate', 'elbo',

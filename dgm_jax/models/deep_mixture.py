@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dgm_jax import matrices
+from dgm_jax.internal import matrices
 
 __all__ = ['DeepMixture']
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from dgm_jax.internal.roots import root
 from dgm_jax.nn.coupling import event_sum
 from dgm_jax.nn.reversible import Bijection, bijection, permutation, zeros
-from dgm_jax.roots import root
 
 __all__ = [
   'actnorm', 'batch_norm', 'flatten', 'invertible_dense', 'logit', 'planar', 'radial', 'reverse', 'scale', 'shift',

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
-from dgm_jax.metrics import GIVEN
+from dgm_jax.internal.metrics import GIVEN
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN

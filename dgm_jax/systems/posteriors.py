@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import distributions
+from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models.binary import BinaryEncoder
 from dgm_jax.models.vae import Encoder
-from dgm_jax.noise import standard_normal
 from dgm_jax.views import Prior
 
 __all__ = ['POSTERIORS', 'Posterior', 'bernoulli', 'normal', 'standard']

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import distributions, losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
+from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models.vae import Decoder, Encoder
 from dgm_jax.nn.blocks import ACTIVATIONS
-from dgm_jax.noise import standard_normal
 from dgm_jax.systems import posteriors
 from dgm_jax.systems.likelihoods import LIKELIHOODS, Likelihood
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, averages, chain, descend, system
-from dgm_jax.metrics import GIVEN
+from dgm_jax.internal.metrics import GIVEN
 from dgm_jax.models.vqvae import VQVAE, Passed, level_names
 from dgm_jax.nn import quantize
 from dgm_jax.systems import codes

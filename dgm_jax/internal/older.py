@@ -2,7 +2,7 @@
 
 import functools
 
-from dgm_jax import metrics
+from dgm_jax.internal import metrics
 
 __all__ = ['renamed', 'today']
 
