@@ -10,8 +10,9 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli, errors
 from dgm_jax import config as experiment
+from dgm_jax import errors
+from dgm_jax.runtime import cli
 
 experiment.define_flags()
 flags.DEFINE_string('workdir', None, 'Folder of the run: figures, pictures, checkpoints, report.')
@@ -36,7 +37,8 @@ def main(argv: list[str]) -> None:
     raise errors.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
 
   # JAX is loaded only once the command line is known to be right.
-  from dgm_jax import fit, parallel, report
+  from dgm_jax import fit, report
+  from dgm_jax.runtime import parallel
 
   parallel.start(
     args.coordinator, args.processes, args.process, args.heartbeat, keep_memory=parallel.large_programs(config)

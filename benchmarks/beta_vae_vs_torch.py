@@ -23,7 +23,8 @@ def _prepared():
   sys.path.insert(0, str(in_turn.ROOT))
   import jax
 
-  from dgm_jax import parallel, studies
+  from dgm_jax import studies
+  from dgm_jax.runtime import parallel
 
   parallel.start(keep_memory=True)
   config = studies.settings('disentanglement', 'beta_conv')

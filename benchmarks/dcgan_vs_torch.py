@@ -28,7 +28,7 @@ def _prepared(args):
   import jax
 
   from configs import dcgan_mnist
-  from dgm_jax import parallel
+  from dgm_jax.runtime import parallel
 
   parallel.start(keep_memory=True)
   config = dcgan_mnist.get_config(args.variant)

@@ -140,7 +140,7 @@ def bare(layers: list) -> Callable[[float], float]:
   import jax
   import jax.numpy as jnp
 
-  from dgm_jax import parallel
+  from dgm_jax.runtime import parallel
 
   programs = []
   for number, (layer, shape, wanted) in enumerate(layers):

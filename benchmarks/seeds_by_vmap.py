@@ -29,7 +29,8 @@ def main() -> None:
   parser.add_argument('--record', action='store_true', help='write the figures into --results')
   parser.add_argument('--results', default=str(ROOT / 'results'))
   args = parser.parse_args()
-  from dgm_jax import parallel, workdir
+  from dgm_jax import workdir
+  from dgm_jax.runtime import parallel
 
   parallel.start(every_core=True)
   page = {'what': f'{MEMBERS} seeds in one program against one, time of a step, in turn', 'cases': {}}

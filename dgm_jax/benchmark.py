@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from dgm_jax import cli, errors
 from dgm_jax import config as experiment
+from dgm_jax import errors
+from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main']
 
@@ -242,7 +243,7 @@ def matrix_product(mesh) -> Callable[[], float]:
   import jax
   import jax.numpy as jnp
 
-  from dgm_jax import parallel
+  from dgm_jax.runtime import parallel
 
   rows, whole = parallel.rows(mesh), parallel.replicated(mesh)
   multiply = jax.jit(jnp.matmul, out_shardings=rows)

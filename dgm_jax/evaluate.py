@@ -15,8 +15,9 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli, errors, published
 from dgm_jax import config as experiment
+from dgm_jax import errors, published
+from dgm_jax.runtime import cli
 
 __all__ = ['SPLITS', 'define_flags', 'main']
 
@@ -55,7 +56,8 @@ def main(argv: list[str]) -> None:
     with config.unlocked():
       config.judge = args.judge
 
-  from dgm_jax import parallel, workdir
+  from dgm_jax import workdir
+  from dgm_jax.runtime import parallel
 
   parallel.start(keep_memory=parallel.large_programs(config))
   subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config, args.weights)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli, errors
 from dgm_jax import config as experiment
+from dgm_jax import errors
 from dgm_jax.evaluate import SPLITS
+from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main']
 
@@ -36,8 +37,9 @@ def main(argv: list[str]) -> None:
 
   import numpy as np
 
-  from dgm_jax import parallel, workdir
+  from dgm_jax import workdir
   from dgm_jax.evals import codes
+  from dgm_jax.runtime import parallel
 
   parallel.start()
   subject = workdir.open_subject(folder, args.split, args.checkpoint)

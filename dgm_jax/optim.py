@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from dgm_jax import parallel
 from dgm_jax.errors import UserError
+from dgm_jax.runtime import parallel
 
 __all__ = ['make', 'total_steps']
 

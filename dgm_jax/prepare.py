@@ -20,7 +20,8 @@ from typing import Any
 
 from absl import app, flags
 
-from dgm_jax import cli, errors
+from dgm_jax import errors
+from dgm_jax.runtime import cli
 
 __all__ = ['main']
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli, errors
 from dgm_jax import config as experiment
+from dgm_jax import errors
+from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main']
 
@@ -52,9 +53,10 @@ def main(argv: list[str]) -> None:
   import jax
   import numpy as np
 
-  from dgm_jax import data, parallel, views, workdir
+  from dgm_jax import data, views, workdir
   from dgm_jax.data import preprocess
   from dgm_jax.evals import arithmetic, mean, nearest, pictures, positions
+  from dgm_jax.runtime import parallel
 
   parallel.start(keep_memory=parallel.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import catalogue, cli, errors, published, records
+from dgm_jax import catalogue, errors, published, records
 from dgm_jax import config as experiment
+from dgm_jax.runtime import cli
 
 __all__ = ['FILE', 'count', 'define_flags', 'main', 'total']
 
@@ -59,7 +60,8 @@ def spoken_of(folder: Path) -> Iterator[tuple[str, dict]]:
 
 def counted(settings: Mapping) -> dict[str, int] | None:
   """Parameters by network of an experiment, from its `catalogue.essence`; None where its data is not there."""
-  from dgm_jax import data, parallel, systems, workdir
+  from dgm_jax import data, systems, workdir
+  from dgm_jax.runtime import parallel
 
   config = experiment.defaults()
   config.update(experiment.from_json(settings))

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dgm_jax import catalogue, data, ensemble, parallel, records, sizes, systems
+from dgm_jax import catalogue, data, ensemble, records, sizes, systems
 from dgm_jax import config as experiment
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
 from dgm_jax.internal import files
+from dgm_jax.runtime import parallel
 from dgm_jax.style import STYLE
 from dgm_jax.subject import Subject
 from dgm_jax.topics import page as pages

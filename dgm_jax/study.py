@@ -14,8 +14,8 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import cli
 from dgm_jax.errors import UserError
+from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main']
 
@@ -67,7 +67,8 @@ def main(argv: list[str]) -> None:
 
   import jax
 
-  from dgm_jax import parallel, studies, workdir
+  from dgm_jax import studies, workdir
+  from dgm_jax.runtime import parallel
 
   known = {system: studies.settings(args.name, system, args.steps, args.size) for system in args.only or grid}
   parallel.start(keep_memory=any(config.model.channels for config in known.values()), every_core=True)

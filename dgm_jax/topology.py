@@ -10,8 +10,8 @@ import importlib.util
 import os
 import time
 
-from dgm_jax import signals
 from dgm_jax.errors import UserError
+from dgm_jax.runtime import signals
 
 __all__ = ['cost', 'devices', 'weak_scaling']
 

@@ -12,13 +12,14 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dgm_jax import checkpoint, data, optim, parallel, systems
+from dgm_jax import checkpoint, data, optim, systems
 from dgm_jax import config as experiment
 from dgm_jax.core import State, System, unaveraged
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics
 from dgm_jax.internal.files import write_atomic
+from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
 
 __all__ = [

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from playing import TABLE
 
-from dgm_jax import checkpoint, core, data, evals, evaluate, fit, parallel, systems, workdir
+from dgm_jax import checkpoint, core, data, evals, evaluate, fit, systems, workdir
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated, pictures, positions, surgery
+from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
 from dgm_jax.views import Prior, fits
 

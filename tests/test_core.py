@@ -158,7 +158,7 @@ def test_repeat_deals_the_batch_out_in_disjoint_strided_slices_with_a_key_each()
 
 
 def test_repeat_keeps_a_batch_that_is_spread_over_devices_where_it_is():
-  from dgm_jax import parallel
+  from dgm_jax.runtime import parallel
 
   mesh = parallel.mesh(4)
   blank = {'seen': jnp.zeros((3, 4)), 'keys': jnp.zeros(3, jnp.uint32), 'at': jnp.int32(0)}

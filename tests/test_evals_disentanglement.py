@@ -7,12 +7,13 @@ import pytest
 from ml_collections import ConfigDict
 from sklearn.metrics import mutual_info_score
 
-from dgm_jax import data, parallel
+from dgm_jax import data
 from dgm_jax.core import State, System
 from dgm_jax.data import sprites
 from dgm_jax.data.factors import Simulator
 from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement, scores
+from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
 from dgm_jax.views import Views
 

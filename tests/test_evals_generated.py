@@ -10,11 +10,12 @@ import pytest
 import scipy.linalg
 
 from dgm_jax import config as experiment
-from dgm_jax import data, parallel
+from dgm_jax import data
 from dgm_jax.data import points
 from dgm_jax.errors import UserError
 from dgm_jax.evals import distances, generated, modes, nearest, plane
 from dgm_jax.evals.pictures import grid
+from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
 from dgm_jax.systems import inception
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from test_vq import config as settings_of
 
-from dgm_jax import data, parallel
+from dgm_jax import data
 from dgm_jax.errors import UserError
 from dgm_jax.evals import generated, parzen
+from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
 
 RANDOM = np.random.default_rng(7)

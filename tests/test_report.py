@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from dgm_jax import cli, log, report, svg
+from dgm_jax import log, report, svg
 from dgm_jax.errors import UserError
 from dgm_jax.evals import pictures
+from dgm_jax.runtime import cli
 
 VOID = {'meta', 'img', 'br', 'hr', 'link', 'input'}
 

@@ -8,8 +8,8 @@ import stat
 import pytest
 
 from dgm_jax import config as experiment
-from dgm_jax import parallel
 from dgm_jax.errors import UserError
+from dgm_jax.runtime import parallel
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'dgm_jax'
 FILES = [*sorted(PACKAGE.rglob('*.py')), PACKAGE.parent / 'train.py']

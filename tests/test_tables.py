@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from dgm_jax import catalogue, cli, published, records, report, sizes, tables
+from dgm_jax import catalogue, published, records, report, sizes, tables
 from dgm_jax.errors import UserError
+from dgm_jax.runtime import cli
 
 ROOT = pathlib.Path(__file__).parent.parent
 IWAE = 'configs/iwae_mnist.py:1x5'

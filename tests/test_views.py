@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 from test_contract import ask, draw_and_measure, tiny
 
 from dgm_jax import config as experiment
-from dgm_jax import data, evaluate, parallel, systems
+from dgm_jax import data, evaluate, systems
 from dgm_jax.core import State, Views, system
 from dgm_jax.errors import UserError
+from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
 from dgm_jax.views import Prior, find, require
 

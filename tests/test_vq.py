@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax import losses, parallel, systems
+from dgm_jax import losses, systems
 from dgm_jax.errors import UserError
 from dgm_jax.models.vqvae import VQVAE, level_names, level_sizes
 from dgm_jax.nn import quantize
+from dgm_jax.runtime import parallel
 
 RANDOM = np.random.default_rng(11)
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'

@@ -7,9 +7,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dgm_jax import data, parallel, signals
+from dgm_jax import data
 from dgm_jax.core import State
 from dgm_jax.data import preprocess
+from dgm_jax.runtime import parallel, signals
 from dgm_jax.subject import Subject
 from dgm_jax.views import needs
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from dgm_jax import data, parallel
+from dgm_jax import data
 from dgm_jax.core import Key, State, System
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, pictures
+from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
 from dgm_jax.views import fits, needs
 

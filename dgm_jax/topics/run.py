@@ -3,7 +3,7 @@
 import time
 
 from dgm_jax import config as experiment
-from dgm_jax import parallel
+from dgm_jax.runtime import parallel
 from dgm_jax.topics import page
 
 __all__ = ['document']

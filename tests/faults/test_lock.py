@@ -10,8 +10,8 @@ import pytest
 import runs
 from trials import record
 
-from dgm_jax import lock
 from dgm_jax.errors import UserError
+from dgm_jax.runtime import lock
 
 HOLD = """
 import sys, time

@@ -26,8 +26,8 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from dgm_jax import signals
 from dgm_jax.errors import ALONE, UserError
+from dgm_jax.runtime import signals
 
 __all__ = [
   'Driver', 'averaging', 'check_batch', 'compiler_options', 'driver', 'fetch', 'first', 'interruptible',

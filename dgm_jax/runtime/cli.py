@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from dgm_jax import signals
 from dgm_jax.errors import ALONE, Halt, UserError
+from dgm_jax.runtime import signals
 
 __all__ = ['run']
 
