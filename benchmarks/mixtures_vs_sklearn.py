@@ -65,7 +65,7 @@ def _em_sides(x, args) -> dict:
   import numpy as np
   from sklearn.mixture import GaussianMixture
 
-  from dgm_jax.inference import em, mixture
+  from dgm_jax.classical import em, mixture
 
   weights = np.full(args.components, 1 / args.components)
   means, identities = x[: args.components], np.stack([np.eye(args.dims)] * args.components)
@@ -93,7 +93,7 @@ def _mean_field_sides(x, args) -> dict:
   import numpy as np
   from sklearn.mixture import BayesianGaussianMixture
 
-  from dgm_jax.inference import bayesian_mixture, mixture
+  from dgm_jax.classical import bayesian_mixture, mixture
 
   start = np.random.RandomState(SEED).uniform(size=(args.n, args.components))
   start /= start.sum(1, keepdims=True)

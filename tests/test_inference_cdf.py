@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dgm_jax.inference import cdf
+from dgm_jax.classical import cdf
 
 MIXTURE = (jnp.array([0.1, -0.4, 0.7]), jnp.array([-3.0, 0.5, 2.0]), jnp.array([-0.5, 0.2, -1.0]))
 
@@ -94,7 +94,7 @@ def test_draws_pushed_through_their_distribution_function_are_uniform_and_back()
 
 
 def test_a_mixture_learned_as_a_flow_ends_where_em_does():
-  from dgm_jax.inference import em, mixture
+  from dgm_jax.classical import em, mixture
 
   with jax.enable_x64(True):
     x = jnp.concatenate(

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-from dgm_jax.inference import bayesian_mixture, em, mixture
+from dgm_jax.classical import bayesian_mixture, em, mixture
 
 N, D, K = 1500, 3, 4  # more than a chunk, and no multiple of it
 STRUCTURES = {'full': mixture.full, 'tied': mixture.tied, 'diag': mixture.diagonal, 'spherical': mixture.spherical}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from dgm_jax.inference import entangle, factor_analysis, ising, linear_regression, mean_field
+from dgm_jax.classical import entangle, factor_analysis, ising, linear_regression, mean_field
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from scipy import stats
 
 from dgm_jax import config as experiment
 from dgm_jax import errors, report, systems
-from dgm_jax.inference import em, mixture
+from dgm_jax.classical import em, mixture
 from dgm_jax.models import dequantize
 from dgm_jax.models.deep_mixture import DeepMixture
 from dgm_jax.systems import likelihoods, pixels

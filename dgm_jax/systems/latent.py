@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import distributions, optim
+from dgm_jax.classical import em, mixture
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, descend, system
-from dgm_jax.inference import em, mixture
 from dgm_jax.models.deep_mixture import DeepMixture
 from dgm_jax.systems import likelihoods
 

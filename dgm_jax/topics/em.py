@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgm_jax.inference import bayesian_mixture, factor_analysis, mixture
-from dgm_jax.inference import em as algorithm
+from dgm_jax.classical import bayesian_mixture, factor_analysis, mixture
+from dgm_jax.classical import em as algorithm
 from dgm_jax.topics import drawing
 from dgm_jax.topics.page import Row, Topic
 

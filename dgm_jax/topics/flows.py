@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgm_jax.inference import cdf
+from dgm_jax.classical import cdf
 from dgm_jax.topics import drawing
 from dgm_jax.topics.page import Row, Topic
 

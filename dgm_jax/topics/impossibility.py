@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgm_jax.inference import entangle
+from dgm_jax.classical import entangle
 from dgm_jax.topics import drawing
 from dgm_jax.topics.page import Figures, Row, Topic
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgm_jax.inference import bayesian_mixture, ising, linear_regression, mixture
+from dgm_jax.classical import bayesian_mixture, ising, linear_regression, mixture
 from dgm_jax.topics.em import points
 from dgm_jax.topics.page import Row, Topic
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dgm_jax.inference.mixture import LOG_TWO_PI
+from dgm_jax.classical.mixture import LOG_TWO_PI
 
 __all__ = ['FactorModel', 'fit', 'log_likelihood', 'probabilistic_pca', 'shared_noise']
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dgm_jax.inference.mixture import Mixture, Responsibilities, Structure, natural, respond, split
+from dgm_jax.classical.mixture import Mixture, Responsibilities, Structure, natural, respond, split
 
 __all__ = ['fit', 'maximise']
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 
-from dgm_jax.inference import mean_field
-from dgm_jax.inference.mixture import LOG_TWO_PI
+from dgm_jax.classical import mean_field
+from dgm_jax.classical.mixture import LOG_TWO_PI
 
 __all__ = ['Gamma', 'fit']
 

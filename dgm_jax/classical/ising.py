@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgm_jax.inference import mean_field
+from dgm_jax.classical import mean_field
 
 __all__ = ['flip_fields', 'grid_couplings', 'ising_fit', 'potts_fit']
 

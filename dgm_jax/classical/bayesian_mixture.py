@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 
-from dgm_jax.inference import em, mean_field
-from dgm_jax.inference.mixture import Mixture, Responsibilities, Structure, full, natural, respond, split
+from dgm_jax.classical import em, mean_field
+from dgm_jax.classical.mixture import Mixture, Responsibilities, Structure, full, natural, respond, split
 
 __all__ = ['conjugate', 'fit', 'point', 'prior']
 
