@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgm_jax.data import digits, files, folder, points, tfds, toy
+from dgm_jax.data import arrays, digits, folder, points, tfds, toy
 from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays, Split
 from dgm_jax.errors import UserError
@@ -111,7 +111,7 @@ def _parts(config: Any, look: Look) -> Mapping[str, Callable[[], Arrays]]:
     return _sprites().parts()
   if not colon:
     return tfds.parts(config.name, config.train, config.test, look)
-  kinds = {'folder': folder.parts, 'npz': files.parts, 'npy': files.parts, 'points': points.parts, 'toy': toy.parts}
+  kinds = {'folder': folder.parts, 'npz': arrays.parts, 'npy': arrays.parts, 'points': points.parts, 'toy': toy.parts}
   if kind not in kinds or not path:
     raise UserError(
       f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
