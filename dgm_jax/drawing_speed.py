@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from dgm_jax import data, workdir
 from dgm_jax.errors import UserError
-from dgm_jax.systems import autoregressive, raster
+from dgm_jax.systems import autoregressive
+from dgm_jax.systems.parts import raster
 
 __all__ = ['sweep']
 

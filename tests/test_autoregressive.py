@@ -27,7 +27,7 @@ from dgm_jax.nn import attention, masked, recurrent
 from dgm_jax.nn.attention import attend, attend_in_chunks
 from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
-from dgm_jax.systems import pixels, raster, reach
+from dgm_jax.systems.parts import pixels, raster, sensitivity
 from dgm_jax.topics import receptive_field
 from dgm_jax.views import Views
 
@@ -225,11 +225,11 @@ def test_a_network_that_looks_ahead_is_found_out():
   x = jax.random.normal(jax.random.key(0), (6, 2, 3, 1))
   pixel, first = pixels.bernoulli(1, SETTINGS), jnp.arange(6)
   own = SimpleNamespace(apply=lambda variables, read, condition: read)
-  found = reach.gradients(jax.random.key(1), own, {}, pixel, x, first)
+  found = sensitivity.gradients(jax.random.key(1), own, {}, pixel, x, first)
   assert (found['later'] > 0).all()
   flat = lambda read: jnp.pad(read.reshape(6, 6)[:, :-1], ((0, 0), (1, 0))).reshape(read.shape)
   before = SimpleNamespace(apply=lambda variables, read, condition: flat(read))
-  found = reach.gradients(jax.random.key(1), before, {}, pixel, x, first)
+  found = sensitivity.gradients(jax.random.key(1), before, {}, pixel, x, first)
   np.testing.assert_array_equal(found['later'], 0)
   np.testing.assert_array_equal(found['earlier'] > 0, first > 0)
 

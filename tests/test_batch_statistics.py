@@ -7,7 +7,8 @@ import pytest
 from test_gan_games import config as settings_of
 
 from dgm_jax import core, systems
-from dgm_jax.systems import adversaries, gan
+from dgm_jax.systems import gan
+from dgm_jax.systems.parts import games
 
 KEY = jax.random.key(11)
 
@@ -33,8 +34,8 @@ def infogan():
 
 def test_real_images_are_judged_by_the_statistics_of_real_images(infogan):
   settings, system, state = infogan
-  game, x = adversaries.build(settings), images(0.9, 100)['x']
-  in_training, _ = adversaries.forward(game, 'critic', state, x, KEY)
+  game, x = games.build(settings), images(0.9, 100)['x']
+  in_training, _ = games.forward(game, 'critic', state, x, KEY)
   np.testing.assert_allclose(system.views.critic(KEY, state, x), in_training[0], atol=0.03)
   # One average of both kinds, as a half of each, gives other values than training sees.
   mixed = jax.tree.map(lambda a, b: (a + b) / 2, *state.extra['critic_statistics'].values())
@@ -46,7 +47,7 @@ def test_real_images_are_judged_by_the_statistics_of_real_images(infogan):
 def test_clusters_are_read_from_real_images_as_such(infogan):
   settings, system, state = infogan
   game, x = gan._coded_game(settings), images(0.9, 100)['x']
-  (_, features), _ = adversaries.forward(game, 'critic', state, x, KEY)
+  (_, features), _ = games.forward(game, 'critic', state, x, KEY)
   kept = state.extra['recognizer_statistics']['real']
   lone = lambda tree: tree['BatchNorm_0']
   hidden = features @ state.params['recognizer']['Dense_0']['kernel']
@@ -58,13 +59,13 @@ def test_clusters_are_read_from_real_images_as_such(infogan):
 
 def test_generated_images_are_measured_by_the_statistics_of_generated_ones(infogan):
   settings, system, state = infogan
-  game, x = adversaries.build(settings), images(0.9, 100)['x']
+  game, x = games.build(settings), images(0.9, 100)['x']
   measured = system.evaluate(KEY, state, {'x': x})
-  fake = adversaries.decode(game, state, system.views.prior.sample(KEY, state, 16))
-  alone = adversaries.inference(game, 'critic', state, fake, 'generated')[0]
+  fake = games.decode(game, state, system.views.prior.sample(KEY, state, 16))
+  alone = games.inference(game, 'critic', state, fake, 'generated')[0]
   np.testing.assert_allclose(measured['fake_value'], alone, atol=1e-6)
   np.testing.assert_allclose(measured['real_value'], system.views.critic(KEY, state, x), atol=1e-6)
-  in_training, _ = adversaries.forward(game, 'critic', state, fake, KEY)
+  in_training, _ = games.forward(game, 'critic', state, fake, KEY)
   np.testing.assert_allclose(measured['fake_value'], in_training[0], atol=0.05)
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from dgm_jax import core, fit, losses, optim, systems
 from dgm_jax.errors import UserError
-from dgm_jax.systems import adversaries, gan, objectives, semi_supervised
+from dgm_jax.systems import gan, semi_supervised
+from dgm_jax.systems.parts import games, objectives
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 KEY = jax.random.key(5)
@@ -126,15 +127,15 @@ def test_without_a_loop_there_is_none_but_that_of_the_random_numbers():
 def test_the_critic_judges_both_kinds_as_it_would_each_alone(norm):
   settings = config('gan_points:tiny_wgan', critic={'network': 'dense', 'hidden': (4,), 'norm': norm})
   state = started(settings)[1]
-  game = adversaries.build(settings)
+  game = games.build(settings)
   real, fake = (jnp.asarray(DATA.normal(i, 1 + i, (6, *settings.data.shape)), jnp.float32) for i in range(2))
-  judge = lambda x: adversaries.forward(game, 'critic', state, x, KEY)
+  judge = lambda x: games.forward(game, 'critic', state, x, KEY)
   ((of_real, _), seen_real), ((of_fake, _), seen_fake) = judge(real), judge(fake)
   assert seen_real.keys() == seen_fake.keys() == ({'batch_stats'} if norm == 'batch' else set())
   score = objectives._apart if norm == 'batch' else objectives._together
   *scores, noted = score(game, state, real, fake, KEY, KEY)
   np.testing.assert_allclose([scores[0].value, scores[1].value], [of_real, of_fake], rtol=1e-5, atol=1e-7)
-  assert same(noted, adversaries.noted(game, 'critic', state, real=seen_real, generated=seen_fake))
+  assert same(noted, games.noted(game, 'critic', state, real=seen_real, generated=seen_fake))
   if norm == 'batch':
     mean = noted['critic_statistics']['real']['BatchNorm_0']['mean']
     start = state.extra['critic_statistics']['real']['BatchNorm_0']['mean']
@@ -171,13 +172,13 @@ def test_a_clipped_linear_critic_reaches_the_bound():
   """On points 0 and D, w x + b in [-c, c]: the best value is c D; 5e-5 a step takes c / 5e-5 = 200 steps."""
   settings = config('gan_points:wgan_25gaussians')
   settings.model.critic.constraints = {'clip': settings.model.clip}
-  tx, game = optim.make(settings, 'critic'), adversaries.build(settings)
+  tx, game = optim.make(settings, 'critic'), games.build(settings)
 
   def loss(key, state, batch):
     value = state.params['critic']['w'] * batch['x']
     return losses.wasserstein_critic(value, jnp.zeros_like(value)).mean(), ({}, {})
 
-  move = core.chain(core.descend(critic=core.Player(loss, tx, ('critic',))), *adversaries.constrained(game, 'critic'))
+  move = core.chain(core.descend(critic=core.Player(loss, tx, ('critic',))), *games.constrained(game, 'critic'))
   params = {'critic': {'w': jnp.asarray(0.0)}}
   state = core.State(jnp.zeros((), jnp.int32), params, move.init(params), {})
   one = lambda state, _: (move.apply(KEY, state, {'x': jnp.full(4, 3.0)})[0], state.params['critic']['w'])
@@ -249,7 +250,7 @@ def test_smoothed_labels_have_the_optimum_of_the_sheet():
 
 def test_players_at_once_see_the_same_generated_examples(monkeypatch):
   seen = []
-  original = adversaries.fakes
+  original = games.fakes
 
   def noting(*args):
     fake, statistics = original(*args)
@@ -266,7 +267,7 @@ def test_players_at_once_see_the_same_generated_examples(monkeypatch):
 
 def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
   """One batch more for the generator, and one of each kind for the critic."""
-  made, original = [], adversaries.fakes
+  made, original = [], games.fakes
 
   def noting(*args):
     fake, seen = original(*args)
@@ -281,8 +282,8 @@ def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
   new, _ = jax.jit(system.step)(KEY, state, batch(settings))
   jax.effects_barrier()
   (fake, _), (_, of_generator) = made
-  game = adversaries.build(settings)
-  judge = jax.jit(lambda x: adversaries.forward(game, 'critic', state, x, KEY)[1]['batch_stats'])
+  game = games.build(settings)
+  judge = jax.jit(lambda x: games.forward(game, 'critic', state, x, KEY)[1]['batch_stats'])
   expected = {
     'generator': of_generator['batch_stats'],
     'critic': {'real': judge(batch(settings)['x']), 'generated': judge(fake)},

@@ -11,7 +11,8 @@ from test_vq import config as settings_of
 from dgm_jax import config as experiment
 from dgm_jax import core, data, systems, workdir
 from dgm_jax.evals import pictures
-from dgm_jax.systems import labels, raster, vq
+from dgm_jax.systems import vq
+from dgm_jax.systems.parts import labels, raster
 from dgm_jax.views import Views
 
 KEY = jax.random.key(4)

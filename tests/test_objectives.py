@@ -9,7 +9,7 @@ from playing import KEY, begun, settings_of
 from dgm_jax import core, systems
 from dgm_jax.errors import UserError
 from dgm_jax.nn.norm import directions, spectral
-from dgm_jax.systems import adversaries
+from dgm_jax.systems.parts import games
 
 RANDOM = np.random.default_rng(3)
 PARAMS = {
@@ -71,10 +71,10 @@ def hinge():
 
 def test_the_critic_is_applied_with_bounded_weights_everywhere(hinge):
   settings, system, state, batch, _ = hinge
-  game, at = adversaries.build(settings), state.extra['critic_spectral']
+  game, at = games.build(settings), state.extra['critic_spectral']
   scaled, new = spectral(state.params['critic'], at, 1.0)
   plain = game.networks['critic'].apply({'params': scaled}, batch['x'])[0]
-  (value, _), seen = adversaries.forward(game, 'critic', state, batch['x'], KEY)
+  (value, _), seen = games.forward(game, 'critic', state, batch['x'], KEY)
   np.testing.assert_allclose(value, plain, rtol=1e-5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), seen['spectral'], new)
   np.testing.assert_allclose(system.views.critic(KEY, state, batch['x']), plain, rtol=1e-5)

@@ -28,7 +28,8 @@ from playing import (
 
 from dgm_jax import core, systems
 from dgm_jax.internal.noise import standard_normal
-from dgm_jax.systems import classifier, codes, disentangle, estimators, vae, vq
+from dgm_jax.systems import classifier, disentangle, estimators, vae, vq
+from dgm_jax.systems.parts import code_priors
 
 
 def assert_same(value, formula):
@@ -328,7 +329,7 @@ def test_vq_prior():
   settings.model.top = settings.model.bottom.to_dict() | {'dropout': 0.5}
   metrics, play = played(settings)
   turn, network = play('top'), vq.autoencoder(settings)
-  params, made = turn.state.params, codes.priors(settings, network)
+  params, made = turn.state.params, code_priors.priors(settings, network)
   found = once(lambda: network.apply({'params': params['vqvae']}, turn.batch['x'], method='encode'))
   label = jnp.asarray(np.eye(10)[np.asarray(turn.batch['y'])], jnp.float32)
 

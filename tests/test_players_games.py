@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from playing import HALF, KEY, begun, log_softmax, once, played, settings_of, softplus
 
-from dgm_jax.systems import adversaries, gan, semi_supervised
+from dgm_jax.systems import gan, semi_supervised
+from dgm_jax.systems.parts import games
 
 
 def assert_same(value, formula):
@@ -22,7 +23,7 @@ def seen(module, params, x, key):
 
 def judged(play, keys, z):
   """(value, features) of the real and of the generated examples."""
-  game, params = adversaries.build(play.settings), play.state.params
+  game, params = games.build(play.settings), play.state.params
 
   def both():
     fake = generated(play, game, z, keys[0])
@@ -41,7 +42,7 @@ def generated(play, game, z, key):
 
 
 def latents(play, n=None):
-  return adversaries.build(play.settings).prior(jax.random.split(play.key, 4)[0], n or len(play.x))
+  return games.build(play.settings).prior(jax.random.split(play.key, 4)[0], n or len(play.x))
 
 
 def discriminator(play):
@@ -108,7 +109,7 @@ def test_regularisers_by_name_add_up():
   settings.model.critic.update({'norm': 'none', 'regularisers': {'r1': 3.0, 'orthogonal': 0.2, 'gradient_penalty': 2}})
   metrics, play = played(settings)
   turn, (_, *keys) = play('discriminator'), jax.random.split(play('discriminator').key, 4)
-  game, critic = adversaries.build(settings), turn.state.params['critic']
+  game, critic = games.build(settings), turn.state.params['critic']
   value = lambda x: seen(game.networks['critic'], critic, x, keys[1])[0]
   slope = jax.grad(lambda x: value(x).sum())
 
@@ -135,7 +136,7 @@ def test_a_lazy_penalty_is_in_the_first_of_its_turns_as_many_times():
   settings.model.critic.update({'norm': 'none', 'regularisers': {'r1': 3.0}})
   metrics, _ = played(settings, 8)
   _, state, batch = begun(settings, 8)
-  game, critic = adversaries.build(settings), state.params['critic']
+  game, critic = games.build(settings), state.params['critic']
   total = lambda x: seen(game.networks['critic'], critic, x, KEY)[0].sum()
   slope = np.asarray(once(lambda: jax.grad(total)(batch['x'][::2])), np.float64)
   assert_same(metrics['discriminator/penalty'], 2 * 3 * 0.5 * (slope**2).sum() / 4)  # of the first half of the batch
@@ -159,7 +160,7 @@ def test_improved_gan_is_held_to_its_mean_over_time():
 
 def wasserstein(play):
   """Generated examples as the critic sees them, and its values."""
-  game, (_, for_fake, for_critic, _) = adversaries.build(play.settings), jax.random.split(play.key, 4)
+  game, (_, for_fake, for_critic, _) = games.build(play.settings), jax.random.split(play.key, 4)
   fake = generated(play, game, latents(play), for_fake)
   judge = lambda x: seen(game.networks['critic'], play.state.params['critic'], x, for_critic)[0]
   return fake, judge
@@ -170,7 +171,7 @@ def test_wasserstein_games(name):
   """Arjovsky et al. 2017, algorithm 1; Gulrajani et al. 2017, equation 3."""
   settings = settings_of(name, critic_steps=1, ratio=2)
   metrics, play = played(settings)
-  turn, game = play('critic'), adversaries.build(settings)
+  turn, game = play('critic'), games.build(settings)
 
   def outputs():
     fake, judge = wasserstein(turn)
@@ -197,7 +198,7 @@ def test_wasserstein_games(name):
 def information(play, z, features, key):
   """Chen et al. 2016, equation 5 and appendix C: a class of ten, codes uniform on (-1, 1), deviations of one."""
   model = play.settings.model
-  norm = adversaries.normalisation('', 'batch', model)
+  norm = games.normalisation('', 'batch', model)
   recognizer = gan.Recognizer(model.classes, model.continuous, **model.recognizer.to_dict(), norm=norm, dtype='float32')
   logits, mean = once(lambda: seen(recognizer, play.state.params['recognizer'], features, key))
   code, rest = np.asarray(z)[:, model.latents : -model.continuous], np.asarray(z)[:, -model.continuous :]
@@ -221,7 +222,7 @@ def test_infogan_both_players_raise_the_information():
   assert_same(metrics['discriminator/loss'], value - 0.7 * categorical - 0.3 * gaussian)
   turn = play('generator')
   for_z, *keys = jax.random.split(turn.key, 4)
-  z, game = gan._coded(turn.settings.model, for_z, len(turn.x)), adversaries.build(turn.settings)
+  z, game = gan._coded(turn.settings.model, for_z, len(turn.x)), games.build(turn.settings)
   critic = turn.state.params['critic']
   fake, features = once(lambda: seen(game.networks['critic'], critic, generated(turn, game, z, keys[0]), keys[1]))
   categorical, gaussian = information(turn, z, features, keys[2])

@@ -16,7 +16,7 @@ from dgm_jax import errors, report, systems
 from dgm_jax.classical import em, mixture
 from dgm_jax.models import dequantize
 from dgm_jax.models.deep_mixture import DeepMixture
-from dgm_jax.systems import likelihoods, pixels
+from dgm_jax.systems.parts import likelihoods, pixels
 from dgm_jax.topics import collapse, elbo_forms, estimators, page
 
 

@@ -15,7 +15,8 @@ from dgm_jax import losses, optim, systems
 from dgm_jax.core import State
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.nn.blocks import NormalHead, side_by_side
-from dgm_jax.systems import likelihoods, vae
+from dgm_jax.systems import vae
+from dgm_jax.systems.parts import likelihoods
 
 KEY = jax.random.key(0)
 LOG_2PI = np.log(2 * np.pi)

@@ -22,7 +22,8 @@ from dgm_jax.evals import generated, rejection
 from dgm_jax.models.code_prior import repeated
 from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
-from dgm_jax.systems import codes, vq
+from dgm_jax.systems import vq
+from dgm_jax.systems.parts import code_priors
 from dgm_jax.views import Views
 
 LABELS = jnp.eye(10)
@@ -36,9 +37,9 @@ def two_levels():
   """
   settings = config('vqvae2_mnist', 'tiny_prior')
   settings.model.vqvae.update({'codes': 2, 'strides': (2, 4)})
-  made = codes.priors(settings, vq.autoencoder(settings))
-  label, found = LABELS[:3], codes.random(made, jax.random.key(0), 3)
-  start = lambda key: {name: codes.start(prior, key, found, label, name) for name, prior in made.items()}
+  made = code_priors.priors(settings, vq.autoencoder(settings))
+  label, found = LABELS[:3], code_priors.random(made, jax.random.key(0), 3)
+  start = lambda key: {name: code_priors.start(prior, key, found, label, name) for name, prior in made.items()}
   leaves, tree = jax.tree.flatten(jax.eval_shape(start, jax.random.key(1)))
   keys = jax.random.split(jax.random.key(2), len(leaves))
   drawn = [0.7 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
@@ -53,7 +54,7 @@ def test_codes_have_a_probability_given_each_label_and_their_nats_are_named_so(t
 
   @jax.jit
   def both(params):
-    expected = sum(codes.log_prob(made[name], params[name], found, told, name) for name in made)
+    expected = sum(code_priors.log_prob(made[name], params[name], found, told, name) for name in made)
     return view(None, SimpleNamespace(params=params), jnp.zeros((2, 8, 8, 1))), expected
 
   each, expected = both(params)
@@ -79,7 +80,7 @@ def test_all_codes_have_probability_one_and_are_drawn_as_often_as_they_should(tw
   @jax.jit
   def log_prob(params, label):
     spread = jnp.broadcast_to(label[None], (32, 10))
-    return [codes.log_prob(made[name], params[name], found, spread, name) for name in made]
+    return [code_priors.log_prob(made[name], params[name], found, spread, name) for name in made]
 
   top, bottom = (np.exp(np.asarray(nats, 'f8')) for nats in log_prob(params, LABELS[4]))
   np.testing.assert_allclose(top[[0, 16]].sum(), 1, atol=1e-5)
@@ -90,7 +91,7 @@ def test_all_codes_have_probability_one_and_are_drawn_as_often_as_they_should(tw
   n, p = 20_000, top * bottom
 
   def draw(key, temperature):
-    return codes.draw(made, key, params, n, jnp.broadcast_to(LABELS[4][None], (n, 10)), temperature)
+    return code_priors.draw(made, key, params, n, jnp.broadcast_to(LABELS[4][None], (n, 10)), temperature)
 
   draw = jax.jit(draw)
   drawn = draw(jax.random.key(3), 1.0)
@@ -201,7 +202,7 @@ def test_what_each_level_is_worth_is_the_error_without_it():
   """Images whose pixels are the sum of what two levels hold; of a single level nothing is left without it."""
   views = Views(
     codes=lambda key, state, x: {'top': x * 0 + 0.5, 'bottom': x - 0.5},
-    image=lambda key, state, codes: sum(codes.values()),
+    image=lambda key, state, codes: sum(code_priors.values()),
   )
   subject, x = SimpleNamespace(system=SimpleNamespace(views=views)), jnp.full((2, 1, 2, 1), 0.75)
   found = measured._errors(subject, ('top', 'bottom'))(None, None, {'x': x})

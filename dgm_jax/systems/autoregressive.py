@@ -21,9 +21,9 @@ from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.nn.recurrent import LAYERS
-from dgm_jax.systems import raster, reach
-from dgm_jax.systems.labels import by_rows, drawn, told
-from dgm_jax.systems.pixels import PIXELS, Pixel
+from dgm_jax.systems.parts import raster, sensitivity
+from dgm_jax.systems.parts.labels import by_rows, drawn, told
+from dgm_jax.systems.parts.pixels import PIXELS, Pixel
 
 __all__ = ['gated_pixelcnn', 'pixelcnn', 'pixelcnn_pp', 'pixelrnn', 'pixelsnail']
 CONDITIONAL = __all__
@@ -178,7 +178,7 @@ def _views(made: Parts) -> dict[str, Callable]:
 
   def causality(key, state, x, first, labels=None):
     condition = jax.nn.one_hot(labels, made.classes) if made.classes else None
-    return reach.gradients(key, made.network, state.params['model'], made.pixel, x, first, condition)
+    return sensitivity.gradients(key, made.network, state.params['model'], made.pixel, x, first, condition)
 
   views = {
     'draw': _sample(made), 'log_prob': log_prob, 'log_prob_pixels': log_prob_pixels, 'complete': complete,

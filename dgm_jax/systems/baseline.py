@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import distributions
 from dgm_jax.core import Batch, Key, Metrics, Move, State, System, system
-from dgm_jax.systems import likelihoods
+from dgm_jax.systems.parts import likelihoods
 
 __all__ = ['gaussian', 'histogram', 'position_histogram', 'uniform']
 

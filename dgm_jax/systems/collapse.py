@@ -15,7 +15,7 @@ from dgm_jax import config as experiment
 from dgm_jax import distributions, losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models import linear
-from dgm_jax.systems import likelihoods, posteriors
+from dgm_jax.systems.parts import likelihoods, posteriors
 
 __all__ = ['annealing', 'capacity', 'elbo', 'free_bits']
 

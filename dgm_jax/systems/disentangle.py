@@ -22,7 +22,7 @@ from dgm_jax.models.disentangle import LatentDiscriminator
 from dgm_jax.models.vae import Decoder, Encoder
 from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.systems import vae
-from dgm_jax.systems.likelihoods import LIKELIHOODS
+from dgm_jax.systems.parts.likelihoods import LIKELIHOODS
 
 __all__ = ['beta_vae', 'capacity_vae', 'dip_vae', 'factor_vae', 'tc_vae']
 

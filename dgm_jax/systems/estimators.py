@@ -15,8 +15,8 @@ from dgm_jax import config as experiment
 from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models.vae import Decoder
-from dgm_jax.systems import likelihoods, posteriors
-from dgm_jax.systems.likelihoods import LIKELIHOODS
+from dgm_jax.systems.parts import likelihoods, posteriors
+from dgm_jax.systems.parts.likelihoods import LIKELIHOODS
 from dgm_jax.views import Prior
 
 __all__ = ['constant_baseline', 'leave_one_out', 'optimal_baseline', 'reparametrized', 'score', 'vimco']

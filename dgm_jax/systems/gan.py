@@ -36,9 +36,9 @@ from dgm_jax.core import (
   turns,
 )
 from dgm_jax.models.dcgan import Recognizer
-from dgm_jax.systems import adversaries
-from dgm_jax.systems.adversaries import GENERATED, REAL, Game, forward, inference, noted
-from dgm_jax.systems.objectives import Played, Term, chosen, critic_loss, generator_loss, historical, regularisers
+from dgm_jax.systems.parts import games
+from dgm_jax.systems.parts.games import GENERATED, REAL, Game, forward, inference, noted
+from dgm_jax.systems.parts.objectives import Played, Term, chosen, critic_loss, generator_loss, historical, regularisers
 
 __all__ = ['dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp']
 POINTS = __all__
@@ -60,9 +60,9 @@ def gan(config: ConfigDict) -> System:
   """
   for name in ('critic_steps', 'lazy'):
     experiment.require(_count(config, name) == 1, f'config.model.{name} is for players in turn: take system=gan.dcgan')
-  game = adversaries.build(config)
+  game = games.build(config)
   players = descend(**_judge(config, game, Play()), **_generator(config, game, Play()))
-  return _system(config, game, _after(players, *adversaries.constrained(game, 'critic', 'generator'), *_past(config)))
+  return _system(config, game, _after(players, *games.constrained(game, 'critic', 'generator'), *_past(config)))
 
 
 def dcgan(config: ConfigDict) -> System:
@@ -73,7 +73,7 @@ def dcgan(config: ConfigDict) -> System:
 
   Reference: Radford et al. 2016, arXiv:1511.06434, section 3.
   """
-  game = adversaries.build(config)
+  game = games.build(config)
   return _system(config, game, _in_turn(config, game, Play()))
 
 
@@ -110,7 +110,7 @@ def _wasserstein(config: ConfigDict, key: str, **more: float) -> System:
   with config.unlocked():
     config.model.objective = 'wasserstein'
     config.model.critic[key] = dict(config.model.critic.get(key, {})) | more
-  game, joint = adversaries.build(config), not adversaries.ties_examples(config.model)
+  game, joint = games.build(config), not games.ties_examples(config.model)
   return _system(config, game, _in_turn(config, game, Play('critic', joint=joint)))
 
 
@@ -123,8 +123,8 @@ def _in_turn(config: ConfigDict, game: Game, play: Play) -> Move:
   unroll = steps if config.steps_per_call == 1 else 1
 
   def turn(times: float) -> Move:
-    critic = _after(descend(**_judge(config, game, play, times)), *adversaries.constrained(game, 'critic'))
-    generator = _after(descend(**_generator(config, game, play)), *adversaries.constrained(game, 'generator'))
+    critic = _after(descend(**_judge(config, game, play, times)), *games.constrained(game, 'critic'))
+    generator = _after(descend(**_generator(config, game, play)), *games.constrained(game, 'generator'))
     return _averaging(config, chain(repeat(steps, critic, unroll), generator, *past))
 
   return turns(lazy, turn(lazy), turn(0.0))
@@ -151,7 +151,7 @@ def _count(config: ConfigDict, name: str) -> int:
 
 
 def _past(config: ConfigDict) -> list[Move]:
-  return [adversaries.remember('critic', 'generator')] if config.model.get('historical', 0.0) else []
+  return [games.remember('critic', 'generator')] if config.model.get('historical', 0.0) else []
 
 
 def _after(move: Move, *others: Move) -> Move:
@@ -167,11 +167,11 @@ def _system(config: ConfigDict, game: Game, move: Move) -> System:
   model = config.model
 
   def networks(key: Key, batch: Batch):
-    params, extra = adversaries.start(game, key, batch)
-    return params, adversaries.keep(params, extra, model)
+    params, extra = games.start(game, key, batch)
+    return params, games.keep(params, extra, model)
 
-  views = adversaries.views(game, model.prior == 'normal')
-  return system(networks, move, adversaries.values(game), adversaries.sampler(game), **views)
+  views = games.views(game, model.prior == 'normal')
+  return system(networks, move, games.values(game), games.sampler(game), **views)
 
 
 def infogan(config: ConfigDict) -> System:
@@ -187,32 +187,32 @@ def infogan(config: ConfigDict) -> System:
   move = _in_turn(config, game, Play(owns=('critic', 'recognizer'), terms=terms))
 
   def networks(key: Key, batch: Batch):
-    params, extra = adversaries.start(game, key, batch)
+    params, extra = games.start(game, key, batch)
     width = jax.eval_shape(lambda z: _features(game, params, extra, z), game.prior(key, 1)).shape[-1]
     made = game.networks['recognizer'].init(key, jnp.zeros((1, width)))
-    extra |= adversaries.by_kind('recognizer', made)
-    return params | {'recognizer': made['params']}, adversaries.keep(params, extra, model)
+    extra |= games.by_kind('recognizer', made)
+    return params | {'recognizer': made['params']}, games.keep(params, extra, model)
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     z = game.prior(key, batch['x'].shape[0])
-    found = recognized(game, state, adversaries.decode(game, state, z), GENERATED)
+    found = recognized(game, state, games.decode(game, state, z), GENERATED)
     categorical, gaussian = _information(model, z, found)
     measured = {'categorical_information_nats': categorical, 'gaussian_information_nats': gaussian}
-    return adversaries.values(game)(key, state, batch) | measured
+    return games.values(game)(key, state, batch) | measured
 
-  views = adversaries.views(game) | {
+  views = games.views(game) | {
     'cluster': lambda key, state, x: recognized(game, state, x, REAL)[0],
     'class_sweeps': lambda key, state: class_sweeps(game, model, key),
     'continuous_sweeps': lambda key, state: continuous_sweeps(game, model, key),
   }
-  return system(networks, move, evaluate, adversaries.sampler(game), **views)
+  return system(networks, move, evaluate, games.sampler(game), **views)
 
 
 def _coded_game(config: ConfigDict) -> Game:
   """A game whose latents hold codes, with the network that finds them."""
-  model, game = config.model, adversaries.build(config)
+  model, game = config.model, games.build(config)
   filled = {'classes': model.classes, 'continuous': model.continuous, 'dtype': config.dtype}
-  filled['norm'] = adversaries.normalisation('config.model.recognizer.norm', 'batch', model)
+  filled['norm'] = games.normalisation('config.model.recognizer.norm', 'batch', model)
   recognizer = models.build('config.model.recognizer', Recognizer, model.recognizer.to_dict(), **filled)
   return game._replace(prior=functools.partial(_coded, model), networks=game.networks | {'recognizer': recognizer})
 
@@ -225,7 +225,7 @@ def recognized(game: Game, state: State, x: jax.Array, kind: str):
 def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
   """[n, latents + classes + continuous]: noise and continuous codes uniform on (-1, 1), the class uniform."""
   for_noise, for_class = jax.random.split(key)
-  noise = adversaries.uniform(for_noise, n, model.latents + model.continuous)
+  noise = games.uniform(for_noise, n, model.latents + model.continuous)
   code = jax.nn.one_hot(jax.random.randint(for_class, (n,), 0, model.classes), model.classes)
   return jnp.concatenate([noise[:, : model.latents], code, noise[:, model.latents :]], 1)
 
@@ -259,7 +259,7 @@ def _information(model: ConfigDict, z: jax.Array, recognized) -> tuple[jax.Array
 
 def _features(game: Game, params, extra, z: jax.Array) -> jax.Array:
   state = State(jnp.zeros((), jnp.int32), params, {}, extra)
-  return inference(game, 'critic', state, adversaries.decode(game, state, z), GENERATED)[1]
+  return inference(game, 'critic', state, games.decode(game, state, z), GENERATED)[1]
 
 
 def _found(game: Game, played: Played, model: ConfigDict, key: Key):

@@ -14,7 +14,7 @@ from dgm_jax import distributions, optim
 from dgm_jax.classical import em, mixture
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, descend, system
 from dgm_jax.models.deep_mixture import DeepMixture
-from dgm_jax.systems import likelihoods
+from dgm_jax.systems.parts import likelihoods
 
 __all__ = ['deep_gmm', 'gmm']
 

@@ -14,7 +14,7 @@ from dgm_jax import losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.models.semi_supervised import NoisyClassifier, SoftplusGenerator
 from dgm_jax.nn.norm import running
-from dgm_jax.systems.adversaries import SHOWN
+from dgm_jax.systems.parts.games import SHOWN
 
 __all__ = ['feature_matching']
 

@@ -18,8 +18,8 @@ from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, sy
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models.vae import Decoder, Encoder
 from dgm_jax.nn.blocks import ACTIVATIONS
-from dgm_jax.systems import posteriors
-from dgm_jax.systems.likelihoods import LIKELIHOODS, Likelihood
+from dgm_jax.systems.parts import posteriors
+from dgm_jax.systems.parts.likelihoods import LIKELIHOODS, Likelihood
 
 __all__ = ['iwae', 'vae']
 

@@ -18,8 +18,8 @@ from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, avera
 from dgm_jax.internal.metrics import GIVEN
 from dgm_jax.models.vqvae import VQVAE, Passed, level_names
 from dgm_jax.nn import quantize
-from dgm_jax.systems import codes
-from dgm_jax.systems.labels import by_rows, drawn, told
+from dgm_jax.systems.parts import code_priors
+from dgm_jax.systems.parts.labels import by_rows, drawn, told
 
 __all__ = ['prior', 'vae']
 
@@ -81,7 +81,7 @@ def prior(config: ConfigDict) -> System:
   Reference: Razavi et al. 2019, arXiv:1906.00446, algorithm 2.
   """
   network, model = autoencoder(config), config.model
-  made, seen = codes.priors(config, network), views(network)
+  made, seen = code_priors.priors(config, network), views(network)
   experiment.require(0 <= model.average < 1, f'config.model.average must be in [0, 1), got {model.average}')
   experiment.require(len(model.train) >= 1, f'config.model.train must name some of the levels {", ".join(made)}')
   for name in model.train:
@@ -90,27 +90,27 @@ def prior(config: ConfigDict) -> System:
 
   def nats(name: str, key: Key, state: State, batch: Batch, rngs: dict | None = None) -> jax.Array:
     found = {level: jax.lax.stop_gradient(code) for level, code in seen['codes'](key, state, batch['x']).items()}
-    return -codes.log_prob(made[name], state.params[name], found, told(classes, batch), name, rngs)
+    return -code_priors.log_prob(made[name], state.params[name], found, told(classes, batch), name, rngs)
 
   def networks(key: Key, batch: Batch):
     for_autoencoder, for_codes, *keys = jax.random.split(key, 2 + len(made))
     params = {'vqvae': network.init(for_autoencoder, batch['x'][:1])['params']}
     # Layers that start from data start from codes at random: the autoencoder that is there in the end is yet to come.
-    found = codes.random(made, for_codes, batch['x'].shape[0])
+    found = code_priors.random(made, for_codes, batch['x'].shape[0])
     for (name, one), for_level in zip(made.items(), keys, strict=True):
-      params[name] = codes.start(one, for_level, found, told(classes, batch), name)
+      params[name] = code_priors.start(one, for_level, found, told(classes, batch), name)
     return params, averages(params, {}, model.train) if model.average else {}
 
   def player(name: str) -> Player:
     def loss(key: Key, state: State, batch: Batch):
       value = nats(name, key, state, batch, {'dropout': key}).mean()
-      return value, ({}, {'bits_per_code': codes.bits(value, made[name])})
+      return value, ({}, {'bits_per_code': code_priors.bits(value, made[name])})
 
     return Player(loss, optim.make(config, name), (name,))
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     each, given = {name: nats(name, key, state, batch) for name in made}, GIVEN if classes else ''
-    measured = {f'bits_per_code_{name}{given}': codes.bits(value, made[name]) for name, value in each.items()}
+    measured = {f'bits_per_code_{name}{given}': code_priors.bits(value, made[name]) for name, value in each.items()}
     return {f'nll_codes_nats{given}': sum(each.values())} | measured
 
   move = descend(**{name: player(name) for name in model.train})
@@ -122,7 +122,7 @@ def prior(config: ConfigDict) -> System:
   return system(networks, move, evaluate, sample, **seen, **drawing)
 
 
-def _log_prob_classes(made: dict[str, codes.Prior], classes: int, encode: Callable) -> Callable:
+def _log_prob_classes(made: dict[str, code_priors.Prior], classes: int, encode: Callable) -> Callable:
   """The log-probability of an image's codes given each label: (key, state, x [B, H, W, C]) -> [B, classes] nats."""
 
   def log_prob_classes(key, state, x):
@@ -130,7 +130,7 @@ def _log_prob_classes(made: dict[str, codes.Prior], classes: int, encode: Callab
 
     def given(label):
       told = jax.nn.one_hot(jnp.full(x.shape[:1], label), classes)
-      return sum(codes.log_prob(one, state.params[name], found, told, name) for name, one in made.items())
+      return sum(code_priors.log_prob(one, state.params[name], found, told, name) for name, one in made.items())
 
     return jax.lax.map(given, jnp.arange(classes)).T
 
@@ -138,7 +138,7 @@ def _log_prob_classes(made: dict[str, codes.Prior], classes: int, encode: Callab
 
 
 def _drawing(
-  made: dict[str, codes.Prior], classes: int, shares: tuple[float, ...], image: Callable
+  made: dict[str, code_priors.Prior], classes: int, shares: tuple[float, ...], image: Callable
 ) -> dict[str, Callable]:
   """The views that draw images from the priors; labels [n] that are not given are drawn, too."""
 
@@ -149,7 +149,7 @@ def _drawing(
         for_labels, key = jax.random.split(key)
         labels = drawn(for_labels, n, classes, shares)
       condition = jax.nn.one_hot(labels, classes)
-    return image(key, state, codes.draw(made, key, state.params, n, condition, temperature))
+    return image(key, state, code_priors.draw(made, key, state.params, n, condition, temperature))
 
   def by_class(key, state, columns):
     return draw(key, state, classes * columns, jnp.repeat(jnp.arange(classes), columns))
@@ -230,7 +230,7 @@ def views(network: VQVAE) -> dict[str, Callable]:
 
   def image(key, state, codes):
     del key
-    listed = [codes.get(name) for name in level_names(len(network.strides))]
+    listed = [code_priors.get(name) for name in level_names(len(network.strides))]
     return jnp.clip(network.apply({'params': state.params['vqvae']}, listed, method='decode'), 0, 1)
 
   def levels(key, state, x):

@@ -9,7 +9,7 @@ Axes: B batch, H height, W width, C channels.
 import jax
 import jax.numpy as jnp
 
-from dgm_jax.systems.pixels import Pixel
+from dgm_jax.systems.parts.pixels import Pixel
 
 __all__ = ['gradients']
 

@@ -18,8 +18,8 @@ from dgm_jax import distributions, models
 from dgm_jax.core import Key
 from dgm_jax.models.code_prior import Conditioner
 from dgm_jax.models.vqvae import VQVAE, level_names, level_sizes
-from dgm_jax.systems import raster
-from dgm_jax.systems.pixels import Pixel
+from dgm_jax.systems.parts import raster
+from dgm_jax.systems.parts.pixels import Pixel
 
 __all__ = ['Prior', 'bits', 'draw', 'log_prob', 'priors', 'random', 'start']
 

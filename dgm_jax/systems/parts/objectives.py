@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses
 from dgm_jax.core import Batch, Key, Metrics, State
-from dgm_jax.systems.adversaries import GENERATED, REAL, Game, fakes, forward, noted, ties_examples
+from dgm_jax.systems.parts.games import GENERATED, REAL, Game, fakes, forward, noted, ties_examples
 
 __all__ = [
   'OBJECTIVES', 'REGULARISERS', 'Objective', 'Played', 'Score', 'Term', 'chosen', 'critic_loss', 'generator_loss',

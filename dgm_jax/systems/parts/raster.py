@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dgm_jax.nn.masked import Place
-from dgm_jax.systems.pixels import Pixel
+from dgm_jax.systems.parts.pixels import Pixel
 
 __all__ = ['Drawing', 'incremental']
 
