@@ -89,8 +89,8 @@ def inception(source: pathlib.Path, out: pathlib.Path) -> str:
   """
   import numpy as np
 
+  from dgm_jax.evals.judges.inception import check
   from dgm_jax.models import inception_weights
-  from dgm_jax.systems.inception import check
 
   if not source.is_file():
     raise errors.UserError(f'{source} is not a file: give the weights that you have, .pth, .tgz or .pb')

@@ -14,10 +14,10 @@ from dgm_jax import data
 from dgm_jax.data import points
 from dgm_jax.errors import UserError
 from dgm_jax.evals import distances, generated, modes, nearest, plane
+from dgm_jax.evals.judges import inception
 from dgm_jax.evals.pictures import grid
 from dgm_jax.runtime import parallel
 from dgm_jax.subject import Subject
-from dgm_jax.systems import inception
 
 RANDOM = np.random.default_rng(11)
 

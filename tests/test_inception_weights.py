@@ -12,8 +12,8 @@ from flax import traverse_util
 
 from dgm_jax import prepare
 from dgm_jax.errors import UserError
+from dgm_jax.evals.judges import inception as system
 from dgm_jax.models import inception, inception_weights
-from dgm_jax.systems import inception as system
 
 RANDOM = np.random.default_rng(9)
 

@@ -18,10 +18,10 @@ from dgm_jax import data, workdir
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.evals import distances
+from dgm_jax.evals.judges import inception
 from dgm_jax.evals.mean import per_example
 from dgm_jax.runtime import parallel, signals
 from dgm_jax.subject import Subject
-from dgm_jax.systems import inception
 from dgm_jax.views import needs, require
 
 __all__ = ['classifier', 'clusters']
