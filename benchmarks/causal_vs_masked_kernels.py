@@ -24,7 +24,7 @@ def main() -> None:
   args = _arguments()
   import jax
 
-  from dgm_jax import workdir
+  from dgm_jax.runs import workdir
 
   jax.config.update('jax_enable_compilation_cache', False)
   sides = {name: side(args, name) for name in ('causal', 'masked', 'square')}

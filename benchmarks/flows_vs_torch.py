@@ -98,7 +98,8 @@ def _jax(args):
   import jax
   import numpy as np
 
-  from dgm_jax import fit, workdir
+  from dgm_jax import fit
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   parallel.start()

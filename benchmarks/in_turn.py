@@ -124,7 +124,7 @@ def fastest(trainer: Callable, device: str) -> tuple[dict, Callable[[float], flo
 
 def whereabouts() -> dict:
   """What dgm_jax says of the machine, the packages and the commit."""
-  from dgm_jax import workdir
+  from dgm_jax.runs import workdir
 
   environment = workdir.environment()
   return {'device': environment['device'], 'versions': environment['versions'], 'commit': environment['commit']}

@@ -149,7 +149,7 @@ def _machine() -> str:
   import jax
   import sklearn
 
-  from dgm_jax import workdir
+  from dgm_jax.runs import workdir
 
   return f'{workdir.processor()}; jax {jax.__version__}, scikit-learn {sklearn.__version__}, {os.cpu_count()} threads'
 

@@ -106,7 +106,8 @@ def _jax(args):
   import numpy as np
 
   from configs import vae_mnist
-  from dgm_jax import errors, fit, workdir
+  from dgm_jax import errors, fit
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   parallel.start()

@@ -29,7 +29,7 @@ def main() -> None:
   parser.add_argument('--record', action='store_true', help='write the figures into --results')
   parser.add_argument('--results', default=str(ROOT / 'results'))
   args = parser.parse_args()
-  from dgm_jax import workdir
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   parallel.start(every_core=True)

@@ -23,7 +23,7 @@ def main() -> None:
   parser.add_argument('--results', default=str(ROOT / 'results'))
   args = parser.parse_args()
   rates = {name: measure(name, args.rounds, args.seconds) for name in ('sprites', 'sprites_color')}
-  from dgm_jax import workdir
+  from dgm_jax.runs import workdir
 
   environment = workdir.environment()
   page = {'what': f'64x64 images drawn a second, batches of {BATCH}, inside jit', 'images_per_second': rates}

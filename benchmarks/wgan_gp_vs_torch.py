@@ -102,7 +102,8 @@ def _jax(args):
   import numpy as np
 
   from configs import wgan_gp_25gaussians
-  from dgm_jax import fit, workdir
+  from dgm_jax import fit
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   parallel.start()

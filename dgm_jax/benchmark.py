@@ -105,7 +105,7 @@ def main(argv: list[str]) -> None:
 
 def _write(args, config, page: dict) -> None:
   """To a file, if one was asked for, else to the terminal."""
-  from dgm_jax import workdir
+  from dgm_jax.runs import workdir
 
   target = _target(args, config)
   if target is None:
@@ -130,7 +130,7 @@ def counts(flag: str, texts: list[str]) -> list[int]:
 
 def header(config) -> dict:
   """What was measured, where, with which versions."""
-  from dgm_jax import workdir
+  from dgm_jax.runs import workdir
 
   environment = workdir.environment()
   return {
@@ -274,7 +274,8 @@ def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
   Args:
     rate: about how many steps are made in a second.
   """
-  from dgm_jax import checkpoint, fit, log
+  from dgm_jax import fit, log
+  from dgm_jax.runs import checkpoint
 
   run, sides = program.run, {'scan': [], 'fit': []}
   run, steps = stretch(run, rate, seconds)

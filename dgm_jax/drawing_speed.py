@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dgm_jax import data, workdir
+from dgm_jax import data
 from dgm_jax.errors import UserError
+from dgm_jax.runs import workdir
 from dgm_jax.systems import autoregressive
 from dgm_jax.systems.parts import raster
 

@@ -19,9 +19,10 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import data, systems, workdir
+from dgm_jax import data, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
+from dgm_jax.runs import workdir
 from dgm_jax.runtime import parallel
 
 __all__ = ['OWN', 'SHARED', 'Ensemble', 'compiled', 'dealt', 'indices', 'make', 'one_of', 'start']

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     with config.unlocked():
       config.judge = args.judge
 
-  from dgm_jax import workdir
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   parallel.start(keep_memory=parallel.large_programs(config))
@@ -106,7 +106,8 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
   """A page of results/: what was trained, on what, for how long, and what came out (`records.FIELDS`)."""
   import jax
 
-  from dgm_jax import catalogue, lines, records, sizes, workdir
+  from dgm_jax import catalogue, records, sizes
+  from dgm_jax.runs import lines, workdir
 
   config, environment = subject.config, json.loads((folder / 'env.json').read_text())
   steps = int(jax.device_get(subject.state.step))

@@ -37,8 +37,8 @@ def main(argv: list[str]) -> None:
 
   import numpy as np
 
-  from dgm_jax import workdir
   from dgm_jax.evals import codes
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   parallel.start()

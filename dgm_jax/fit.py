@@ -20,13 +20,14 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dgm_jax import checkpoint, data, graft, log, systems, workdir
 from dgm_jax import config as experiment
+from dgm_jax import data, log, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
-from dgm_jax.digest import finite, first_bad
 from dgm_jax.errors import DIVERGED, Halt, UserError
 from dgm_jax.evals import mean, pictures, positions
+from dgm_jax.runs import checkpoint, graft, workdir
+from dgm_jax.runs.digest import finite, first_bad
 from dgm_jax.runtime import lock, parallel, signals
 
 __all__ = [

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgm_jax import lines
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import write_atomic
+from dgm_jax.runs import lines
 
 __all__ = ['Lost', 'Writer', 'lost', 'open', 'silent', 'stopwatch']
 

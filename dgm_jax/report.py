@@ -24,9 +24,10 @@ from typing import Any
 
 from absl import flags
 
-from dgm_jax import lines, records, svg, tables
+from dgm_jax import records, svg, tables
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import write_atomic
+from dgm_jax.runs import lines
 from dgm_jax.runtime import cli
 from dgm_jax.style import STYLE
 

@@ -53,9 +53,10 @@ def main(argv: list[str]) -> None:
   import jax
   import numpy as np
 
-  from dgm_jax import data, views, workdir
+  from dgm_jax import data, views
   from dgm_jax.data import preprocess
   from dgm_jax.evals import arithmetic, mean, nearest, pictures, positions
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   parallel.start(keep_memory=parallel.large_programs(config))

@@ -60,7 +60,8 @@ def spoken_of(folder: Path) -> Iterator[tuple[str, dict]]:
 
 def counted(settings: Mapping) -> dict[str, int] | None:
   """Parameters by network of an experiment, from its `catalogue.essence`; None where its data is not there."""
-  from dgm_jax import data, systems, workdir
+  from dgm_jax import data, systems
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   config = experiment.defaults()

@@ -21,9 +21,9 @@ from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
 from dgm_jax.internal import files
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.style import STYLE
-from dgm_jax.subject import Subject
 from dgm_jax.topics import page as pages
 
 __all__ = ['keep', 'settings', 'summary', 'table', 'trained', 'write_page']

@@ -67,7 +67,8 @@ def main(argv: list[str]) -> None:
 
   import jax
 
-  from dgm_jax import studies, workdir
+  from dgm_jax import studies
+  from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   known = {system: studies.settings(args.name, system, args.steps, args.size) for system in args.only or grid}

@@ -17,7 +17,7 @@ import pytest
 from parameters import at_random
 
 from dgm_jax import config as experiment
-from dgm_jax import data, systems, workdir
+from dgm_jax import data, systems
 from dgm_jax.evals import causality, labels
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
@@ -25,8 +25,9 @@ from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.nn import attention, masked, recurrent
 from dgm_jax.nn.attention import attend, attend_in_chunks
+from dgm_jax.runs import workdir
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 from dgm_jax.systems.parts import pixels, raster, sensitivity
 from dgm_jax.topics import receptive_field
 from dgm_jax.views import Views

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgm_jax import checkpoint, digest, graft
 from dgm_jax.core import State
 from dgm_jax.errors import Halt, UserError
+from dgm_jax.runs import checkpoint, digest, graft
 from dgm_jax.runtime import parallel
 
 # When one of Orbax's reads fails, the others find their event loop closed, and threads say so.

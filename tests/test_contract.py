@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from playing import TABLE
 
-from dgm_jax import checkpoint, core, data, evals, evaluate, fit, systems, workdir
 from dgm_jax import config as experiment
+from dgm_jax import core, data, evals, evaluate, fit, systems
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated, pictures, positions, surgery
+from dgm_jax.runs import checkpoint, workdir
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 from dgm_jax.views import Prior, fits
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'

@@ -10,8 +10,8 @@ from dgm_jax import data, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.evals import latent, likelihood, mean
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 from dgm_jax.views import Views
 
 SIZE = 23

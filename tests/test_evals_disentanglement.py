@@ -13,8 +13,8 @@ from dgm_jax.data import sprites
 from dgm_jax.data.factors import Simulator
 from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement, scores
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 from dgm_jax.views import Views
 
 SIZES = (3, 6, 40, 32, 32)

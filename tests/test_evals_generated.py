@@ -16,8 +16,8 @@ from dgm_jax.errors import UserError
 from dgm_jax.evals import distances, generated, modes, nearest, plane
 from dgm_jax.evals.judges import inception
 from dgm_jax.evals.pictures import grid
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 
 RANDOM = np.random.default_rng(11)
 

@@ -11,8 +11,8 @@ from test_vq import config as settings_of
 from dgm_jax import data
 from dgm_jax.errors import UserError
 from dgm_jax.evals import generated, parzen
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 
 RANDOM = np.random.default_rng(7)
 

@@ -10,8 +10,8 @@ from dgm_jax import config as experiment
 from dgm_jax import data, errors, evaluate, systems
 from dgm_jax import distributions as dist
 from dgm_jax.evals import surgery
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 
 MEAN, SD = np.array([[-1.5], [0.2], [1.0]]), np.array([[0.3], [0.5], [0.4]])
 

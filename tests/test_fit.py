@@ -14,9 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from dgm_jax import catalogue, checkpoint, evaluate, fit, lines, log, records, workdir
+from dgm_jax import catalogue, evaluate, fit, log, records
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
+from dgm_jax.runs import checkpoint, lines, workdir
 
 ROOT = pathlib.Path(__file__).parent.parent
 ENV = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}

@@ -9,8 +9,9 @@ import pytest
 from test_vq import config as settings_of
 
 from dgm_jax import config as experiment
-from dgm_jax import core, data, systems, workdir
+from dgm_jax import core, data, systems
 from dgm_jax.evals import pictures
+from dgm_jax.runs import workdir
 from dgm_jax.systems import vq
 from dgm_jax.systems.parts import labels, raster
 from dgm_jax.views import Views

@@ -31,9 +31,9 @@ FORBIDDEN = {
   ),
   'nn': ('optax', 'orbax', 'dgm_jax.losses', 'dgm_jax.models', 'dgm_jax.systems', 'dgm_jax.core'),
   'models': ('optax', 'orbax', 'dgm_jax.losses', 'dgm_jax.systems', 'dgm_jax.core', 'dgm_jax.optim'),
-  'systems': ('orbax', 'dgm_jax.fit', 'dgm_jax.checkpoint', 'dgm_jax.runtime.parallel', 'dgm_jax.log'),
+  'systems': ('orbax', 'dgm_jax.fit', 'dgm_jax.runs.checkpoint', 'dgm_jax.runtime.parallel', 'dgm_jax.log'),
   'data': ('flax', 'optax', 'orbax', 'dgm_jax.models', 'dgm_jax.systems', 'dgm_jax.losses'),
-  'evals': ('orbax', 'dgm_jax.models', 'dgm_jax.checkpoint', 'dgm_jax.log'),
+  'evals': ('orbax', 'dgm_jax.models', 'dgm_jax.runs.checkpoint', 'dgm_jax.log'),
 }
 
 

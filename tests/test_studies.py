@@ -6,10 +6,11 @@ import types
 import numpy as np
 import pytest
 
-from dgm_jax import records, studies, study, svg, workdir
+from dgm_jax import records, studies, study, svg
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement, pictures
+from dgm_jax.runs import workdir
 from dgm_jax.views import Views
 
 

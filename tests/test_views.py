@@ -11,8 +11,8 @@ from dgm_jax import config as experiment
 from dgm_jax import data, evaluate, systems
 from dgm_jax.core import State, Views, system
 from dgm_jax.errors import UserError
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 from dgm_jax.views import Prior, find, require
 
 SHAPE, CLASSES = (2, 2, 1), 3

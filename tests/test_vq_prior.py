@@ -15,13 +15,14 @@ from PIL import Image
 from test_vq import config
 
 from dgm_jax import config as experiment
-from dgm_jax import extract, fit, graft, sample, workdir
+from dgm_jax import extract, fit, sample
 from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
 from dgm_jax.evals import generated, rejection
 from dgm_jax.models.code_prior import repeated
+from dgm_jax.runs import graft, workdir
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 from dgm_jax.systems import vq
 from dgm_jax.systems.parts import code_priors
 from dgm_jax.views import Views

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from dgm_jax.evals import mean
-from dgm_jax.subject import Subject
+from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['causality']

@@ -8,7 +8,7 @@ import numpy as np
 
 from dgm_jax import data
 from dgm_jax.evals.mean import per_example
-from dgm_jax.subject import Subject
+from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs, require
 
 __all__ = ['codes']

@@ -18,8 +18,8 @@ from dgm_jax import data
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import scores
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import signals
-from dgm_jax.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['disentanglement']

@@ -14,14 +14,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dgm_jax import config as experiment
-from dgm_jax import data, workdir
+from dgm_jax import data
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.evals import distances
 from dgm_jax.evals.judges import inception
 from dgm_jax.evals.mean import per_example
+from dgm_jax.runs import workdir
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel, signals
-from dgm_jax.subject import Subject
 from dgm_jax.views import needs, require
 
 __all__ = ['classifier', 'clusters']

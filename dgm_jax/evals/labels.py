@@ -7,7 +7,7 @@ from dgm_jax import losses
 from dgm_jax.distributions import stable
 from dgm_jax.evals.mean import means, per_example
 from dgm_jax.internal.metrics import GIVEN
-from dgm_jax.subject import Subject
+from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['labels']

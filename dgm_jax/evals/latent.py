@@ -4,7 +4,7 @@ import numpy as np
 
 from dgm_jax import losses
 from dgm_jax.evals.mean import per_example
-from dgm_jax.subject import Subject
+from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['units']

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from dgm_jax import data
 from dgm_jax.core import State
 from dgm_jax.data import preprocess
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel, signals
-from dgm_jax.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['metrics']

@@ -11,7 +11,7 @@ import numpy as np
 
 from dgm_jax.data import points
 from dgm_jax.errors import UserError
-from dgm_jax.subject import Subject
+from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['modes']

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from dgm_jax import data
 from dgm_jax.errors import UserError
 from dgm_jax.evals import distances, generated
-from dgm_jax.subject import Subject
+from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['parzen']

@@ -12,8 +12,8 @@ from dgm_jax import data
 from dgm_jax.core import Key, State, System
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, pictures
+from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.subject import Subject
 from dgm_jax.views import fits, needs
 
 __all__ = ['available']

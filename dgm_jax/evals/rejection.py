@@ -8,7 +8,7 @@ import numpy as np
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated
-from dgm_jax.subject import Subject
+from dgm_jax.runs.subject import Subject
 from dgm_jax.views import require
 
 __all__ = ['draw']

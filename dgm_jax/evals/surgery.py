@@ -9,7 +9,7 @@ import numpy as np
 
 from dgm_jax import distributions
 from dgm_jax.evals.mean import per_example
-from dgm_jax.subject import Subject
+from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
 
 __all__ = ['surgery']

@@ -47,7 +47,8 @@ def announced(module, attribute, this):
 
 
 def install():
-  from dgm_jax import checkpoint, data, fit
+  from dgm_jax import data, fit
+  from dgm_jax.runs import checkpoint
   from dgm_jax.runtime import parallel, signals
 
   announced(signals, 'interruptible', 'compile')

@@ -9,8 +9,8 @@ import tempfile
 import jax
 import numpy as np
 
-from dgm_jax import checkpoint, workdir
 from dgm_jax import config as experiment
+from dgm_jax.runs import checkpoint, workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS, SAVE_EVERY = 240, 40

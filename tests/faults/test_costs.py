@@ -10,8 +10,8 @@ import pytest
 import runs
 from trials import record, trials
 
-from dgm_jax import checkpoint, digest
 from dgm_jax.core import State
+from dgm_jax.runs import checkpoint, digest
 
 INTERVAL = 60  # seconds between two saves
 

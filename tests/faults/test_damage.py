@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from trials import record, trials
 
-from dgm_jax import checkpoint, digest
 from dgm_jax.core import State
+from dgm_jax.runs import checkpoint, digest
 from dgm_jax.runtime import parallel
 
 # When one of Orbax's reads fails, the others are given up, and say so.

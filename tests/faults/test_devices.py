@@ -8,8 +8,9 @@ import pytest
 from trials import record
 
 from configs import vae_digits
-from dgm_jax import core, digest, fit, hlo, optim
+from dgm_jax import core, fit, hlo, optim
 from dgm_jax.errors import UserError
+from dgm_jax.runs import digest
 from dgm_jax.runtime import parallel
 
 STEPS = 20

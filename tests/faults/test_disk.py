@@ -8,7 +8,7 @@ import pytest
 import runs
 from trials import record, trials
 
-from dgm_jax import checkpoint
+from dgm_jax.runs import checkpoint
 
 SHELL = 'mount -t tmpfs -o size={size}m tmpfs {disk} && {command}; code=$?; cp -r {disk}/. {kept}; exit $code'
 POSSIBLE = subprocess.run(['unshare', '-rm', 'true'], capture_output=True).returncode == 0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import runs
 from trials import record, trials
 
-from dgm_jax import lines
+from dgm_jax.runs import lines
 
 SAVE_EVERY = 1000
 FLAGS = (

@@ -7,8 +7,9 @@ import pytest
 from trials import record, trials
 
 from configs import vae_digits
-from dgm_jax import checkpoint, core, data, errors, fit, optim
 from dgm_jax import config as experiment
+from dgm_jax import core, data, errors, fit, optim
+from dgm_jax.runs import checkpoint
 
 LOG_EVERY = SAVE_EVERY = 8
 STEPS = 40

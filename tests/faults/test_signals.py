@@ -12,7 +12,7 @@ import pytest
 import runs
 from trials import record, trials
 
-from dgm_jax import checkpoint
+from dgm_jax.runs import checkpoint
 
 CODES = {'SIGTERM': 143, 'SIGINT': 130}
 # What is interrupted, by a fresh start or a later one: the occasions to choose from, and the longest delay in seconds.
@@ -88,7 +88,8 @@ def test_a_run_that_is_asked_to_end_saves_its_last_finished_step(tmp_path, inter
 
 def test_what_is_saved_for_a_signal_says_what_is_yet_to_be_done(interrupted):
   """An evaluation that was cut short is made again, though its step is not."""
-  from dgm_jax import config, workdir
+  from dgm_jax import config
+  from dgm_jax.runs import workdir
 
   subject = workdir.open_subject(interrupted, '', config=config.load(interrupted))
   restored = checkpoint.restore(interrupted, workdir.shapes(subject.system, subject.config, subject.mesh))

@@ -18,7 +18,7 @@ def trials(few: int, all_of_them: int) -> int:
 def record(name: str, **figures) -> None:
   """Keeps the figures of one promise."""
   if RECORD:
-    from dgm_jax import workdir
+    from dgm_jax.runs import workdir
 
     path = pathlib.Path(RECORD)
     measured = json.loads(path.read_text())['measured'] if path.exists() else {}

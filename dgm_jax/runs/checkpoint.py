@@ -27,9 +27,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers as policies
 
-from dgm_jax import lines
+from dgm_jax.runs import lines
 from dgm_jax.core import State
-from dgm_jax.digest import digest, first_bad, named_leaves, num_bytes, of, shapes
+from dgm_jax.runs.digest import digest, first_bad, named_leaves, num_bytes, of, shapes
 from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
 from dgm_jax.internal import metrics as names
 

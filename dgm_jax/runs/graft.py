@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dgm_jax import checkpoint
+from dgm_jax.runs import checkpoint
 from dgm_jax.core import State
-from dgm_jax.digest import shapes
+from dgm_jax.runs.digest import shapes
 from dgm_jax.errors import UserError
 
 __all__ = ['belongings', 'graft']
