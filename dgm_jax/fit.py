@@ -25,7 +25,8 @@ from dgm_jax import data, log, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.errors import DIVERGED, Halt, UserError
-from dgm_jax.evals import mean, pictures, positions
+from dgm_jax.evals import mean
+from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs import checkpoint, graft, workdir
 from dgm_jax.runs.digest import finite, first_bad
 from dgm_jax.runtime import lock, parallel, signals
@@ -353,7 +354,7 @@ def _evaluators(run: Run) -> Evaluators:
 
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:
   key, to_uint8 = jax.random.key(run.config.seed), preprocess.pixels(run.config.data)
-  for name, draw in (pictures.available(run.system) | positions.available(run.system, run.config)).items():
+  for name, draw in (gallery.available(run.system) | positions.available(run.system, run.config)).items():
     signals.poll()
     try:
       drawn = draw(key, state, images, to_uint8)

@@ -117,7 +117,7 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
       sink.scalars(int(step), {f'timing/{name}': value for name, value in numbers.items()})
 
   def picture(step: int, name: str, image: np.ndarray) -> None:
-    from dgm_jax.evals.pictures import write_png  # brings JAX, which readers of the JSON lines do without
+    from dgm_jax.pictures.gallery import write_png
 
     write_png(workdir / 'pictures' / f'{name}_{step:08d}.png', image)
     for sink in sinks:

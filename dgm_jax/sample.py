@@ -55,14 +55,15 @@ def main(argv: list[str]) -> None:
 
   from dgm_jax import data, views
   from dgm_jax.data import preprocess
-  from dgm_jax.evals import arithmetic, mean, nearest, pictures, positions
+  from dgm_jax.evals import mean
+  from dgm_jax.pictures import arithmetic, gallery, nearest, positions
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
   parallel.start(keep_memory=parallel.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
-  able = pictures.available(subject.system) | positions.available(subject.system, config)
+  able = gallery.available(subject.system) | positions.available(subject.system, config)
   if subject.system.sample is None and not able:
     raise errors.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = preprocess.pixels(config.data)
@@ -75,22 +76,22 @@ def main(argv: list[str]) -> None:
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   if _chosen_draws(args):
-    able = able | {'samples': lambda *_: pictures.grid(np.asarray(to_uint8(draws)))}
+    able = able | {'samples': lambda *_: gallery.grid(np.asarray(to_uint8(draws)))}
   names = [name for name in args.what if name not in ('neighbours', 'arithmetic')]
   if 'arithmetic' in args.what:
     views.require(subject.system, config.system, arithmetic.picture.needs, '--what=arithmetic')
     terms = arithmetic.parse(args.terms, args.n)
     drawn = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
-    pictures.write_png(out / 'arithmetic.png', drawn)
+    gallery.write_png(out / 'arithmetic.png', drawn)
     print(out / 'arithmetic.png')
   if 'neighbours' in args.what:
     train = data.load(config.data, 'train').arrays.get('x')
     if train is None:
       raise errors.UserError(f'{config.data.name} is drawn, not stored: neighbours are looked for among stored images')
-    pictures.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
+    gallery.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
     print(out / 'neighbours.png')
   for name, draw in _chosen(able, names).items():
-    pictures.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
+    gallery.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
     print(out / f'{name}.png')
 
 

@@ -19,8 +19,9 @@ from dgm_jax import config as experiment
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
-from dgm_jax.evals import disentanglement, mean, pictures, positions, scores
+from dgm_jax.evals import disentanglement, mean, scores
 from dgm_jax.internal import files
+from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.style import STYLE
@@ -152,7 +153,7 @@ def strip(originals: jax.Array, drawings: Sequence[np.ndarray], pixels: Callable
   """A row for each image [n, H, W, C]: itself, then its drawings [n, H, W, C] at times evenly from first to last."""
   times = np.linspace(0, len(drawings) - 1, min(columns, len(drawings))).round().astype(int)
   shown = np.stack([np.asarray(originals), *(drawings[time] for time in times)], 1)
-  return pictures.grid(np.asarray(pixels(shown.reshape(-1, *shown.shape[2:]))), shown.shape[1])
+  return gallery.grid(np.asarray(pixels(shown.reshape(-1, *shown.shape[2:]))), shown.shape[1])
 
 
 def _images(factors: np.ndarray, simulator: Simulator, name: str) -> dict[str, jax.Array]:
@@ -269,7 +270,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
 def keep(folder: Path, system: str, drawn: Mapping[str, np.ndarray]) -> None:
   """Writes pictures as OUT/SYSTEM_WEIGHT.png."""
   for name, image in drawn.items():
-    pictures.write_png(folder / f'{system}_{name}.png', image)
+    gallery.write_png(folder / f'{system}_{name}.png', image)
 
 
 def write_page(folder: Path, name: str, found: Mapping[str, Mapping[str, Any]]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from dgm_jax.core import State, System
 from dgm_jax.errors import UserError
-from dgm_jax.evals import arithmetic
+from dgm_jax.pictures import arithmetic
 from dgm_jax.views import Prior, Views
 
 STATE = State(jnp.zeros((), jnp.int32), {}, {}, {})

@@ -18,7 +18,8 @@ from playing import TABLE
 from dgm_jax import config as experiment
 from dgm_jax import core, data, evals, evaluate, fit, systems
 from dgm_jax.data import preprocess
-from dgm_jax.evals import generated, pictures, positions, surgery
+from dgm_jax.evals import generated, surgery
+from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
@@ -328,7 +329,7 @@ def draw_and_measure(subject, monkeypatch):
   see = lambda state, pixels: (jnp.zeros((len(pixels), 10)), pixels.reshape(len(pixels), -1)[:, :3].astype('float32'))
   monkeypatch.setattr(generated, 'find', lambda judge, shape: generated.Judge('classifier', see, ()))
   x, to_uint8 = np.zeros((8, *subject.config.data.shape), np.float32), preprocess.pixels(subject.config.data)
-  able = pictures.available(subject.system) | positions.available(subject.system, subject.config)
+  able = gallery.available(subject.system) | positions.available(subject.system, subject.config)
   for draw in able.values():
     image = draw(jax.random.key(0), subject.state, x, to_uint8)
     assert (image.dtype, image.ndim) == (np.uint8, 3)

@@ -13,9 +13,10 @@ from dgm_jax import config as experiment
 from dgm_jax import data
 from dgm_jax.data import points
 from dgm_jax.errors import UserError
-from dgm_jax.evals import distances, generated, modes, nearest, plane
+from dgm_jax.evals import distances, generated, modes
 from dgm_jax.evals.judges import inception
-from dgm_jax.evals.pictures import grid
+from dgm_jax.pictures import nearest, plane
+from dgm_jax.pictures.gallery import grid
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 

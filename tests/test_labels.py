@@ -10,7 +10,7 @@ from test_vq import config as settings_of
 
 from dgm_jax import config as experiment
 from dgm_jax import core, data, systems
-from dgm_jax.evals import pictures
+from dgm_jax.pictures import gallery
 from dgm_jax.runs import workdir
 from dgm_jax.systems import vq
 from dgm_jax.systems.parts import labels, raster
@@ -64,10 +64,10 @@ def test_pictures_have_a_class_to_each_row(told):
 
 def test_the_grid_of_samples_is_the_one_by_rows(monkeypatch):
   seen = []
-  monkeypatch.setattr(pictures, 'call', lambda draw, *rest, **kwargs: seen.append(draw) or np.zeros((4, 2, 2, 1), 'u1'))
+  monkeypatch.setattr(gallery, 'call', lambda draw, *rest, **kwargs: seen.append(draw) or np.zeros((4, 2, 2, 1), 'u1'))
   by_rows, plain = object(), object()
-  pictures.samples(KEY, SimpleNamespace(views=Views(row_sample=by_rows), sample=plain), None, 4, np.asarray)
-  pictures.samples(KEY, SimpleNamespace(views=Views(), sample=plain), None, 4, np.asarray)
+  gallery.samples(KEY, SimpleNamespace(views=Views(row_sample=by_rows), sample=plain), None, 4, np.asarray)
+  gallery.samples(KEY, SimpleNamespace(views=Views(), sample=plain), None, 4, np.asarray)
   assert seen == [by_rows, plain]
 
 

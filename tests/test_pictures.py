@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dgm_jax.core import State, System
-from dgm_jax.evals import pictures
+from dgm_jax.pictures import gallery
 from dgm_jax.views import Prior, Views
 
 KEY = jax.random.key(0)
@@ -49,7 +49,7 @@ def codes_of(picture: np.ndarray) -> np.ndarray:
 
 def test_grid_puts_every_pixel_where_it_must():
   images = np.array([[[1, 2]], [[3, 4]], [[5, 6]]], np.uint8)[..., None]  # three of 1 x 2
-  g = pictures.BACKGROUND
+  g = gallery.BACKGROUND
   small = [
     [g, g, g, g, g, g, g],
     [g, 1, 2, g, 3, 4, g],
@@ -57,14 +57,14 @@ def test_grid_puts_every_pixel_where_it_must():
     [g, 5, 6, g, g, g, g],
     [g, g, g, g, g, g, g],
   ]
-  np.testing.assert_array_equal(pictures.grid(images, columns=2, scale=1, padding=1)[..., 0], small)
+  np.testing.assert_array_equal(gallery.grid(images, columns=2, scale=1, padding=1)[..., 0], small)
   twice = np.kron(small, np.ones((2, 2), int))
-  np.testing.assert_array_equal(pictures.grid(images, columns=2, scale=2, padding=1)[..., 0], twice)
+  np.testing.assert_array_equal(gallery.grid(images, columns=2, scale=2, padding=1)[..., 0], twice)
 
 
 def test_grid_keeps_colours_and_takes_no_padding():
   images = np.arange(2 * 2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
-  np.testing.assert_array_equal(pictures.grid(images, 2, scale=1, padding=0), np.concatenate(images, 1))
+  np.testing.assert_array_equal(gallery.grid(images, 2, scale=1, padding=0), np.concatenate(images, 1))
 
 
 @pytest.mark.parametrize(
@@ -72,21 +72,21 @@ def test_grid_keeps_colours_and_takes_no_padding():
 )
 def test_grid_is_readable_by_default(n, edge, size):
   # edges 8, 28 and 55 become 56, 56 and 110, 60 stays; columns are ceil(sqrt(n)): 4 * (8 + 1) + 1 = 37
-  shape = pictures.grid(np.zeros((n, edge, edge, 1), np.uint8)).shape[:2]
+  shape = gallery.grid(np.zeros((n, edge, edge, 1), np.uint8)).shape[:2]
   assert shape == (size if isinstance(size, tuple) else (size, size))
 
 
 @pytest.mark.parametrize('images', [np.zeros((2, 3, 3, 1)), np.zeros((3, 3, 1), 'u1'), np.zeros((0, 3, 3, 1), 'u1')])
 def test_grid_refuses_what_is_no_batch_of_pixels(images):
   with pytest.raises(ValueError, match=r'grid takes uint8 images \[n, h, w, c\]'):
-    pictures.grid(images)
+    gallery.grid(images)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_png_round_trip_leaves_one_file(tmp_path, channels):
   image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
   for _ in range(2):  # the folders are there the second time
-    pictures.write_png(tmp_path / 'new' / 'deep' / 'a.png', image)
+    gallery.write_png(tmp_path / 'new' / 'deep' / 'a.png', image)
   with Image.open(tmp_path / 'new' / 'deep' / 'a.png') as read:
     np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
   assert [path.name for path in (tmp_path / 'new' / 'deep').iterdir()] == ['a.png']
@@ -94,50 +94,50 @@ def test_png_round_trip_leaves_one_file(tmp_path, channels):
 
 def test_samples_are_means_where_the_system_has_them():
   means = lambda key, state, n: jnp.arange(3.0 * n).reshape(n, 1, 3, 1)
-  drawn = codes_of(pictures.samples(KEY, toy(mean_sample=means), first_state(), 4, to_uint8))
+  drawn = codes_of(gallery.samples(KEY, toy(mean_sample=means), first_state(), 4, to_uint8))
   np.testing.assert_allclose(drawn.reshape(4, 3), np.arange(12).reshape(4, 3))
-  plain = codes_of(pictures.samples(KEY, toy(), first_state(), 4, to_uint8))
+  plain = codes_of(gallery.samples(KEY, toy(), first_state(), 4, to_uint8))
   np.testing.assert_allclose(plain, np.full((2, 2, 3), 0.5))
 
 
 def test_reconstructions_lie_below_their_originals():
   system = toy(reconstruct=lambda key, state, x: x + 1)
   x = np.arange(9, dtype=np.float32).reshape(3, 1, 3, 1)
-  picture = pictures.reconstructions(KEY, system, first_state(), x, to_uint8, columns=2)
+  picture = gallery.reconstructions(KEY, system, first_state(), x, to_uint8, columns=2)
   shown = codes_of(picture)
   np.testing.assert_allclose(shown[0], [[0, 1, 2], [3, 4, 5]])
   np.testing.assert_allclose(shown[1], [[1, 2, 3], [4, 5, 6]])
   np.testing.assert_allclose(shown[2:, 0], [[6, 7, 8], [7, 8, 9]])
-  assert (picture[4 * 56 :, 4 * 56 :] == pictures.BACKGROUND).all()  # the place of a fourth image stays empty
+  assert (picture[4 * 56 :, 4 * 56 :] == gallery.BACKGROUND).all()  # the place of a fourth image stays empty
 
 
 def test_few_reconstructions_take_two_rows():
   x = np.zeros((3, 1, 3, 1), np.float32)
-  picture = pictures.reconstructions(KEY, toy(reconstruct=lambda key, state, x: x), first_state(), x, to_uint8)
+  picture = gallery.reconstructions(KEY, toy(reconstruct=lambda key, state, x: x), first_state(), x, to_uint8)
   assert picture.shape == (5 * 56, 13 * 56, 1)
 
 
-@pytest.mark.parametrize('path', [pictures.linear, pictures.spherical])
+@pytest.mark.parametrize('path', [gallery.linear, gallery.spherical])
 def test_interpolations_go_from_one_decoded_code_to_the_other(path):
   state, system = first_state(0.5), toy(encode=encode, decode=decode)
   x = np.concatenate([CODES, CODES[:1]]).reshape(5, 1, 3, 1)  # a fifth without a partner
-  shown = codes_of(pictures.interpolations(KEY, system, state, x, to_uint8, path, steps=5))
+  shown = codes_of(gallery.interpolations(KEY, system, state, x, to_uint8, path, steps=5))
   assert shown.shape == (2, 5, 3)
   np.testing.assert_allclose(shown[:, 0], CODES[0::2])
   np.testing.assert_allclose(shown[:, -1], CODES[1::2])
-  if path is pictures.linear:
+  if path is gallery.linear:
     np.testing.assert_allclose(shown[:, 2], (CODES[0::2] + CODES[1::2]) / 2, atol=0.051)  # a pixel is 0.1
 
 
 def test_linear_path_ends_exactly():
-  ends = pictures.linear(CODES[:2], CODES[2:], np.linspace(0, 1, 7, dtype=np.float32))[:, [0, -1]]
+  ends = gallery.linear(CODES[:2], CODES[2:], np.linspace(0, 1, 7, dtype=np.float32))[:, [0, -1]]
   np.testing.assert_array_equal(ends, np.stack([CODES[:2], CODES[2:]], 1))
 
 
 def test_spherical_path_is_the_arc():
   # from (2, 0) to (0, 2) on the circle of radius 2: the angle grows evenly
   t = np.linspace(0, 1, 4, dtype=np.float32)
-  arc = pictures.spherical(np.array([[2.0, 0.0]], np.float32), np.array([[0.0, 2.0]], np.float32), t)
+  arc = gallery.spherical(np.array([[2.0, 0.0]], np.float32), np.array([[0.0, 2.0]], np.float32), t)
   np.testing.assert_allclose(arc[0], 2 * np.stack([np.cos(t * np.pi / 2), np.sin(t * np.pi / 2)], 1), atol=1e-6)
 
 
@@ -145,15 +145,15 @@ def test_spherical_path_is_the_arc():
 def test_spherical_path_without_a_great_circle_is_straight(b):
   a, b, t = np.array([[1.0, 2.0]], np.float32), np.array([b], np.float32), np.linspace(0, 1, 5, dtype=np.float32)
   if not b.any():  # the angle to the origin is taken as a right one: only the first code fades, by a cosine
-    np.testing.assert_allclose(pictures.spherical(a, b, t)[0], np.cos(t * np.pi / 2)[:, None] * a, atol=1e-6)
+    np.testing.assert_allclose(gallery.spherical(a, b, t)[0], np.cos(t * np.pi / 2)[:, None] * a, atol=1e-6)
   else:
-    np.testing.assert_allclose(pictures.spherical(a, b, t), pictures.linear(a, b, t))
+    np.testing.assert_allclose(gallery.spherical(a, b, t), gallery.linear(a, b, t))
 
 
 def test_traversals_put_the_largest_kl_on_top():
   kl = lambda key, state, x: jnp.tile(jnp.array([[0.1, 0.7, 0.4]]), (x.shape[0], 1))
   system = toy(encode=encode, decode=decode, kl_per_dim=kl)
-  shown = codes_of(pictures.traversals(KEY, system, first_state(), CODES.reshape(4, 1, 3, 1), to_uint8))
+  shown = codes_of(gallery.traversals(KEY, system, first_state(), CODES.reshape(4, 1, 3, 1), to_uint8))
   assert shown.shape == (3, 7, 3)
   for row, latent in enumerate([1, 2, 0]):
     expected = np.tile(CODES[0], (7, 1))
@@ -164,7 +164,7 @@ def test_traversals_put_the_largest_kl_on_top():
 def test_traversals_without_kl_go_by_the_variance_of_the_codes():
   x = CODES * np.array([1.0, 0.1, 0.5], np.float32)  # variances 3.5, 0.07, 1.7
   system = toy(encode=encode, decode=decode)
-  shown = codes_of(pictures.traversals(KEY, system, first_state(), x.reshape(4, 1, 3, 1), to_uint8))
+  shown = codes_of(gallery.traversals(KEY, system, first_state(), x.reshape(4, 1, 3, 1), to_uint8))
   moved = shown.max(1) - shown.min(1)
   np.testing.assert_allclose(moved, [[6, 0, 0], [0, 0, 6], [0, 6, 0]])
 
@@ -172,8 +172,8 @@ def test_traversals_without_kl_go_by_the_variance_of_the_codes():
 def test_at_most_ten_latents_and_ten_pairs():
   system = toy(encode=lambda key, state, x: x, decode=lambda key, state, z: z[:, :3].reshape(-1, 1, 3, 1))
   x = np.tile(np.arange(24, dtype=np.float32)[:, None], (1, 12))
-  assert pictures.traversals(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
-  assert pictures.interpolations(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
+  assert gallery.traversals(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
+  assert gallery.interpolations(KEY, system, first_state(), x, to_uint8).shape[0] == 21 * 56
 
 
 @pytest.mark.parametrize(
@@ -187,17 +187,17 @@ def test_at_most_ten_latents_and_ten_pairs():
   ],
 )
 def test_available_is_what_the_views_allow(views, names):
-  assert set(pictures.available(toy(**dict.fromkeys(views, encode)))) == names
+  assert set(gallery.available(toy(**dict.fromkeys(views, encode)))) == names
 
 
 def test_a_prior_that_is_not_normal_has_straight_paths_and_its_own_ends():
   """Codes uniform on (0, 8): the quantiles are 0.008 and 7.992. Without a prior nothing says how far to go."""
   uniform = Prior(lambda key, state, n: 8 * jax.random.uniform(key, (n, 3)))
   views = {'encode': encode, 'decode': decode}
-  assert set(pictures.available(toy(uniform, **views))) == {'samples', 'interpolations', 'traversals'}
-  assert set(pictures.available(toy(uniform, decode=decode))) == {'samples', 'walks'}
-  assert set(pictures.available(toy(None, **views))) == {'samples', 'interpolations'}
-  shown = codes_of(pictures.traversals(KEY, toy(uniform, **views), first_state(), CODES.reshape(4, 1, 3, 1), to_uint8))
+  assert set(gallery.available(toy(uniform, **views))) == {'samples', 'interpolations', 'traversals'}
+  assert set(gallery.available(toy(uniform, decode=decode))) == {'samples', 'walks'}
+  assert set(gallery.available(toy(None, **views))) == {'samples', 'interpolations'}
+  shown = codes_of(gallery.traversals(KEY, toy(uniform, **views), first_state(), CODES.reshape(4, 1, 3, 1), to_uint8))
   np.testing.assert_allclose(shown[0, :, np.ptp(shown[0], 0).argmax()], np.linspace(0, 8, 7), atol=0.07)
 
 
@@ -215,10 +215,10 @@ def test_available_draws_the_same_and_compiles_once():
   )
   x = CODES.reshape(4, 1, 3, 1)
   for shift in (0.0, 1.0):
-    drawn = {name: f(KEY, first_state(shift), x, to_uint8) for name, f in pictures.available(system).items()}
+    drawn = {name: f(KEY, first_state(shift), x, to_uint8) for name, f in gallery.available(system).items()}
   # two shapes are decoded: interpolations [20, 3], straight and spherical alike, and traversals [21, 3]
   assert sorted(traces) == ['decode', 'decode', 'encode', 'kl', 'reconstruct']
-  direct = pictures.interpolations(KEY, system, first_state(1.0), x, to_uint8, pictures.spherical)
+  direct = gallery.interpolations(KEY, system, first_state(1.0), x, to_uint8, gallery.spherical)
   np.testing.assert_array_equal(drawn['spherical_interpolations'], direct)
   assert codes_of(drawn['samples']).shape == (2, 2, 3)
 
@@ -231,5 +231,5 @@ def test_a_state_spread_over_devices_gives_the_same_picture():
   one = State(jnp.zeros((), jnp.int32), {'shift': jnp.arange(8.0)}, {}, {})
   eight = State(jax.device_put(one.step, place()), jax.device_put(one.params, place('data')), {}, {})
   x = CODES.reshape(4, 1, 3, 1)
-  images = [pictures.traversals(KEY, system, state, x, to_uint8) for state in (one, eight)]
+  images = [gallery.traversals(KEY, system, state, x, to_uint8) for state in (one, eight)]
   np.testing.assert_array_equal(*images)

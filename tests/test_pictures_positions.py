@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from dgm_jax import data
 from dgm_jax.core import State, System
 from dgm_jax.data.factors import Simulator
-from dgm_jax.evals import pictures, positions
+from dgm_jax.pictures import gallery, positions
 from dgm_jax.views import Prior, Views
 
 KEY = jax.random.key(0)
@@ -51,7 +51,7 @@ def test_rows_are_originals_reconstructions_and_traversals_by_divergence():
   assert shown.shape == (5, 9, 16, 16, 3)
   np.testing.assert_array_equal(shown[0, :8, ..., 0], to_uint8(X)[..., 0])
   np.testing.assert_array_equal(shown[1, :8, ..., 0], to_uint8(1 - X)[..., 0])
-  assert (shown[:2, 8] == pictures.BACKGROUND).all()
+  assert (shown[:2, 8] == gallery.BACKGROUND).all()
   for row, latent in enumerate((1, 2, 0)):
     moved = shown[2 + row, :8, :3, 0, 0].astype(float) / 255
     expected = np.tile(0.5 + X[0, :3].mean((1, 2)) / 10, (8, 1))

@@ -11,7 +11,7 @@ import pytest
 
 from dgm_jax import log, report, svg
 from dgm_jax.errors import UserError
-from dgm_jax.evals import pictures
+from dgm_jax.pictures import gallery
 from dgm_jax.runtime import cli
 
 VOID = {'meta', 'img', 'br', 'hr', 'link', 'input'}
@@ -62,7 +62,7 @@ def workdir(tmp_path):
     record = {'metrics': {'nll_nats': value, 'active_units': 19}, 'samples': {'nll_nats': 5000}}
     (folder / f'evaluation_{split}.json').write_text(json.dumps(record))
   for name, shade in (('samples_00000100', 1), ('samples_00000300', 2), ('long_name_00000200', 3)):
-    pictures.write_png(folder / 'pictures' / f'{name}.png', np.full((2, 2, 1), shade, np.uint8))
+    gallery.write_png(folder / 'pictures' / f'{name}.png', np.full((2, 2, 1), shade, np.uint8))
   return folder
 
 

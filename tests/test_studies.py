@@ -9,7 +9,8 @@ import pytest
 from dgm_jax import records, studies, study, svg
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
-from dgm_jax.evals import disentanglement, pictures
+from dgm_jax.evals import disentanglement
+from dgm_jax.pictures import gallery
 from dgm_jax.runs import workdir
 from dgm_jax.views import Views
 
@@ -40,9 +41,7 @@ def test_every_member_is_measured_and_followed(small):
   assert drawn.keys() == {'gamma_50', 'gamma_50_in_time'}
   assert drawn['gamma_50'].shape == (5 * 17 + 1, 9 * 17 + 1, 3)
   rows, columns = 3 * 5, 1 + 5  # three values of every factor; itself and its drawings at five times
-  assert (
-    drawn['gamma_50_in_time'].shape == pictures.grid(np.zeros((rows * columns, 16, 16, 1), np.uint8), columns).shape
-  )
+  assert drawn['gamma_50_in_time'].shape == gallery.grid(np.zeros((rows * columns, 16, 16, 1), np.uint8), columns).shape
 
 
 def test_a_strip_has_each_image_and_what_was_drawn_of_it_first_to_last():

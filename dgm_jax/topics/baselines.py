@@ -8,7 +8,7 @@ import numpy as np
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
 from dgm_jax.data.digits import LEVELS
-from dgm_jax.evals import pictures
+from dgm_jax.pictures import gallery
 from dgm_jax.topics import runs
 from dgm_jax.topics.page import Figures, Row, Topic
 
@@ -71,4 +71,4 @@ def _closed_form(run: runs.Run) -> float:
 
 def _samples(run: runs.Run) -> np.ndarray:
   draws = jax.jit(run.system.sample, static_argnums=2)(jax.random.key(0), run.state, 16)
-  return pictures.grid(np.asarray(preprocess.to_uint8('scale', draws)), scale=4)
+  return gallery.grid(np.asarray(preprocess.to_uint8('scale', draws)), scale=4)

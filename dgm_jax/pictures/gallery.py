@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from dgm_jax.core import Key, State, System
-from dgm_jax.evals import plane
 from dgm_jax.internal.files import write_atomic
+from dgm_jax.pictures import plane
 from dgm_jax.views import fits, needs
 
 __all__ = ['BACKGROUND', 'ToUint8', 'available', 'grid', 'write_png']

@@ -12,7 +12,7 @@ import numpy as np
 
 from dgm_jax.core import Key, State, System
 from dgm_jax.errors import UserError
-from dgm_jax.evals import pictures
+from dgm_jax.pictures import gallery
 from dgm_jax.views import needs
 
 __all__ = ['parse', 'picture']
@@ -47,7 +47,7 @@ def combined(latents: np.ndarray, terms: Terms) -> tuple[np.ndarray, np.ndarray]
 
 @needs('prior', 'decode', 'critic')
 def picture(
-  key: Key, system: System, state: State, n: int, terms: Terms, to_uint8: pictures.ToUint8, spread: float = 0.25
+  key: Key, system: System, state: State, n: int, terms: Terms, to_uint8: gallery.ToUint8, spread: float = 0.25
 ) -> np.ndarray:
   """Grid with a row for each term, its samples and, last, the image of their average; below, the sum's neighbours.
 
@@ -63,7 +63,7 @@ def picture(
   Returns:
     The grid, uint8 [H, W, c]; its last image is that of the sum itself.
   """
-  latents = pictures.call(system.views.prior.sample, state, key, state, n, static=(2,))
+  latents = gallery.call(system.views.prior.sample, state, key, state, n, static=(2,))
   averages, total = combined(latents, terms)
   columns = max(AROUND, *(len(numbers) for _, numbers in terms)) + 1
   noise = np.random.default_rng(0).uniform(-spread, spread, (columns - 1, *total.shape))
@@ -71,8 +71,8 @@ def picture(
   for row, average, (_, numbers) in zip(codes, averages, terms, strict=False):
     row[: len(numbers)], row[-1] = latents[numbers], average
   codes[-1, :-1], codes[-1, -1] = total + noise, total
-  images = to_uint8(pictures.call(system.views.decode, state, key, state, codes.reshape(-1, *total.shape)))
+  images = to_uint8(gallery.call(system.views.decode, state, key, state, codes.reshape(-1, *total.shape)))
   images = np.array(images).reshape(*codes.shape[:2], *images.shape[1:])
   for row, (_, numbers) in zip(images, terms, strict=False):
-    row[len(numbers) : -1] = pictures.BACKGROUND
-  return pictures.grid(images.reshape(-1, *images.shape[2:]), columns)
+    row[len(numbers) : -1] = gallery.BACKGROUND
+  return gallery.grid(images.reshape(-1, *images.shape[2:]), columns)

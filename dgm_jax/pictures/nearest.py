@@ -3,7 +3,7 @@
 import numpy as np
 
 from dgm_jax.evals.distances import squared_distances
-from dgm_jax.evals.pictures import grid
+from dgm_jax.pictures.gallery import grid
 
 __all__ = ['picture']
 

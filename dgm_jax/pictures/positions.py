@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from dgm_jax import data
 from dgm_jax.core import Key, State, System
 from dgm_jax.data.factors import Simulator
-from dgm_jax.evals import disentanglement, pictures
+from dgm_jax.evals import disentanglement
+from dgm_jax.pictures import gallery
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.views import fits, needs
@@ -28,7 +29,7 @@ def available(system: System, config: ConfigDict) -> dict[str, Callable]:
   if config.data.name not in ('sprites', 'sprites_color', 'dsprites') or not fits(system, latents):
     return {}
 
-  def draw(key: Key, state: State, x: np.ndarray, to_uint8: pictures.ToUint8) -> np.ndarray:
+  def draw(key: Key, state: State, x: np.ndarray, to_uint8: gallery.ToUint8) -> np.ndarray:
     subject = Subject(config, system, state, data.Split('', 0, {}), parallel.mesh())
     codes_of = disentanglement.coder(
       disentanglement.encoder(subject, 'encode'), simulator := data.simulator(config.data)
@@ -52,11 +53,11 @@ def maps(codes_of: disentanglement.CodesOf, simulator: Simulator, seed: int = 0)
 
 @needs('encode', 'decode', 'prior', 'reconstruct', 'kl_per_dim')
 def latents(
-  key: Key, system: System, state: State, x: np.ndarray, to_uint8: pictures.ToUint8, heat: np.ndarray
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: gallery.ToUint8, heat: np.ndarray
 ) -> np.ndarray:
   """Rows of images: originals, reconstructions, one traversal a latent, those of most divergence on top.
 
-  Traversals go from one of `pictures.ends` to the other. The code of the first image is what the others of a row differ
+  Traversals go from one of `gallery.ends` to the other. The code of the first image is what the others of a row differ
   from in one latent. Beside each traversal is the map of
   its latent over the position: red where the mean code is positive, blue where it is negative, on one scale for all.
 
@@ -73,20 +74,18 @@ def latents(
 
   Reference: Burgess et al. 2018, arXiv:1804.03599, figures 2 and 7.
   """
-  call = lambda view, x: pictures.call(getattr(system.views, view), state, key, state, x)
+  call = lambda view, x: gallery.call(getattr(system.views, view), state, key, state, x)
   order = np.argsort(-call('kl_per_dim', x).mean(0), kind='stable')
   z, shown = call('encode', x)[0], x[:STEPS]
   moved = np.tile(z, (len(order), STEPS, 1))
-  moved[np.arange(len(order)), :, order] = np.linspace(
-    *pictures.ends(key, system, state, order), STEPS, dtype=z.dtype
-  ).T
+  moved[np.arange(len(order)), :, order] = np.linspace(*gallery.ends(key, system, state, order), STEPS, dtype=z.dtype).T
   decoded = call('decode', moved.reshape(-1, len(z)))
   images = np.concatenate([_rgb(to_uint8(part)) for part in (shown, call('reconstruct', shown), decoded)])
   cells = images.reshape(len(order) + 2, STEPS, *images.shape[1:])
-  blank = np.full_like(cells[:2, 0], pictures.BACKGROUND)
+  blank = np.full_like(cells[:2, 0], gallery.BACKGROUND)
   coloured = _heat(heat[order] / max(float(np.abs(heat).max()), 1e-6), images.shape[1:3])
   beside = np.concatenate([blank, coloured])[:, None]
-  return pictures.grid(np.concatenate([cells, beside], 1).reshape(-1, *images.shape[1:]), STEPS + 1, scale=1)
+  return gallery.grid(np.concatenate([cells, beside], 1).reshape(-1, *images.shape[1:]), STEPS + 1, scale=1)
 
 
 def _rgb(images: np.ndarray) -> np.ndarray:
