@@ -38,7 +38,7 @@ def _jax(args):
   import jax
   import numpy as np
 
-  from dgm_jax import fit
+  from dgm_jax.training import fit
 
   run = fit.prepare(config, Path(args.data).parent / 'run')
   train = run.splits['train']

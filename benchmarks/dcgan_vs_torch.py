@@ -41,7 +41,7 @@ def _jax(args):
   config = _prepared(args)
   import numpy as np
 
-  from dgm_jax import fit
+  from dgm_jax.training import fit
 
   run = fit.prepare(config, Path(args.data).parent / 'run')
   np.save(args.data, run.splits['train'].arrays['x'])

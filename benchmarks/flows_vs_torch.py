@@ -98,9 +98,9 @@ def _jax(args):
   import jax
   import numpy as np
 
-  from dgm_jax import fit
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
+  from dgm_jax.training import fit
 
   parallel.start()
   ready = {}

@@ -163,7 +163,7 @@ def loop(run) -> Callable[[float], float]:
   import jax
   import numpy as np
 
-  from dgm_jax import fit
+  from dgm_jax.training import fit
 
   call, (state, at), each = fit.compiled_call(run), fit.start(run), run.config.steps_per_call
 

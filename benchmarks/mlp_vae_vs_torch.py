@@ -106,9 +106,10 @@ def _jax(args):
   import numpy as np
 
   from configs import vae_mnist
-  from dgm_jax import errors, fit
+  from dgm_jax import errors
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
+  from dgm_jax.training import fit
 
   parallel.start()
   try:

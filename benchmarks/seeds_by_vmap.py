@@ -50,7 +50,7 @@ def compare(variant: str, size: int, rounds: int, seconds: float) -> dict:
   """Seconds a step of one seed and of all, and how far the last seed is from its lone run after the first call."""
   import jax
 
-  from dgm_jax import ensemble
+  from dgm_jax.training import ensemble
 
   one, alone = _trainer(variant, size, (MEMBERS - 1,))
   every, together = _trainer(variant, size, range(MEMBERS))
@@ -74,7 +74,8 @@ def _trainer(variant: str, size: int, seeds):
   """(train(seconds) -> seconds a step, the state after a call)."""
   import jax
 
-  from dgm_jax import ensemble, studies
+  from dgm_jax import studies
+  from dgm_jax.training import ensemble
 
   config = studies.settings('disentanglement', variant, size=size)
   every = dict.fromkeys(('log_every', 'eval_every', 'save_every', 'picture_every'), 0)

@@ -102,9 +102,9 @@ def _jax(args):
   import numpy as np
 
   from configs import wgan_gp_25gaussians
-  from dgm_jax import fit
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
+  from dgm_jax.training import fit
 
   parallel.start()
   runs = {}

@@ -149,7 +149,8 @@ def measure(config, devices: int, steps_per_call: int, seconds: float) -> dict:
   """All figures of one setting; FLOPs, bytes and rates are of all its devices, memory of one."""
   import jax
 
-  from dgm_jax import fit, hlo
+  from dgm_jax import hlo
+  from dgm_jax.training import fit
 
   with tempfile.TemporaryDirectory() as folder:
     run = fit.prepare(setting(config, devices, steps_per_call), Path(folder), devices=devices)
@@ -196,7 +197,7 @@ def compiled(run) -> Program:
   """Compiles the run's call, and a call of one step."""
   import numpy as np
 
-  from dgm_jax import fit
+  from dgm_jax.training import fit
 
   def build(steps: int):
     return call.lower(run.like, np.uint32(0), run.arrays, fit.indices(run, 0, steps)).compile()
@@ -213,7 +214,7 @@ def _speed(program: Program, state, seconds: float):
   import jax
   import numpy as np
 
-  from dgm_jax import fit
+  from dgm_jax.training import fit
 
   run, steps = program.run, program.run.config.steps_per_call
   index, seed, product = fit.indices(run, 0, steps), np.uint32(run.config.seed), matrix_product(run.mesh)
@@ -274,8 +275,8 @@ def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
   Args:
     rate: about how many steps are made in a second.
   """
-  from dgm_jax import fit, log
   from dgm_jax.runs import checkpoint
+  from dgm_jax.training import fit, log
 
   run, sides = program.run, {'scan': [], 'fit': []}
   run, steps = stretch(run, rate, seconds)
@@ -319,7 +320,7 @@ def _scan(run, steps: int) -> Callable:
   import jax
   import numpy as np
 
-  from dgm_jax import fit
+  from dgm_jax.training import fit
 
   index, seed = fit.indices(run, 0, steps), np.uint32(run.config.seed)
   call = fit.compiled_call(run).lower(run.like, seed, run.arrays, index).compile()

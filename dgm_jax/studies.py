@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dgm_jax import catalogue, data, ensemble, records, sizes, systems
+from dgm_jax import catalogue, data, records, sizes, systems
 from dgm_jax import config as experiment
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
@@ -26,6 +26,7 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.style import STYLE
 from dgm_jax.topics import page as pages
+from dgm_jax.training import ensemble
 
 __all__ = ['keep', 'settings', 'summary', 'table', 'trained', 'write_page']
 

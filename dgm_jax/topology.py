@@ -56,7 +56,8 @@ def cost(config, name: str) -> dict:
   import numpy as np
   from jax.sharding import AxisType, Mesh
 
-  from dgm_jax import fit, hlo
+  from dgm_jax import hlo
+  from dgm_jax.training import fit
 
   found = np.asarray(devices(name))
   mesh = Mesh(found, ('data',), axis_types=(AxisType.Auto,))

@@ -12,8 +12,9 @@ import pytest
 from absl import flags
 
 from configs import vae_digits
-from dgm_jax import benchmark, errors, fit, hlo, topology
+from dgm_jax import benchmark, errors, hlo, topology
 from dgm_jax.runtime import parallel
+from dgm_jax.training import fit
 
 PIXELS, HIDDEN, LATENTS, BATCH = 64, 16, 4, 16  # of vae_digits:tiny
 KERNELS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENTS), (LATENTS, HIDDEN), (HIDDEN, PIXELS))

@@ -16,13 +16,14 @@ import pytest
 from playing import TABLE
 
 from dgm_jax import config as experiment
-from dgm_jax import core, data, evals, evaluate, fit, systems
+from dgm_jax import core, data, evals, evaluate, systems
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated, surgery
 from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
+from dgm_jax.training import fit
 from dgm_jax.views import Prior, fits
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'

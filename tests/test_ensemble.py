@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from dgm_jax import ensemble, fit
 from dgm_jax.errors import UserError
+from dgm_jax.training import ensemble, fit
 
 CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'disentangle.py'
 

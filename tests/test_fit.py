@@ -14,10 +14,11 @@ import jax
 import numpy as np
 import pytest
 
-from dgm_jax import catalogue, evaluate, fit, log, records
+from dgm_jax import catalogue, evaluate, records
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
 from dgm_jax.runs import checkpoint, lines, workdir
+from dgm_jax.training import fit, log
 
 ROOT = pathlib.Path(__file__).parent.parent
 ENV = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}

@@ -11,10 +11,11 @@ import ml_collections
 import numpy as np
 import pytest
 
-from dgm_jax import core, fit, losses, optim, systems
+from dgm_jax import core, losses, optim, systems
 from dgm_jax.errors import UserError
 from dgm_jax.systems import gan, semi_supervised
 from dgm_jax.systems.parts import games, objectives
+from dgm_jax.training import fit
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 KEY = jax.random.key(5)

@@ -16,7 +16,7 @@ FORBIDDEN = {
     'dgm_jax.models',
     'dgm_jax.systems',
     'dgm_jax.core',
-    'dgm_jax.fit',
+    'dgm_jax.training.fit',
   ),
   'distributions': ('flax', 'optax', 'orbax', 'dgm_jax.losses', 'dgm_jax.nn', 'dgm_jax.models', 'dgm_jax.systems'),
   'inference': (
@@ -27,13 +27,19 @@ FORBIDDEN = {
     'dgm_jax.models',
     'dgm_jax.systems',
     'dgm_jax.core',
-    'dgm_jax.fit',
+    'dgm_jax.training.fit',
   ),
   'nn': ('optax', 'orbax', 'dgm_jax.losses', 'dgm_jax.models', 'dgm_jax.systems', 'dgm_jax.core'),
   'models': ('optax', 'orbax', 'dgm_jax.losses', 'dgm_jax.systems', 'dgm_jax.core', 'dgm_jax.optim'),
-  'systems': ('orbax', 'dgm_jax.fit', 'dgm_jax.runs.checkpoint', 'dgm_jax.runtime.parallel', 'dgm_jax.log'),
+  'systems': (
+    'orbax',
+    'dgm_jax.training.fit',
+    'dgm_jax.runs.checkpoint',
+    'dgm_jax.runtime.parallel',
+    'dgm_jax.training.log',
+  ),
   'data': ('flax', 'optax', 'orbax', 'dgm_jax.models', 'dgm_jax.systems', 'dgm_jax.losses'),
-  'evals': ('orbax', 'dgm_jax.models', 'dgm_jax.runs.checkpoint', 'dgm_jax.log'),
+  'evals': ('orbax', 'dgm_jax.models', 'dgm_jax.runs.checkpoint', 'dgm_jax.training.log'),
 }
 
 
@@ -70,9 +76,9 @@ def test_a_part_imports_only_what_it_may(part):
 
 
 def test_nothing_imports_the_loop_but_the_program_and_the_benchmarks():
-  importers = {path.name for path in FILES if any(reaches(name, 'dgm_jax.fit') for name in imported(path))}
+  importers = {path.name for path in FILES if any(reaches(name, 'dgm_jax.training.fit') for name in imported(path))}
   assert importers == {'benchmark.py', 'topology.py'}
-  assert 'dgm_jax.fit' in imported(PACKAGE.parent / 'train.py')
+  assert 'dgm_jax.training.fit' in imported(PACKAGE.parent / 'train.py')
 
 
 def test_only_the_checkpoint_module_knows_orbax():

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgm_jax import log
 from dgm_jax.errors import UserError
 from dgm_jax.internal import files
 from dgm_jax.runs import lines
+from dgm_jax.training import log
 
 
 def settings(tensorboard=False, wandb=''):

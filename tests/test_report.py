@@ -9,10 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from dgm_jax import log, report, svg
+from dgm_jax import report, svg
 from dgm_jax.errors import UserError
 from dgm_jax.pictures import gallery
 from dgm_jax.runtime import cli
+from dgm_jax.training import log
 
 VOID = {'meta', 'img', 'br', 'hr', 'link', 'input'}
 

@@ -15,7 +15,7 @@ from PIL import Image
 from test_vq import config
 
 from dgm_jax import config as experiment
-from dgm_jax import extract, fit, sample
+from dgm_jax import extract, sample
 from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
 from dgm_jax.evals import generated, rejection
@@ -25,6 +25,7 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.systems import vq
 from dgm_jax.systems.parts import code_priors
+from dgm_jax.training import fit
 from dgm_jax.views import Views
 
 LABELS = jnp.eye(10)

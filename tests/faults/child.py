@@ -47,9 +47,10 @@ def announced(module, attribute, this):
 
 
 def install():
-  from dgm_jax import data, fit
+  from dgm_jax import data
   from dgm_jax.runs import checkpoint
   from dgm_jax.runtime import parallel, signals
+  from dgm_jax.training import fit
 
   announced(signals, 'interruptible', 'compile')
   announced(fit, '_draw', 'sampling')

@@ -8,10 +8,11 @@ import pytest
 from trials import record
 
 from configs import vae_digits
-from dgm_jax import core, fit, hlo, optim
+from dgm_jax import core, hlo, optim
 from dgm_jax.errors import UserError
 from dgm_jax.runs import digest
 from dgm_jax.runtime import parallel
+from dgm_jax.training import fit
 
 STEPS = 20
 HIDDEN = 32

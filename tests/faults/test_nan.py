@@ -8,8 +8,9 @@ from trials import record, trials
 
 from configs import vae_digits
 from dgm_jax import config as experiment
-from dgm_jax import core, data, errors, fit, optim
+from dgm_jax import core, data, errors, optim
 from dgm_jax.runs import checkpoint
+from dgm_jax.training import fit
 
 LOG_EVERY = SAVE_EVERY = 8
 STEPS = 40

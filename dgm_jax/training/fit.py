@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import data, log, systems
+from dgm_jax import data, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.errors import DIVERGED, Halt, UserError
@@ -30,6 +30,7 @@ from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs import checkpoint, graft, workdir
 from dgm_jax.runs.digest import finite, first_bad
 from dgm_jax.runtime import lock, parallel, signals
+from dgm_jax.training import log
 
 __all__ = [
   'ROLLBACKS', 'Evaluators', 'Run', 'compiled_call', 'describe', 'fit', 'indices', 'prepare', 'saver', 'start', 'train',
