@@ -23,11 +23,11 @@ def _prepared():
   sys.path.insert(0, str(in_turn.ROOT))
   import jax
 
-  from dgm_jax import studies
+  from dgm_jax.pages import disentanglement_study
   from dgm_jax.runtime import parallel
 
   parallel.start(keep_memory=True)
-  config = studies.settings('disentanglement', 'beta_conv')
+  config = disentanglement_study.settings('disentanglement', 'beta_conv')
   config.steps_per_call = 1 if jax.default_backend() == 'cpu' else 100
   config.update({'log_every': 0, 'eval_every': 0, 'save_every': 0, 'picture_every': 0})
   return config

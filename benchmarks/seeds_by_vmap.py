@@ -74,10 +74,10 @@ def _trainer(variant: str, size: int, seeds):
   """(train(seconds) -> seconds a step, the state after a call)."""
   import jax
 
-  from dgm_jax import studies
+  from dgm_jax.pages import disentanglement_study
   from dgm_jax.training import ensemble
 
-  config = studies.settings('disentanglement', variant, size=size)
+  config = disentanglement_study.settings('disentanglement', variant, size=size)
   every = dict.fromkeys(('log_every', 'eval_every', 'save_every', 'picture_every'), 0)
   config.update({'steps_per_call': STEPS, **every})
   members = ensemble.make(config, 'beta', (4.0,), seeds)

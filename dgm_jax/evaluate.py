@@ -16,7 +16,8 @@ from pathlib import Path
 from absl import flags
 
 from dgm_jax import config as experiment
-from dgm_jax import errors, published
+from dgm_jax import errors
+from dgm_jax.pages import published
 from dgm_jax.runtime import cli
 
 __all__ = ['SPLITS', 'define_flags', 'main']
@@ -106,7 +107,7 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
   """A page of results/: what was trained, on what, for how long, and what came out (`records.FIELDS`)."""
   import jax
 
-  from dgm_jax import catalogue, records, sizes
+  from dgm_jax.pages import catalogue, records, sizes
   from dgm_jax.runs import lines, workdir
 
   config, environment = subject.config, json.loads((folder / 'env.json').read_text())

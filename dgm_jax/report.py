@@ -24,12 +24,12 @@ from typing import Any
 
 from absl import flags
 
-from dgm_jax import records, svg, tables
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import write_atomic
+from dgm_jax.pages import records, svg, tables
+from dgm_jax.pages.style import STYLE
 from dgm_jax.runs import lines
 from dgm_jax.runtime import cli
-from dgm_jax.style import STYLE
 
 __all__ = ['main', 'write_report']
 
@@ -260,7 +260,7 @@ def main(argv: list[str]) -> None:
   elif values.workdir:
     print(write_report(values.workdir))
   elif values.topic:
-    from dgm_jax.topics import run  # imports JAX and trains: not for a table of records
+    from dgm_jax.pages.topics import run
 
     _write(values.out or 'runs/theory.html', run.document(values.topic, STYLE))
   elif values.compare:

@@ -67,11 +67,13 @@ def main(argv: list[str]) -> None:
 
   import jax
 
-  from dgm_jax import studies
+  from dgm_jax.pages import disentanglement_study
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
 
-  known = {system: studies.settings(args.name, system, args.steps, args.size) for system in args.only or grid}
+  known = {
+    system: disentanglement_study.settings(args.name, system, args.steps, args.size) for system in args.only or grid
+  }
   parallel.start(keep_memory=any(config.model.channels for config in known.values()), every_core=True)
   for system, config in known.items():
     target = out / f'{system}.json'
@@ -84,17 +86,17 @@ def main(argv: list[str]) -> None:
     if config.model.channels and jax.default_backend() == 'cpu':
       config.steps_per_call = 1  # convolutions are slow inside a loop there
     started = time.perf_counter()
-    page, pictures = studies.trained(config, weight, _numbers(args.weights) or values, range(args.seeds))
+    page, pictures = disentanglement_study.trained(config, weight, _numbers(args.weights) or values, range(args.seeds))
     page |= {'wall_seconds': round(time.perf_counter() - started, 1), **workdir.environment()}
     workdir.write_json(target, page)
-    studies.keep(out, system, pictures)
+    disentanglement_study.keep(out, system, pictures)
   pages = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob('*.json'))}
-  print(studies.table(pages))
-  studies.write_page(out, args.name, pages)
+  print(disentanglement_study.table(pages))
+  disentanglement_study.write_page(out, args.name, pages)
   if args.record:
     target = Path(args.results) / f'study_{args.name}.json'
     target.parent.mkdir(parents=True, exist_ok=True)
-    workdir.write_json(target, {name: studies.summary(page) for name, page in pages.items()})
+    workdir.write_json(target, {name: disentanglement_study.summary(page) for name, page in pages.items()})
     print(f'record: {target}')
 
 

@@ -25,11 +25,11 @@ from dgm_jax.models.pixelrnn import PixelRNN
 from dgm_jax.models.pixelsnail import PixelSNAIL
 from dgm_jax.nn import attention, masked, recurrent
 from dgm_jax.nn.attention import attend, attend_in_chunks
+from dgm_jax.pages.topics import receptive_field
 from dgm_jax.runs import workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.systems.parts import pixels, raster, sensitivity
-from dgm_jax.topics import receptive_field
 from dgm_jax.views import Views
 
 SETTINGS = SimpleNamespace(levels=4, components=2)

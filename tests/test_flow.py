@@ -12,10 +12,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import data, errors, published, systems
+from dgm_jax import data, errors, systems
 from dgm_jax.models import conditioners
 from dgm_jax.models import flow as flows
 from dgm_jax.models.dequantize import Dequantizer
+from dgm_jax.pages import published
 from dgm_jax.systems import flow as system_of_flows
 
 NETWORKS = {

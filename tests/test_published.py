@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from dgm_jax import catalogue, config, published, records
+from dgm_jax import config
 from dgm_jax.errors import UserError
+from dgm_jax.pages import catalogue, published, records
 
 OMNIGLOT = ('data.name=omniglot', 'data.size=28', 'data.channels=1', 'data.invert=True')
 

@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from dgm_jax import report, svg
+from dgm_jax import report
 from dgm_jax.errors import UserError
+from dgm_jax.pages import svg
 from dgm_jax.pictures import gallery
 from dgm_jax.runtime import cli
 from dgm_jax.training import log

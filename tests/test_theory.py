@@ -16,8 +16,8 @@ from dgm_jax import errors, report, systems
 from dgm_jax.classical import em, mixture
 from dgm_jax.models import dequantize
 from dgm_jax.models.deep_mixture import DeepMixture
+from dgm_jax.pages.topics import collapse, elbo_forms, estimators, page
 from dgm_jax.systems.parts import likelihoods, pixels
-from dgm_jax.topics import collapse, elbo_forms, estimators, page
 
 
 def build(name, shape, **model):
@@ -219,7 +219,7 @@ def test_the_page_marks_what_does_not_hold():
 
 
 def test_the_command_writes_a_page_and_refuses_an_unknown_topic(tmp_path, monkeypatch, capsys):
-  from dgm_jax.topics import run
+  from dgm_jax.pages.topics import run
 
   monkeypatch.setattr(run.parallel, 'start', lambda: None)  # which turns a cache on, for the whole process
   monkeypatch.setattr(run.experiment, 'by_path', lambda package, name: lambda: page.Topic(name, json.dumps(name)))

@@ -8,8 +8,8 @@ import numpy as np
 
 from dgm_jax.classical import bayesian_mixture, factor_analysis, mixture
 from dgm_jax.classical import em as algorithm
-from dgm_jax.topics import drawing
-from dgm_jax.topics.page import Row, Topic
+from dgm_jax.pages.topics import drawing
+from dgm_jax.pages.topics.page import Row, Topic
 
 __all__ = ['em']
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelrnn import PixelRNN
-from dgm_jax.topics.page import Row, Topic
+from dgm_jax.pages.topics.page import Row, Topic
 
 __all__ = ['receptive_field']
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dgm_jax import svg
+from dgm_jax.pages import svg
 
 __all__ = ['Figures', 'Row', 'Topic', 'document', 'text']
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from dgm_jax import config as experiment
 from dgm_jax import systems
-from dgm_jax.topics import drawing, runs
-from dgm_jax.topics.page import Figures, Row, Topic
+from dgm_jax.pages.topics import drawing, runs
+from dgm_jax.pages.topics.page import Figures, Row, Topic
 
 __all__ = ['collapse']
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dgm_jax import catalogue
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics, older
 from dgm_jax.internal.files import write_atomic
+from dgm_jax.pages import catalogue
 
 __all__ = ['FIELDS', 'OPTIONAL', 'SCHEMA', 'STUDY_FIELDS', 'Run', 'load', 'migrate', 'read']
 

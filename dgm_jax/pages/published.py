@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from dgm_jax import catalogue
 from dgm_jax.errors import UserError
+from dgm_jax.pages import catalogue
 
 __all__ = ['NEAR', 'OWN', 'SMALLER', 'Row', 'Table', 'filled', 'find', 'relation', 'settings', 'tables']
 

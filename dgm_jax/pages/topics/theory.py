@@ -3,8 +3,8 @@
 import time
 
 from dgm_jax import config as experiment
+from dgm_jax.pages.topics import page
 from dgm_jax.runtime import parallel
-from dgm_jax.topics import page
 
 __all__ = ['document']
 
@@ -31,7 +31,7 @@ def document(chosen: str, style: str) -> str:
   topics, seconds = {}, {}
   for name in names:
     started = time.perf_counter()
-    topics[name] = experiment.by_path('dgm_jax.topics', f'{name}.{name}')()
+    topics[name] = experiment.by_path('dgm_jax.pages.topics', f'{name}.{name}')()
     seconds[name] = time.perf_counter() - started
     print(page.text(name, topics[name]), f'({seconds[name]:.0f} s)\n', flush=True)
   missed = [f'{name}: {row.name}' for name, topic in topics.items() for row in topic.rows if not row.holds]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgm_jax import losses
-from dgm_jax.topics import autoencoder
-from dgm_jax.topics.page import Row, Topic
+from dgm_jax.pages.topics import autoencoder
+from dgm_jax.pages.topics.page import Row, Topic
 
 __all__ = ['elbo_forms']
 

@@ -14,18 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dgm_jax import catalogue, data, records, sizes, systems
 from dgm_jax import config as experiment
+from dgm_jax import data, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, mean, scores
 from dgm_jax.internal import files
+from dgm_jax.pages import catalogue, records, sizes
+from dgm_jax.pages.style import STYLE
+from dgm_jax.pages.topics import page as pages
 from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.style import STYLE
-from dgm_jax.topics import page as pages
 from dgm_jax.training import ensemble
 
 __all__ = ['keep', 'settings', 'summary', 'table', 'trained', 'write_page']

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dgm_jax import catalogue, published, records, sizes
 from dgm_jax.config import FREE
 from dgm_jax.internal.metrics import GIVEN
-from dgm_jax.published import NEAR, OWN, SMALLER, Row
-from dgm_jax.records import Run
+from dgm_jax.pages import catalogue, published, records, sizes
+from dgm_jax.pages.published import NEAR, OWN, SMALLER, Row
+from dgm_jax.pages.records import Run
 
 __all__ = ['found', 'markdown', 'page', 'sections', 'short', 'text']
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgm_jax.classical import entangle
-from dgm_jax.topics import drawing
-from dgm_jax.topics.page import Figures, Row, Topic
+from dgm_jax.pages.topics import drawing
+from dgm_jax.pages.topics.page import Figures, Row, Topic
 
 __all__ = ['impossibility']
 

@@ -8,9 +8,9 @@ import numpy as np
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
 from dgm_jax.data.digits import LEVELS
+from dgm_jax.pages.topics import runs
+from dgm_jax.pages.topics.page import Figures, Row, Topic
 from dgm_jax.pictures import gallery
-from dgm_jax.topics import runs
-from dgm_jax.topics.page import Figures, Row, Topic
 
 __all__ = ['baselines']
 

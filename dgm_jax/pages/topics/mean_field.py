@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgm_jax.classical import bayesian_mixture, ising, linear_regression, mixture
-from dgm_jax.topics.em import points
-from dgm_jax.topics.page import Row, Topic
+from dgm_jax.pages.topics.em import points
+from dgm_jax.pages.topics.page import Row, Topic
 
 __all__ = ['mean_field']
 

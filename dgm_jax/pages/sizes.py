@@ -1,6 +1,6 @@
 """Counts the parameters of the networks that the tables of figures speak of: writes results/parameters.json.
 
-Usage: python -m dgm_jax.sizes [--results=results]
+Usage: python -m dgm_jax.pages.sizes [--results=results]
 
 Counted are the experiments of dgm_jax/published.toml and those of the records, by the shapes that training would
 begin with; nothing is trained. What is in the file is not counted again. An experiment whose data is not on this
@@ -15,8 +15,9 @@ from pathlib import Path
 
 from absl import flags
 
-from dgm_jax import catalogue, errors, published, records
 from dgm_jax import config as experiment
+from dgm_jax import errors
+from dgm_jax.pages import catalogue, published, records
 from dgm_jax.runtime import cli
 
 __all__ = ['FILE', 'count', 'define_flags', 'main', 'total']

@@ -3,7 +3,7 @@
 import functools
 
 from dgm_jax import config as experiment
-from dgm_jax.topics import runs
+from dgm_jax.pages.topics import runs
 
 __all__ = ['trained']
 

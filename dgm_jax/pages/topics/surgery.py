@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgm_jax.evals import surgery as cut
-from dgm_jax.topics import autoencoder
-from dgm_jax.topics.page import Figures, Row, Topic
+from dgm_jax.pages.topics import autoencoder
+from dgm_jax.pages.topics.page import Figures, Row, Topic
 
 __all__ = ['surgery']
 
