@@ -70,13 +70,13 @@ def main(argv: list[str]) -> None:
   calls = counts('steps_per_call', args.steps_per_call) or [config.steps_per_call]
   devices = counts('devices', args.devices)
   if args.what == 'sample':
-    from dgm_jax import drawing_speed
+    from dgm_jax.costs import drawing_speed
 
     page = {name: value for name, value in header(config).items() if name != 'scaling'}
     settings = drawing_speed.sweep(config, counts('sizes', args.sizes), args.images, args.naive_pixels)
     _write(args, config, page | {'what': 'sample', 'settings': settings})
     return
-  from dgm_jax import topology
+  from dgm_jax.costs import topology
 
   if args.topology:
     topology.devices(args.topology)  # a mistake is answered before the data is loaded
@@ -149,7 +149,7 @@ def measure(config, devices: int, steps_per_call: int, seconds: float) -> dict:
   """All figures of one setting; FLOPs, bytes and rates are of all its devices, memory of one."""
   import jax
 
-  from dgm_jax import hlo
+  from dgm_jax.costs import hlo
   from dgm_jax.training import fit
 
   with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,8 @@ import pytest
 from trials import record
 
 from configs import vae_digits
-from dgm_jax import core, hlo, optim
+from dgm_jax import core, optim
+from dgm_jax.costs import hlo
 from dgm_jax.errors import UserError
 from dgm_jax.runs import digest
 from dgm_jax.runtime import parallel

@@ -56,7 +56,7 @@ def cost(config, name: str) -> dict:
   import numpy as np
   from jax.sharding import AxisType, Mesh
 
-  from dgm_jax import hlo
+  from dgm_jax.costs import hlo
   from dgm_jax.training import fit
 
   found = np.asarray(devices(name))
