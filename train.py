@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     raise errors.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
 
   # JAX is loaded only once the command line is known to be right.
-  from dgm_jax import report
+  from dgm_jax.commands import report
   from dgm_jax.runtime import parallel
   from dgm_jax.training import fit
 

@@ -12,7 +12,8 @@ import pytest
 from absl import flags
 
 from configs import vae_digits
-from dgm_jax import benchmark, errors
+from dgm_jax import errors
+from dgm_jax.commands import benchmark
 from dgm_jax.costs import hlo, topology
 from dgm_jax.runtime import parallel
 from dgm_jax.training import fit

@@ -16,7 +16,8 @@ import pytest
 from playing import TABLE
 
 from dgm_jax import config as experiment
-from dgm_jax import core, data, evals, evaluate, systems
+from dgm_jax import core, data, evals, systems
+from dgm_jax.commands import evaluate
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated, surgery
 from dgm_jax.pictures import gallery, positions

@@ -15,7 +15,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dgm_jax import prepare
+from dgm_jax.commands import prepare
 from dgm_jax.data import cache, load, simulator
 from dgm_jax.errors import UserError
 

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from dgm_jax import config as experiment
-from dgm_jax import data, errors, evaluate, systems
+from dgm_jax import data, errors, systems
 from dgm_jax import distributions as dist
+from dgm_jax.commands import evaluate
 from dgm_jax.evals import surgery
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import config as experiment
-from dgm_jax import evaluate
+from dgm_jax.commands import evaluate
 from dgm_jax.errors import UserError
 from dgm_jax.pages import catalogue, records
 from dgm_jax.runs import checkpoint, lines, workdir

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from dgm_jax import prepare
+from dgm_jax.commands import prepare
 from dgm_jax.errors import UserError
 from dgm_jax.evals.judges import inception as system
 from dgm_jax.models import inception, inception_weights

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from dgm_jax import report
+from dgm_jax.commands import report
 from dgm_jax.errors import UserError
 from dgm_jax.pages import svg
 from dgm_jax.pictures import gallery

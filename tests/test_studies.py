@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from dgm_jax import study
+from dgm_jax.commands import study
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.evals import disentanglement

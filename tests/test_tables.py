@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from dgm_jax import report
+from dgm_jax.commands import report
 from dgm_jax.errors import UserError
 from dgm_jax.pages import catalogue, published, records, sizes, tables
 from dgm_jax.runtime import cli

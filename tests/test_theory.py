@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from dgm_jax import config as experiment
-from dgm_jax import errors, report, systems
+from dgm_jax import errors, systems
 from dgm_jax.classical import em, mixture
+from dgm_jax.commands import report
 from dgm_jax.models import dequantize
 from dgm_jax.models.deep_mixture import DeepMixture
 from dgm_jax.pages.topics import collapse, elbo_forms, estimators, page

@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from test_contract import ask, draw_and_measure, tiny
 
 from dgm_jax import config as experiment
-from dgm_jax import data, evaluate, systems
+from dgm_jax import data, systems
+from dgm_jax.commands import evaluate
 from dgm_jax.core import State, Views, system
 from dgm_jax.errors import UserError
 from dgm_jax.runs.subject import Subject

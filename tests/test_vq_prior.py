@@ -15,7 +15,7 @@ from PIL import Image
 from test_vq import config
 
 from dgm_jax import config as experiment
-from dgm_jax import extract, sample
+from dgm_jax.commands import extract, sample
 from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
 from dgm_jax.evals import generated, rejection

@@ -13,7 +13,7 @@ from absl import flags
 
 from dgm_jax import config as experiment
 from dgm_jax import errors
-from dgm_jax.evaluate import SPLITS
+from dgm_jax.commands.evaluate import SPLITS
 from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main']
