@@ -6,49 +6,7 @@ On several machines run the same command on each, with --coordinator=auto on a T
 or with --coordinator=HOST:PORT --processes=N --process=I.
 """
 
-from pathlib import Path
-
-from absl import flags
-
-from dgm_jax import config as experiment
-from dgm_jax import errors
-from dgm_jax.runtime import cli
-
-experiment.define_flags()
-flags.DEFINE_string('workdir', None, 'Folder of the run: figures, pictures, checkpoints, report.')
-flags.DEFINE_bool('allow_config_change', False, 'Go on with a run whose config was another one.')
-flags.DEFINE_enum('on_nan', 'abort', ('abort', 'rollback'), 'At a NaN: end, or go back to the last checkpoint and on.')
-flags.DEFINE_string('coordinator', '', "HOST:PORT of process 0, or 'auto' where the cluster is recognised.")
-flags.DEFINE_integer('processes', 1, 'Number of processes, with --coordinator=HOST:PORT.')
-flags.DEFINE_integer('process', 0, 'Number of this process, from 0.')
-flags.DEFINE_integer('heartbeat', 30, 'Seconds of silence after which a process counts as lost.', 5, 30)
-
-
-def main(argv: list[str]) -> None:
-  experiment.parse(argv, __doc__)
-  args, config = flags.FLAGS, experiment.value()
-  experiment.check(config)
-  if not args.workdir:
-    raise errors.UserError('no folder given for the run; add --workdir=DIR')
-
-  if args.processes > 1 and not args.coordinator:
-    raise errors.UserError('--processes needs the address of process 0: add --coordinator=HOST:PORT')
-  if not 0 <= args.process < args.processes:
-    raise errors.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
-
-  # JAX is loaded only once the command line is known to be right.
-  from dgm_jax.commands import report
-  from dgm_jax.runtime import parallel
-  from dgm_jax.training import fit
-
-  parallel.start(
-    args.coordinator, args.processes, args.process, args.heartbeat, keep_memory=parallel.large_programs(config)
-  )
-  rollbacks = fit.ROLLBACKS if args.on_nan == 'rollback' else 0
-  fit.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
-  if parallel.main_process():
-    print(f'report: {report.write_report(args.workdir)}')
-
+from dgm_jax.commands import train
 
 if __name__ == '__main__':
-  cli.run(main, again='goes on from the last checkpoint')
+  train.run()

@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from configs import revnet_cifar10  # noqa: E402
-from dgm_jax import systems
+from dgm_jax import systems  # noqa: E402
 from dgm_jax.models import resnet  # noqa: E402
 from dgm_jax.nn import coupling  # noqa: E402
 from dgm_jax.nn import reversible as rev  # noqa: E402
-from dgm_jax.pages import svg
-from dgm_jax.runs import workdir
+from dgm_jax.pages import svg  # noqa: E402
+from dgm_jax.runs import workdir  # noqa: E402
 
 
 def main() -> None:

@@ -275,7 +275,7 @@ def test_no_other_record_has_a_field_that_no_program_writes():
 def test_the_parameters_of_every_network_of_a_table_are_counted(seen):
   spoken = list(sizes.spoken_of(ROOT / 'results'))
   missing = [source for source, settings in spoken if catalogue.size_key(settings) not in seen.counts]
-  assert not missing, 'run python -m dgm_jax.pages.sizes'
+  assert not missing, 'run python -m dgm_jax.sizes'
 
 
 def test_a_count_is_that_of_the_network():

@@ -347,7 +347,7 @@ def _compared(sides: dict[str, list[float]]) -> dict:
 
 def first_step_seconds(config) -> float | None:
   """From the start of a fresh `train.py` to the end of its first call, when its programs are in the cache."""
-  program = Path(__file__).parents[1] / 'train.py'
+  program = Path(__file__).parents[2] / 'train.py'
   if not program.exists():
     return None
   command = [sys.executable, str(program), f'--config={config.source}', *(f'--config.{o}' for o in config.overrides)]

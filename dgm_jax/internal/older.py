@@ -25,7 +25,7 @@ def renamed(page: dict) -> dict:
 def today(page: dict) -> dict:
   """An experiment as it was written, in the keys that there are now; a run from before a key computes what it did."""
   page = renamed(page)
-  page.pop('published', None)  # figures of papers, which dgm_jax/published.toml has
+  page.pop('published', None)  # figures of papers, which dgm_jax/pages/published.toml has
   if 'data' in page:
     page['data'].setdefault('levels', 256)  # which all data was taken to have
   if 'generated' not in page:

@@ -19,7 +19,7 @@ from dgm_jax.errors import UserError
 
 __all__ = ['ROOT', 'essence', 'read', 'read_text', 'size_key']
 
-ROOT = Path(__file__).parent.parent  # of a clone, where configs/ is
+ROOT = Path(__file__).parents[2]  # of a clone, where configs/ is
 MATTER = (
   'system',
   'conditional',

@@ -1,4 +1,4 @@
-"""Published figures, and which run may stand beside which: dgm_jax/published.toml, row by row.
+"""Published figures, and which run may stand beside which: dgm_jax/pages/published.toml, row by row.
 
 A run finds a row as its own only where system, data, network, conditioning, optimizer and batch are those of the
 experiment that the row names; how long it was trained is told beside it.

@@ -1,8 +1,8 @@
 """Counts the parameters of the networks that the tables of figures speak of: writes results/parameters.json.
 
-Usage: python -m dgm_jax.pages.sizes [--results=results]
+Usage: python -m dgm_jax.sizes [--results=results]
 
-Counted are the experiments of dgm_jax/published.toml and those of the records, by the shapes that training would
+Counted are the experiments of dgm_jax/pages/published.toml and those of the records, by the shapes that training would
 begin with; nothing is trained. What is in the file is not counted again. An experiment whose data is not on this
 machine is left out.
 """

@@ -302,7 +302,7 @@ def markdown(made: Iterable[Section]) -> str:
   """The page docs/tables.md."""
   parts = [
     '# Figures, published and measured', 'Written by `python -m dgm_jax.report --tables` from results/ and'
-    ' dgm_jax/published.toml; not edited by hand.', LEAD,
+    ' dgm_jax/pages/published.toml; not edited by hand.', LEAD,
   ]  # fmt: skip
   for one in made:
     parts += filter(None, [f'## {one.title}', one.lead, markdown_table(one)])

@@ -1,0 +1,1 @@
+"""The programs: `python -m dgm_jax.<name>` and train.py."""

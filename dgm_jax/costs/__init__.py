@@ -1,0 +1,1 @@
+"""What a compiled program takes: operations, memory, traffic, time to draw."""

@@ -1,0 +1,1 @@
+"""Pages of figures: tables of records, theory beside measurements, studies."""

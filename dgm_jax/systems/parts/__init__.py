@@ -1,0 +1,1 @@
+"""What systems are put together of; none of it is a system."""

@@ -1,0 +1,1 @@
+"""The training loop, its log, and ensembles of runs in one program."""
