@@ -18,7 +18,7 @@ from dgm_jax.nn import quantize
 from dgm_jax.runtime import parallel
 
 RANDOM = np.random.default_rng(11)
-CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 TINY = {'codes': 6, 'features': 3, 'hidden': 4, 'blocks': 0, 'width': 2}
 
 

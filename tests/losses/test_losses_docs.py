@@ -11,7 +11,7 @@ import pytest
 
 from dgm_jax import distributions, losses
 
-PAGE = (pathlib.Path(__file__).parents[1] / 'docs/losses.md').read_text()
+PAGE = (pathlib.Path(__file__).parents[2] / 'docs/losses.md').read_text()
 FUNCTIONS, STATIC = PAGE.split('## Static arguments')
 VAE, WGAN_GP, SCORE_FUNCTION = re.findall(r'```python\n(import .*?)```', PAGE, re.DOTALL)
 
@@ -64,7 +64,7 @@ def test_the_score_function_finds_the_target():
 
 
 def test_the_example_of_the_readme_is_a_bound(unchecked):
-  page = (pathlib.Path(__file__).parents[1] / 'README.md').read_text()
+  page = (pathlib.Path(__file__).parents[2] / 'README.md').read_text()
   (example,) = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
   names = run(example)
   log_px_z = np.asarray(names['x']) @ np.full(784, -2.0) - 784 * np.log1p(np.exp(-2))  # the same for all k samples

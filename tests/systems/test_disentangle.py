@@ -14,7 +14,7 @@ from dgm_jax.errors import UserError
 from dgm_jax.models.disentangle import LatentDiscriminator
 from dgm_jax.systems import disentangle
 
-CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'disentangle.py'
+CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'disentangle.py'
 KEY = jax.random.key(0)
 BATCH = {'x': jnp.asarray(np.random.default_rng(0).random((8, 4, 4, 1)), jnp.float32)}
 

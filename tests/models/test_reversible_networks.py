@@ -112,7 +112,7 @@ def test_memory_does_not_grow_with_depth():
 
 
 def load(name):
-  path = pathlib.Path(__file__).parent.parent / 'configs' / f'{name}.py'
+  path = pathlib.Path(__file__).parents[2] / 'configs' / f'{name}.py'
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

@@ -21,7 +21,7 @@ from dgm_jax.pages import catalogue, records
 from dgm_jax.runs import checkpoint, lines, workdir
 from dgm_jax.training import fit, log
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 ENV = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
 STEPS = 240
 

@@ -10,7 +10,7 @@ import pytest
 from dgm_jax.errors import UserError
 from dgm_jax.training import ensemble, fit
 
-CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'disentangle.py'
+CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'disentangle.py'
 
 
 def tiny(variant, **changes):

@@ -4,7 +4,7 @@ import json
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent / 'mutants'))
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import mutants
 

@@ -250,7 +250,7 @@ def conditional():
 
 
 def gated_config():
-  path = pathlib.Path(__file__).parent.parent / 'configs' / 'gated_pixelcnn.py'
+  path = pathlib.Path(__file__).parents[2] / 'configs' / 'gated_pixelcnn.py'
   spec = importlib.util.spec_from_file_location('gated_pixelcnn', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -299,7 +299,7 @@ def test_without_a_label_the_density_is_the_mixture_over_labels_by_their_shares(
 
 
 def test_no_recorded_network_looks_ahead():
-  for path in sorted((pathlib.Path(__file__).parent.parent / 'results').glob('*.json')):
+  for path in sorted((pathlib.Path(__file__).parents[2] / 'results').glob('*.json')):
     record = json.loads(path.read_text())
     if record.get('system', '').startswith('autoregressive.') and 'metrics' in record:
       metrics = record['metrics']

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 TINY = '--config=configs/vae_digits.py:tiny'
 
 

@@ -11,7 +11,7 @@ from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
 from dgm_jax.runtime import parallel
 
-PACKAGE = pathlib.Path(__file__).parent.parent / 'dgm_jax'
+PACKAGE = pathlib.Path(__file__).parents[2] / 'dgm_jax'
 FILES = [*sorted(PACKAGE.rglob('*.py')), PACKAGE.parent / 'train.py']
 RUNS_CODE = {'pickle', 'cloudpickle', 'dill', 'marshal', 'shelve', 'joblib', 'torch', 'runpy', 'code', 'imp'}
 FETCHES = {'urllib', 'requests', 'http', 'httpx', 'ftplib', 'aiohttp', 'gdown', 'wget', 'huggingface_hub'}

@@ -31,7 +31,7 @@ NETWORKS = {
 
 
 def configured(name, variant):
-  path = pathlib.Path(__file__).parent.parent / 'configs' / f'{name}.py'
+  path = pathlib.Path(__file__).parents[2] / 'configs' / f'{name}.py'
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

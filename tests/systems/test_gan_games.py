@@ -17,7 +17,7 @@ from dgm_jax.systems import gan, semi_supervised
 from dgm_jax.systems.parts import games, objectives
 from dgm_jax.training import fit
 
-CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 KEY = jax.random.key(5)
 DATA = np.random.default_rng(5)
 

@@ -12,7 +12,7 @@ from dgm_jax.errors import UserError
 from dgm_jax.pages import catalogue, published, records, sizes, tables
 from dgm_jax.runtime import cli
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 IWAE = 'configs/iwae_mnist.py:1x5'
 
 
