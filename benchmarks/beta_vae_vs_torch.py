@@ -24,9 +24,9 @@ def _prepared():
   import jax
 
   from dgm_jax.pages import disentanglement_study
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster
 
-  parallel.start(keep_memory=True)
+  cluster.start(keep_memory=True)
   config = disentanglement_study.settings('disentanglement', 'beta_conv')
   config.steps_per_call = 1 if jax.default_backend() == 'cpu' else 100
   config.update({'log_every': 0, 'eval_every': 0, 'save_every': 0, 'picture_every': 0})

@@ -28,9 +28,9 @@ def _prepared(args):
   import jax
 
   from configs import dcgan_mnist
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster
 
-  parallel.start(keep_memory=True)
+  cluster.start(keep_memory=True)
   config = dcgan_mnist.get_config(args.variant)
   config.steps_per_call = 1 if jax.default_backend() == 'cpu' else 100
   config.update({'log_every': 0, 'eval_every': 0, 'save_every': 0, 'picture_every': 0})

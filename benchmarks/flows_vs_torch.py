@@ -99,10 +99,10 @@ def _jax(args):
   import numpy as np
 
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster
   from dgm_jax.training import fit
 
-  parallel.start()
+  cluster.start()
   ready = {}
   for task, (name, variant) in TASKS.items():
     config = importlib.import_module(f'configs.{name}').get_config(variant)

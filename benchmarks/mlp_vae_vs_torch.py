@@ -108,10 +108,10 @@ def _jax(args):
   from configs import vae_mnist
   from dgm_jax import errors
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster
   from dgm_jax.training import fit
 
-  parallel.start()
+  cluster.start()
   try:
     run = fit.prepare(vae_mnist.get_config(), Path(args.data).parent / 'run')
   except errors.UserError as error:

@@ -30,9 +30,9 @@ def main() -> None:
   parser.add_argument('--results', default=str(ROOT / 'results'))
   args = parser.parse_args()
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster
 
-  parallel.start(every_core=True)
+  cluster.start(every_core=True)
   page = {'what': f'{MEMBERS} seeds in one program against one, time of a step, in turn', 'cases': {}}
   for name, (variant, size) in CASES.items():
     page['cases'][name] = compare(variant, size, args.rounds, args.seconds)

@@ -103,10 +103,10 @@ def _jax(args):
 
   from configs import wgan_gp_25gaussians
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster
   from dgm_jax.training import fit
 
-  parallel.start()
+  cluster.start()
   runs = {}
   for width in WIDTHS:
     config = wgan_gp_25gaussians.get_config()

@@ -58,9 +58,9 @@ def main(argv: list[str]) -> None:
       config.judge = args.judge
 
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster, cpu
 
-  parallel.start(keep_memory=parallel.large_programs(config))
+  cluster.start(keep_memory=cpu.large_programs(config))
   subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config, args.weights)
   started = time.perf_counter()
   chosen = tuple(name if '.' in name else f'{name}.{name}' for name in (*args.only, *args.what))

@@ -39,9 +39,9 @@ def main(argv: list[str]) -> None:
 
   from dgm_jax.evals import codes
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster
 
-  parallel.start()
+  cluster.start()
   subject = workdir.open_subject(folder, args.split, args.checkpoint)
   found = {name: each.astype(np.uint16) for name, each in codes.of_split(subject.config.seed, subject).items()}
   labels = {'y': subject.split.arrays['y']} if 'y' in subject.split.arrays else {}

@@ -58,9 +58,9 @@ def main(argv: list[str]) -> None:
   from dgm_jax.evals import mean
   from dgm_jax.pictures import arithmetic, gallery, nearest, positions
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster, cpu
 
-  parallel.start(keep_memory=parallel.large_programs(config))
+  cluster.start(keep_memory=cpu.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
   able = gallery.available(subject.system) | positions.available(subject.system, config)

@@ -69,12 +69,12 @@ def main(argv: list[str]) -> None:
 
   from dgm_jax.pages import disentanglement_study
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster
 
   known = {
     system: disentanglement_study.settings(args.name, system, args.steps, args.size) for system in args.only or grid
   }
-  parallel.start(keep_memory=any(config.model.channels for config in known.values()), every_core=True)
+  cluster.start(keep_memory=any(config.model.channels for config in known.values()), every_core=True)
   for system, config in known.items():
     target = out / f'{system}.json'
     if target.exists():

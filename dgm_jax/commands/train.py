@@ -45,15 +45,13 @@ def main(argv: list[str]) -> None:
 
   # JAX is loaded only once the command line is known to be right.
   from dgm_jax.commands import report
-  from dgm_jax.runtime import parallel
+  from dgm_jax.runtime import cluster, cpu
   from dgm_jax.training import fit
 
-  parallel.start(
-    args.coordinator, args.processes, args.process, args.heartbeat, keep_memory=parallel.large_programs(config)
-  )
+  cluster.start(args.coordinator, args.processes, args.process, args.heartbeat, keep_memory=cpu.large_programs(config))
   rollbacks = fit.ROLLBACKS if args.on_nan == 'rollback' else 0
   fit.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
-  if parallel.main_process():
+  if cluster.main_process():
     print(f'report: {report.write_report(args.workdir)}')
 
 

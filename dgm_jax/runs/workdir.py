@@ -20,7 +20,7 @@ from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics
 from dgm_jax.internal.files import write_atomic
-from dgm_jax.runtime import parallel
+from dgm_jax.runtime import cluster, parallel
 from dgm_jax.runs.subject import Subject
 
 __all__ = [
@@ -46,7 +46,7 @@ def claim(workdir: Path, config: ConfigDict, allow_config_change: bool) -> None:
         f'{workdir} holds a run of another config ({"; ".join(changes[:4])}{"; ..." if changes[4:] else ""});'
         ' take another --workdir, or add --allow_config_change'
       )
-  if parallel.main_process():
+  if cluster.main_process():
     try:
       workdir.mkdir(parents=True, exist_ok=True)
       write_json(page, experiment.to_json(config))

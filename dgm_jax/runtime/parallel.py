@@ -8,157 +8,24 @@ and what they have in common is averaged: exact for losses that are means over
 examples, with statistics of a device's own rows for those that are not.
 """
 
-import contextlib
-import ctypes
-import importlib.util
-import os
-import stat
-import sys
-from collections.abc import Callable, Iterator
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from dgm_jax.errors import ALONE, UserError
+from dgm_jax.errors import UserError
 from dgm_jax.runtime import signals
 
 __all__ = [
-  'Driver', 'averaging', 'check_batch', 'compiler_options', 'driver', 'fetch', 'first', 'interruptible',
-  'large_programs', 'main_process', 'mesh', 'put', 'replicated', 'rows', 'start', 'state_shardings', 'together',
+  'Driver', 'averaging', 'check_batch', 'compiler_options', 'driver', 'fetch', 'interruptible', 'mesh', 'put',
+  'replicated', 'rows', 'state_shardings',
 ]  # fmt: skip
 
-HEARTBEAT = 30  # seconds of silence after which a process counts as lost
-# Options of glibc's mallopt and their values: nothing mapped by itself, nothing given back, one pool for all threads.
-MALLOC = {'M_MMAP_MAX': (-4, 0), 'M_TRIM_THRESHOLD': (-1, 2**31 - 1), 'M_TOP_PAD': (-2, 2**28), 'M_ARENA_MAX': (-8, 1)}
 SHARD_FROM = 2**14  # smaller arrays than this are replicated: spreading them would cost more than it saves
-
-
-def start(
-  coordinator: str = '', processes: int = 1, process: int = 0, heartbeat: int = HEARTBEAT, keep_memory: bool = False,
-  every_core: bool = False,
-) -> None:  # fmt: skip
-  """Joins the other processes of the run, if any, and keeps compiled programs for the next start.
-
-  Call it before the first use of a device.
-
-  Args:
-    coordinator: 'host:port' of process 0; 'auto' where the cluster is recognised (TPU pod, Slurm, Open MPI).
-    processes: how many there are.
-    process: which one this is.
-    heartbeat: seconds of silence after which a process counts as lost, and the others end.
-    keep_memory: whether freed memory is kept for the next program, on a CPU; see `large_programs`.
-    every_core: whether each core of a CPU is a device of its own, for programs that do not wait for one another; where
-      XLA_FLAGS or JAX_NUM_CPU_DEVICES says how many devices a CPU is, there are so many.
-
-  Raises:
-    UserError: the cluster is not recognised, or the others cannot be reached.
-  """
-  if coordinator:
-    where = () if coordinator == 'auto' else (coordinator, processes, process)
-    try:
-      jax.distributed.initialize(*where, heartbeat_timeout_seconds=heartbeat)
-    except (ValueError, RuntimeError) as error:
-      raise UserError(f'--coordinator={coordinator}: {(str(error).splitlines() or [""])[0][:200]}') from error
-    signals.share()
-  if keep_memory and (os.environ.get('JAX_PLATFORMS', '') == 'cpu' or not _accelerators()):
-    _keep_buffers()
-  told = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices > 0
-  if every_core and not told:
-    jax.config.update('jax_num_cpu_devices', _cores())
-  _keep_programs(Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'programs')
-
-
-def large_programs(config) -> bool:
-  """Whether a CPU trains this config faster with freed memory kept: where a call is one step, as with convolutions.
-
-  Programs of small products are up to a fifth slower with it: their threads then share one pool.
-  """
-  return config.steps_per_call == 1
-
-
-def _cores() -> int:
-  """Of the CPU, that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def _accelerators() -> bool:
-  """Whether JAX is installed with support for any; whether there is one cannot be asked without starting it."""
-  plugins = metadata.entry_points(group='jax_plugins')
-  return bool(plugins) or any(importlib.util.find_spec(name) for name in ('libtpu', 'jax_plugins'))
-
-
-def _keep_buffers() -> None:
-  """Has glibc keep freed memory for the next program.
-
-  It gives large buffers back to the kernel, and gets them again page by page: a third of the time of a convolutional
-  step on a CPU. Threads' own pools cannot hold large buffers, so there is one pool. The price is a heap with holes, up
-  to twice as large where programs are large and four times where they are small. No effect with other C libraries.
-  """
-  with contextlib.suppress(OSError, AttributeError):
-    mallopt = ctypes.CDLL(None).mallopt
-    for option, value in MALLOC.values():
-      mallopt(option, value)
-
-
-def _keep_programs(cache: Path) -> None:
-  """Compiled programs are code: the folder must be the user's alone, or it is not used."""
-  try:
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if cache.stat().st_uid != os.getuid():
-      raise PermissionError(f'it belongs to user {cache.stat().st_uid}')
-    if stat.S_IMODE(cache.stat().st_mode) & 0o077:
-      cache.chmod(0o700)
-  except OSError as error:
-    print(f'warning: compiled programs are not kept in {cache}: {error.strerror or error}', file=sys.stderr)
-    return
-  jax.config.update('jax_compilation_cache_dir', str(cache))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
-
-
-def first(function: Callable[[], Any]) -> None:
-  """Calls the function on the main process; a mistake that it finds there is every process's.
-
-  Raises:
-    UserError: the function has.
-  """
-  message = ''
-  if main_process():
-    try:
-      function()
-    except UserError as error:
-      message = str(error)
-  if jax.process_count() > 1:
-    page = np.zeros(1024, np.uint8)
-    words = np.frombuffer(message.encode()[: len(page)], np.uint8)
-    page[: len(words)] = words
-    message = bytes(multihost_utils.broadcast_one_to_all(page)).rstrip(b'\0').decode(errors='replace')
-  if message:
-    raise UserError(message)
-
-
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-  """Within the block a process that finds itself alone ends at once: waiting for the others would never end."""
-  try:
-    yield
-  except jax.errors.JaxRuntimeError as error:
-    if jax.process_count() == 1:
-      raise
-    reason = (str(error).splitlines() or [''])[0][:200]
-    print(
-      f'error: process {jax.process_index()} cannot go on, most likely because another one has ended ({reason});'
-      ' start all of them again, they go on from the last checkpoint',
-      file=sys.stderr, flush=True,
-    )  # fmt: skip
-    os._exit(ALONE)
 
 
 def interruptible(program: Callable) -> Callable:
@@ -227,11 +94,6 @@ def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
 def fetch(tree):
   """Replicated device arrays as NumPy arrays, on every process."""
   return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
-
-
-def main_process() -> bool:
-  """Whether this is the process that writes logs and pictures."""
-  return jax.process_index() == 0
 
 
 class Driver(NamedTuple):

@@ -29,7 +29,7 @@ from dgm_jax.evals import mean
 from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs import checkpoint, graft, workdir
 from dgm_jax.runs.digest import finite, first_bad
-from dgm_jax.runtime import lock, parallel, signals
+from dgm_jax.runtime import cluster, lock, parallel, signals
 from dgm_jax.training import log
 
 __all__ = [
@@ -96,7 +96,7 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
   """
   run = assemble(config, folder)
   with contextlib.ExitStack() as stack:
-    parallel.first(lambda: stack.enter_context(lock.locked(folder)))
+    cluster.first(lambda: stack.enter_context(lock.locked(folder)))
     workdir.claim(folder, run.config, allow_config_change)
     checkpoint.check_space(folder, run.like)
     call, evaluators, batches = parallel.interruptible(compiled_call(run)), _evaluators(run), 0
@@ -127,7 +127,7 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
   lost, skipped = log.lost(run.folder, began.step), max(batches - began.step, began.meta.get('skipped', 0))
   due = began.meta.get('due', False)
   with contextlib.ExitStack() as stack:
-    main = parallel.main_process()
+    main = cluster.main_process()
     opened = log.open(run.folder, began.step, run.total, run.config, due) if main else log.silent()
     writer = stack.enter_context(opened)
     _greet(run, writer, began.step, skipped)
@@ -135,7 +135,7 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
       _between(run, began.state, began.step, writer, evaluators)
     stack.enter_context(signals.deferred())
     manager = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, workdir.best(run.config)))
-    stack.enter_context(parallel.together())
+    stack.enter_context(cluster.together())
     note = lambda steps, seconds: writer.say(_costs(began, lost, steps, seconds))
     save = saver(run, manager, skipped)
     state = train(run, call, began.state, began.step, writer, save, evaluators, skipped, note)

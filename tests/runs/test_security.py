@@ -9,7 +9,7 @@ import pytest
 
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
-from dgm_jax.runtime import parallel
+from dgm_jax.runtime import cpu, parallel
 
 PACKAGE = pathlib.Path(__file__).parents[2] / 'dgm_jax'
 FILES = [*sorted(PACKAGE.rglob('*.py')), PACKAGE.parent / 'train.py']
@@ -73,9 +73,9 @@ def test_compiled_programs_lie_in_a_folder_of_the_user_alone(tmp_path, monkeypat
   cache = tmp_path / 'programs'
   cache.mkdir(mode=0o777)
   os.chmod(cache, 0o777)
-  parallel._keep_programs(cache)
+  cpu.keep_programs(cache)
   assert stat.S_IMODE(cache.stat().st_mode) == 0o700 and 'jax_compilation_cache_dir' in kept
   del kept[:]
   monkeypatch.setattr(parallel.os, 'getuid', lambda: os.stat(tmp_path).st_uid + 1)
-  parallel._keep_programs(cache)  # somebody else's
+  cpu.keep_programs(cache)  # somebody else's
   assert not kept and 'compiled programs are not kept' in capsys.readouterr().err

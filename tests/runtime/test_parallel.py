@@ -12,7 +12,7 @@ import resource, sys
 import jax, jax.numpy as jnp
 from dgm_jax import parallel
 if sys.argv[1] == 'started':
-  parallel.start(keep_memory=True)
+  cluster.start(keep_memory=True)
 call = jax.jit(lambda x: jnp.cumsum(jnp.sin(x)[:, None] * jnp.ones((1, 16)), 0)[-1])
 x = jax.block_until_ready(jnp.ones(2**20))
 for _ in range(60):  # until the heap has found its size
@@ -38,7 +38,7 @@ def test_memory_that_a_program_has_freed_is_kept_for_the_next(tmp_path):
 
 
 def test_each_core_is_a_device_where_that_is_asked_for(tmp_path):
-  program = 'from dgm_jax import parallel; parallel.start(every_core={}); import jax; print(jax.device_count())'
+  program = 'from dgm_jax import parallel; cluster.start(every_core={}); import jax; print(jax.device_count())'
   told = {'JAX_PLATFORMS': 'cpu', 'DGM_JAX_CACHE': str(tmp_path), 'HOME': str(tmp_path), 'PATH': ''}
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   more = cores + 1

@@ -4,7 +4,7 @@ import time
 
 from dgm_jax import config as experiment
 from dgm_jax.pages.topics import page
-from dgm_jax.runtime import parallel
+from dgm_jax.runtime import cluster
 
 __all__ = ['document']
 
@@ -27,7 +27,7 @@ def document(chosen: str, style: str) -> str:
   names = NAMES if chosen == 'all' else tuple(chosen.split(','))
   for name in names:
     experiment.one_of('--topic', name, (*NAMES, 'all'))
-  parallel.start()
+  cluster.start()
   topics, seconds = {}, {}
   for name in names:
     started = time.perf_counter()
