@@ -38,9 +38,9 @@ def _jax(args):
   import jax
   import numpy as np
 
-  from dgm_jax.training import fit
+  from dgm_jax import training
 
-  run = fit.prepare(config, Path(args.data).parent / 'run')
+  run = training.prepare(config, Path(args.data).parent / 'run')
   train = run.splits['train']
   drawn = [np.asarray(jax.jit(train.fetch)(run.arrays, np.arange(i, i + 1000))['x']) for i in range(0, IMAGES, 1000)]
   np.save(args.data, np.concatenate(drawn))

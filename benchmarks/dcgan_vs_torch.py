@@ -41,9 +41,9 @@ def _jax(args):
   config = _prepared(args)
   import numpy as np
 
-  from dgm_jax.training import fit
+  from dgm_jax import training
 
-  run = fit.prepare(config, Path(args.data).parent / 'run')
+  run = training.prepare(config, Path(args.data).parent / 'run')
   np.save(args.data, run.splits['train'].arrays['x'])
   return in_turn.whereabouts(), in_turn.loop(run)
 

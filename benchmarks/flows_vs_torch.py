@@ -91,33 +91,33 @@ def _serve(about: dict, train) -> None:
 
 
 def _jax(args):
-  """What the training loop calls, `fit.compiled_call`, with the order of the examples made on the host."""
+  """What the training loop calls, `training.compile_call`, with the order of the examples made on the host."""
   sys.path.insert(0, str(ROOT))
   import importlib
 
   import jax
   import numpy as np
 
+  from dgm_jax import training
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster
-  from dgm_jax.training import fit
 
   cluster.start()
   ready = {}
   for task, (name, variant) in TASKS.items():
     config = importlib.import_module(f'configs.{name}').get_config(variant)
     config.model.network.hidden = (SIZES[task][1],) * 2
-    run = fit.prepare(config, Path(args.data) / task)
+    run = training.prepare(config, Path(args.data) / task)
     np.save(f'{args.data}/{task}.npy', run.splits['train'].arrays['x'].reshape(run.splits['train'].size, -1))
-    ready[task] = [run, fit.compiled_call(run), fit.start(run)[0], 0]
+    ready[task] = [run, training.compile_call(run), training.start(run)[0], 0]
 
   def train(name: str, task: str, seconds: float) -> float:
     del name  # there is one
     run, call, state, step = ready[task]
     first, metrics, size, started = step, None, run.config.steps_per_call, time.perf_counter()
     while time.perf_counter() - started < seconds:
-      before, (state, metrics) = metrics, call(state, np.uint32(0), run.arrays, fit.indices(run, step, size))
-      jax.block_until_ready(before)  # one call behind, as in `fit.train`
+      before, (state, metrics) = metrics, call(state, np.uint32(0), run.arrays, training.indices(run, step, size))
+      jax.block_until_ready(before)  # one call behind, as in `training.train`
       step += size
     jax.block_until_ready(metrics)
     ready[task][2:] = [state, step]

@@ -159,17 +159,17 @@ def bare(layers: list) -> Callable[[float], float]:
 
 
 def loop(run) -> Callable[[float], float]:
-  """Steps/s of what the training loop calls, `fit.compiled_call`, with the order of examples made on the host."""
+  """Steps/s of what the training loop calls, `training.compile_call`, with the order of examples made on the host."""
   import jax
   import numpy as np
 
-  from dgm_jax.training import fit
+  from dgm_jax import training
 
-  call, (state, at), each = fit.compiled_call(run), fit.start(run), run.config.steps_per_call
+  call, (state, at), each = training.compile_call(run), training.start(run), run.config.steps_per_call
 
   def step():
     nonlocal state, at
-    state, metrics = call(state, np.uint32(0), run.arrays, fit.indices(run, at, each))
+    state, metrics = call(state, np.uint32(0), run.arrays, training.indices(run, at, each))
     at += each
     return metrics
 

@@ -100,33 +100,32 @@ def _serve(about: dict, train) -> None:
 
 
 def _jax(args):
-  """What the training loop calls, `fit.compiled_call`, with the order of the examples made on the host."""
+  """What the training loop calls, `training.compile_call`, with the order of the examples made on the host."""
   sys.path.insert(0, str(ROOT))
   import jax
   import numpy as np
 
   from configs import vae_mnist
-  from dgm_jax import errors
+  from dgm_jax import errors, training
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster
-  from dgm_jax.training import fit
 
   cluster.start()
   try:
-    run = fit.prepare(vae_mnist.get_config(), Path(args.data).parent / 'run')
+    run = training.prepare(vae_mnist.get_config(), Path(args.data).parent / 'run')
   except errors.UserError as error:
     sys.exit(f'error: {error}')
   np.save(args.data, run.splits['train'].arrays['x'].reshape(run.splits['train'].size, -1))
-  call, seed, size = fit.compiled_call(run), np.uint32(0), run.config.steps_per_call
-  state, step = fit.start(run)[0], 0
+  call, seed, size = training.compile_call(run), np.uint32(0), run.config.steps_per_call
+  state, step = training.start(run)[0], 0
 
   def train(form: str, seconds: float) -> float:
     del form  # there is one
     nonlocal state, step
     first, started, metrics = step, time.perf_counter(), None
     while time.perf_counter() - started < seconds:
-      before, (state, metrics) = metrics, call(state, seed, run.arrays, fit.indices(run, step, size))
-      jax.block_until_ready(before)  # one call behind, as in `fit.train`
+      before, (state, metrics) = metrics, call(state, seed, run.arrays, training.indices(run, step, size))
+      jax.block_until_ready(before)  # one call behind, as in `training.train`
       step += size
     jax.block_until_ready(metrics)
     return (step - first) * run.config.batch_size / (time.perf_counter() - started)

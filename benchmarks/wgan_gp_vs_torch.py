@@ -96,15 +96,15 @@ def _serve(about: dict, train) -> None:
 
 
 def _jax(args):
-  """What the training loop calls, `fit.compiled_call`, with the order of the examples made on the host."""
+  """What the training loop calls, `training.compile_call`, with the order of the examples made on the host."""
   sys.path.insert(0, str(ROOT))
   import jax
   import numpy as np
 
   from configs import wgan_gp_25gaussians
+  from dgm_jax import training
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster
-  from dgm_jax.training import fit
 
   cluster.start()
   runs = {}
@@ -112,8 +112,8 @@ def _jax(args):
     config = wgan_gp_25gaussians.get_config()
     config.model.generator.hidden = config.model.critic.hidden = (int(width),) * 3
     config.steps_per_call = {'128': 100, '512': 10}[width]
-    run = fit.prepare(config, Path(args.data).parent / f'run_{width}')
-    runs[width] = [run, fit.compiled_call(run), fit.start(run)[0], 0]
+    run = training.prepare(config, Path(args.data).parent / f'run_{width}')
+    runs[width] = [run, training.compile_call(run), training.start(run)[0], 0]
   np.save(args.data, run.splits['train'].arrays['x'])
 
   def train(form: str, width: str, seconds: float) -> float:
@@ -122,9 +122,9 @@ def _jax(args):
     first, started, metrics = step, time.perf_counter(), None
     size = run.config.steps_per_call
     while time.perf_counter() - started < seconds:
-      order = fit.indices(run, step, size)
+      order = training.indices(run, step, size)
       before, (state, metrics) = metrics, call(state, np.uint32(0), run.arrays, order)
-      jax.block_until_ready(before)  # one call behind, as in `fit.train`
+      jax.block_until_ready(before)  # one call behind, as in `training.train`
       step += size
     jax.block_until_ready(metrics)
     runs[width][2:] = state, step

@@ -16,7 +16,7 @@ import pytest
 from playing import TABLE
 
 from dgm_jax import config as experiment
-from dgm_jax import core, data, evals, systems
+from dgm_jax import core, data, evals, systems, training
 from dgm_jax.commands import evaluate
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated, surgery
@@ -24,7 +24,6 @@ from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.training import fit
 from dgm_jax.views import Prior, fits
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -78,7 +77,7 @@ def smooth():
 class Trained(NamedTuple):
   """Calls on eight devices, on one, and the last one again on eight from the checkpoint before it."""
 
-  run: fit.Run  # on eight devices
+  run: training.Run  # on eight devices
   call: Any  # of one device
   start: core.State  # as NumPy
   eight: core.State
@@ -116,7 +115,7 @@ def put(run, state):
 
 
 def on_one_device(run):
-  """The run as `fit.prepare(..., devices=1)` makes it, without another trace of the system."""
+  """The run as `training.prepare(..., devices=1)` makes it, without another trace of the system."""
   there = parallel.replicated(parallel.mesh(1))
   like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there), run.like)
   arrays = {name: parallel.put(array, there) for name, array in run.splits['train'].arrays.items()}
@@ -127,7 +126,7 @@ def advance(run, call, state, first, calls):
   """Makes the calls; returns the last state and each one's metrics."""
   metrics = []
   for number in range(first, first + calls):
-    state, out = call(state, np.uint32(run.config.seed), run.arrays, fit.indices(run, number, 1))
+    state, out = call(state, np.uint32(run.config.seed), run.arrays, training.indices(run, number, 1))
     metrics.append(parallel.fetch(out))
   return state, metrics
 
@@ -135,22 +134,22 @@ def advance(run, call, state, first, calls):
 @pytest.fixture(scope='module', params=VARIANTS)
 def trained(request, tmp_path_factory, smooth):
   folder = tmp_path_factory.mktemp('runs')
-  eight = fit.prepare(tiny(request.param), folder / 'eight')
+  eight = training.prepare(tiny(request.param), folder / 'eight')
   one = on_one_device(eight)
   assert (eight.mesh.size, one.mesh.size) == (8, 1)
-  start, traces = parallel.fetch(fit.start(eight)[0]), []
+  start, traces = parallel.fetch(training.start(eight)[0]), []
   with pytest.MonkeyPatch.context() as monkeypatch:
     owned = owners(monkeypatch)
-    call = fit.compiled_call(counting(eight, traces))
+    call = training.compile_call(counting(eight, traces))
     middle, metrics = advance(eight, call, put(eight, start), 0, CALLS - 1)
     with checkpoint.saving(eight.folder, 1, '') as manager:
-      fit.saver(eight, manager)(middle, {})
+      training.saver(eight, manager)(middle, {})
     ended, last = advance(eight, call, middle, CALLS - 1, 1)
-  restored, steps = fit.start(eight)
+  restored, steps = training.start(eight)
   assert steps == CALLS - 1
   resumed, again = advance(eight, call, restored, CALLS - 1, 1)
   jax.tree.map(np.testing.assert_array_equal, again, last)
-  call_one = fit.compiled_call(one)
+  call_one = training.compile_call(one)
   alone, _ = advance(one, call_one, put(one, start), 0, CALLS)
   states = map(parallel.fetch, (ended, alone, resumed))
   return Trained(one, call_one, start, *states, metrics + last, traces, owned)

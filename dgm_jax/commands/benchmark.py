@@ -38,8 +38,8 @@ ROUNDS = 5  # of the training loop and the bare scan, in turn
 class Program(NamedTuple):
   """A run's call of several steps, compiled, and what was found on the way."""
 
-  run: Any  # fit.Run
-  call: Callable  # steps_per_call steps, as `fit.compiled_call` makes them
+  run: Any  # training.Run
+  call: Callable  # steps_per_call steps, as `training.compile_call` makes them
   one: Any  # the compiled program of one step
   several: Any  # that of steps_per_call steps
   compile_seconds: float
@@ -149,13 +149,13 @@ def measure(config, devices: int, steps_per_call: int, seconds: float) -> dict:
   """All figures of one setting; FLOPs, bytes and rates are of all its devices, memory of one."""
   import jax
 
+  from dgm_jax import training
   from dgm_jax.costs import hlo
-  from dgm_jax.training import fit
 
   with tempfile.TemporaryDirectory() as folder:
-    run = fit.prepare(setting(config, devices, steps_per_call), Path(folder), devices=devices)
+    run = training.prepare(setting(config, devices, steps_per_call), Path(folder), devices=devices)
     program = compiled(run)
-    state, rates, products = _speed(program, fit.start(run)[0], seconds)
+    state, rates, products = _speed(program, training.start(run)[0], seconds)
     rate, product = statistics.median(rates), statistics.median(products)
     flops, text = program.one.cost_analysis()['flops'] * devices, program.one.as_text()
     figures = {
@@ -197,12 +197,12 @@ def compiled(run) -> Program:
   """Compiles the run's call, and a call of one step."""
   import numpy as np
 
-  from dgm_jax.training import fit
+  from dgm_jax import training
 
   def build(steps: int):
-    return call.lower(run.like, np.uint32(0), run.arrays, fit.indices(run, 0, steps)).compile()
+    return call.lower(run.like, np.uint32(0), run.arrays, training.indices(run, 0, steps)).compile()
 
-  call = fit.compiled_call(run)
+  call = training.compile_call(run)
   # The cost of a loop is that of its body once, so the figures of a step come from a call of one step.
   one, started = build(1), time.perf_counter()
   several = build(run.config.steps_per_call)
@@ -214,10 +214,10 @@ def _speed(program: Program, state, seconds: float):
   import jax
   import numpy as np
 
-  from dgm_jax.training import fit
+  from dgm_jax import training
 
   run, steps = program.run, program.run.config.steps_per_call
-  index, seed, product = fit.indices(run, 0, steps), np.uint32(run.config.seed), matrix_product(run.mesh)
+  index, seed, product = training.indices(run, 0, steps), np.uint32(run.config.seed), matrix_product(run.mesh)
 
   def calls(state, n: int):
     started = time.perf_counter()
@@ -275,8 +275,9 @@ def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
   Args:
     rate: about how many steps are made in a second.
   """
+  from dgm_jax import training
   from dgm_jax.runs import checkpoint
-  from dgm_jax.training import fit, log
+  from dgm_jax.training import log
 
   run, sides = program.run, {'scan': [], 'fit': []}
   run, steps = stretch(run, rate, seconds)
@@ -287,12 +288,12 @@ def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
     stack.enter_context(contextlib.redirect_stderr(said))
     writer = stack.enter_context(log.open(run.folder, 0, 0, run.config))
     manager = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, ''))
-    save, nothing = fit.saver(run, manager), fit.Evaluators(lambda *_: {}, lambda *_: {}, None)
+    save, nothing = training.saver(run, manager), training.Evaluators(lambda *_: {}, lambda *_: {}, None)
     for number in range(ROUNDS + 1):
       state, scan_seconds = scan(state)
       first = int(state.step)
       started = time.perf_counter()
-      state = fit.train(run._replace(total=first + steps), program.call, state, first, writer, save, nothing)
+      state = training.train(run._replace(total=first + steps), program.call, state, first, writer, save, nothing)
       manager.wait_until_finished()
       if number:  # the first round warms up
         sides['scan'].append(steps / scan_seconds)
@@ -320,10 +321,10 @@ def _scan(run, steps: int) -> Callable:
   import jax
   import numpy as np
 
-  from dgm_jax.training import fit
+  from dgm_jax import training
 
-  index, seed = fit.indices(run, 0, steps), np.uint32(run.config.seed)
-  call = fit.compiled_call(run).lower(run.like, seed, run.arrays, index).compile()
+  index, seed = training.indices(run, 0, steps), np.uint32(run.config.seed)
+  call = training.compile_call(run).lower(run.like, seed, run.arrays, index).compile()
 
   def scan(state):
     jax.block_until_ready(state)

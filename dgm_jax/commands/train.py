@@ -44,13 +44,13 @@ def main(argv: list[str]) -> None:
     raise errors.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
 
   # JAX is loaded only once the command line is known to be right.
+  from dgm_jax import training
   from dgm_jax.commands import report
   from dgm_jax.runtime import cluster, cpu
-  from dgm_jax.training import fit
 
   cluster.start(args.coordinator, args.processes, args.process, args.heartbeat, keep_memory=cpu.large_programs(config))
-  rollbacks = fit.ROLLBACKS if args.on_nan == 'rollback' else 0
-  fit.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
+  rollbacks = training.ROLLBACKS if args.on_nan == 'rollback' else 0
+  training.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
   if cluster.main_process():
     print(f'report: {report.write_report(args.workdir)}')
 

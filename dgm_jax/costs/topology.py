@@ -56,17 +56,18 @@ def cost(config, name: str) -> dict:
   import numpy as np
   from jax.sharding import AxisType, Mesh
 
+  from dgm_jax import training
   from dgm_jax.costs import hlo
-  from dgm_jax.training import fit
+  from dgm_jax.runtime import parallel
 
   found = np.asarray(devices(name))
   mesh = Mesh(found, ('data',), axis_types=(AxisType.Auto,))
   config = config.copy_and_resolve_references()
   config.batch_size *= len(found)
-  run = fit.describe(config, mesh)
-  index = jax.ShapeDtypeStruct((1, config.batch_size), 'int32', sharding=fit.parallel.rows(mesh, 1))
+  run = training.describe(config, mesh)
+  index = jax.ShapeDtypeStruct((1, config.batch_size), 'int32', sharding=parallel.rows(mesh, 1))
   started = time.perf_counter()
-  traced = fit.compiled_call(run).trace(run.like, np.uint32(0), run.arrays, index)
+  traced = training.compile_call(run).trace(run.like, np.uint32(0), run.arrays, index)
   program = signals.interruptible(lambda: traced.lower().compile())
   seconds = time.perf_counter() - started
   kinds = hlo.collectives(program.as_text())

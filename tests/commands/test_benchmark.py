@@ -12,11 +12,10 @@ import pytest
 from absl import flags
 
 from configs import vae_digits
-from dgm_jax import errors
+from dgm_jax import errors, training
 from dgm_jax.commands import benchmark
 from dgm_jax.costs import hlo, topology
 from dgm_jax.runtime import parallel
-from dgm_jax.training import fit
 
 PIXELS, HIDDEN, LATENTS, BATCH = 64, 16, 4, 16  # of vae_digits:tiny
 KERNELS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENTS), (LATENTS, HIDDEN), (HIDDEN, PIXELS))
@@ -42,7 +41,7 @@ def test_collectives_of_a_step_are_its_gradients(figures):
 def test_flops_of_a_step_are_its_products_and_little_more(tmp_path):
   config = vae_digits.get_config('tiny')
   config.update({'batch_size': 512, 'model': {'hidden': ((512,),), 'latents': (64,)}})
-  program = benchmark.compiled(fit.prepare(config, tmp_path, devices=1))
+  program = benchmark.compiled(training.prepare(config, tmp_path, devices=1))
   kernels = ((PIXELS, 512), (512, 2 * 64), (64, 512), (512, PIXELS))
   # Forward, and backward for the kernels and for each layer's input, but not for the first's.
   by_hand = 2 * 512 * sum((3 - (i == 0)) * m * n for i, (m, n) in enumerate(kernels))
@@ -78,7 +77,7 @@ def test_a_setting_has_all_its_figures(figures):
 
 
 def test_a_round_without_a_checkpoint_is_said_to_be_one(tmp_path):
-  run = fit.prepare(vae_digits.get_config('tiny'), tmp_path, devices=1)  # save_every=4, steps_per_call=2
+  run = training.prepare(vae_digits.get_config('tiny'), tmp_path, devices=1)  # save_every=4, steps_per_call=2
   for rate, steps, save_every in ((3.0, 2, 0), (4.0, 4, 4), (30.0, 8, 4)):
     shorter, got = benchmark.stretch(run, rate, 1.0)
     assert (got, shorter.config.save_every) == (steps, save_every)
@@ -119,10 +118,10 @@ def test_a_setting_keeps_the_batch_of_a_device_and_rounds_the_cadence_up():
 
 
 def test_training_on_fewer_devices(tmp_path):
-  run = fit.prepare(vae_digits.get_config('tiny'), tmp_path, devices=2)
+  run = training.prepare(vae_digits.get_config('tiny'), tmp_path, devices=2)
   assert run.mesh.size == 2
   with pytest.raises(errors.UserError, match='9 devices were asked for, but JAX sees 8'):
-    fit.prepare(vae_digits.get_config('tiny'), tmp_path, devices=9)
+    training.prepare(vae_digits.get_config('tiny'), tmp_path, devices=9)
 
 
 @pytest.mark.parametrize('text', ['0', 'x', '-1', '1.5'])

@@ -47,15 +47,14 @@ def announced(module, attribute, this):
 
 
 def install():
-  from dgm_jax import data
+  from dgm_jax import data, training
   from dgm_jax.runs import checkpoint
   from dgm_jax.runtime import parallel, signals
-  from dgm_jax.training import fit
 
   announced(signals, 'interruptible', 'compile')
-  announced(fit, '_draw', 'sampling')
+  announced(training.loop, '_draw', 'sampling')
   announced(checkpoint, 'save', 'save')
-  means, indices, load = fit.mean.per_example, fit.indices, data.load
+  means, indices, load = training.loop.mean.per_example, training.loop.indices, data.load
 
   def per_example(*args, **kwargs):
     run = means(*args, **kwargs)
@@ -78,7 +77,7 @@ def install():
       time.sleep(1)  # as on a disk that is far away
     return load(*args)
 
-  fit.mean.per_example, fit.indices, data.load = per_example, noted, slow
+  training.loop.mean.per_example, training.loop.indices, data.load = per_example, noted, slow
   del parallel
 
 

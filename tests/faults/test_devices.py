@@ -8,12 +8,11 @@ import pytest
 from trials import record
 
 from configs import vae_digits
-from dgm_jax import core, optim
+from dgm_jax import core, optim, training
 from dgm_jax.costs import hlo
 from dgm_jax.errors import UserError
 from dgm_jax.runs import digest
 from dgm_jax.runtime import parallel
-from dgm_jax.training import fit
 
 STEPS = 20
 HIDDEN = 32
@@ -54,11 +53,11 @@ def tiny(**changes):
 
 def trained(monkeypatch, folder, devices, **changes):
   """The last state and metrics, as NumPy."""
-  monkeypatch.setattr(fit.systems, 'build', classifier)
-  run = fit.assemble(tiny(**changes), folder, devices)
-  state, call = fit.start(run)[0], fit.compiled_call(run)
+  monkeypatch.setattr(training.run.systems, 'build', classifier)
+  run = training.build_run(tiny(**changes), folder, devices)
+  state, call = training.start(run)[0], training.compile_call(run)
   for step in range(0, STEPS, 10):
-    state, metrics = call(state, np.uint32(0), run.arrays, fit.indices(run, step, 10))
+    state, metrics = call(state, np.uint32(0), run.arrays, training.indices(run, step, 10))
   return parallel.fetch(state), parallel.fetch(metrics)
 
 
@@ -75,7 +74,7 @@ def test_one_two_four_and_eight_devices_agree_and_so_does_pmap(monkeypatch, tmp_
   gaps['4 slices and 1, 8 devices'] = apart(jit[8], trained(monkeypatch, tmp_path, 8, accumulate=4))
   record('devices', largest_difference=max(gaps.values()), differences=gaps, steps=STEPS, bound=1e-5)
   assert jit[8][0].step == STEPS
-  assert apart(jit[8][0].params, fit.start(fit.assemble(tiny(), tmp_path))[0].params) > 0.05  # it did train
+  assert apart(jit[8][0].params, training.start(training.build_run(tiny(), tmp_path))[0].params) > 0.05  # it did train
   assert max(gaps.values()) < 1e-5
 
 
@@ -83,10 +82,10 @@ def test_pmap_gives_each_device_noise_of_its_own_and_keeps_the_state_in_place(tm
   """Dynamic binarization of one image, eight times: eight devices with one key would draw the same pixels."""
   config = tiny(parallel='pmap', batch_size=8)
   config.data.preprocess = 'dynamic_binarize'
-  run = fit.assemble(config, tmp_path, 8)
+  run = training.build_run(config, tmp_path, 8)
   seen = lambda key, state, batch: (state.replace(step=state.step + 1), {'x': jax.lax.all_gather(batch['x'], 'data')})
-  state = fit.start(run)[0]
-  call = fit.compiled_call(run._replace(system=run.system._replace(step=seen)))
+  state = training.start(run)[0]
+  call = training.compile_call(run._replace(system=run.system._replace(step=seen)))
   same = parallel.driver('pmap', run.mesh, run.like).deal(np.zeros((1, 8), np.int32))
   new, metrics = call(state, np.uint32(0), run.arrays, same)
   images = {image.tobytes() for image in np.asarray(metrics['x']).reshape(8, -1)}
@@ -100,14 +99,19 @@ def test_pmap_gives_each_device_noise_of_its_own_and_keeps_the_state_in_place(tm
 def test_pmap_refuses_what_it_cannot_average(monkeypatch, tmp_path):
   move = core.Move(lambda params: {}, lambda key, state, batch: (state, {}))
   networks = lambda key, batch: ({'net': jnp.zeros(2)}, {})
-  monkeypatch.setattr(fit.systems, 'build', lambda config: core.system(networks, move, len, len))
+  monkeypatch.setattr(training.run.systems, 'build', lambda config: core.system(networks, move, len, len))
   with pytest.raises(UserError, match=r"config\.parallel='pmap' averages gradients, and this system has none"):
-    fit.compiled_call(fit.assemble(tiny(parallel='pmap'), tmp_path, 8))
+    training.compile_call(training.build_run(tiny(parallel='pmap'), tmp_path, 8))
 
 
 def test_a_data_parallel_step_holds_one_sum_of_its_gradients_and_gathers_nothing(tmp_path):
-  run = fit.assemble(vae_digits.get_config('tiny'), tmp_path, 8)
-  text = fit.compiled_call(run).lower(run.like, np.uint32(0), run.arrays, fit.indices(run, 0, 1)).compile().as_text()
+  run = training.build_run(vae_digits.get_config('tiny'), tmp_path, 8)
+  text = (
+    training.compile_call(run)
+    .lower(run.like, np.uint32(0), run.arrays, training.indices(run, 0, 1))
+    .compile()
+    .as_text()
+  )
   found = hlo.collectives(text)
   gradients = digest.num_bytes(run.like.params)
   record('collectives', kinds=found, gradient_bytes=gradients, metric_bytes=4)

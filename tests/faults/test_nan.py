@@ -8,9 +8,8 @@ from trials import record, trials
 
 from configs import vae_digits
 from dgm_jax import config as experiment
-from dgm_jax import core, data, errors, optim
+from dgm_jax import core, data, errors, optim, training
 from dgm_jax.runs import checkpoint
-from dgm_jax.training import fit
 
 LOG_EVERY = SAVE_EVERY = 8
 STEPS = 40
@@ -70,13 +69,13 @@ def train(monkeypatch, folder, place, hit, rollbacks=0, **changes):
   config.log.tensorboard = False
   config.optimizer.model.update({'schedule': 'constant'})
   experiment.check(config)
-  monkeypatch.setattr(fit.systems, 'build', builder(place, hit))
-  return fit.fit(config, folder, rollbacks=rollbacks)
+  monkeypatch.setattr(training.run.systems, 'build', builder(place, hit))
+  return training.fit(config, folder, rollbacks=rollbacks)
 
 
 def saved_states(monkeypatch, folder):
   """Every saved step and its state."""
-  run = fit.assemble(experiment.load(folder), folder)
+  run = training.build_run(experiment.load(folder), folder)
   return {step: checkpoint.restore(folder, run.like, step) for step in checkpoint.steps(folder)}
 
 

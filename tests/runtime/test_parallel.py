@@ -38,7 +38,7 @@ def test_memory_that_a_program_has_freed_is_kept_for_the_next(tmp_path):
 
 
 def test_each_core_is_a_device_where_that_is_asked_for(tmp_path):
-  program = 'from dgm_jax import parallel; cluster.start(every_core={}); import jax; print(jax.device_count())'
+  program = 'from dgm_jax.runtime import cluster; cluster.start(every_core={}); import jax; print(jax.device_count())'
   told = {'JAX_PLATFORMS': 'cpu', 'DGM_JAX_CACHE': str(tmp_path), 'HOME': str(tmp_path), 'PATH': ''}
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   more = cores + 1

@@ -11,11 +11,10 @@ import ml_collections
 import numpy as np
 import pytest
 
-from dgm_jax import core, losses, optim, systems
+from dgm_jax import core, losses, optim, systems, training
 from dgm_jax.errors import UserError
 from dgm_jax.systems import gan, semi_supervised
 from dgm_jax.systems.parts import games, objectives
-from dgm_jax.training import fit
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 KEY = jax.random.key(5)
@@ -360,9 +359,9 @@ def test_labelled_examples_are_the_first_of_each_class():
 def test_a_run_does_not_begin_without_a_label_of_every_class(tmp_path):
   settings = config('improved_gan_mnist:tiny')
   settings.init_examples = 12
-  run = fit.prepare(settings, tmp_path, devices=1)
+  run = training.prepare(settings, tmp_path, devices=1)
   with pytest.raises(UserError, match=r'extra/labelled/x is not finite .* of 12 examples: raise config\.init_examples'):
-    fit.resume(run)
+    training.load_or_init(run)
 
 
 @pytest.mark.parametrize('count', [6, 15, 4])

@@ -15,6 +15,7 @@ from PIL import Image
 from test_vq import config
 
 from dgm_jax import config as experiment
+from dgm_jax import training
 from dgm_jax.commands import extract, sample
 from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
@@ -25,7 +26,6 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.systems import vq
 from dgm_jax.systems.parts import code_priors
-from dgm_jax.training import fit
 from dgm_jax.views import Views
 
 LABELS = jnp.eye(10)
@@ -132,7 +132,7 @@ def runs(tmp_path_factory):
   for settings, path in zip(stages, (first, second), strict=True):
     settings.update({'steps': 4, 'eval_every': 0, 'picture_every': 0, 'log_every': 2})
     experiment.check(settings)
-    state = fit.fit(settings, path)
+    state = training.fit(settings, path)
     frozen = frozen or parallel.fetch(state.params['vqvae'])
   lines = (first / 'metrics.jsonl').read_text().splitlines()
   shutil.copytree(first, folder / 'kept')

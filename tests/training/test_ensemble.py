@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from dgm_jax import training
 from dgm_jax.errors import UserError
-from dgm_jax.training import ensemble, fit
+from dgm_jax.training import ensemble
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'disentangle.py'
 
@@ -43,10 +44,10 @@ def test_every_member_is_the_run_that_it_would_be_alone(tmp_path):
   state, metrics = trained(members)
   lone = tiny('tiny_factor', seed=7)
   lone.model.gamma = 35.0
-  run = fit.prepare(lone, tmp_path, devices=1)
-  own, call = fit.start(run)[0], fit.compiled_call(run)
+  run = training.prepare(lone, tmp_path, devices=1)
+  own, call = training.start(run)[0], training.compile_call(run)
   for number in range(3):
-    own, found = call(own, np.uint32(7), run.arrays, fit.indices(run, 2 * number, 2))
+    own, found = call(own, np.uint32(7), run.arrays, training.indices(run, 2 * number, 2))
   last = ensemble.one_of(state, 5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), last, own)
   for name, value in found.items():

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from dgm_jax import config as experiment
+from dgm_jax import training
 from dgm_jax.commands import evaluate
 from dgm_jax.errors import UserError
 from dgm_jax.pages import catalogue, records
 from dgm_jax.runs import checkpoint, lines, workdir
-from dgm_jax.training import fit, log
+from dgm_jax.training import log
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENV = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
@@ -154,7 +155,7 @@ def test_a_mistake_that_only_the_loop_can_see_leaves_the_folder_alone(key, value
   config = config_of()
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError, match=said):
-    fit.prepare(config, tmp_path / 'run')
+    training.prepare(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 
@@ -162,27 +163,27 @@ def test_no_example_is_held_out_where_none_is_measured(tmp_path):
   """A density fitted to every training example, as published, has none to spare; pictures show the test's."""
   everything = config_of(eval_every=0)
   everything.data.valid_size = 0
-  run = fit.prepare(everything, tmp_path / 'all', devices=1)
+  run = training.prepare(everything, tmp_path / 'all', devices=1)
   assert set(run.splits) == {'train', 'test'}
   assert run.splits['train'].size == 1397
-  evaluators = fit._evaluators(run)
+  evaluators = training.loop.evaluators_of(run)
   assert evaluators.images.shape == (run.config.pictures, 8, 8, 1)
   with pytest.raises(UserError, match=r'digits has no validation examples: set --config.data.valid_size'):
     everything.eval_every = 4
-    fit.prepare(everything, tmp_path / 'measured', devices=1)
+    training.prepare(everything, tmp_path / 'measured', devices=1)
 
 
 def test_all_that_is_said_of_a_step_is_said_before_it_is_saved(tmp_path):
   """A kill right after a save then loses nothing: the resumed run writes only what comes later."""
   config = config_of(steps=12, save_every=4, eval_every=4, log_every=4, picture_every=0)
-  run = fit.prepare(config, tmp_path, devices=1)
+  run = training.prepare(config, tmp_path, devices=1)
   events = []
   writer = log.silent()._replace(metrics=lambda step, split, _: events.append((split, step)))
-  evaluators = fit.Evaluators(lambda seed, state: {}, lambda seed, state: {}, np.zeros((0, 8, 8, 1)))
-  state, first = fit.start(run)
-  fit.train(
+  evaluators = training.Evaluators(lambda seed, state: {}, lambda seed, state: {}, np.zeros((0, 8, 8, 1)))
+  state, first = training.start(run)
+  training.train(
     run,
-    fit.compiled_call(run),
+    training.compile_call(run),
     state,
     first,
     writer,
@@ -195,12 +196,14 @@ def test_all_that_is_said_of_a_step_is_said_before_it_is_saved(tmp_path):
 
 def test_a_run_that_measures_and_saves_nothing_on_the_way_still_says_how_it_ended(tmp_path):
   config = config_of(steps=4, log_every=4, save_every=0, eval_every=0, picture_every=0)
-  run = fit.prepare(config, tmp_path, devices=1)
+  run = training.prepare(config, tmp_path, devices=1)
   said = []
   writer = log.silent()._replace(metrics=lambda step, split, _: said.append((split, step)))
-  evaluators = fit.Evaluators(lambda seed, state: {}, lambda seed, state: {}, np.zeros((0, 8, 8, 1)))
-  state, first = fit.start(run)
-  fit.train(run, fit.compiled_call(run), state, first, writer, lambda state, _: said.append('saved'), evaluators)
+  evaluators = training.Evaluators(lambda seed, state: {}, lambda seed, state: {}, np.zeros((0, 8, 8, 1)))
+  state, first = training.start(run)
+  training.train(
+    run, training.compile_call(run), state, first, writer, lambda state, _: said.append('saved'), evaluators
+  )
   assert said == [('train', 4), ('test', 4)]
 
 
@@ -227,10 +230,10 @@ class Machine:
 
 def train_on_a_machine(folder, monkeypatch, first=0, **changes):
   """Runs the loop; returns its timing lines, the sizes of its calls, and how many steps were saved."""
-  run, machine = fit.prepare(config_of(picture_every=0, **changes), folder, devices=1), Machine()
+  run, machine = training.prepare(config_of(picture_every=0, **changes), folder, devices=1), Machine()
   lines, calls, saved = [], [], []
-  monkeypatch.setattr(fit.time, 'perf_counter', machine.clock)
-  monkeypatch.setattr(fit.parallel, 'fetch', machine.wait)
+  monkeypatch.setattr(training.loop.time, 'perf_counter', machine.clock)
+  monkeypatch.setattr(training.loop.parallel, 'fetch', machine.wait)
   monkeypatch.setattr(jax, 'block_until_ready', machine.wait)
 
   def call(state, seed, arrays, index):
@@ -238,8 +241,8 @@ def train_on_a_machine(folder, monkeypatch, first=0, **changes):
     return machine.call(state, seed, arrays, index)
 
   writer = log.silent()._replace(timing=lambda step, numbers: lines.append((step, numbers)))
-  evaluators = fit.Evaluators(machine.measure, machine.measure, np.zeros((0, 8, 8, 1)))
-  fit.train(run, call, None, first, writer, lambda state, _: saved.append(machine.now), evaluators)
+  evaluators = training.Evaluators(machine.measure, machine.measure, np.zeros((0, 8, 8, 1)))
+  training.train(run, call, None, first, writer, lambda state, _: saved.append(machine.now), evaluators)
   return lines, calls, len(saved)
 
 
@@ -270,13 +273,13 @@ def test_sixty_steps_are_the_same_on_one_device_on_eight_and_with_spread_paramet
       steps=60, steps_per_call=20, log_every=0, eval_every=0, save_every=0, picture_every=0, shard_params=shard
     )
     config.model.hidden = ((512,),)
-    run = fit.prepare(config, tmp_path / name, devices=devices)
+    run = training.prepare(config, tmp_path / name, devices=devices)
     spread = [not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(run.like.params)]
     assert any(spread) == shard
-    state, _ = fit.start(run)
-    call = fit.compiled_call(run)
+    state, _ = training.start(run)
+    call = training.compile_call(run)
     for step in range(0, 60, 20):
-      state, _ = call(state, np.uint32(0), run.arrays, fit.indices(run, step, 20))
+      state, _ = call(state, np.uint32(0), run.arrays, training.indices(run, step, 20))
     finals.append(jax.tree.map(np.asarray, state.params))
   for other in finals[1:]:
     apart = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), finals[0], other)
@@ -288,9 +291,9 @@ def test_own_data_trains_the_same_experiment(tmp_path):
   np.savez(tmp_path / 'mine.npz', x=images)
   config = config_of(steps=4, picture_every=0)
   config.data.name = f'npz:{tmp_path / "mine.npz"}'
-  run = fit.prepare(config, tmp_path / 'run', devices=1)
-  state, _ = fit.start(run)
-  _, metrics = fit.compiled_call(run)(state, np.uint32(0), run.arrays, fit.indices(run, 0, 2))
+  run = training.prepare(config, tmp_path / 'run', devices=1)
+  state, _ = training.start(run)
+  _, metrics = training.compile_call(run)(state, np.uint32(0), run.arrays, training.indices(run, 0, 2))
   assert run.config.data.shape == (6, 5, 1) and np.isfinite(metrics['model/loss'])
 
 
@@ -300,9 +303,11 @@ def test_a_picture_that_fails_costs_a_line(monkeypatch):
   def broken(*_):
     raise ValueError('no\nway')
 
-  monkeypatch.setattr(fit.pictures, 'available', lambda system: {'broken': broken, 'whole': lambda *_: 'image'})
-  monkeypatch.setattr(fit.positions, 'available', lambda system, config: {})
+  monkeypatch.setattr(
+    training.loop.gallery, 'available', lambda system: {'broken': broken, 'whole': lambda *_: 'image'}
+  )
+  monkeypatch.setattr(training.loop.positions, 'available', lambda system, config: {})
   writer = SimpleNamespace(say=said.append, picture=lambda *args: drawn.append(args))
-  fit._draw(SimpleNamespace(config=config_of(), system=None), None, 7, writer, None)
+  training.loop._draw(SimpleNamespace(config=config_of(), system=None), None, 7, writer, None)
   assert said == ['step 7: no picture broken, ValueError: no way']
   assert drawn == [(7, 'whole', 'image')]

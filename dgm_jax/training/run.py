@@ -1,0 +1,107 @@
+"""A run before its first step: data, system and devices put together, and the program of its steps."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dgm_jax import data, systems
+from dgm_jax.core import State, System
+from dgm_jax.data import preprocess
+from dgm_jax.runs import workdir
+from dgm_jax.runtime import parallel
+
+__all__ = ['Run', 'build_run', 'compile_call', 'describe', 'indices', 'prepare']
+
+
+class Run(NamedTuple):
+  """What stays the same while a run trains."""
+
+  config: ConfigDict
+  system: System
+  splits: dict[str, data.Split]
+  mesh: Mesh
+  like: State  # shapes and shardings of the state
+  arrays: dict[str, Any]  # the training split, on the devices
+  folder: Path
+  total: int  # steps
+
+
+def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False, devices: int = 0) -> Run:
+  """Builds a run and claims its folder, without locking it."""
+  run = build_run(config, folder, devices)
+  workdir.claim(folder, run.config, allow_config_change)
+  return run
+
+
+def build_run(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
+  """Loads the data and builds the system for all devices, or the first `devices`. Leaves the folder alone."""
+  run = describe(config, parallel.mesh(devices), folder)
+  spread = lambda like, array: parallel.put(array, like.sharding)
+  return run._replace(arrays=jax.tree.map(spread, run.arrays, run.splits['train'].arrays))
+
+
+def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
+  """Builds the run of a mesh whose devices may be elsewhere: nothing is put on them."""
+  parallel.check_batch('batch_size', config.batch_size, mesh, config.accumulate)
+  preprocess.training(config.data)  # a mistake must not leave its mark on the folder
+  # Where nothing is measured on them, no examples need be held out.
+  names = ('train', 'valid', 'test') if config.eval_every else ('train', 'test')
+  splits = {name: data.load(config.data, name) for name in names}
+  config = workdir.resolve(config, splits['train'])
+  total = workdir.total_steps(config)
+  system = systems.build(config)
+  like = workdir.shapes(system, config, mesh)
+  shape = lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=parallel.replicated(mesh))
+  arrays = {name: shape(array) for name, array in splits['train'].arrays.items()}
+  return Run(config, system, splits, mesh, like, arrays, folder, total)
+
+
+def compile_call(run: Run) -> Callable:
+  """Compiles `call(state, seed, arrays, index [S, B]) -> (state, metrics)`: S steps in one program.
+
+  The key of a step is a function of the seed and the step; metrics are means over the S steps.
+  """
+  prepare_batch = preprocess.training(run.config.data)
+  fetch, driver = run.splits['train'].fetch, _driver(run)
+
+  def call(state, seed, arrays, index):
+    train_key = jax.random.fold_in(jax.random.key(seed), 1)
+
+    def keys(step):
+      return jax.random.split(driver.key(jax.random.fold_in(train_key, step)))
+
+    def one(state, key_and_index):
+      (for_data, for_step), index = key_and_index
+      batch = driver.place(fetch(arrays, index))
+      # Without the barrier each use of the batch would gather and binarize it anew.
+      batch = jax.lax.optimization_barrier(prepare_batch(for_data, batch))
+      return driver.settle(*run.system.step(for_step, state, batch))
+
+    # XLA's convolutions on a CPU are twenty times slower inside a loop, even one of a single turn.
+    if run.config.steps_per_call == 1:
+      return one(state, (keys(state.step), index[0]))
+    steps = index.shape[0]
+    each = jax.vmap(keys)(state.step + jnp.arange(steps))
+    # Two steps a turn: parameters go from one memory to another and back, and need not be copied between.
+    state, metrics = jax.lax.scan(one, state, (each, index), unroll=2 - steps % 2)
+    return state, jax.tree.map(lambda m: m.mean(0), metrics)
+
+  return driver.compile(call)
+
+
+def indices(run: Run, step: int, steps: int) -> jax.Array:
+  """Returns the numbers of the examples of the next steps, [S, B] on the devices.
+
+  They are a pure function of the seed and the step.
+  """
+  order = data.order(run.config.seed, step, steps, run.config.batch_size, run.splits['train'].size)
+  return _driver(run).deal(order)
+
+
+def _driver(run: Run) -> parallel.Driver:
+  return parallel.driver(run.config.parallel, run.mesh, run.like)

@@ -1,0 +1,66 @@
+"""Where a run begins: 1. at its newest good checkpoint; 2. else with fresh parameters and grafted networks."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dgm_jax import data
+from dgm_jax.core import State
+from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
+from dgm_jax.runs import checkpoint, graft
+from dgm_jax.runs.digest import first_bad
+from dgm_jax.runtime import signals
+from dgm_jax.training.run import Run
+
+__all__ = ['Start', 'load_or_init', 'start']
+
+
+class Start(NamedTuple):
+  """Where a run begins or goes on."""
+
+  state: State
+  step: int  # completed ones
+  meta: dict  # of the checkpoint; {} for a fresh run
+  seconds: float  # that finding it took
+
+
+def start(run: Run) -> tuple[State, int]:
+  """Returns the state to begin with, and the number of steps that it has behind it."""
+  return load_or_init(run)[:2]
+
+
+def load_or_init(run: Run) -> Start:
+  """Loads the newest good checkpoint; without one, makes a fresh state.
+
+  Raises:
+    UserError: the fresh state is not finite: the examples that it was made from lack something.
+  """
+  started = time.perf_counter()
+  if checkpoint.steps(run.folder):
+    restored = checkpoint.restore(run.folder, run.like)
+    return Start(restored.state, restored.step, restored.meta, time.perf_counter() - started)
+  state = jax.block_until_ready(signals.interruptible(lambda: _init(run)))
+  state = graft.graft(state, run.config.graft.to_dict())
+  if bad := first_bad(state):
+    shown = min(run.config.init_examples, run.splits['train'].size)
+    raise UserError(
+      f'{bad} is not finite at the start, which {run.config.system} makes of {shown} examples:'
+      ' raise config.init_examples, or train on data with more of what it needs (such as labels of every class)'
+    )
+  return Start(state, 0, {}, time.perf_counter() - started)
+
+
+def _init(run: Run) -> State:
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, run.like)
+  prepare_batch = preprocess.training(run.config.data)
+  train = run.splits['train']
+
+  def init(seed, arrays, index):
+    for_data, for_init = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
+    return run.system.init(for_init, prepare_batch(for_data, train.fetch(arrays, index)))
+
+  shown = data.order(run.config.seed, 0, 1, min(run.config.init_examples, train.size), train.size)[0]
+  return jax.jit(init, out_shardings=shardings)(np.uint32(run.config.seed), run.arrays, shown)
