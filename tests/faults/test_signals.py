@@ -123,7 +123,8 @@ def test_the_first_signal_is_noted_and_a_second_ends_at_once(name):
 
 @pytest.mark.parametrize('name', CODES)
 def test_a_command_that_has_nothing_to_save_ends_at_the_first_signal(name):
-  program = 'import time\nfrom dgm_jax.runtime import cli\ncli.run(lambda argv: (print("ready", flush=True), time.sleep(60)))'
+  program = 'import time\nfrom dgm_jax.runtime import cli\n'
+  program += 'cli.run(lambda argv: (print("ready", flush=True), time.sleep(60)))'
   process = subprocess.Popen([sys.executable, '-c', program], cwd=runs.ROOT, stdout=-1, stderr=-1, text=True)
   assert process.stdout.readline() == 'ready\n'
   process.send_signal(getattr(__import__('signal'), name))

@@ -205,7 +205,8 @@ def test_runs_side_by_side(workdir, tmp_path, capsys):
 
 
 def test_help_answers_without_jax():
-  code = "import sys; from dgm_jax.commands import report; report.main(['report', '--help']); sys.exit('jax' in sys.modules)"
+  code = "import sys; from dgm_jax.commands import report; report.main(['report', '--help'])"
+  code += "; sys.exit('jax' in sys.modules)"
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert '--workdir' in done.stdout and '--[no]results' in done.stdout and 'one page' in done.stdout.lower()

@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import jax, jax.numpy as jnp
-from dgm_jax import parallel
+from dgm_jax.runtime import cluster
 if sys.argv[1] == 'started':
   cluster.start(keep_memory=True)
 call = jax.jit(lambda x: jnp.cumsum(jnp.sin(x)[:, None] * jnp.ones((1, 16)), 0)[-1])
