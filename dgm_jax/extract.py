@@ -1,8 +1,8 @@
 """The program `python -m dgm_jax.extract`."""
 
-import runpy
+from dgm_jax.commands.extract import run
 
 __all__ = []
 
 if __name__ == '__main__':
-  runpy.run_module('dgm_jax.commands.extract', run_name='__main__', alter_sys=True)
+  run()

@@ -1,8 +1,8 @@
 """The program `python -m dgm_jax.sizes`."""
 
-import runpy
+from dgm_jax.pages.sizes import run
 
 __all__ = []
 
 if __name__ == '__main__':
-  runpy.run_module('dgm_jax.pages.sizes', run_name='__main__', alter_sys=True)
+  run()

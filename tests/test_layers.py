@@ -51,9 +51,10 @@ def room(path: pathlib.Path) -> str:
 
 
 def neighbours() -> dict[str, set[str]]:
-  """Room -> the rooms that its files import when they run."""
-  rooms: dict[str, set[str]] = {room(path): set() for path in FILES}
-  for path in FILES:
+  """Room -> the rooms that its files import when they run; programs, which nothing imports, aside."""
+  files = [path for path in FILES if room(path) not in PROGRAMS]
+  rooms: dict[str, set[str]] = {room(path): set() for path in files}
+  for path in files:
     for name in imported(path, types=False):
       target = PACKAGE.joinpath(*name.split('.')[1:])
       found = next((p for p in (target.with_suffix('.py'), target / '__init__.py') if p in FILES), None)

@@ -29,7 +29,9 @@ from dgm_jax import config as experiment
 from dgm_jax import errors
 from dgm_jax.runtime import cli
 
-__all__ = ['define_flags', 'main']
+__all__ = ['define_flags', 'main', 'run']
+
+flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 CHUNKS = 7  # timed stretches of the step
 ROUNDS = 5  # of the training loop and the bare scan, in turn
@@ -394,6 +396,7 @@ def _target(args, config) -> Path | None:
   return Path(args.results) / f'bench_{name}.json' if args.record else None
 
 
-if __name__ == '__main__':
+def run() -> None:
+  """Runs the program."""
   define_flags()
   cli.run(main)

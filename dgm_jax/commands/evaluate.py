@@ -20,7 +20,9 @@ from dgm_jax import errors
 from dgm_jax.pages import published
 from dgm_jax.runtime import cli
 
-__all__ = ['SPLITS', 'define_flags', 'main']
+__all__ = ['SPLITS', 'define_flags', 'main', 'run']
+
+flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 SPLITS = ('train', 'valid', 'test')
 
@@ -151,6 +153,7 @@ def record_name(page: dict) -> str:
   return '_'.join(filter(None, (Path(file).stem, variant)))
 
 
-if __name__ == '__main__':
+def run() -> None:
+  """Runs the program."""
   define_flags()
   cli.run(main)

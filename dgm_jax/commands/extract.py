@@ -16,7 +16,9 @@ from dgm_jax import errors
 from dgm_jax.commands.evaluate import SPLITS
 from dgm_jax.runtime import cli
 
-__all__ = ['define_flags', 'main']
+__all__ = ['define_flags', 'main', 'run']
+
+flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 
 def define_flags() -> None:
@@ -51,6 +53,7 @@ def main(argv: list[str]) -> None:
   print(f'{target}: {shapes}, codes of {subject.config.model.vqvae.codes}')
 
 
-if __name__ == '__main__':
+def run() -> None:
+  """Runs the program."""
   define_flags()
   cli.run(main)

@@ -23,7 +23,9 @@ from absl import app, flags
 from dgm_jax import errors
 from dgm_jax.runtime import cli
 
-__all__ = ['main']
+__all__ = ['main', 'run']
+
+flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'where sets lie; $TFDS_DATA_DIR, else ~/tensorflow_datasets')
 GRAPH_FILE = 'classify_image_graph_def.pb'
@@ -121,7 +123,7 @@ def _verify_name(source: pathlib.Path) -> None:
 def _torch_arrays(source: pathlib.Path) -> Mapping[str, Any]:
   if importlib.util.find_spec('torch') is None:
     raise errors.UserError(f'reading {source} needs PyTorch, once: pip install torch')
-  torch = importlib.import_module('torch')
+  import torch  # pyright: ignore[reportMissingImports]
 
   try:
     state = torch.load(source, map_location='cpu', weights_only=True)
@@ -156,5 +158,6 @@ def _graph_bytes(source: pathlib.Path) -> bytes:
     return member.read()
 
 
-if __name__ == '__main__':
+def run() -> None:
+  """Runs the program."""
   app.run(lambda argv: cli.run(main, argv))

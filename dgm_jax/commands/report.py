@@ -31,7 +31,7 @@ from dgm_jax.pages.style import STYLE
 from dgm_jax.runs import lines
 from dgm_jax.runtime import cli
 
-__all__ = ['main', 'write_report']
+__all__ = ['main', 'run', 'write_report']
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 TABLES = 'docs/tables.md'
@@ -260,9 +260,9 @@ def main(argv: list[str]) -> None:
   elif values.workdir:
     print(write_report(values.workdir))
   elif values.topic:
-    from dgm_jax.pages.topics import run
+    from dgm_jax.pages.topics import theory
 
-    _write(values.out or 'runs/theory.html', run.document(values.topic, STYLE))
+    _write(values.out or 'runs/theory.html', theory.document(values.topic, STYLE))
   elif values.compare:
     text, page = comparison(values(argv)[1:])
     print(text)
@@ -295,5 +295,6 @@ def _keep(path: str, old: str, new: str, command: str, check: bool) -> None:
   print(f'{path} agrees with results/')
 
 
-if __name__ == '__main__':
+def run() -> None:
+  """Runs the program."""
   cli.run(main, sys.argv)

@@ -22,7 +22,9 @@ from dgm_jax import config as experiment
 from dgm_jax import errors
 from dgm_jax.runtime import cli
 
-__all__ = ['define_flags', 'main']
+__all__ = ['define_flags', 'main', 'run']
+
+flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 
 def define_flags() -> None:
@@ -121,6 +123,7 @@ def _chosen(available: dict, names: list[str]) -> dict:
   return {name: available[name] for name in names}
 
 
-if __name__ == '__main__':
+def run() -> None:
+  """Runs the program."""
   define_flags()
   cli.run(main)

@@ -17,7 +17,9 @@ from absl import flags
 from dgm_jax.errors import UserError
 from dgm_jax.runtime import cli
 
-__all__ = ['define_flags', 'main']
+__all__ = ['define_flags', 'main', 'run']
+
+flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 STUDIES = {
   'disentanglement': {
@@ -107,6 +109,7 @@ def _numbers(texts: list[str]) -> tuple[float, ...]:
     raise UserError(f'--weights={",".join(texts)} must be numbers with commas between') from error
 
 
-if __name__ == '__main__':
+def run() -> None:
+  """Runs the program."""
   define_flags()
   cli.run(main)

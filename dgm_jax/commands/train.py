@@ -16,6 +16,8 @@ from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main', 'run']
 
+flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
+
 
 def define_flags() -> None:
   """Defines the command line."""

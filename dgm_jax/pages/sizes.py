@@ -20,7 +20,9 @@ from dgm_jax import errors
 from dgm_jax.pages import catalogue, published, records
 from dgm_jax.runtime import cli
 
-__all__ = ['FILE', 'count', 'define_flags', 'main', 'total']
+__all__ = ['FILE', 'count', 'define_flags', 'main', 'run', 'total']
+
+flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 FILE = 'parameters.json'
 # Of sets that need not be on this machine for their networks to be counted.
@@ -99,6 +101,7 @@ def total(parameters: Mapping[str, int]) -> int:
   return sum(parameters.values())
 
 
-if __name__ == '__main__':
+def run() -> None:
+  """Runs the program."""
   define_flags()
   cli.run(main)

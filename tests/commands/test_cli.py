@@ -152,7 +152,8 @@ def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
 
 NOISY = """
 import logging, threading, time
-from dgm_jax import cli, errors
+from dgm_jax import errors
+from dgm_jax.runtime import cli
 
 def complain():
   while True:

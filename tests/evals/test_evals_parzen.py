@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_vq import config as settings_of
+from playing import settings_of
 
 from dgm_jax import data
 from dgm_jax.errors import UserError
@@ -33,7 +33,7 @@ def test_the_density_is_the_mean_over_centres_and_integrates_to_one():
 
 def subject_of(drawn, real, **settings):
   """A generator that draws `drawn`, uint8 [n, 2, 2, 1], again and again, on a split `real`."""
-  config = settings_of('gan_mnist', 'tiny')
+  config = settings_of('gan_mnist:tiny', (8, 8, 1))
   with config.unlocked():
     config.data.update({'shape': (2, 2, 1), 'preprocess': 'scale', 'valid_size': 100} | settings)
   tiled = np.resize(drawn, (generated.CHUNK, 2, 2, 1)) / 255

@@ -15,7 +15,7 @@ from dgm_jax.runtime import lock
 
 HOLD = """
 import sys, time
-from dgm_jax import lock
+from dgm_jax.runtime import lock
 with lock.locked(sys.argv[1]):
   print('held', flush=True)
   time.sleep(60)

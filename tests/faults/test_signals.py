@@ -98,7 +98,7 @@ def test_what_is_saved_for_a_signal_says_what_is_yet_to_be_done(interrupted):
 
 DEFER = """
 import os, signal, sys, time
-from dgm_jax import cli, signals
+from dgm_jax.runtime import cli, signals
 def main(argv):
   with signals.deferred():
     os.kill(os.getpid(), getattr(signal, argv[1]))

@@ -57,7 +57,9 @@ def expressions(node: ast.AST, function: str = ''):
 
 
 def named(fault: dict) -> str:
-  return f'{fault["file"]} {fault["function"]}: {fault["source"]} -> {fault["replacement"]} [{fault["occurrence"]}]'
+  """By the file where it was when the list was drawn."""
+  file, place = fault.get('was', fault['file']), f'{fault["function"]}: {fault["source"]}'
+  return f'{file} {place} -> {fault["replacement"]} [{fault["occurrence"]}]'
 
 
 @functools.cache

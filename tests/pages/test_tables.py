@@ -261,8 +261,8 @@ def test_every_record_is_of_the_schema_and_printed(seen):
 
 
 def test_no_other_record_has_a_field_that_no_program_writes():
-  folders = ('dgm_jax', 'benchmarks', 'tests/faults', 'tests')
-  programs = ''.join(path.read_text() for folder in folders for path in (ROOT / folder).glob('*.py'))
+  folders = ('dgm_jax', 'benchmarks', 'tests')
+  programs = ''.join(path.read_text() for folder in folders for path in (ROOT / folder).rglob('*.py'))
   for path in (ROOT / 'results').glob('*.json'):
     if path.name.startswith(('bench_', 'faults')):
       fields = (

@@ -69,13 +69,13 @@ def test_names_are_looked_up_in_one_place_and_only_in_this_package(tmp_path):
 
 def test_compiled_programs_lie_in_a_folder_of_the_user_alone(tmp_path, monkeypatch, capsys):
   kept = []
-  monkeypatch.setattr(parallel.jax.config, 'update', lambda name, value: kept.append(name))
+  monkeypatch.setattr(cpu.jax.config, 'update', lambda name, value: kept.append(name))
   cache = tmp_path / 'programs'
   cache.mkdir(mode=0o777)
   os.chmod(cache, 0o777)
   cpu.keep_programs(cache)
   assert stat.S_IMODE(cache.stat().st_mode) == 0o700 and 'jax_compilation_cache_dir' in kept
   del kept[:]
-  monkeypatch.setattr(parallel.os, 'getuid', lambda: os.stat(tmp_path).st_uid + 1)
+  monkeypatch.setattr(cpu.os, 'getuid', lambda: os.stat(tmp_path).st_uid + 1)
   cpu.keep_programs(cache)  # somebody else's
   assert not kept and 'compiled programs are not kept' in capsys.readouterr().err

@@ -37,7 +37,7 @@ def told(request, monkeypatch):
   with settings.unlocked():
     settings.data.update({'shape': (8, 8, 1), 'examples': 100, 'class_shares': SHARES})
   if settings.system == 'vq.prior':
-    monkeypatch.setattr(vq.codes, 'draw', lambda made, key, params, n, y, t: conditions.append(y) or n)
+    monkeypatch.setattr(vq.code_priors, 'draw', lambda made, key, params, n, y, t: conditions.append(y) or n)
     monkeypatch.setattr(vq, 'views', lambda network: {'codes': None, 'image': lambda key, state, n: jnp.zeros(n)})
   else:
     drawn = lambda key, drawing, given, known: conditions.append(drawing.condition) or given

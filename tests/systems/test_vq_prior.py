@@ -23,7 +23,7 @@ from dgm_jax.evals import generated, rejection
 from dgm_jax.models.code_prior import repeated
 from dgm_jax.runs import graft, workdir
 from dgm_jax.runs.subject import Subject
-from dgm_jax.runtime import parallel
+from dgm_jax.runtime import cluster, parallel
 from dgm_jax.systems import vq
 from dgm_jax.systems.parts import code_priors
 from dgm_jax.views import Views
@@ -111,7 +111,7 @@ def test_a_position_above_is_repeated_over_those_it_covers():
 
 def run(monkeypatch, module, *argv):
   """A command of the package in this process, which keeps its own cache of programs."""
-  monkeypatch.setattr(parallel, 'start', lambda **_: None)
+  monkeypatch.setattr(cluster, 'start', lambda **_: None)
   names = set(flags.FLAGS)
   module.define_flags()
   try:
@@ -204,7 +204,7 @@ def test_what_each_level_is_worth_is_the_error_without_it():
   """Images whose pixels are the sum of what two levels hold; of a single level nothing is left without it."""
   views = Views(
     codes=lambda key, state, x: {'top': x * 0 + 0.5, 'bottom': x - 0.5},
-    image=lambda key, state, codes: sum(code_priors.values()),
+    image=lambda key, state, codes: sum(codes.values()),
   )
   subject, x = SimpleNamespace(system=SimpleNamespace(views=views)), jnp.full((2, 1, 2, 1), 0.75)
   found = measured._errors(subject, ('top', 'bottom'))(None, None, {'x': x})

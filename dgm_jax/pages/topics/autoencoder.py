@@ -3,13 +3,13 @@
 import functools
 
 from dgm_jax import config as experiment
-from dgm_jax.pages.topics import runs
+from dgm_jax.pages.topics import short_runs
 
 __all__ = ['trained']
 
 
 @functools.cache
-def trained(latents: int, steps: int = 2000) -> runs.Run:
+def trained(latents: int, steps: int = 2000) -> short_runs.Run:
   """A Bernoulli autoencoder with so many normal latents."""
   config = experiment.defaults()
   config.system = 'vae.vae'
@@ -20,4 +20,4 @@ def trained(latents: int, steps: int = 2000) -> runs.Run:
   }  # fmt: skip
   config.optimizer = {'model': experiment.optimizer(learning_rate=2e-3, schedule='cosine')}
   config.update({'batch_size': 96})
-  return runs.digits(config, steps)
+  return short_runs.digits(config, steps)

@@ -8,7 +8,7 @@ import numpy as np
 from dgm_jax import config as experiment
 from dgm_jax.data import preprocess
 from dgm_jax.data.digits import LEVELS
-from dgm_jax.pages.topics import runs
+from dgm_jax.pages.topics import short_runs
 from dgm_jax.pages.topics.page import Figures, Row, Topic
 from dgm_jax.pictures import gallery
 
@@ -28,7 +28,7 @@ def baselines() -> Topic:
     'mixture of 1 normal, EM': _run('latent.gmm', _gmm(1), 'static_dequantize', 2, 1296),
     'deep mixture, 3 x 3 paths': _run('latent.deep_gmm', {'components': (3, 3)}, 'dequantize', 600),
   }
-  bits = {name: runs.means(run)['bits_per_dim'] for name, run in trained.items()}
+  bits = {name: short_runs.means(run)['bits_per_dim'] for name, run in trained.items()}
   return Topic(
     'Baselines',
     'Every system trained for seconds on 1296 digits of 8 x 8 pixels. Histograms are exact probabilities of levels,'
@@ -49,17 +49,17 @@ def _gmm(components: int) -> dict:
   return {'components': components, 'covariance': 'full', 'power': 0.0, 'regularization': regularization}
 
 
-def _run(name: str, model: dict, prepare: str, steps: int, batch: int = 96) -> runs.Run:
+def _run(name: str, model: dict, prepare: str, steps: int, batch: int = 96) -> short_runs.Run:
   config = experiment.defaults()
   config.system = name
   config.data.update({'name': 'digits', 'preprocess': prepare, 'valid_size': 101})
   config.model = model
   config.optimizer = {'model': experiment.optimizer(learning_rate=3e-3, schedule='cosine')}
   config.update({'batch_size': batch})
-  return runs.digits(config, steps, min(steps, 30))
+  return short_runs.digits(config, steps, min(steps, 30))
 
 
-def _closed_form(run: runs.Run) -> float:
+def _closed_form(run: short_runs.Run) -> float:
   """Bits per dimension of the test images under the normal with the training images' moments, in float64."""
   x, test = (np.asarray(a['x'], np.float64).reshape(len(a['x']), -1) for a in (run.train, run.test))
   covariance = np.cov(x.T, bias=True) + RIDGE / 256**2 * np.eye(x.shape[1])
@@ -69,6 +69,6 @@ def _closed_form(run: runs.Run) -> float:
   return float(nats.mean() / (x.shape[1] * math.log(2)) + math.log2(LEVELS))
 
 
-def _samples(run: runs.Run) -> np.ndarray:
+def _samples(run: short_runs.Run) -> np.ndarray:
   draws = jax.jit(run.system.sample, static_argnums=2)(jax.random.key(0), run.state, 16)
   return gallery.grid(np.asarray(preprocess.to_uint8('scale', draws)), scale=4)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dgm_jax import config as experiment
 from dgm_jax import systems
-from dgm_jax.pages.topics import drawing, runs
+from dgm_jax.pages.topics import drawing, short_runs
 from dgm_jax.pages.topics.page import Figures, Row, Topic
 
 __all__ = ['collapse']
@@ -36,7 +36,9 @@ def collapse() -> Topic:
     *_rows('full decoder, capacity of 0.7', _run(rho, 'full', 'capacity'), _entropy(rho), 0.7, 0.05),
   ]
   cases = {'correlated, diagonal decoder: used': used, 'independent: unused': independent, 'full: held unused': idle}
-  loose = [[name, runs.means(run)['kl_nats']] for name, run in (('full decoder', full), ('with annealing', annealed))]
+  loose = [
+    [name, short_runs.means(run)['kl_nats']] for name, run in (('full decoder', full), ('with annealing', annealed))
+  ]
   return Topic(
     'Posterior collapse',
     'Where the dimensions depend on each other and the decoder cannot say so, the latent must: its divergence is the'
@@ -54,15 +56,15 @@ def _entropy(rho: float) -> float:
   return -(1 + math.log(2 * math.pi)) - 0.5 * math.log(1 - rho**2)
 
 
-def _rows(name: str, run: runs.Run, bound: float, kl: float, tolerance: float) -> list[Row]:
-  measured = runs.means(run)
+def _rows(name: str, run: short_runs.Run, bound: float, kl: float, tolerance: float) -> list[Row]:
+  measured = short_runs.means(run)
   return [
     Row(f'{name}: ELBO', bound, -measured['neg_elbo_nats'], 0.01),
     Row(f'{name}: KL', kl, measured['kl_nats'], tolerance),
   ]
 
 
-def _run(rho: float, decoder: str, objective: str, changes: dict | None = None) -> runs.Run:
+def _run(rho: float, decoder: str, objective: str, changes: dict | None = None) -> short_runs.Run:
   config = experiment.defaults()
   config.system = f'collapse.{objective}'
   config.model = {'latents': 1, 'decoder': decoder} | (changes or REMEDY.get(objective, {}))
@@ -72,8 +74,8 @@ def _run(rho: float, decoder: str, objective: str, changes: dict | None = None) 
     config.data.shape = (1, 2, 1)
   system = systems.build(config)
   batch = lambda key: {'x': _draw(key, rho, BATCH)}
-  state, curves = runs.loop(system, batch, batch(jax.random.key(1)), STEPS)
-  return runs.Run(system, state, curves, {'x': _draw(jax.random.key(2), rho, TEST)}, batch(jax.random.key(1)))
+  state, curves = short_runs.loop(system, batch, batch(jax.random.key(1)), STEPS)
+  return short_runs.Run(system, state, curves, {'x': _draw(jax.random.key(2), rho, TEST)}, batch(jax.random.key(1)))
 
 
 def _draw(key: jax.Array, rho: float, n: int) -> jax.Array:
@@ -82,7 +84,7 @@ def _draw(key: jax.Array, rho: float, n: int) -> jax.Array:
   return jnp.stack([noise[0], rho * noise[0] + math.sqrt(1 - rho**2) * noise[1]], 1).reshape(n, 1, 2, 1)
 
 
-def _picture(run: runs.Run) -> np.ndarray:
+def _picture(run: short_runs.Run) -> np.ndarray:
   x = run.test['x'][:3000]
   code = np.asarray(run.system.views.encode(jax.random.key(0), run.state, x))[:, 0]
   return drawing.scatter(np.asarray(x).reshape(-1, 2), 0.5 + code / 4, -4, 4)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dgm_jax import config as experiment
 from dgm_jax import losses
-from dgm_jax.pages.topics import runs
+from dgm_jax.pages.topics import short_runs
 from dgm_jax.pages.topics.page import Figures, Row, Topic
 
 __all__ = ['estimators']
@@ -24,7 +24,7 @@ def estimators() -> Topic:
   trained = {f'{kind}': _train(kind, 'normal') for kind in KINDS}
   trained |= {f'discrete {kind}': _train(kind, 'bernoulli') for kind in ('score', 'leave_one_out', 'vimco')}
   rows = [
-    [name.replace('_', ' '), runs.means(run)['neg_elbo_nats'], _noise(run)] for name, run in trained.items()
+    [name.replace('_', ' '), short_runs.means(run)['neg_elbo_nats'], _noise(run)] for name, run in trained.items()
   ]  # fmt: skip
   curves = {name: run.curves['model/loss'] for name, run in trained.items()}
   normal = {name: curves[name] for name in ('score', 'optimal_baseline', 'leave_one_out', 'reparametrized')}
@@ -96,7 +96,7 @@ def _bias(bits, logits, table, surrogate: Callable, objective: Callable, samples
   return float(jnp.abs(estimate - jax.grad(expected)(logits)).max())
 
 
-def _train(kind: str, posterior: str) -> runs.Run:
+def _train(kind: str, posterior: str) -> short_runs.Run:
   config = experiment.defaults()
   config.system = f'estimators.{kind}'
   config.data.update({'name': 'digits', 'preprocess': 'dynamic_binarize', 'valid_size': 100})
@@ -106,10 +106,10 @@ def _train(kind: str, posterior: str) -> runs.Run:
   }  # fmt: skip
   config.optimizer = {'model': experiment.optimizer(learning_rate=2e-3)}
   config.update({'batch_size': 64})
-  return runs.digits(config, STEPS)
+  return short_runs.digits(config, STEPS)
 
 
-def _noise(run: runs.Run) -> float:
+def _noise(run: short_runs.Run) -> float:
   """The variance of the encoder's gradient over the estimator's own noise, for a fixed batch."""
   x = {'x': run.test['x'][:64]}
 
