@@ -15,8 +15,6 @@ whole network for every pixel (--naive_pixels of them, of which the rest is infe
 import contextlib
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +25,7 @@ from absl import flags
 
 from dgm_jax import config as experiment
 from dgm_jax import errors
+from dgm_jax.costs import first_step
 from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main', 'run']
@@ -85,7 +84,7 @@ def main(argv: list[str]) -> None:
     _write(args, config, topology.cost(config, args.topology))
     return
   # Before this process takes the devices: an accelerator may serve one process only.
-  first = first_step_seconds(config) if args.first_step else None
+  first = first_step.seconds(config) if args.first_step else None
 
   import jax
 
@@ -346,28 +345,6 @@ def _compared(sides: dict[str, list[float]]) -> dict:
     'fit_steps_per_second': medians['fit'],
     'scan_steps_per_second': medians['scan'],
   }
-
-
-def first_step_seconds(config) -> float | None:
-  """From the start of a fresh `train.py` to the end of its first call, when its programs are in the cache."""
-  program = Path(__file__).parents[2] / 'train.py'
-  if not program.exists():
-    return None
-  command = [sys.executable, str(program), f'--config={config.source}', *(f'--config.{o}' for o in config.overrides)]
-  _first_call(command)  # fills the cache
-  return _first_call(command)
-
-
-def _first_call(command: list[str]) -> float:
-  with tempfile.TemporaryDirectory() as folder:
-    started, line = time.perf_counter(), ''
-    output = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
-    with subprocess.Popen([*command, f'--workdir={folder}/run'], text=True, **output) as child:
-      for line in child.stdout or ():
-        if line.startswith('first call'):
-          child.kill()
-          return time.perf_counter() - started
-  raise errors.UserError(f'train.py ended before its first step: {line.strip().removeprefix("error: ")}')
 
 
 def _row(figures: dict) -> str:

@@ -230,7 +230,7 @@ def views(network: VQVAE) -> dict[str, Callable]:
 
   def image(key, state, codes):
     del key
-    listed = [code_priors.get(name) for name in level_names(len(network.strides))]
+    listed = [codes.get(name) for name in level_names(len(network.strides))]
     return jnp.clip(network.apply({'params': state.params['vqvae']}, listed, method='decode'), 0, 1)
 
   def levels(key, state, x):

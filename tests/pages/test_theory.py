@@ -222,7 +222,7 @@ def test_the_page_marks_what_does_not_hold():
 def test_the_command_writes_a_page_and_refuses_an_unknown_topic(tmp_path, monkeypatch, capsys):
   from dgm_jax.pages.topics import theory
 
-  monkeypatch.setattr(theory.parallel, 'start', lambda: None)  # which turns a cache on, for the whole process
+  monkeypatch.setattr(theory.cluster, 'start', lambda: None)  # which turns a cache on, for the whole process
   monkeypatch.setattr(theory.experiment, 'by_path', lambda package, name: lambda: page.Topic(name, json.dumps(name)))
   report.main(['report', '--topic=em,surgery', f'--out={tmp_path / "page.html"}'])
   assert 'every predicted figure holds' in capsys.readouterr().out
