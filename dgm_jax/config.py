@@ -124,6 +124,7 @@ def parse(argv: list[str], usage: str) -> list[str]:
     print(usage.strip() + '\n')
     print(flags.FLAGS.main_module_help())
     sys.exit(0)
+  argv[:] = map(older.flag, argv)  # in place: the config's own parser reads sys.argv
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:

@@ -12,7 +12,7 @@ __all__ = ['seconds']
 
 
 def seconds(config) -> float | None:
-  """Measures the time from the start of a fresh `train.py` to the end of its first call, when its programs are in the cache."""
+  """Measures the time from the start of `train.py` to the end of its first call, with its programs in the cache."""
   program = Path(__file__).parents[2] / 'train.py'
   if not program.exists():
     return None

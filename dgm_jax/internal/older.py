@@ -4,7 +4,7 @@ import functools
 
 from dgm_jax.internal import metrics
 
-__all__ = ['renamed', 'today']
+__all__ = ['flag', 'renamed', 'today']
 
 # System -> where a key that came later stands, and what the system computed before it.
 BEFORE = {
@@ -20,6 +20,13 @@ NAMES = {'ema': 'average', 'generator_loss': 'objective'}
 def renamed(page: dict) -> dict:
   """Returns an experiment's JSON data with the names that its keys have now."""
   return page | {'model': {NAMES.get(key, key): value for key, value in page.get('model', {}).items()}}
+
+
+def flag(word: str) -> str:
+  """Returns a word of the command line with the name that its key has now."""
+  key, sign, value = word.partition('=')
+  parent, _, last = key.rpartition('.')
+  return f'{parent}.{NAMES[last]}{sign}{value}' if parent.endswith('config.model') and last in NAMES else word
 
 
 def today(page: dict) -> dict:

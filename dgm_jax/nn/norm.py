@@ -14,6 +14,9 @@ from jaxtyping import Array, Float
 __all__ = ['BatchNorm', 'LayerNorm', 'VirtualBatchNorm', 'directions', 'running', 'spectral']
 
 
+SMALL = 1e-12  # beneath a norm that may be zero
+
+
 class BatchNorm(nn.Module):
   """Normalises by the batch where the collection 'batch_stats' may be written, and writes what it has seen there.
 
@@ -129,9 +132,10 @@ def spectral(params: dict, directions: dict, bound: float) -> tuple[dict, dict]:
     constant = jax.lax.stop_gradient(kernel)
     left = _unit(constant @ direction)
     found[path] = _unit(left @ constant)
-    scaled[path] = (scaled[path] * (bound / (left @ kernel @ found[path]))).astype(scaled[path].dtype)
+    largest = jnp.maximum(left @ kernel @ found[path], SMALL)
+    scaled[path] = (scaled[path] * (bound / largest)).astype(scaled[path].dtype)
   return unflatten_dict(scaled), unflatten_dict(found)
 
 
 def _unit(vector: Array) -> Array:
-  return vector / jnp.maximum(jnp.linalg.norm(vector), 1e-12)
+  return vector * jax.lax.rsqrt(jnp.maximum(jnp.square(vector).sum(), SMALL**2))

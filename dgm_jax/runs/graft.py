@@ -1,5 +1,6 @@
 """Networks taken from other runs, with all that a run keeps for them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from dgm_jax.core import State
 from dgm_jax.runs.digest import shapes
 from dgm_jax.errors import UserError
 
-__all__ = ['belongings', 'graft']
+__all__ = ['belongings', 'graft', 'owner']
 
 BY_NETWORK = ('ema', 'history')  # entries of `State.extra` where each network has its own place
+OWNERS = {'stats': 'flow', 'reference': 'generator'}  # of entries that do not begin with their network's name
 BY_ENTRY = 'ema_statistics'  # the one that has averages of other entries, by their names
 
 
@@ -39,12 +41,20 @@ def graft(state: State, sources: dict[str, str]) -> State:
   return state
 
 
-def belongings(extra: dict[str, Any], name: str, alone: bool) -> dict[str, Any]:
-  """What `State.extra` keeps for one network, in the tree of `extra`.
+def owner(entry: str, networks: Iterable[str]) -> str:
+  """Returns the network that an entry of `State.extra` belongs to, '' if none.
 
-  An entry '<network>_...' belongs to that network; where a network is alone, every entry is its own.
+  An entry '<network>_...' belongs to that network, and every entry to a network that is alone.
   """
-  mine = lambda entry: alone or entry.startswith(f'{name}_')
+  networks = list(networks)
+  if len(networks) == 1:
+    return networks[0]
+  return OWNERS.get(entry) or max((name for name in networks if entry.startswith(f'{name}_')), key=len, default='')
+
+
+def belongings(state: State, name: str) -> dict[str, Any]:
+  """Returns what `State.extra` keeps for one network, in the tree of `extra`."""
+  extra, mine = state.extra, lambda entry: owner(entry, state.params) == name
   own = {entry: part for entry, part in extra.items() if entry not in (*BY_NETWORK, BY_ENTRY) and mine(entry)}
   own |= {entry: {name: extra[entry][name]} for entry in BY_NETWORK if name in extra.get(entry, {})}
   averaged = {entry: part for entry, part in extra.get(BY_ENTRY, {}).items() if mine(entry)}
@@ -53,7 +63,7 @@ def belongings(extra: dict[str, Any], name: str, alone: bool) -> dict[str, Any]:
 
 def _taken(state: State, name: str, workdir: Path, subject: str) -> tuple[Any, dict[str, Any]]:
   """A network's parameters in another run and what is kept for them there, as `state` has them."""
-  own, params = belongings(state.extra, name, len(state.params) == 1), state.params.get(name, {})
+  own, params = belongings(state, name), state.params.get(name, {})
   here = {'params': {name: params}, 'extra': own}
   try:
     saved = checkpoint.read_parts(workdir, [f'params/{name}', *(f'extra/{entry}' for entry in own)], here)

@@ -62,7 +62,8 @@ def gan(config: ConfigDict) -> System:
     experiment.require(_count(config, name) == 1, f'config.model.{name} is for players in turn: take system=gan.dcgan')
   game = games.build(config)
   players = descend(**_judge(config, game, Play()), **_generator(config, game, Play()))
-  return _system(config, game, _after(players, *games.constrained(game, 'critic', 'generator'), *_past(config)))
+  move = _after(players, *games.constrained(game, 'critic', 'generator'), *_past(config))
+  return _system(config, game, _averaging(config, move))
 
 
 def dcgan(config: ConfigDict) -> System:
@@ -94,7 +95,7 @@ def wgan(config: ConfigDict) -> System:
   """
   bound = config.model.clip
   experiment.require(bound > 0, f'config.model.clip must be positive, got {bound}')
-  return _wasserstein(config, 'constraints', clip=bound)
+  return _wasserstein(config, 'constraints', 'clip', bound)
 
 
 def wgan_gp(config: ConfigDict) -> System:
@@ -102,14 +103,26 @@ def wgan_gp(config: ConfigDict) -> System:
 
   Reference: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1.
   """
-  return _wasserstein(config, 'regularisers', gradient_penalty=config.model.penalty)
+  weight = config.model.penalty
+  experiment.require(weight >= 0, f'config.model.penalty must not be negative, got {weight}')
+  return _wasserstein(config, 'regularisers', 'gradient_penalty', weight)
 
 
-def _wasserstein(config: ConfigDict, key: str, **more: float) -> System:
-  config = config.copy_and_resolve_references()
+def _wasserstein(config: ConfigDict, key: str, name: str, value: float) -> System:
+  """Players in turn with Wasserstein's objective and one constraint or regulariser more, of the system's own key."""
+  config, others = config.copy_and_resolve_references(), dict(config.model.critic.get(key, {}))
+  objective = config.model.get('objective', 'wasserstein')
+  experiment.require(
+    objective == 'wasserstein',
+    f"config.model.objective='{objective}' does not fit config.system={config.system}: take gan.dcgan, or leave it out",
+  )
+  experiment.require(
+    name not in others,
+    f'config.model.critic.{key}.{name} has a key of its own in {config.system}: set config.model.'
+    f'{"clip" if name == "clip" else "penalty"}',
+  )
   with config.unlocked():
-    config.model.objective = 'wasserstein'
-    config.model.critic[key] = dict(config.model.critic.get(key, {})) | more
+    config.model.objective, config.model.critic[key] = 'wasserstein', others | {name: value}
   game, joint = games.build(config), not games.ties_examples(config.model)
   return _system(config, game, _in_turn(config, game, Play('critic', joint=joint)))
 
@@ -118,6 +131,12 @@ def _in_turn(config: ConfigDict, game: Game, play: Play) -> Move:
   steps, lazy, past = _count(config, 'critic_steps'), _count(config, 'lazy'), _past(config)
   experiment.require(
     not past or lazy == 1, f'config.model.historical counts steps, not turns: set config.model.lazy={lazy} to 1'
+  )
+  parts = steps * lazy * config.accumulate
+  experiment.require(
+    config.batch_size % parts == 0,
+    f'config.batch_size={config.batch_size} must be a multiple of {parts}, the product of critic_steps, lazy and'
+    f' accumulate: try --config.batch_size={max(1, config.batch_size // parts) * parts}',
   )
   # steps_per_call = 1 asks for a program without loops.
   unroll = steps if config.steps_per_call == 1 else 1
@@ -146,7 +165,9 @@ def _generator(config: ConfigDict, game: Game, play: Play) -> dict[str, Player]:
 
 def _count(config: ConfigDict, name: str) -> int:
   count = config.model.get(name, 1)
-  experiment.require(count >= 1, f'config.model.{name} must be at least 1, got {count}')
+  experiment.require(
+    isinstance(count, int) and count >= 1, f'config.model.{name} must be a whole number, at least 1, got {count}'
+  )
   return count
 
 
@@ -160,7 +181,7 @@ def _after(move: Move, *others: Move) -> Move:
 
 def _averaging(config: ConfigDict, move: Move) -> Move:
   decay = config.model.average
-  return _after(move, *([average('generator', decay, 'generator_statistics')] if decay else []))
+  return _after(move, *([average('generator', decay, *games.BESIDE)] if decay else []))
 
 
 def _system(config: ConfigDict, game: Game, move: Move) -> System:

@@ -14,7 +14,7 @@ from absl import flags
 from configs import vae_digits
 from dgm_jax import errors, training
 from dgm_jax.commands import benchmark
-from dgm_jax.costs import hlo, topology
+from dgm_jax.costs import first_step, hlo, topology
 from dgm_jax.runtime import parallel
 
 PIXELS, HIDDEN, LATENTS, BATCH = 64, 16, 4, 16  # of vae_digits:tiny
@@ -134,7 +134,7 @@ def test_a_wrong_number_is_one_line(text):
 
 def test_a_failed_start_is_one_line():
   with pytest.raises(errors.UserError, match=r'train\.py ended before its first step: no such thing'):
-    benchmark._first_call([sys.executable, '-c', 'print("error: no such thing")'])
+    first_step._first_call([sys.executable, '-c', 'print("error: no such thing")'])
 
 
 def test_the_record_is_named_after_config_and_variant():

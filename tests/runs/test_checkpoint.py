@@ -375,7 +375,8 @@ def test_graft_takes_all_that_is_kept_for_a_network(tmp_path):
   new = graft.graft(jax.tree.map(jnp.asarray, here), {'generator': trained(tmp_path, there)})
   entry, at = 'generator_statistics', 'generator'
   extra = here.extra | {
-    entry: there.extra[entry], 'ema_statistics': there.extra['ema_statistics'],
+    entry: there.extra[entry], 'reference': there.extra['reference'],
+    'ema_statistics': there.extra['ema_statistics'],
     'ema': here.extra['ema'] | {at: there.extra['ema'][at]},
     'history': here.extra['history'] | {at: there.extra['history'][at]},
   }  # fmt: skip
@@ -390,6 +391,26 @@ def test_graft_without_an_average_begins_one_at_what_it_takes(tmp_path):
   same(new.extra['ema_statistics'], {'generator_statistics': there.extra['generator_statistics']})
   leaves = [leaf for leaf in jax.tree.leaves((new.params, new.extra)) if leaf.size > 1]
   assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)  # a step may give each away
+
+
+@pytest.mark.parametrize(
+  ('entry', 'networks', 'owner'),
+  [
+    ('critic_statistics', ('critic', 'generator'), 'critic'), ('critic_2_statistics', ('critic', 'critic_2'), 'critic_2'),
+    ('criticism', ('critic', 'generator'), ''), ('stats', ('flow', 'dequantizer'), 'flow'),
+    ('stats', ('classifier',), 'classifier'), ('reference', ('critic', 'generator'), 'generator'),
+  ],
+)  # fmt: skip
+def test_every_entry_has_one_owner(entry, networks, owner):
+  assert graft.owner(entry, networks) == owner
+
+
+def test_graft_refuses_what_does_not_have_its_digest(tmp_path, monkeypatch):
+  with monkeypatch.context() as patched:
+    patched.setattr(checkpoint, 'digest', lambda state: digest.digest(state) | {'extra/generator_statistics': '0-0'})
+    folder = trained(tmp_path, game(1))
+  with pytest.raises(UserError, match='which is damaged .the digest does not fit'):
+    graft.graft(jax.tree.map(jnp.asarray, game(0)), {'generator': folder})
 
 
 def test_graft_of_a_network_that_is_alone_takes_everything(tmp_path):

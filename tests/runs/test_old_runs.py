@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dgm_jax import config as experiment
-from dgm_jax.internal import metrics
+from dgm_jax.internal import metrics, older
 from dgm_jax.models import conditioners
 
 
@@ -35,6 +35,18 @@ def test_a_run_from_before_a_key_computes_what_it_did(system, key, before, tmp_p
 def test_averaged_weights_have_one_name(tmp_path):
   page = opened(tmp_path, system='autoregressive.pixelcnn_pp', model={'ema': 0.9995, 'network': {}})
   assert page.model.to_dict() == {'average': 0.9995, 'network': {}}
+
+
+def test_both_players_losses_have_one_name(tmp_path):
+  page = opened(tmp_path, system='gan.dcgan', model={'generator_loss': 'minimax', 'real_label': 0.9})
+  assert page.model.to_dict() == {'objective': 'minimax', 'real_label': 0.9}
+
+
+def test_old_names_are_read_on_the_command_line():
+  assert older.flag('--config.model.generator_loss=minimax') == '--config.model.objective=minimax'
+  assert older.flag('--config.model.ema=0.9') == '--config.model.average=0.9'
+  for word in ('--config.model.latents=3', '--config.data.ema=1', '--workdir=config.model.ema', 'ema=3'):
+    assert older.flag(word) == word
 
 
 def test_other_runs_get_no_key_of_those_systems(tmp_path):

@@ -426,7 +426,7 @@ def test_adam_may_have_its_small_number_beneath_the_root():
     ({'critic': {'network': 'dense', 'hiden': (4,)}}, r"a key of config.model.critic \(.*did you mean 'hidden'"),
     ({'critic': {'network': 'dense'}}, 'config.model.critic does not make a network DenseCritic: .*hidden'),
     ({'critic': {'network': 'dense', 'hidden': (4,), 'norm': 'batch'}}, 'gradient_penalty on each'),
-    ({'critic_steps': 0}, 'critic_steps must be at least 1'),
+    ({'critic_steps': 0}, 'critic_steps must be a whole number, at least 1'),
   ],
 )
 def test_mistakes_are_named(change, message):

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from playing import KEY, begun, settings_of
+from playing import KEY, begun, played, settings_of
 
+from dgm_jax import config as experiment
 from dgm_jax import core, systems
 from dgm_jax.errors import UserError
 from dgm_jax.nn.norm import directions, spectral
@@ -35,6 +36,13 @@ def test_the_largest_singular_value_is_the_bound():
     np.testing.assert_allclose(again[name]['kernel'], found[name]['kernel'], atol=1e-5)
 
 
+def test_a_kernel_of_zeros_stays_one():
+  zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+  scaled, found = spectral(zeros, directions(KEY, PARAMS), 1.0)
+  jax.tree.map(np.testing.assert_array_equal, scaled, zeros)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
 def test_one_turn_of_the_power_method_is_the_papers():
   """Algorithm 1: v = W^T u / |.|, u = W v / |.|, sigma = u^T W v, W here being its transpose."""
   kernel = np.asarray(PARAMS['Dense_0']['kernel'], np.float64)
@@ -53,11 +61,19 @@ def test_the_gradient_passes_the_singular_value_and_not_its_vectors():
   for _ in range(200):
     _, at = spectral(PARAMS, at, 1.0)
   weights = np.asarray(RANDOM.normal(size=(7, 4)))
+  _gradient_is_of_equation_12(at, weights)
+  _gradient_is_of_equation_12(directions(KEY, PARAMS), weights)  # where a gradient through the directions would differ
+
+
+def _gradient_is_of_equation_12(at, weights):
   loss = lambda params: (spectral(params, at, 1.0)[0]['Dense_0']['kernel'] * weights).sum()
   found = jax.grad(loss)(PARAMS)['Dense_0']['kernel']
-  left, values, right = np.linalg.svd(np.asarray(PARAMS['Dense_0']['kernel'], np.float64), full_matrices=False)
-  kernel = (left * values) @ right
-  expected = (weights - (weights * kernel).sum() / values[0] * np.outer(left[:, 0], right[0])) / values[0]
+  kernel = np.asarray(PARAMS['Dense_0']['kernel'], np.float64)
+  left = kernel @ np.asarray(at['Dense_0']['kernel'], np.float64)
+  left /= np.linalg.norm(left)
+  right = left @ kernel / np.linalg.norm(left @ kernel)
+  value = left @ kernel @ right
+  expected = (weights - (weights * kernel).sum() / value * np.outer(left, right)) / value
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -112,7 +128,7 @@ def test_the_generator_is_held_within_its_bounds_and_averaged_each_turn(hinge):
   [
     ({'objective': 'hinj'}, "config.model.objective must be one of .*did you mean 'hinge'"),
     ({'objective': 'hinge', 'real_label': 0.9}, r'real_label=0.9 is for minimax, .* not for hinge: set it to 1'),
-    ({'lazy': 0}, 'config.model.lazy must be at least 1, got 0'),
+    ({'lazy': 0}, 'config.model.lazy must be a whole number, at least 1, got 0'),
     ({'lazy': 2, 'historical': 0.1}, 'config.model.historical counts steps, not turns: set config.model.lazy=2 to 1'),
     ({'critic.regularisers': {'r2': 1.0}}, r"a key of config.model.critic.regularisers must be one of .*, got 'r2'"),
     ({'critic.regularisers': {'r1': 1.0}, 'critic.norm': 'batch'}, 'r1 on each one.s slope forbids'),
@@ -136,6 +152,97 @@ def test_what_does_not_fit_is_one_line(change, message):
   assert '\n' not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+  ('name', 'change', 'message'),
+  [
+    ('dcgan_mnist:tiny_wgan_gp', {'model.objective': 'hinge'}, "'hinge' does not fit config.system=gan.wgan_gp"),
+    ('dcgan_mnist:tiny_wgan_gp', {'model.penalty': -1.0}, 'config.model.penalty must not be negative, got -1.0'),
+    ('dcgan_mnist:tiny_wgan_gp', {'model.critic.regularisers': {'gradient_penalty': 9.0}}, 'set config.model.penalty'),
+    ('dcgan_mnist:tiny_hinge', {'batch_size': 18}, r'must be a multiple of 4, .* try --config.batch_size=16'),
+    ('dcgan_mnist:tiny_hinge', {'accumulate': 8}, r'config.batch_size=\d+ must be a multiple of 32'),
+    ('dcgan_mnist:tiny_hinge', {'model.generator.regularisers': {'r1': 1.0}}, 'a key of config.model.generator'),
+  ],
+)
+def test_what_would_be_ignored_is_refused(name, change, message):
+  settings = settings_of(name)
+  for key, value in change.items():
+    *parents, last = key.split('.')
+    inner = settings
+    for parent in parents:
+      inner = inner[parent]
+    with settings.unlocked():
+      inner[last] = value
+  with pytest.raises(UserError, match=message):
+    systems.build(settings)
+
+
+def test_a_system_leaves_its_experiment_as_it_was_and_keeps_other_bounds():
+  settings = settings_of('dcgan_mnist:tiny_wgan_gp')
+  settings.model.critic.constraints = {'spectral': 2.5}
+  settings.model.critic.regularisers = {'orthogonal': 0.1}
+  before = experiment.to_json(settings)
+  system, state, batch = begun(settings, 8)
+  assert experiment.to_json(settings) == before
+  assert 'critic_spectral' in state.extra
+  scaled, _ = spectral(state.params['critic'], state.extra['critic_spectral'], 2.5)
+  plain = games.build(settings).networks['critic'].apply({'params': scaled}, batch['x'])[0]
+  np.testing.assert_allclose(system.views.critic(KEY, state, batch['x']), plain, rtol=1e-5)
+  metrics, _ = played(settings, 8)
+  weights = [leaf.reshape(-1, leaf.shape[-1]) for leaf in jax.tree.leaves(state.params['critic']) if leaf.ndim > 1]
+  products = [np.asarray(leaf.T @ leaf, np.float64) for leaf in weights]
+  assert metrics['critic/penalty'] > 0.1 * sum(((p - np.diag(np.diag(p))) ** 2).sum() for p in products)
+
+
+def test_a_third_network_s_critic_is_bounded_too():
+  settings = settings_of('infogan_mnist:tiny')
+  settings.model.critic.norm, settings.model.critic.constraints = 'none', {'spectral': 1.0}
+  _, state, batch = begun(settings, 8)
+  new, _ = jax.jit(systems.build(settings).step)(KEY, state, batch)
+  apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.extra, new.extra)['critic_spectral']
+  assert min(jax.tree.leaves(apart)) > 0
+
+
+@pytest.mark.parametrize('moves', [1, 2])
+def test_a_lazy_step_has_one_rate(moves):
+  """Rates fall by the step: those of all turns of a step are one."""
+  settings = settings_of('dcgan_mnist:tiny_hinge', lazy=2, critic_steps=moves)
+  for player in settings.optimizer.values():
+    player.update({'name': 'sgd', 'learning_rate': 1.0, 'schedule': 'linear', 'end_factor': 0.0})
+  settings.steps = 2
+  settings.model.critic.regularisers, settings.model.generator.constraints = {}, {}
+  _, state, batch = begun(settings, 16)
+  system = systems.build(settings)
+  state = jax.jit(system.init)(KEY, batch)
+  step = jax.jit(system.step)
+  counts = lambda state: {int(leaf) for leaf in jax.tree.leaves(state.opt) if leaf.dtype == jnp.int32}
+  first, _ = step(KEY, state, batch)
+  assert counts(first) == {2, 2 * moves}
+  second, _ = step(KEY, first, batch)
+  last, _ = step(KEY, second, batch)  # the rate is nothing from step 2 on
+  jax.tree.map(np.testing.assert_array_equal, second.params, last.params)
+  moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), first.params, second.params)
+  assert max(jax.tree.leaves(moved)) > 0
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'gan_points:tiny', 'gan_points:tiny_wgan', 'dcgan_mnist:tiny', 'dcgan_mnist:tiny_wgan_gp',
+    'gan_mnist:tiny_improved',
+  ],
+)  # fmt: skip
+def test_every_game_averages_its_generator(name):
+  settings = settings_of(name, average=0.5)
+  _, _, batch = begun(settings, 16)
+  system = systems.build(settings)
+  state = jax.jit(system.init)(KEY, batch)
+  new, _ = jax.jit(system.step)(KEY, state, batch)
+  mean = jax.tree.map(lambda a, b: (a + b) / 2, state.params['generator'], new.params['generator'])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.extra['ema']['generator'], mean)
+  moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.extra['ema'], new.extra['ema'])
+  assert max(jax.tree.leaves(moved)) > 0
+
+
 @pytest.mark.parametrize('name', ['critic_steps', 'lazy'])
 def test_players_at_once_have_no_turns(name):
   with pytest.raises(UserError, match=f'config.model.{name} is for players in turn: take system=gan.dcgan'):
@@ -144,11 +251,12 @@ def test_players_at_once_have_no_turns(name):
 
 def test_a_game_at_once_remembers_and_bounds_its_weights_too():
   settings = settings_of('gan_points:tiny', historical=0.5)
-  settings.model.critic.constraints = {'clip': 0.25}
+  settings.model.critic.constraints = settings.model.generator.constraints = {'clip': 0.25}
   system, _, batch = begun(settings, 8)
   state = jax.jit(system.init)(KEY, batch)
   new, _ = jax.jit(system.step)(KEY, state, batch)
-  assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(new.params['critic'])) == 0.25
+  assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(new.params)) == 0.25
+  assert min(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(new.params)) <= 0.25
   mean = jax.tree.map(lambda a, b: (a + b) / 2, state.params, new.params)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.extra['history'], mean)
   assert isinstance(state, core.State)

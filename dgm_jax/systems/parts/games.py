@@ -48,6 +48,7 @@ __all__ = [
 NORMS = ('none', 'batch', 'virtual', 'layer')
 SHOWN = 128  # examples, and latents, that parameters and statistics start from
 REAL, GENERATED = 'real', 'generated'  # kinds of examples, each with batch statistics of its own in a judge
+BESIDE = ('generator_statistics', 'generator_spectral')  # what is averaged along with the generator
 STATISTICS = 'batch_stats'  # the collection that is averaged, in the entry <network>_statistics of `State.extra`
 # Constraints: those that move the weights after each step, and those that networks are applied through.
 PROJECTIONS = {'clip': lambda params, bound: losses.clip_parameters(params, bound=bound)}
@@ -110,8 +111,9 @@ def _network(config: ConfigDict, role: str, known: dict[str, Callable], **more) 
   """The network that `config.model.<role>` describes: its name as `network`, the rest its settings."""
   settings = dict(config.model.to_dict()[role])
   name, norm = settings.pop('network'), settings.pop('norm', 'none')
-  for other in ('constraints', 'regularisers'):
-    settings.pop(other, None)
+  settings.pop('constraints', None)
+  if role == 'critic':
+    settings.pop('regularisers', None)
   network = experiment.choose(f'config.model.{role}.network', name, known)
   if norm != 'none':
     more['norm'] = normalisation(f'config.model.{role}.norm', norm, config.model)
@@ -156,7 +158,7 @@ def start(game: Game, key: Key, batch: Batch) -> tuple[Params, dict[str, Any]]:
   extra |= {'reference': reference} if game.references else {}
   for name, constraints in game.constraints.items():
     for norm in constraints.keys() & WEIGHT_NORMS.keys():
-      extra[f'{name}_{norm}'] = directions(jax.random.fold_in(key, len(extra)), made[name]['params'])
+      extra[f'{name}_{norm}'] = directions(jax.random.fold_in(key, 3 + len(extra)), made[name]['params'])
   return {name: tree['params'] for name, tree in made.items()}, extra
 
 
@@ -169,7 +171,7 @@ def by_kind(name: str, made: dict[str, Any]) -> dict[str, Any]:
 
 def keep(params: Params, extra: dict[str, Any], model: ConfigDict) -> dict[str, Any]:
   """`extra` with the generator's moving average and the players' averages over time, where the model wants them."""
-  extra = averages(params, extra, ('generator',), 'generator_statistics') if model.average else extra
+  extra = averages(params, extra, ('generator',), *BESIDE) if model.average else extra
   return extra | ({'history': dict(params)} if model.get('historical', 0.0) else {})
 
 
