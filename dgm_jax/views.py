@@ -122,7 +122,8 @@ class Views(NamedTuple):
   reconstruct: AskExamples | None = None  # [B, ...]
   mean_sample: AskNumber | None = None  # samples without the noise of pixels, [n, ...]
   row_sample: AskNumber | None = None  # samples for a square grid, a class to each row, [n, ...]
-  layers: AskExamples | None = None  # (posterior mean, divergence in nats) [B, Z_l] of each layer, from the data on
+  layers: AskExamples | None = None  # (posterior mean, divergence in nats) [B, Z_l] of each layer, from the data on;
+  # the divergence is [B, 1] where the prior does not factorise
   kl_per_dim: AskExamples | None = None  # [B, Z] nats
   log_prob: Density | None = None  # [B] nats, exact, or estimated by the settings in `config.nll`
   log_prob_pixels: Density | None = None  # [B, H, W] nats, each pixel given those before it

@@ -14,7 +14,8 @@ __all__ = ['units']
 def units(seed: int, subject: Subject) -> dict[str, float | list[float]]:
   """Active units and the divergence of each dimension in nats, layer by layer from the data upwards.
 
-  A unit is active where the variance over the split of its posterior mean exceeds 0.01.
+  A unit is active where the variance over the split of its posterior mean exceeds 0.01. Under a prior that does not
+  factorise the divergence is one number for a layer.
 
   Reference: Burda et al. 2016, arXiv:1509.00519, section 5.2.
   """

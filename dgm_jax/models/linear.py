@@ -30,7 +30,7 @@ class DiagonalDecoder(nn.Module):
   dims: int
 
   @nn.compact
-  def __call__(self, z: Float[Array, 'B Z']) -> tuple[Float[Array, 'B D'], Float[Array, 'D D']]:
+  def __call__(self, z: Float[Array, '*B Z']) -> tuple[Float[Array, '*B D'], Float[Array, 'D D']]:
     """Mean, and the lower triangular factor L of the covariance L L^T."""
     mean = nn.Dense(self.dims, kernel_init=small, name='mean')(z)
     return mean, jnp.diag(jnp.exp(self.param('log_std', nn.initializers.zeros, (self.dims,))))
@@ -42,7 +42,7 @@ class FullDecoder(nn.Module):
   dims: int
 
   @nn.compact
-  def __call__(self, z: Float[Array, 'B Z']) -> tuple[Float[Array, 'B D'], Float[Array, 'D D']]:
+  def __call__(self, z: Float[Array, '*B Z']) -> tuple[Float[Array, '*B D'], Float[Array, 'D D']]:
     """Mean, and the lower triangular factor L of the covariance L L^T."""
     mean = nn.Dense(self.dims, kernel_init=small, name='mean')(z)
     below = jnp.tril(self.param('below', nn.initializers.zeros, (self.dims, self.dims)), -1)

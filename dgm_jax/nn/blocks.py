@@ -33,7 +33,10 @@ def side_by_side(n: int, init: Callable = glorot) -> Callable:
 
 
 class MLP(nn.Module):
-  """Dense layers, each followed by the activation: [..., in] -> [..., hidden[-1]]."""
+  """Dense layers, each followed by the activation: [..., in] -> [..., hidden[-1]].
+
+  With the activation 'gated' each is (A h + a) * sigmoid(B h + b).
+  """
 
   hidden: Sequence[int]
   activation: str = 'tanh'
@@ -42,7 +45,10 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, h: Float[Array, '*B in']) -> Float[Array, '*B F']:
     for size in self.hidden:
-      h = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=glorot, dtype=self.dtype)(h))
+      if self.activation == 'gated':
+        h = jax.nn.glu(nn.Dense(2 * size, kernel_init=side_by_side(2), dtype=self.dtype)(h))
+      else:
+        h = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=glorot, dtype=self.dtype)(h))
     return h
 
 

@@ -37,6 +37,7 @@ from dgm_jax.models import (
   vae,
   vqvae,
 )
+from dgm_jax.nn.blocks import MLP
 from dgm_jax.nn.norm import BatchNorm, LayerNorm
 
 TRAINED = ['batch_stats']
@@ -255,6 +256,20 @@ def test_autoencoders(channels):
     both = dense(p['output'], h)
     assert_same(numbers[0], both[:, :25])
     assert_same(numbers[1], both[:, 25:])
+
+
+def test_gated_layers():
+  """Tomczak & Welling 2018, section 5: a linear map times the sigmoid of another."""
+  x = wave(2, 5)
+  variables, out = given(MLP((4, 3), 'gated'), x)
+  h = np.asarray(x, np.float64)
+  for i, size in enumerate((4, 3)):
+    both = dense(variables['params'][f'Dense_{i}'], h)
+    assert both.shape == (2, 2 * size)
+    h = both[:, :size] * sigmoid(both[:, size:])
+  assert_same(out, h)
+  kernel = np.asarray(MLP((300,), 'gated').init(jax.random.key(0), wave(1, 500))['params']['Dense_0']['kernel'])
+  assert 0.99 < np.abs(kernel).max() / np.sqrt(6 / 800) <= 1  # the fan of one map, not of both
 
 
 def residual(p, h):

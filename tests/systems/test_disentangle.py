@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +38,19 @@ def first(config):
   return system, state, *jax.jit(system.step)(KEY, state, BATCH)
 
 
-def passed(config, state, x=BATCH['x']):
-  return disentangle._through(disentangle._parts(config), KEY, state, x)
+class Pass(NamedTuple):
+  """Images through encoder and decoder."""
+
+  log_px_z: jax.Array  # [B]
+  kl: jax.Array  # [B, Z]
+  z: jax.Array
+  mean: jax.Array
+  logvar: jax.Array
+
+
+def passed(config, state, x=BATCH['x'], key=KEY):
+  terms = disentangle._model(config).draw(key, state, x)
+  return Pass(terms.log_px_z, *terms.kls, *disentangle._codes(terms))
 
 
 @pytest.mark.parametrize('beta', [1.0, 4.0])
@@ -163,7 +175,7 @@ def test_the_judge_sees_one_half_as_it_is_and_the_other_shuffled():
   np.testing.assert_allclose(metrics['model/total_correlation_nats'], joint.mean(), rtol=1e-5)
   # Its loss at the start, with logits l and l': half of softplus(-l) + softplus(l').
   for_noise, for_shuffle = jax.random.split(jax.random.fold_in(KEY, 1))
-  second = disentangle._draw(disentangle._parts(config), for_noise, state, others)[0]
+  second = passed(config, state, others, for_noise).z
   apart = logit(losses.permute_latents(for_shuffle, second))
   expected = 0.5 * (np.logaddexp(0, -joint) + np.logaddexp(0, apart)).mean()
   np.testing.assert_allclose(metrics['discriminator/loss'], expected, rtol=1e-5)

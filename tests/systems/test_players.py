@@ -3,8 +3,6 @@
 import importlib
 import inspect
 import math
-import pathlib
-import pkgutil
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +24,12 @@ from playing import (
   softplus,
 )  # fmt: skip
 
-from dgm_jax import core, systems
+from dgm_jax import core, losses, systems
 from dgm_jax.internal.noise import standard_normal
-from dgm_jax.systems import classifier, disentangle, estimators, vae, vq
-from dgm_jax.systems.parts import code_priors
+from dgm_jax.models.disentangle import LatentDiscriminator
+from dgm_jax.models.vae import Decoder, Encoder
+from dgm_jax.systems import classifier, vq
+from dgm_jax.systems.parts import code_priors, posteriors
 
 
 def assert_same(value, formula):
@@ -39,11 +39,11 @@ def assert_same(value, formula):
 def test_the_table_names_every_system():
   """A new system belongs in it, and its formula in a test."""
   found = set()
-  for module in pkgutil.iter_modules([str(pathlib.Path(systems.__file__).parent)]):
-    for name, function in vars(importlib.import_module(f'dgm_jax.systems.{module.name}')).items():
-      public = inspect.isfunction(function) and name[0] != '_' and function.__module__.endswith(f'.{module.name}')
+  for module in set(systems.__all__) - {'build'}:
+    for name, function in vars(importlib.import_module(f'dgm_jax.systems.{module}')).items():
+      public = inspect.isfunction(function) and name[0] != '_' and function.__module__.endswith(f'.{module}')
       if public and inspect.signature(function).return_annotation is core.System:
-        found.add(f'{module.name}.{name}')
+        found.add(f'{module}.{name}')
   assert found == set(TABLE)
 
 
@@ -59,17 +59,32 @@ def log_px_z(kind, x, numbers):
   return np.log(upper - lower)
 
 
+def coders(settings, state):
+  """(encode, decode), functions of arrays and a method, by the parameters of a state."""
+  model = settings.model
+  if 'encoder' in model:  # a network of its own each
+    own = [{'hidden': (tuple(part.hidden),), 'activation': part.activation} for part in (model.encoder, model.decoder)]
+  else:
+    hidden = model.hidden if isinstance(model.hidden[0], tuple) else (model.hidden,)
+    own = 2 * [{'hidden': hidden, 'activation': model.activation}]
+  latents = model.latents if isinstance(model.latents, tuple) else (model.latents,)
+  parameters = 1 if model.likelihood == 'bernoulli' else 2
+  decoder = Decoder(latents=latents, shape=tuple(settings.data.shape), parameters=parameters, **own[1])
+  modules = {'encoder': Encoder(latents=latents, **own[0]), 'decoder': decoder}
+  bound = lambda name: lambda *args, method: modules[name].apply({'params': state.params[name]}, *args, method=method)
+  return bound('encoder'), bound('decoder')
+
+
 @pytest.mark.parametrize('name', ['vae_digits:tiny', 'vae_mnist:tiny_gaussian', 'vae_mnist:tiny_logistic'])
 def test_vae(name):
   """Kingma & Welling 2014, equation 10."""
   settings = settings_of(name, samples=2)
   metrics, play = played(settings)
-  play, parts = play('model'), vae._parts(settings)
-  encode = lambda: parts.encoder.apply({'params': play.state.params['encoder']}, play.batch['x'], method='first')
-  (mean, logvar), noise = once(lambda: (encode(), standard_normal(play.key, (4, 2, 4))))
+  play = play('model')
+  encode, decode = coders(settings, play.state)
+  (mean, logvar), noise = once(lambda: (encode(play.batch['x'], method='first'), standard_normal(play.key, (4, 2, 4))))
   z = np.asarray(mean)[:, None] + np.exp(0.5 * np.asarray(logvar))[:, None] * np.asarray(noise)
-  decode = lambda: parts.decoder.apply({'params': play.state.params['decoder']}, jnp.asarray(z), method='pixels')
-  numbers = once(decode)
+  numbers = once(lambda: decode(jnp.asarray(z), method='pixels'))
   fits = log_px_z(settings.model.likelihood, flat(play.x)[:, None], np.asarray(numbers, np.float64)).sum(-1)
   kl, (mean, logvar) = divergence(np.asarray(mean), np.asarray(logvar)).sum(1), (np.asarray(mean), np.asarray(logvar))
   assert_same(metrics['model/loss'], -(fits.mean(1) - kl).mean())
@@ -84,12 +99,10 @@ def test_iwae():
   """Burda et al. 2016, equation 8, two stochastic layers."""
   settings = settings_of('iwae_mnist:tiny')
   metrics, play = played(settings)
-  play, parts = play('model'), vae._parts(settings)
-  params = play.state.params
+  play = play('model')
+  encode, decode = coders(settings, play.state)
 
   def networks():
-    encode = lambda *args, **options: parts.encoder.apply({'params': params['encoder']}, *args, **options)
-    decode = lambda *args, **options: parts.decoder.apply({'params': params['decoder']}, *args, **options)
     noise = standard_normal(play.key, (4, 3, 10))
     mean, logvar = (a[:, None] for a in encode(play.batch['x'], method='first'))
     low = mean + jnp.exp(0.5 * logvar) * noise[..., :6]
@@ -104,21 +117,46 @@ def test_iwae():
   assert_same(metrics['model/loss'], -log_mean_exp(weights, 1).mean())
 
 
+def test_vamp():
+  """Tomczak & Welling 2018, equations 9 and 10, at step 3 of 12 of the warm-up."""
+  settings = settings_of('vamp_mnist:tiny', samples=2, warmup=12)
+  metrics, play = played(settings)
+  play = play('model')
+  encode, decode = coders(settings, play.state)
+  images = jnp.clip(play.state.params['pseudo_inputs']['images'], 0, 1)
+
+  def networks():
+    mean, logvar = encode(play.batch['x'], method='first')
+    z = mean[:, None] + jnp.exp(0.5 * logvar)[:, None] * standard_normal(play.key, (4, 2, 4))
+    return mean, logvar, z, decode(z, method='pixels')[0], encode(images, method='first')
+
+  mean, logvar, z, logits, components = doubles(once(networks))
+  each = normal(z[:, :, None], *components).sum(-1)  # [4, 2, 6], log q(z|u_k)
+  ratio = normal(z, mean[:, None], logvar[:, None]).sum(-1) - (np.log(np.exp(each).sum(-1)) - math.log(6))
+  fits = bernoulli(flat(play.x)[:, None], logits).sum(-1)
+  assert_same(metrics['model/loss'], -(fits - 3 / 12 * ratio).mean())
+  found = play.measured()
+  assert_same(found['kl_nats'], ratio.mean(1))
+  assert_same(found['neg_elbo_nats'], (ratio - fits).mean(1))
+  assert_same(found['neg_bound_nats'], -log_mean_exp(fits - ratio, 1))
+
+
 def estimator(name, bits=False):
   """metrics and what they are made of: reward, log q, log prior [B, k], KL [B], squared length of the score, play."""
   settings = settings_of(f'vae_estimators:{"tiny_discrete" if bits else "tiny"}')
   settings.system = f'estimators.{name}'
   metrics, play = played(settings)
-  play, parts = play('model'), estimators._parts(settings)
+  play = play('model')
+  family, (_, decode) = posteriors.FAMILIES[settings.model.posterior](settings), coders(settings, play.state)
 
   def networks():
-    numbers = parts.posterior.encode(play.state.params['encoder'], play.batch['x'])
+    numbers = family.encode(play.state.params['encoder'], play.batch['x'])
     if bits:
       noise = jax.random.logistic(play.key, (4, 4, 4))
       z = (noise < numbers[0][:, None]).astype(jnp.float32)
     else:
       z = numbers[0][:, None] + jnp.exp(0.5 * numbers[1])[:, None] * jax.random.normal(play.key, (4, 4, 4))
-    return numbers, z, parts.decoder.apply({'params': play.state.params['decoder']}, z, method='pixels')[0]
+    return numbers, z, decode(z, method='pixels')[0]
 
   numbers, z, logits = jax.tree.map(lambda a: np.asarray(a, np.float64), once(networks))
   reward = bernoulli(flat(play.x)[:, None], logits).sum(-1)
@@ -169,15 +207,15 @@ def test_vimco_is_the_bound_of_all_samples(bits):
 @pytest.mark.parametrize('bits', [False, True])
 def test_the_squared_length_of_a_score_is_that_of_its_gradient(bits):
   settings = settings_of(f'vae_estimators:{"tiny_discrete" if bits else "tiny"}')
-  posterior = estimators._parts(settings).posterior
+  family = posteriors.FAMILIES[settings.model.posterior](settings)
   z, numbers = (
     jnp.asarray([[[0.0, 1, 1, 0]]]),
-    tuple(jnp.asarray([[0.3, -0.4, 0.9, 0.1]]) * i for i in (1, 2)[: 2 - bits]),
+    tuple(jnp.asarray([[[0.3, -0.4, 0.9, 0.1]]]) * i for i in (1, 2)[: 2 - bits]),
   )
-  slopes = jax.jit(jax.grad(lambda numbers: posterior.log_prob(z, numbers).sum()))(numbers)
-  assert_same(posterior.square_score(z, numbers)[0, 0], sum((np.asarray(slope) ** 2).sum() for slope in slopes))
-  assert posterior.reparametrized != bits
-  assert_same(posterior.code(numbers), numbers[0] if not bits else 1 / (1 + np.exp(-np.asarray(numbers[0]))))
+  slopes = jax.jit(jax.grad(lambda numbers: family.log_prob(z, *numbers).sum()))(numbers)
+  assert_same(family.square_score(z, *numbers)[0, 0], sum((np.asarray(slope) ** 2).sum() for slope in slopes))
+  assert family.prior.view.normal != bits
+  assert_same(family.mean(numbers), numbers[0] if not bits else 1 / (1 + np.exp(-np.asarray(numbers[0]))))
 
 
 def disentangled(system, n=4, **model):
@@ -185,13 +223,14 @@ def disentangled(system, n=4, **model):
   settings = settings_of('disentangle:tiny_factor', **model)
   settings.system = f'disentangle.{system}'
   metrics, play = played(settings, n)
-  play, parts = play('model'), disentangle._parts(settings)
+  play = play('model')
+  encode, decode = coders(settings, play.state)
   x = play.batch['x'][::2] if system == 'factor_vae' else play.batch['x']
 
   def networks():
-    mean, logvar = parts.encoder.apply({'params': play.state.params['encoder']}, x, method='first')
+    mean, logvar = encode(x, method='first')
     z = mean + jnp.exp(0.5 * logvar) * standard_normal(play.key, mean.shape)
-    return z, mean, logvar, parts.decoder.apply({'params': play.state.params['decoder']}, z, method='pixels')[0]
+    return z, mean, logvar, decode(z, method='pixels')[0]
 
   z, mean, logvar, logits = (np.asarray(a, np.float64) for a in once(networks))
   fits, kl = bernoulli(flat(x), logits).sum(1), divergence(mean, logvar)
@@ -252,7 +291,7 @@ def test_tc_vae(divergence, estimator):
 def test_factor_vae_and_its_judge():
   """Kim & Mnih 2018, algorithm 2."""
   metrics, play, (fits, kl, z, *_) = disentangled('factor_vae', 8, gamma=35.0)
-  judge = disentangle.LatentDiscriminator((16,))
+  judge = LatentDiscriminator((16,))
   logit = lambda z: judge.apply({'params': play.state.params['discriminator']}, z)
   joint = np.asarray(once(lambda: logit(jnp.asarray(z, jnp.float32))), np.float64)
   assert_same(metrics['model/total_correlation_nats'], joint.mean())
@@ -260,10 +299,9 @@ def test_factor_vae_and_its_judge():
   for_noise, for_shuffle = jax.random.split(jax.random.fold_in(play.key, 1))
 
   def shuffled():
-    parts = disentangle._parts(play.settings)
-    mean, logvar = parts.encoder.apply({'params': play.state.params['encoder']}, play.batch['x'][1::2], method='first')
+    mean, logvar = coders(play.settings, play.state)[0](play.batch['x'][1::2], method='first')
     z = mean + jnp.exp(0.5 * logvar) * standard_normal(for_noise, mean.shape)
-    return logit(disentangle.losses.permute_latents(for_shuffle, z))
+    return logit(losses.permute_latents(for_shuffle, z))
 
   assert_same(metrics['discriminator/loss'], 0.5 * (softplus(-joint) + softplus(once(shuffled))).mean())
 

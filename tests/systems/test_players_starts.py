@@ -12,8 +12,8 @@ from playing import KEY, batch_of, flat, settings_of
 from dgm_jax import systems
 from dgm_jax.models import deep_mixture
 from dgm_jax.nn import bijections, made, norm, quantize
-from dgm_jax.systems import classifier, vae
-from dgm_jax.systems.parts import games
+from dgm_jax.systems import classifier
+from dgm_jax.systems.parts import bounds, games
 
 
 def started(settings, n=16):
@@ -27,6 +27,13 @@ def test_a_collapse_begins_at_the_mean_and_the_spread_of_the_data():
   x = flat(batch['x'])
   np.testing.assert_allclose(state.params['decoder']['mean']['bias'], x.mean(0), rtol=1e-5)
   np.testing.assert_allclose(state.params['decoder']['log_std'], 0.5 * np.log(x.var(0) + 0.01), rtol=1e-4)
+
+
+def test_pseudo_inputs_begin_dark_and_apart():
+  _, state, _ = started(settings_of('vamp_mnist:tiny', (8, 8, 1), pseudo_inputs=50))
+  images = np.asarray(state.params['pseudo_inputs']['images'])
+  assert images.shape == (50, 8, 8, 1)
+  assert images.mean() == pytest.approx(0.05, abs=1e-3) and images.std() == pytest.approx(0.01, rel=0.1)
 
 
 def test_a_deep_mixture_begins_by_centring_and_scaling_the_data():
@@ -70,8 +77,13 @@ def test_a_reference_batch_of_latents_goes_with_virtual_normalisation_alone():
 
 
 def test_the_likelihood_is_taken_in_chunks_of_at_most_so_many_rows(monkeypatch):
-  taken, original = [], vae.draw
-  monkeypatch.setattr(vae, 'draw', lambda *args: taken.append(args[-1]) or original(*args))
+  taken, original = [], bounds.compose
+
+  def noting(*parts):
+    model = original(*parts)
+    return model._replace(draw=lambda *args: taken.append(args[-1]) or model.draw(*args))
+
+  monkeypatch.setattr(bounds, 'compose', noting)
   settings = settings_of('vae_digits:tiny', (2, 2, 1))
   system, state, batch = started(settings, 2)
   for rows, fitting in ((8, 4), (12, 6), (1, 1), (100, 12)):

@@ -16,7 +16,7 @@ from dgm_jax.core import State
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.nn.blocks import NormalHead, side_by_side
 from dgm_jax.systems import vae
-from dgm_jax.systems.parts import likelihoods
+from dgm_jax.systems.parts import bounds, likelihoods
 
 KEY = jax.random.key(0)
 LOG_2PI = np.log(2 * np.pi)
@@ -129,13 +129,13 @@ GOLDEN = {1: -1.668939, 2: -1.567304, 5: -1.5322, 50: -1.5170}
 def one_dimension():
   state = linear_gaussian(np.eye(1), [0.0], 1.0, np.zeros((1, 1)), [0.5], np.ones(1))
   config = experiment_of((1, 1, 1), likelihood='gaussian')
-  return vae._parts(config), systems.build(config), state, jnp.ones((40_000, 1, 1, 1))
+  return vae._standard(config), systems.build(config), state, jnp.ones((40_000, 1, 1, 1))
 
 
 @pytest.mark.parametrize('k', GOLDEN)
 def test_golden_bounds_in_one_dimension(one_dimension, k):
-  parts, _, state, x = one_dimension
-  estimate = jax.jit(lambda x: vae._log_prob(parts, KEY, state, x, k, k * len(x)))
+  model, _, state, x = one_dimension
+  estimate = jax.jit(lambda x: bounds.log_prob(model, KEY, state, x, k, k * len(x)))
   bound = np.asarray(estimate(x))
   error = bound.std() / np.sqrt(len(x))
   assert error < 0.004
@@ -152,14 +152,14 @@ def test_the_elbo_in_one_dimension(one_dimension):
 
 
 def test_the_likelihood_does_not_depend_on_how_the_samples_are_chunked(one_dimension):
-  parts, _, state, _ = one_dimension
+  model, _, state, _ = one_dimension
   x = jnp.linspace(-1, 2, 4).reshape(4, 1, 1, 1)
-  log_prob = jax.jit(lambda samples, rows: vae._log_prob(parts, KEY, state, x, samples, rows), static_argnums=(0, 1))
+  log_prob = jax.jit(lambda samples, rows: bounds.log_prob(model, KEY, state, x, samples, rows), static_argnums=(0, 1))
 
   @partial(jax.jit, static_argnums=(0, 1))
   def by_hand(chunks, size):
-    terms = jax.vmap(lambda key: vae.draw(parts, key, state, x, size))(jax.random.split(KEY, chunks))
-    weights = terms.log_px_z - terms.log_ratio  # [chunks, B, size]
+    terms = jax.vmap(lambda key: model.draw(key, state, x, size))(jax.random.split(KEY, chunks))
+    weights = terms.log_weights  # [chunks, B, size]
     return losses.importance_weighted_bound(weights.swapaxes(0, 1).reshape(len(x), -1), 1)
 
   # 6 samples of 4 images, so many rows at a time; 23 hold two chunks of three samples
@@ -182,7 +182,7 @@ def two_layers():
   noisy = jax.tree.map(
     lambda p: p + 0.3 * np.random.default_rng(p.size).normal(size=p.shape).astype('f4'), state.params
   )
-  return vae._parts(config), system, state.replace(params=noisy), x
+  return vae._standard(config), system, state.replace(params=noisy), x
 
 
 def affine(params, h):
@@ -213,20 +213,20 @@ def written_out(params, x, noise):
 
 
 def test_two_layers_agree_with_the_formula_written_out(two_layers):
-  parts, _, state, x = two_layers
+  model, _, state, x = two_layers
   noise = np.split(np.asarray(standard_normal(KEY, (5, 3, 5)), np.float64), [3], -1)
   log_px, log_p1, log_p2, log_q1, log_q2, kl2 = written_out(state.params, x, noise)
-  terms = jax.jit(lambda state: vae.draw(parts, KEY, state, x, 3))(state)
+  terms = jax.jit(lambda state: model.draw(KEY, state, x, 3))(state)
   np.testing.assert_allclose(terms.log_px_z, log_px, rtol=1e-5)
-  np.testing.assert_allclose(terms.log_ratio, log_q1 + log_q2 - log_p1 - log_p2, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(terms.log_q - terms.log_p, log_q1 + log_q2 - log_p1 - log_p2, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(terms.kl, log_q1 - log_p1 + kl2, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(sum(t.sum(-1) for t in terms.kl_per_dim), terms.kl, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(sum(t.sum(-1) for t in terms.kls), terms.kl, rtol=1e-5, atol=1e-5)
 
 
 def gradients(two_layers, loss):
   """The slope of a scalar of the terms, at the key that the step is given."""
-  parts, _, state, x = two_layers
-  return jax.jit(jax.grad(lambda params: loss(vae.draw(parts, KEY, state.replace(params=params), x, 3))))(state.params)
+  model, _, state, x = two_layers
+  return jax.jit(jax.grad(lambda params: loss(model.draw(KEY, state.replace(params=params), x, 3))))(state.params)
 
 
 def one_step(two_layers, name):
@@ -239,7 +239,7 @@ def one_step(two_layers, name):
 
 def test_iwae_moves_by_the_gradient_of_the_normalised_weights(two_layers):
   def weighted(terms):
-    log_weights = terms.log_px_z - terms.log_ratio
+    log_weights = terms.log_weights
     weights = jax.lax.stop_gradient(jax.nn.softmax(log_weights, 1))
     return -(weights * log_weights).sum(1).mean()
 
@@ -261,18 +261,18 @@ def test_vae_moves_by_the_mean_gradient_of_its_samples(two_layers):
 
 
 def test_the_bounds_at_one_sample_have_one_expectation(two_layers):
-  parts, _, state, x = two_layers
-  terms = jax.jit(lambda key: vae.draw(parts, key, state, x, 20_000))(KEY)
-  difference = np.asarray(terms.log_ratio - terms.kl, np.float64)  # [5, 20000]
+  model, _, state, x = two_layers
+  terms = jax.jit(lambda key: model.draw(key, state, x, 20_000))(KEY)
+  difference = np.asarray(terms.log_px_z - terms.log_weights - terms.kl, np.float64)  # [5, 20000]
   error = difference.std(1) / np.sqrt(difference.shape[1])
   assert (error > 0).all()
   assert (np.abs(difference.mean(1)) < 4 * error).all()
 
 
 def test_the_bound_rises_with_the_samples_on_common_noise(two_layers):
-  parts, _, state, x = two_layers
-  terms = jax.jit(lambda key: vae.draw(parts, key, state, x, 50))(KEY)
-  weights = terms.log_px_z - terms.log_ratio
+  model, _, state, x = two_layers
+  terms = jax.jit(lambda key: model.draw(key, state, x, 50))(KEY)
+  weights = terms.log_weights
   bounds = [losses.importance_weighted_bound(weights.reshape(5, 50 // k, k), 2).mean(1) for k in (1, 5, 50)]
   assert (np.diff(np.stack(bounds), axis=0) > 0).all()
 

@@ -4,15 +4,19 @@ Axes: ... any leading axes, D pixels, flattened.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
+from dgm_jax import config as experiment
 from dgm_jax import distributions
+from dgm_jax.models import vae
+from dgm_jax.systems.parts.bounds import Decoder
 
-__all__ = ['LIKELIHOODS', 'Likelihood', 'bernoulli', 'discretized_logistic', 'gaussian']
+__all__ = ['LIKELIHOODS', 'Likelihood', 'bernoulli', 'decoder', 'discretized_logistic', 'gaussian']
 
 
 class Likelihood(NamedTuple):
@@ -77,3 +81,46 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
 
 
 LIKELIHOODS = {'bernoulli': bernoulli, 'discretized_logistic': discretized_logistic, 'gaussian': gaussian}
+
+
+def decoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activation: str) -> Decoder:
+  """Returns p(x|z) of `config.model.likelihood`, the pixels independent given z, and the priors of lower levels.
+
+  Args:
+    config: the experiment; `config.model.channels` are those of transposed convolutions, where there is such a key.
+    hidden: sizes of the hidden layers, for each level.
+    latents: Z_l of each level.
+    activation: of the hidden layers.
+  """
+  model, shape = config.model, tuple(config.data.shape)
+  likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
+  channels = tuple(model.get('channels', ()))
+  network = vae.Decoder(hidden, latents, shape, likelihood.parameters, channels, activation, config.dtype)
+
+  def at(method, *level):
+    return lambda key, state, z: network.apply({'params': state.params['decoder']}, z, *level, method=method)
+
+  numbers, shaped = at('pixels'), lambda x: x.reshape(-1, *shape)
+
+  def log_prob(key, state, x, z):
+    x, found = x.reshape(x.shape[0], -1), numbers(key, state, z)
+    if z.ndim == 2 or z.shape[1] > 1:
+      return likelihood.log_prob(x if z.ndim == 2 else x[:, None], found)
+    # The encoder's own x, on two axes: XLA would binarize another shape of it a second time.
+    return likelihood.log_prob(x, tuple(n[:, 0] for n in found))[:, None]
+
+  def init(key, x):
+    """Fresh parameters; the output's bias is set so that the first guess is the mean of the data."""
+    params = network.init(key, jnp.zeros((1, latents[-1])))['params']
+    layer = params['output']['output'] if channels else params['output']
+    layer['bias'] = likelihood.start(x.mean((0, 1, 2)) if channels else x.mean(0).ravel()).ravel()
+    return params
+
+  return Decoder(
+    init=init,
+    log_prob=log_prob,
+    mean=lambda key, state, z: shaped(likelihood.mean(numbers(key, state, z))),
+    sample=lambda key, state, z: shaped(likelihood.sample(key, numbers(key, state, z))),
+    bits=lambda nats: likelihood.bits(nats, math.prod(shape)),
+    below=tuple(at('below', level) for level in range(1, len(latents))),
+  )

@@ -1,100 +1,196 @@
-"""What an encoder's numbers mean: q(z|x) and its prior, for latents that are continuous or discrete.
+"""What an encoder's numbers mean: q(z|x), and the priors of its latents, which are continuous or discrete.
 
-Axes: B batch, k samples, Z latents.
+Axes: B batch, k samples, Z latents, K pseudo-inputs.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dgm_jax import distributions
+from dgm_jax import distributions, views
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models.binary import BinaryEncoder
 from dgm_jax.models.vae import Encoder
-from dgm_jax.views import Prior
+from dgm_jax.systems.parts.bounds import Latent, Posterior, Prior
 
-__all__ = ['POSTERIORS', 'Posterior', 'bernoulli', 'normal', 'standard']
+__all__ = [
+  'FAMILIES', 'Family', 'bernoulli', 'chain', 'encoder', 'fair_bits', 'normal', 'of_family', 'pseudo_inputs',
+  'standard',
+]  # fmt: skip
 
 
-class Posterior(NamedTuple):
-  """A family q(z|x) with its prior p(z), as functions of the numbers that the encoder gives, [B, Z] each."""
+class Family(NamedTuple):
+  """A family q(z|x) with its prior, as functions of the numbers that the encoder gives, [..., Z] each."""
 
-  encode: Callable  # (params, x) -> numbers
-  init: Callable  # (key, x) -> params
-  sample: Callable  # (key, numbers, k) -> z [B, k, Z]
-  log_prob: Callable  # (z, numbers) -> [B, k] nats
-  log_prior: Callable  # z -> [B, k] nats
-  kl: Callable  # numbers -> [B] nats, from the prior
-  square_score: Callable  # (z, numbers) -> [B, k] squared length of d log q / d numbers
-  code: Callable  # numbers -> [B, Z] means
-  prior_sample: Callable  # (key, n) -> [n, Z]
-  reparametrized: bool  # whether samples pass gradients
+  init: Callable  # (key, x) -> parameters
+  encode: Callable  # (parameters, x) -> numbers [B, Z]
+  sample: Callable  # (key, numbers [B, 1, Z], k) -> z [B, k, Z]; it passes gradients if the prior is normal
+  log_prob: Callable  # (z, *numbers) -> [...] nats
+  square_score: Callable  # (z, *numbers) -> [...] squared length of d log q / d numbers
+  mean: Callable  # numbers -> [..., Z]
+  prior: Prior
+
+
+def chain(init: Callable, first: Callable, sizes: Sequence[int], above: Sequence[Callable] = ()) -> Posterior:
+  """Returns diagonal normals q(z_0|x), q(z_1|z_0), ...
+
+  Args:
+    init: (key, x) -> parameters of the encoder.
+    first: (key, state, x) -> mean and logvar [B, Z_0] of the level next to the data.
+    sizes: Z_l of each level.
+    above: (key, state, z) -> mean and logvar [..., Z_l] of each other level, given the one below it.
+  """
+
+  def draw(key, state, x, k):
+    latents, axes = [], (x.shape[0],) if k is None else (x.shape[0], k)
+    noise = jnp.split(standard_normal(key, (*axes, sum(sizes))), list(itertools.accumulate(sizes))[:-1], -1)
+    for level, own in enumerate(noise):
+      numbers = above[level - 1](key, state, latents[-1].z) if level else first(key, state, x)
+      numbers = numbers if level or k is None else _per_sample(numbers)
+      latents.append(Latent(numbers[0] + jnp.exp(0.5 * numbers[1]) * own, numbers))
+    return latents
+
+  def means(key, state, x):
+    codes = [first(key, state, x)[0]]
+    for up in above:
+      codes.append(up(key, state, codes[-1])[0])
+    return codes
+
+  return Posterior(init, draw, means, None if above else first)
+
+
+def encoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activation: str) -> Posterior:
+  """Returns the diagonal normals of an `Encoder`.
+
+  Args:
+    config: the experiment; `config.model.channels` are those of strided convolutions.
+    hidden: sizes of the hidden layers, for each level.
+    latents: Z_l of each level.
+    activation: of the hidden layers.
+  """
+  network = Encoder(hidden, latents, tuple(config.model.channels), activation, config.dtype)
+
+  def at(method, *level):
+    return lambda key, state, x: network.apply({'params': state.params['encoder']}, x, *level, method=method)
+
+  above = [at('above', level) for level in range(1, len(latents))]
+  return chain(lambda key, x: network.init(key, x[:1])['params'], at('first'), latents, above)
 
 
 def standard(latents: int) -> Prior:
-  """The prior N(0, I) of so many latents."""
-  return Prior(
+  """Returns the prior N(0, I)."""
+  view = views.Prior(
     sample=lambda key, state, n: standard_normal(key, (n, latents)),
     log_prob=lambda key, state, z: distributions.standard_normal_log_prob(z),
     normal=True,
   )
+  return Prior(view, kl=distributions.gaussian_kl_standard_per_dim)
 
 
-def normal(config: ConfigDict) -> Posterior:
+def fair_bits(latents: int) -> Prior:
+  """Returns the prior of independent bits that are 1 with probability one half."""
+  view = views.Prior(
+    sample=lambda key, state, n: distributions.bernoulli_sample(key, jnp.zeros((n, latents))),
+    log_prob=lambda key, state, z: jnp.full(z.shape[:-1], -latents * jnp.log(2.0)),
+  )
+  return Prior(view, kl=lambda logits: jnp.log(2.0) - distributions.bernoulli_entropy(logits[..., None]))
+
+
+def pseudo_inputs(normal: Callable, shape: Sequence[int], count: int) -> Prior:
+  """Returns the mixture of the posteriors of `count` images, which are learned.
+
+  Args:
+    normal: (key, state, x) -> mean and logvar [K, Z] of the posterior of images x [K, *shape] in [0, 1].
+    shape: of an image.
+    count: K.
+
+  Reference: Tomczak & Welling 2018, arXiv:1705.07120, equation 9.
+  """
+
+  def components(key, state):
+    return normal(key, state, jnp.clip(state.params['pseudo_inputs']['images'], 0, 1))
+
+  def log_prob(key, state, z):
+    mean, logvar = (a.reshape(*(1,) * (z.ndim - 1), *a.shape) for a in components(key, state))
+    log_q = distributions.normal_log_prob(z[..., None, :], mean, logvar)
+    top = jax.lax.stop_gradient(log_q.max(-1, keepdims=True))
+    # The logarithm of a mean of equal densities is exact. ln K, taken off the logarithm of a sum, leaves rounding.
+    return top[..., 0] + jnp.log(jnp.exp(log_q - top).mean(-1))
+
+  def sample(key, state, n):
+    for_index, for_noise = jax.random.split(key)
+    mean, logvar = (a[jax.random.randint(for_index, (n,), 0, count)] for a in components(key, state))
+    return distributions.normal_sample(for_noise, mean, logvar)
+
+  def init(key, x):
+    del x
+    return {'pseudo_inputs': {'images': 0.05 + 0.01 * jax.random.normal(key, (count, *shape))}}
+
+  return Prior(views.Prior(sample, log_prob), init=init, owns=('pseudo_inputs',))
+
+
+def normal(config: ConfigDict) -> Family:
   """Diagonal normals from the prior N(0, I); the numbers are mean and log-variance."""
   model = config.model
-  encoder = Encoder((tuple(model.hidden),), (model.latents,), activation=model.activation, dtype=config.dtype)
+  network = Encoder((tuple(model.hidden),), (model.latents,), activation=model.activation, dtype=config.dtype)
 
-  def square_score(z, numbers):
-    mean, logvar = _per_sample(numbers)
+  def sample(key, numbers, k):
+    mean, logvar = numbers
+    return mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (mean.shape[0], k, mean.shape[-1]))
+
+  def square_score(z, mean, logvar):
     squared = jnp.square(z - mean) * jnp.exp(-logvar)
     return jnp.sum(squared * jnp.exp(-logvar) + 0.25 * jnp.square(squared - 1), -1)
 
-  def sample(key, numbers, k):
-    mean, logvar = _per_sample(numbers)
-    return mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (mean.shape[0], k, mean.shape[-1]))
-
-  return Posterior(
-    lambda params, x: encoder.apply({'params': params}, x)[0],
-    lambda key, x: encoder.init(key, x)['params'],
-    sample,
-    lambda z, numbers: distributions.normal_log_prob(z, *_per_sample(numbers)),
-    distributions.standard_normal_log_prob,
-    lambda numbers: distributions.gaussian_kl_standard(*numbers),
-    square_score,
-    lambda numbers: numbers[0],
-    lambda key, n: jax.random.normal(key, (n, model.latents)),
-    True,
+  return Family(
+    init=lambda key, x: network.init(key, x)['params'],
+    encode=lambda params, x: network.apply({'params': params}, x)[0],
+    sample=sample,
+    log_prob=distributions.normal_log_prob,
+    square_score=square_score,
+    mean=lambda numbers: numbers[0],
+    prior=standard(model.latents),
   )
 
 
-def bernoulli(config: ConfigDict) -> Posterior:
+def bernoulli(config: ConfigDict) -> Family:
   """Independent bits, from fair ones; the number is the logit. Their samples pass no gradient."""
   model = config.model
-  encoder = BinaryEncoder(tuple(model.hidden), model.latents, model.activation, config.dtype)
+  network = BinaryEncoder(tuple(model.hidden), model.latents, model.activation, config.dtype)
 
   def sample(key, numbers, k):
-    (logits,) = _per_sample(numbers)
+    (logits,) = numbers
     return distributions.bernoulli_sample(key, jnp.broadcast_to(logits, (logits.shape[0], k, logits.shape[-1])))
 
-  def square_score(z, numbers):
-    return jnp.sum(jnp.square(z - jax.nn.sigmoid(_per_sample(numbers)[0])), -1)
-
-  return Posterior(
-    lambda params, x: (encoder.apply({'params': params}, x),),
-    lambda key, x: encoder.init(key, x)['params'],
-    sample,
-    lambda z, numbers: distributions.bernoulli_log_prob(z, *_per_sample(numbers)),
-    lambda z: jnp.full(z.shape[:-1], -model.latents * jnp.log(2.0)),
-    lambda numbers: model.latents * jnp.log(2.0) - distributions.bernoulli_entropy(numbers[0]),
-    square_score,
-    lambda numbers: jax.nn.sigmoid(numbers[0]),
-    lambda key, n: distributions.bernoulli_sample(key, jnp.zeros((n, model.latents))),
-    False,
+  return Family(
+    init=lambda key, x: network.init(key, x)['params'],
+    encode=lambda params, x: (network.apply({'params': params}, x),),
+    sample=sample,
+    log_prob=distributions.bernoulli_log_prob,
+    square_score=lambda z, logits: jnp.sum(jnp.square(z - jax.nn.sigmoid(logits)), -1),
+    mean=lambda numbers: jax.nn.sigmoid(numbers[0]),
+    prior=fair_bits(model.latents),
   )
+
+
+def of_family(family: Family, detach: Callable) -> Posterior:
+  """Returns the posterior of a family; `detach` is applied to its samples."""
+
+  def encode(key, state, x):
+    del key
+    return family.encode(state.params['encoder'], x)
+
+  def draw(key, state, x, k):
+    numbers = encode(key, state, x)
+    z = detach(family.sample(key, _per_sample(numbers), k))
+    return [Latent(z, _per_sample(numbers), family.log_prob(z, *_per_sample(numbers)))]
+
+  means = lambda key, state, x: [family.mean(encode(key, state, x))]
+  return Posterior(family.init, draw, means, encode if family.prior.view.normal else None)
 
 
 def _per_sample(numbers):
@@ -102,4 +198,4 @@ def _per_sample(numbers):
   return tuple(number[:, None] for number in numbers)
 
 
-POSTERIORS = {'bernoulli': bernoulli, 'normal': normal}
+FAMILIES = {'bernoulli': bernoulli, 'normal': normal}
