@@ -27,11 +27,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import checkpoint_managers as policies
 
-from dgm_jax.runs import lines
 from dgm_jax.core import State
-from dgm_jax.runs.digest import digest, first_bad, named_leaves, num_bytes, of, shapes
 from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
 from dgm_jax.internal import metrics as names
+from dgm_jax.runs import lines
+from dgm_jax.runs.digest import digest, first_bad, named_leaves, num_bytes, of, shapes
 
 __all__ = [
   'DAMAGE', 'best_step', 'check_space', 'commit', 'compare_shapes', 'read_parts', 'reason', 'restore', 'save', 'saving',

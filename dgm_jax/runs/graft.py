@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dgm_jax.runs import checkpoint
 from dgm_jax.core import State
-from dgm_jax.runs.digest import shapes
 from dgm_jax.errors import UserError
+from dgm_jax.runs import checkpoint
+from dgm_jax.runs.digest import shapes
 
 __all__ = ['belongings', 'graft', 'owner']
 

@@ -12,16 +12,16 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dgm_jax.runs import checkpoint
-from dgm_jax import data, optim, systems
 from dgm_jax import config as experiment
+from dgm_jax import data, optim, systems
 from dgm_jax.core import State, System, unaveraged
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics
 from dgm_jax.internal.files import write_atomic
-from dgm_jax.runtime import cluster, parallel
+from dgm_jax.runs import checkpoint
 from dgm_jax.runs.subject import Subject
+from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
   'best', 'claim', 'commit', 'environment', 'open_subject', 'processor', 'resolve', 'shapes', 'total_steps',

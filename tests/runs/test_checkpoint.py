@@ -396,7 +396,8 @@ def test_graft_without_an_average_begins_one_at_what_it_takes(tmp_path):
 @pytest.mark.parametrize(
   ('entry', 'networks', 'owner'),
   [
-    ('critic_statistics', ('critic', 'generator'), 'critic'), ('critic_2_statistics', ('critic', 'critic_2'), 'critic_2'),
+    ('critic_statistics', ('critic', 'generator'), 'critic'),
+    ('critic_2_statistics', ('critic', 'critic_2'), 'critic_2'),
     ('criticism', ('critic', 'generator'), ''), ('stats', ('flow', 'dequantizer'), 'flow'),
     ('stats', ('classifier',), 'classifier'), ('reference', ('critic', 'generator'), 'generator'),
   ],
@@ -409,7 +410,7 @@ def test_graft_refuses_what_does_not_have_its_digest(tmp_path, monkeypatch):
   with monkeypatch.context() as patched:
     patched.setattr(checkpoint, 'digest', lambda state: digest.digest(state) | {'extra/generator_statistics': '0-0'})
     folder = trained(tmp_path, game(1))
-  with pytest.raises(UserError, match='which is damaged .the digest does not fit'):
+  with pytest.raises(UserError, match=r'which is damaged .the digest does not fit'):
     graft.graft(jax.tree.map(jnp.asarray, game(0)), {'generator': folder})
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
-from dgm_jax.runtime import cpu, parallel
+from dgm_jax.runtime import cpu
 
 PACKAGE = pathlib.Path(__file__).parents[2] / 'dgm_jax'
 FILES = [*sorted(PACKAGE.rglob('*.py')), PACKAGE.parent / 'train.py']
