@@ -4,11 +4,13 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 """
 
 import difflib
+import functools
 import importlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -19,6 +21,7 @@ from dgm_jax.internal import older
 __all__ = [
   'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
   'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
+  'with_variant',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -106,6 +109,36 @@ def shrink(config: ConfigDict) -> None:
   config.update({'batch_size': 16, 'steps': 12, 'steps_per_call': 2, 'eval_batch_size': 64, 'pictures': 8})
   config.update({'log_every': 4, 'eval_every': 6, 'save_every': 4, 'picture_every': 12, 'init_examples': 64})
   config.nll.update({'samples': 20, 'rows': 100})
+
+
+def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> ConfigDict:
+  """Changes a config to one of its variants.
+
+  Args:
+    config: the main config; it is changed in place, and returned.
+    variants: name -> what differs. That is a mapping of dotted keys to values ({'model.latents': 4}), a function that
+      changes the config, or a tuple of such, in order. '' is the main config.
+    name: a variant.
+
+  Raises:
+    ValueError: there is no such variant; the message names them all. A key is not in the config.
+  """
+  if name not in variants:
+    raise ValueError(
+      f'there is no variant {_named(name, variants)}; the variants are {", ".join(filter(None, variants))}'
+    )
+  changes = variants[name]
+  for change in changes if isinstance(changes, tuple) else (changes,):
+    if callable(change):
+      change(config)
+    else:
+      for key, value in change.items():
+        *parents, last = key.split('.')
+        inner = functools.reduce(lambda inner, parent: inner[parent], parents, config)
+        if last not in inner:
+          raise ValueError(f"the variant '{name}' sets {key}, which the config does not have")
+        inner[last] = value
+  return config
 
 
 def define_flags() -> None:
