@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dgm_jax.errors import UserError
 from dgm_jax.internal import older
+from dgm_jax.internal.files import read_text
 
 __all__ = [
   'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
@@ -54,6 +55,7 @@ def defaults() -> ConfigDict:
         'examples': 0,  # likewise: training examples
         'levels': 256,  # likewise: grey levels of a pixel, where the preprocessing keeps them
         'class_shares': (),  # likewise: of the labels of a conditional run, from which samples draw their own
+        'digest': {},  # likewise: a checksum of each part of a folder or file, by which a later start knows it again
       },
       'model': {},
       'conditional': False,  # on labels, of which config.model.classes is the number
@@ -330,7 +332,7 @@ def load(workdir: Path) -> ConfigDict:
   """
   path = Path(workdir) / 'config.json'
   try:
-    return from_json(older.today(json.loads(path.read_text())))
+    return from_json(older.today(json.loads(read_text(path))))
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
   except (json.JSONDecodeError, OSError) as error:
@@ -346,6 +348,8 @@ def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
     a, b = old.get(key), new.get(key)
     if f'{prefix}{key}' == 'data.class_shares' and not a:
       continue  # of a run from before that key, whose data says the same
+    if f'{prefix}{key}'.startswith('data.digest') and not (a and b):
+      continue  # of a run from before that key, or of a part that one of them does not look at
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       lines += differences(a, b, f'{prefix}{key}.')
     elif a != b:

@@ -13,10 +13,14 @@ from dgm_jax.data.cache import Example, cached, stamp
 from dgm_jax.data.images import Look, conform, read
 from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError
+from dgm_jax.internal.files import read_text
 
 __all__ = ['data_dir', 'factors', 'parts', 'verify']
 
 _AT_ONCE = 256  # examples read from disk in one call
+# TFDS imports the modules that a set's features name. Those of its own features run nothing that a set brings.
+_FEATURE = re.compile(r'tensorflow_datasets\.core\.features\.(?!\w*test)[a-z_]+\.[A-Za-z]+')
+_CLASS_KEYS = ('pythonClassName', 'python_class_name', 'type', 'proto_cls')
 
 
 def data_dir() -> pathlib.Path:
@@ -71,9 +75,12 @@ def info(folder: pathlib.Path) -> dict[str, Any]:
     UserError: the note cannot be read.
   """
   try:
-    return json.loads((folder / 'dataset_info.json').read_text())
-  except (OSError, ValueError) as error:
+    note = json.loads(read_text(folder / 'dataset_info.json'))
+    if isinstance(note, dict):
+      return note
+  except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'cannot read {folder / "dataset_info.json"}: prepare the set again') from error
+  raise UserError(f'{folder / "dataset_info.json"} is no note of TFDS: prepare the set again')
 
 
 def verify(files: list[tuple[pathlib.Path, int]]) -> None:
@@ -134,8 +141,8 @@ def factors(name: str) -> tuple[str, ...]:
   """
   path = locate(name) / 'features.json'
   try:
-    features = json.loads(path.read_text())['featuresDict']['features']
-  except (OSError, ValueError, KeyError) as error:
+    features = dict(json.loads(read_text(path))['featuresDict']['features'])
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(f'cannot read the notes of TFDS in {path.parent}: prepare the set again') from error
   return () if 'label' in features else tuple(sorted(key for key in features if key.startswith('label_')))
 
@@ -144,11 +151,14 @@ def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[
   """The number of examples of a split, and the examples."""
   import tensorflow_datasets as tfds
 
+  _refuse_foreign(folder)
   try:
     builder: Any = tfds.builder_from_directory(folder)
-  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    image, labels = _features(builder.info.features, folder)
+  except UserError:
+    raise
+  except Exception as error:  # TFDS raises anything for notes that are damaged
     raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
-  image, labels = _features(builder.info.features, folder)
   try:
     # The pictures are decoded here: TFDS would do the same, slower, and warn that OpenCV is absent.
     source = builder.as_data_source(split=expression, decoders={image: tfds.decode.SkipDecoding()})
@@ -156,8 +166,39 @@ def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[
   except ValueError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{folder} has no split {expression!r} (--config.data.{key}): {reason}') from error
+  except Exception as error:
+    raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
   verify([(pathlib.Path(shard.filename), shard.examples_in_shard) for shard in shards])
   return len(source), _examples(source, image, labels, look, f'{folder} {expression}')
+
+
+def _refuse_foreign(folder: pathlib.Path) -> None:
+  """Refuses a set whose notes name classes that are not features of TFDS, or that holds pipes or devices.
+
+  Raises:
+    UserError: it does.
+  """
+  for path in folder.iterdir():
+    if not path.is_file() and not path.is_dir():
+      raise UserError(f'{path} is no regular file: remove it, or prepare the set again')
+  try:
+    page = json.loads(read_text(folder / 'features.json'))
+    foreign = sorted(name for name in _classes(page) if not _FEATURE.fullmatch(name))
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
+  if foreign:
+    raise UserError(
+      f'{folder / "features.json"} names {foreign[0]}, which is no feature of TFDS and could run code: prepare the set'
+      ' again'
+    )
+
+
+def _classes(page: Any) -> Iterator[str]:
+  """Yields the classes that JSON data names, at any depth."""
+  if isinstance(page, dict):
+    yield from (page[key] for key in _CLASS_KEYS if isinstance(page.get(key), str))
+  for inner in page.values() if isinstance(page, dict) else page if isinstance(page, list) else ():
+    yield from _classes(inner)
 
 
 def _features(features: Any, folder: pathlib.Path) -> tuple[str, tuple[str, ...]]:
@@ -177,7 +218,7 @@ def _examples(source: Any, image: str, labels: tuple[str, ...], look: Look, wher
   for first in range(0, len(source), _AT_ONCE):
     try:
       records = source.__getitems__(range(first, min(first + _AT_ONCE, len(source))))
-    except RuntimeError as error:
+    except Exception as error:
       raise UserError(f'{where} is damaged near example {first}: prepare the set again') from error
     for i, record in enumerate(records, first):
       place = f'example {i}'

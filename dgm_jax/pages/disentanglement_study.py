@@ -381,5 +381,5 @@ def _capacity(config: ConfigDict, curves: list[dict]) -> list[float]:
 def _read(path: Path) -> np.ndarray:
   from PIL import Image
 
-  with Image.open(path) as image:
+  with Image.open(path, formats=('PNG',)) as image:
     return np.asarray(image.convert('RGB'))

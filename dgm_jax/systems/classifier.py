@@ -21,6 +21,8 @@ from dgm_jax.nn.norm import running
 
 __all__ = ['classifier', 'irevnet', 'resnet', 'revnet']
 
+LABELLED = __all__
+
 
 class Parts(NamedTuple):
   """The network and how it is trained."""

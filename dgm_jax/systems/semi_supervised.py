@@ -18,6 +18,8 @@ from dgm_jax.systems.parts.games import SHOWN
 
 __all__ = ['feature_matching']
 
+LABELLED = __all__
+
 
 def feature_matching(config: ConfigDict) -> System:
   """The classifier on labelled, unlabelled and generated images, then the generator on other unlabelled images.
