@@ -136,7 +136,7 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
     else:
       for key, value in change.items():
         *parents, last = key.split('.')
-        inner = functools.reduce(lambda inner, parent: inner[parent], parents, config)
+        inner: Any = functools.reduce(lambda inner, parent: inner[parent], parents, config)
         if last not in inner:
           raise ValueError(f"the variant '{name}' sets {key}, which the config does not have")
         inner[last] = value

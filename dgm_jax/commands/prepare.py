@@ -23,11 +23,10 @@ from absl import app, flags
 from dgm_jax import errors
 from dgm_jax.runtime import cli
 
-__all__ = ['main', 'run']
+__all__ = ['define_flags', 'main', 'run']
 
 flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'where sets lie; $TFDS_DATA_DIR, else ~/tensorflow_datasets')
 GRAPH_FILE = 'classify_image_graph_def.pb'
 
 
@@ -50,7 +49,8 @@ def main(argv: list[str]) -> None:
     raise errors.UserError(f"writing {argv[1]} needs TensorFlow, reading it will not: pip install 'dgm_jax[prepare]'")
   from dgm_jax.data import tfds
 
-  home = pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else tfds.data_dir()
+  data_dir = flags.FLAGS.get_flag_value('data_dir', None)
+  home = pathlib.Path(data_dir).expanduser() if data_dir else tfds.data_dir()
   folder, counts = prepare(argv[1], home)
   print(f'{folder} holds {", ".join(f"{n} {split}" for split, n in counts.items())} examples, counted')
   if home != tfds.data_dir():
@@ -158,6 +158,12 @@ def _graph_bytes(source: pathlib.Path) -> bytes:
     return member.read()
 
 
+def define_flags() -> None:
+  """Defines the command line."""
+  flags.DEFINE_string('data_dir', None, 'where sets lie; $TFDS_DATA_DIR, else ~/tensorflow_datasets')
+
+
 def run() -> None:
   """Runs the program."""
+  define_flags()
   app.run(lambda argv: cli.run(main, argv))

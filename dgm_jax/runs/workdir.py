@@ -102,7 +102,7 @@ def with_data(config: ConfigDict, names: tuple[str, ...]) -> tuple[ConfigDict, d
   config = resolve(config, splits['train'])
   with config.unlocked():
     config.data.digest = checks.digests(splits)
-  if parallel.main_process():
+  if cluster.main_process():
     for line in checks.found(splits, config.data):
       print(line, flush=True)
   return config, splits

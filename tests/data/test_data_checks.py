@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dgm_jax import config as experiment
-from dgm_jax import data
+from dgm_jax import data, training
 from dgm_jax.commands import evaluate
 from dgm_jax.data import checks, load
 from dgm_jax.errors import UserError
@@ -16,8 +16,7 @@ from dgm_jax.evals import generated
 from dgm_jax.evals.mean import Subject
 from dgm_jax.pages import catalogue
 from dgm_jax.pictures import gallery
-from dgm_jax.runs import workdir
-from dgm_jax.training import fit, log
+from dgm_jax.runs import lines, workdir
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (60, 8, 8)).astype(np.uint8)
@@ -44,13 +43,13 @@ def npz(tmp_path, **arrays):
 def refused(tmp_path, config, said):
   """The run is refused by this line, and its folder is not there."""
   with pytest.raises(UserError, match=said) as caught:
-    fit.fit(config, tmp_path / 'run')
+    training.fit(config, tmp_path / 'run')
   assert str(caught.value).isprintable()
   assert not [path for path in (tmp_path / 'run').rglob('*') if path.name != 'lock.json']
 
 
 def figures(folder):
-  return [line for line in log.read(folder / 'metrics.jsonl') if line['split'] == 'test'][-1]
+  return [line for line in lines.read(folder / 'metrics.jsonl') if line['split'] == 'test'][-1]
 
 
 # What is refused.
@@ -102,7 +101,7 @@ def test_labels_that_a_system_cannot_use_are_refused_before_the_first_step(tmp_p
 
 def test_labels_that_a_system_does_not_use_may_be_missing(tmp_path):
   config = config_of(npz(tmp_path, **PARTS, y_train=LABELS['y_train']))
-  fit.fit(config, tmp_path / 'run')
+  training.fit(config, tmp_path / 'run')
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,7 @@ def test_arrays_that_are_no_images_are_refused(tmp_path, array, said):
 def test_floats_in_four_ranges_have_the_figures_that_they_should(tmp_path, capsys, array, likelihood):
   np.save(tmp_path / 'x.npy', array)
   config = config_of(f'npy:{tmp_path}/x.npy', **IDENTITY | {'model.likelihood': likelihood, 'steps': 0, 'epochs': 1.0})
-  fit.fit(config, tmp_path / 'run')
+  training.fit(config, tmp_path / 'run')
   low, high = np.float32(array).min(), np.float32(array).max()
   assert capsys.readouterr().out.splitlines()[:4] == [
     f'data: npy:{tmp_path}/x.npy: images 8x8x1, float32 values from {low:g} to {high:g}',
@@ -178,7 +177,7 @@ def test_floats_in_the_unit_interval_have_the_figures_of_the_pixels_they_are(tmp
   ends = []
   for name, array, preprocess in (('pixels', PIXELS, 'scale'), ('floats', PIXELS.astype('f4') / 255, 'identity')):
     np.save(tmp_path / f'{name}.npy', array)
-    fit.fit(config_of(f'npy:{tmp_path}/{name}.npy', **{'data.preprocess': preprocess}), tmp_path / name)
+    training.fit(config_of(f'npy:{tmp_path}/{name}.npy', **{'data.preprocess': preprocess}), tmp_path / name)
     ends.append(figures(tmp_path / name)['neg_elbo_nats'])
   assert ends[0] == pytest.approx(ends[1], rel=1e-5)
 
@@ -194,7 +193,7 @@ def test_a_folder_of_many_kinds_is_told_before_training(tmp_path, capsys):
   Image.fromarray(PIXELS[0]).save(root / 'Train' / 'stray.png')
   (root / 'Train' / 'cat' / 'notes.txt').write_text('none')
   (root / 'Train' / 'dog' / '.ipynb_checkpoints').mkdir()
-  fit.fit(config_of(f'folder:{root}'), tmp_path / 'run')
+  training.fit(config_of(f'folder:{root}'), tmp_path / 'run')
   said = capsys.readouterr().out.splitlines()
   assert re.fullmatch(f'data: folder:{root}: images 8x8x1, uint8 values from 0 to 255', said[0])
   assert said[1:4] == [
@@ -248,14 +247,14 @@ def test_data_that_has_changed_is_not_taken_for_the_old(tmp_path):
   for i in range(30):
     Image.fromarray(PIXELS[i]).save(root / f'{i:02}.png')
   config = config_of(f'folder:{root}')
-  fit.fit(config, tmp_path / 'run')
+  training.fit(config, tmp_path / 'run')
   before = {path: path.read_bytes() for path in (tmp_path / 'run').iterdir() if path.is_file()}
   Image.fromarray(255 - PIXELS[7]).save(root / '07.png')
   with pytest.raises(UserError, match=r'holds a run of another config \(data.digest'):
-    fit.fit(config, tmp_path / 'run')
+    training.fit(config, tmp_path / 'run')
   assert all(path.read_bytes() == content for path, content in before.items() if path.name != 'lock.json')
   Image.fromarray(PIXELS[7]).save(root / '07.png')  # of another time, with what was there before
-  fit.fit(config, tmp_path / 'run')
+  training.fit(config, tmp_path / 'run')
 
 
 def test_a_run_from_before_checksums_is_taken_up():
@@ -270,7 +269,7 @@ def test_a_run_from_before_checksums_is_taken_up():
 
 def test_a_run_is_not_evaluated_on_examples_of_another_shape(tmp_path):
   config = config_of(npz(tmp_path, **PARTS))
-  fit.fit(config, tmp_path / 'run')
+  training.fit(config, tmp_path / 'run')
   npz(tmp_path, **PARTS | {'x_test': PIXELS[:9, :7]})
   with pytest.raises(
     UserError, match=r'examples of .*:test have the shape 7x8x1, those that .*run was trained on 8x8x1'
@@ -283,7 +282,7 @@ def test_a_run_is_not_evaluated_on_examples_of_another_shape(tmp_path):
 
 def test_a_part_of_one_image_can_be_measured_and_drawn(tmp_path, capsys):
   config = config_of(npz(tmp_path, **PARTS | {'x_valid': PIXELS[:1], 'x_test': PIXELS[:1]}))
-  fit.fit(config, tmp_path / 'run')
+  training.fit(config, tmp_path / 'run')
   assert 'no picture' not in capsys.readouterr().out
   subject = workdir.open_subject(tmp_path / 'run', 'test')
   found = evaluate.measure(subject, tuple(config.evals))
@@ -309,7 +308,7 @@ def test_points_of_many_dimensions_are_drawn_by_their_first_two(tmp_path, capsys
   config = config_of(
     f'npy:{tmp_path}/x.npy', 'configs/gan_points.py:tiny', **IDENTITY | {'model.generator.output': 'linear'}
   )
-  fit.fit(config, tmp_path / 'run')
+  training.fit(config, tmp_path / 'run')
   assert 'no picture' not in capsys.readouterr().out
   subject = workdir.open_subject(tmp_path / 'run', '')
   picture = gallery.samples_like(jax.random.key(0), subject.system, subject.state, np.ones((9, 5), 'f4'), None)

@@ -22,8 +22,8 @@ from dgm_jax import config as experiment
 from dgm_jax.data import load
 from dgm_jax.errors import UserError
 from dgm_jax.internal import files
+from dgm_jax.runs import lines
 from dgm_jax.runtime import lock
-from dgm_jax.training import log
 
 SECONDS = 30  # that a file may take
 EPS = mutations.EPS
@@ -283,7 +283,7 @@ def test_a_pipe_in_the_folder_of_a_run_is_one_line(name, tmp_path):
     elif name == 'config.json':
       experiment.load(tmp_path)
     else:
-      log.read(tmp_path / name)
+      lines.read(tmp_path / name)
   signal.alarm(0)
 
 
