@@ -4,7 +4,6 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 """
 
 import difflib
-import functools
 import importlib
 import json
 import sys
@@ -136,7 +135,9 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
     else:
       for key, value in change.items():
         *parents, last = key.split('.')
-        inner: Any = functools.reduce(lambda inner, parent: inner[parent], parents, config)
+        inner: Any = config
+        for parent in parents:
+          inner = inner[parent]
         if last not in inner:
           raise ValueError(f"the variant '{name}' sets {key}, which the config does not have")
         inner[last] = value

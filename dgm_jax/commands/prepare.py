@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     raise errors.UserError(f"writing {argv[1]} needs TensorFlow, reading it will not: pip install 'dgm_jax[prepare]'")
   from dgm_jax.data import tfds
 
-  data_dir = flags.FLAGS.get_flag_value('data_dir', None)
+  data_dir = flags.FLAGS.data_dir
   home = pathlib.Path(data_dir).expanduser() if data_dir else tfds.data_dir()
   folder, counts = prepare(argv[1], home)
   print(f'{folder} holds {", ".join(f"{n} {split}" for split, n in counts.items())} examples, counted')
