@@ -152,7 +152,9 @@ def define_flags() -> None:
 def parse(argv: list[str], usage: str) -> list[str]:
   """Parses the command line into `absl.flags`; prints `usage` and the flags for --help.
 
-  Returns: what is left of argv after the flags.
+  Returns:
+    what is left of argv after the flags.
+
   Raises:
     UserError: an unknown flag or key, a value of the wrong type, a config file that cannot be read.
   """
@@ -250,11 +252,11 @@ def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
     require(got == expected > 0, f'{path}.stage_rates has {got} rates for {expected} config.stage_epochs')
 
 
-def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:
+def _check_keys(config: ConfigDict, allowed: ConfigDict, path: str) -> None:
   for key, got in config.items():
-    if key not in known:
-      raise UserError(f'{path} has no key {_named(key, known)}')
-    expected = known[key]
+    if key not in allowed:
+      raise UserError(f'{path} has no key {_named(key, allowed)}')
+    expected = allowed[key]
     if isinstance(expected, ConfigDict):
       require(isinstance(got, ConfigDict), f'{path}.{key} must hold keys, got {got!r}')
       if len(expected):
@@ -372,16 +374,16 @@ def _unknown_key(argv: list[str], error: Exception) -> str:
   flags.FLAGS(sys.argv)
   sys.argv = command
   for path in (arg.removeprefix('--').partition('=')[0].split('.') for arg in overrides):
-    known = flags.FLAGS.config
+    inner = flags.FLAGS.config
     for i, key in enumerate(path[1:], 1):
-      if not isinstance(known, ConfigDict) or key not in known:
-        return f'{".".join(path[:i])} has no key {_named(key, known if isinstance(known, ConfigDict) else ())}'
-      known = known[key]
+      if not isinstance(inner, ConfigDict) or key not in inner:
+        return f'{".".join(path[:i])} has no key {_named(key, inner if isinstance(inner, ConfigDict) else ())}'
+      inner = inner[key]
   return _one_line(error)
 
 
-def _named(key: str, known) -> str:
-  near = difflib.get_close_matches(key, list(known), n=1)
+def _named(key: str, names) -> str:
+  near = difflib.get_close_matches(key, list(names), n=1)
   return f"'{key}'" + (f"; did you mean '{near[0]}'?" if near else '')
 
 

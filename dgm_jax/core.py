@@ -206,7 +206,7 @@ def turns(n: int, first: Move, other: Move) -> Move:
       state, metrics = move.apply(keys[turn], state, jax.tree.map(lambda x, turn=turn: x[turn], slices))
       for name, value in metrics.items():
         measured.setdefault(name, []).append(value)
-    return state, {name: sum(found) / len(found) for name, found in measured.items()}
+    return state, {name: sum(values) / len(values) for name, values in measured.items()}
 
   return first if n == 1 else Move(first.init, apply)
 
@@ -240,9 +240,9 @@ def average(name: str, decay: float, *statistics: str) -> Move:
 def averages(params: Params, extra: dict[str, Any], names: Sequence[str], *statistics: str) -> dict[str, Any]:
   """Starts the averages that `average` keeps: `extra` with 'ema' and, where there are statistics, 'ema_statistics'."""
   copied = lambda tree: jax.tree.map(jnp.copy, tree)  # the step may give its arguments' memory away
-  found = {entry: copied(extra[entry]) for entry in statistics if jax.tree.leaves(extra.get(entry))}
+  beside = {entry: copied(extra[entry]) for entry in statistics if jax.tree.leaves(extra.get(entry))}
   kept = {'ema': {name: copied(params[name]) for name in names}}
-  return extra | kept | ({'ema_statistics': found} if found else {})
+  return extra | kept | ({'ema_statistics': beside} if beside else {})
 
 
 def averaged(state: State) -> State:

@@ -79,9 +79,9 @@ def main(argv: list[str]) -> None:
   samples = page['samples'].get('nll_nats', 0)
   beside = published.find(page['config'], page['settings'], samples) if args.split == 'test' else {}
   for name, value in metrics.items():
-    told = f'{value:.5g}' if isinstance(value, float) else f'{[round(v, 4) for v in value]}'
-    told += f'  (published: {beside[name][0]:.6g}; {beside[name][1].source})' if name in beside else ''
-    print(f'  {name} = {told}')
+    text = f'{value:.5g}' if isinstance(value, float) else f'{[round(v, 4) for v in value]}'
+    text += f'  (published: {beside[name][0]:.6g}; {beside[name][1].source})' if name in beside else ''
+    print(f'  {name} = {text}')
   if args.record:
     folder = Path(args.results)
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,9 +146,9 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
 def _samples(config, metrics: dict) -> dict[str, int]:
   """What was drawn for figures that depend on it: importance samples, and the splits of the Inception score."""
   # Some systems know their likelihood exactly; that which is importance-sampled comes with its error.
-  drawn = {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {}
+  samples = {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {}
   scored = any(name.startswith('inception_score') for name in metrics)
-  return drawn | ({'inception_score_splits': config.generated.splits} if scored else {})
+  return samples | ({'inception_score_splits': config.generated.splits} if scored else {})
 
 
 def require_name(what: str, name: str) -> None:

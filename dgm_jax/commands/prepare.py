@@ -1,5 +1,6 @@
-"""Downloads a TensorFlow Datasets set and writes it in the form that training reads without TensorFlow, or converts
-the weights of the Inception network that published distances are made with.
+"""Writes a TensorFlow Datasets set in the form that training reads without TensorFlow, or converts Inception weights.
+
+The weights are those of the network that published distances are made with.
 
   python -m dgm_jax.prepare mnist [--data_dir=DIR]
   python -m dgm_jax.prepare inception FILE [OUT=inception.npz]
@@ -115,9 +116,9 @@ def _verify_name(source: pathlib.Path) -> None:
   digits = re.search(r'-([0-9a-f]{8,64})\.pth$', source.name)
   if digits is None:
     raise errors.UserError(f'{source} does not bear the digits of its SHA-256: keep its name, ...-6726825d.pth')
-  found = hashlib.sha256(source.read_bytes()).hexdigest()
-  if not found.startswith(digits[1]):
-    raise errors.UserError(f'{source} has the SHA-256 {found}, not {digits[1]}...: bring the file again')
+  digest = hashlib.sha256(source.read_bytes()).hexdigest()
+  if not digest.startswith(digits[1]):
+    raise errors.UserError(f'{source} has the SHA-256 {digest}, not {digits[1]}...: bring the file again')
 
 
 def _torch_arrays(source: pathlib.Path) -> Mapping[str, Any]:

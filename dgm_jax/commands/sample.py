@@ -85,8 +85,8 @@ def main(argv: list[str]) -> None:
   if 'arithmetic' in args.what:
     views.require(subject.system, config.system, arithmetic.picture.needs, '--what=arithmetic')
     terms = arithmetic.parse(args.terms, args.n)
-    drawn = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
-    gallery.write_png(out / 'arithmetic.png', drawn)
+    grid = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
+    gallery.write_png(out / 'arithmetic.png', grid)
     print(out / 'arithmetic.png')
   if 'neighbours' in args.what:
     train = data.load(config.data, 'train').arrays.get('x')
@@ -105,7 +105,7 @@ def _chosen_draws(args) -> bool:
 
 
 def _draws(args, key, subject):
-  """As many draws as are asked for, in data space."""
+  """Draws as many examples as were asked for, in data space."""
   import jax
 
   from dgm_jax.evals import rejection

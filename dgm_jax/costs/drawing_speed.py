@@ -23,11 +23,11 @@ def sweep(config: ConfigDict, sizes: list[int], images: int, naive_pixels: int) 
   """`measure` at each size, or at that of the data if none is given; prints a line for each."""
   jax.config.update('jax_enable_compilation_cache', False)
   config = workdir.resolve(config, data.load(config.data, 'valid'))
-  found = []
+  rates = []
   for size in sizes or [config.data.shape[0]]:
-    found.append(measure(config, size, images, naive_pixels))
-    print(row(found[-1]), flush=True)
-  return found
+    rates.append(measure(config, size, images, naive_pixels))
+    print(row(rates[-1]), flush=True)
+  return rates
 
 
 def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> dict:
@@ -44,23 +44,23 @@ def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> di
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.data.shape = (size, size, config.data.shape[-1])
-  made = autoregressive.parts(config, autoregressive.network_of(config))
-  given = jnp.zeros((images, *made.shape))
-  condition = jnp.zeros((images, made.classes)) if made.classes else None
-  read = made.pixel.inputs(given)
+  parts = autoregressive.parts(config, autoregressive.network_of(config))
+  canvas = jnp.zeros((images, *parts.shape))
+  condition = jnp.zeros((images, parts.classes)) if parts.classes else None
+  read = parts.pixel.inputs(canvas)
   # Any parameters do: a start from data takes minutes to compile where there are many layers.
-  shapes = jax.eval_shape(made.network.init, jax.random.key(0), read, condition)['params']
+  shapes = jax.eval_shape(parts.network.init, jax.random.key(0), read, condition)['params']
   params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes)
-  known = jnp.zeros(given.shape[:3], bool)
+  mask = jnp.zeros(canvas.shape[:3], bool)
 
   def draw(params):
-    drawing = raster.Drawing(made.network, params, made.pixel, condition)
-    return raster.incremental(jax.random.key(1), drawing, given, known)
+    drawing = raster.Drawing(parts.network, params, parts.pixel, condition)
+    return raster.incremental(jax.random.key(1), drawing, canvas, mask)
 
   fast, fast_cpu = _seconds(jax.jit(draw).lower(params).compile(), ROUNDS, params)
-  whole = jax.jit(made.network.apply).lower({'params': params}, read, condition).compile()
+  whole = jax.jit(parts.network.apply).lower({'params': params}, read, condition).compile()
   one, one_cpu = _seconds(whole, naive_pixels, {'params': params}, read, condition)
-  passes = size * size * made.pixel.groups
+  passes = size * size * parts.pixel.groups
   slow, slow_cpu = one * passes, one_cpu * passes
   return {
     'size': size,

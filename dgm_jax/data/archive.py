@@ -76,7 +76,7 @@ def _is_zip(file: IO[bytes]) -> bool:
 
 
 def _zipped(path: pathlib.Path, file: IO[bytes]) -> tuple[dict[str, Member], tuple[str, ...]]:
-  found, others = {}, []
+  members, others = {}, []
   with zipfile.ZipFile(file) as archive:
     for info in archive.infolist():
       name = info.filename.removesuffix('.npy')
@@ -87,11 +87,11 @@ def _zipped(path: pathlib.Path, file: IO[bytes]) -> tuple[dict[str, Member], tup
       if name == info.filename:
         others.append(name)
         continue
-      if name in found:
+      if name in members:
         raise UserError(f'{path} holds {info.filename} twice: save it anew by np.savez')
       with archive.open(info) as member:
-        found[name] = _header(member, f'{name} of {path}', info.file_size)
-  return found, tuple(others)
+        members[name] = _header(member, f'{name} of {path}', info.file_size)
+  return members, tuple(others)
 
 
 def _alone(path: pathlib.Path, file: IO[bytes]) -> Member:

@@ -6,7 +6,7 @@ import numpy as np
 
 from dgm_jax.data import archive
 from dgm_jax.data.cache import cached, stamp
-from dgm_jax.data.folder import dealt
+from dgm_jax.data.folder import split_three_ways
 from dgm_jax.data.images import Look, conform
 from dgm_jax.data.names import PARTS, located, role_of
 from dgm_jax.data.split import Arrays, Source
@@ -36,7 +36,7 @@ def source(where: str, look: Look) -> Source:
     parts = {part: lambda pair=pair: _read(path, *pair, look) for part, pair in used.items()}
   else:
     used = {'': (_only(path, list(members), roles), roles.get(('y', ''), ''))}
-    parts = dealt(lambda: _read(path, *used[''], look))
+    parts = split_three_ways(lambda: _read(path, *used[''], look))
   rest = [name for name in (*members, *others) if not any(name in pair for pair in used.values())]
   return Source(parts, (), (f'left out, other members: {len(rest)} ({", ".join(rest)})',) if rest else ())
 

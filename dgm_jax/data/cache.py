@@ -35,7 +35,7 @@ _FORMAT = 1  # part of every key: raised when the same source would be decoded d
 
 
 def root() -> pathlib.Path:
-  """Where the entries lie."""
+  """Returns the folder of the entries."""
   return pathlib.Path(os.environ.get('DGM_JAX_CACHE') or '~/.cache/dgm_jax').expanduser() / 'data'
 
 

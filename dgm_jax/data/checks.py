@@ -9,7 +9,7 @@ import numpy as np
 from dgm_jax.data.split import Split
 from dgm_jax.errors import UserError, printable
 
-__all__ = ['check_labels', 'check_range', 'check_shape', 'check_together', 'digests', 'found']
+__all__ = ['check_labels', 'check_range', 'check_shape', 'check_together', 'describe', 'digests']
 
 OWN = ('folder:', 'npz:', 'npy:')  # names of what a user has brought
 _NAMED = 12  # classes whose sizes are told one by one
@@ -108,7 +108,7 @@ def digests(splits: Mapping[str, Split]) -> dict[str, str]:
   return {name: _digest(split) for name, split in splits.items() if is_own(split.name)}
 
 
-def found(splits: Mapping[str, Split], config: Any) -> list[str]:
+def describe(splits: Mapping[str, Split], config: Any) -> list[str]:
   """Returns lines that say what a user's folder or file holds: sizes, values, parts, classes, and what was left out."""
   first = next(iter(splits.values()))
   if not is_own(first.name):
@@ -165,8 +165,8 @@ def _repeated(splits: Mapping[str, Split]) -> list[str]:
     return []
   hashes = {name: [hash(row.tobytes()) for row in split.arrays['x']] for name, split in splits.items()}
   first, *others = hashes
-  known = set(hashes[first])
-  counts = {name: sum(value in known for value in hashes[name]) for name in others}
+  trained_on = set(hashes[first])
+  counts = {name: sum(value in trained_on for value in hashes[name]) for name in others}
   return [f'data: {count} of the {name} examples are training examples, too' for name, count in counts.items() if count]
 
 

@@ -13,7 +13,7 @@ from dgm_jax.data.names import PARTS, located
 from dgm_jax.data.split import Arrays, Source
 from dgm_jax.errors import UserError
 
-__all__ = ['dealt', 'source']
+__all__ = ['source', 'split_three_ways']
 
 
 def source(where: str, look: Look) -> Source:
@@ -29,17 +29,19 @@ def source(where: str, look: Look) -> Source:
   root = located(where)
   if not root.is_dir():
     raise UserError(f'no folder {root}: give --config.data.name=folder:PATH the path of a folder of images')
-  found = layout(root)
-  bits = _bits(root, found)
-  read_part = lambda part: _read(found, part, look, bits)
-  notes = found.notes
+  tree = layout(root)
+  bits = _bits(root, tree)
+  read_part = lambda part: _read(tree, part, look, bits)
+  notes = tree.notes
   if bits and bits < DEEP:
     notes = (f'images of 16 bits use {bits} bits: their values are read as 0 to {2**bits - 1}', *notes)
-  parts = dealt(lambda: read_part('')) if '' in found.parts else {p: lambda p=p: read_part(p) for p in found.parts}
-  return Source(parts, found.classes, notes)
+  parts = (
+    split_three_ways(lambda: read_part('')) if '' in tree.parts else {p: lambda p=p: read_part(p) for p in tree.parts}
+  )
+  return Source(parts, tree.classes, notes)
 
 
-def dealt(whole: Callable[[], Arrays]) -> dict[str, Callable[[], Arrays]]:
+def split_three_ways(whole: Callable[[], Arrays]) -> dict[str, Callable[[], Arrays]]:
   """Splits one array of examples 80 : 10 : 10 by a fixed permutation; each part keeps the stored order.
 
   Raises:
@@ -58,16 +60,16 @@ def dealt(whole: Callable[[], Arrays]) -> dict[str, Callable[[], Arrays]]:
   return {part: lambda part=part: deal(part) for part in PARTS}
 
 
-def _bits(root: pathlib.Path, found: Layout) -> int:
+def _bits(root: pathlib.Path, tree: Layout) -> int:
   """Returns the bits that 16-bit pictures use in all parts together, 0 if there are none."""
-  files = [part.folder / name for part in found.parts.values() for name in part.pictures]
+  files = [part.folder / name for part in tree.parts.values() for name in part.pictures]
   return remembered(f'{root} bits', {'files': [stamp(file) for file in files]}, lambda: bits_used(files))
 
 
-def _read(found: Layout, part: str, look: Look, bits: int) -> Arrays:
+def _read(tree: Layout, part: str, look: Look, bits: int) -> Arrays:
   """Decodes the pictures of one part, or takes them from the cache."""
-  folder, names, labelled = found.parts[part]
-  classes = found.classes if labelled else ()
+  folder, names, labelled = tree.parts[part]
+  classes = tree.classes if labelled else ()
 
   def examples() -> Iterator[Example]:
     for name in names:

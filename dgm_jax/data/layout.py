@@ -40,17 +40,17 @@ def layout(root: pathlib.Path) -> Layout:
     UserError: there is no picture in a part, or it cannot be told what is to be trained on.
   """
   folders = _part_folders(root)
-  left_out, parts, seen = [], {}, set()
+  left_out, parts, visited = [], {}, set()
   if folders:
     left_out += [(APART, name) for name in sorted(os.listdir(root)) if name not in folders.values()]
   for part, name in folders.items() or [('', '')]:
-    found = walk(root / name, '', seen)
-    left_out += [(reason, f'{name}/{path}' if name else path) for reason, path in found.left_out]
-    if not found.pictures:
+    listing = walk(root / name, '', visited)
+    left_out += [(reason, f'{name}/{path}' if name else path) for reason, path in listing.left_out]
+    if not listing.pictures:
       there = summary(left_out)
       others = f'; left out, {"; ".join(there)}' if there else ''
       raise UserError(f'no images in {root / name}: looked for {" ".join(SUFFIXES)}{others}')
-    parts[part] = Part(*_unwrapped(root / name, found.pictures, part), False)
+    parts[part] = Part(*_unwrapped(root / name, listing.pictures, part), False)
   _refuse_inner_parts(root, parts)
   parts, strays, notes = _labelled(parts)
   left_out += [(STRAY, str((parts[part].folder / path).relative_to(root))) for part, path in strays]
@@ -66,25 +66,25 @@ def _part_folders(root: pathlib.Path) -> dict[str, str]:
     UserError: two folders may be one part, or it cannot be told which parts they are.
   """
   names = sorted(entry for entry in os.listdir(root) if not is_hidden(entry) and (root / entry).is_dir())
-  found: dict[str, str] = {}
+  by_name: dict[str, str] = {}
   for name in names:
     part = part_of(name)
-    if part in found:
-      raise UserError(f'{root} holds both {found[part]} and {name}, which may be the part {part}: keep one of them')
+    if part in by_name:
+      raise UserError(f'{root} holds both {by_name[part]} and {name}, which may be the part {part}: keep one of them')
     if part:
-      found[part] = name
-  _refuse_one_folder_twice(root, list(found.values()))
+      by_name[part] = name
+  _refuse_one_folder_twice(root, list(by_name.values()))
   likely = {resembles_part(name): name for name in names if not part_of(name)}
   likely.pop('', None)
-  if likely and ('train' in likely or found) and len({*likely, *found}) > 1:
-    shown = ', '.join([*found.values(), *likely.values()])
+  if likely and ('train' in likely or by_name) and len({*likely, *by_name}) > 1:
+    shown = ', '.join([*by_name.values(), *likely.values()])
     raise UserError(
       f'{root} holds {shown}, and it cannot be told which parts they are: call them train, valid and test'
     )
-  if found and 'train' not in found:
-    shown = ' and '.join(f'{name} (the part {part})' for part, name in found.items())
+  if by_name and 'train' not in by_name:
+    shown = ' and '.join(f'{name} (the part {part})' for part, name in by_name.items())
     raise UserError(f'{root} holds {shown} but no folder train: call the folder of training images train')
-  return {part: found[part] for part in PARTS if part in found}
+  return {part: by_name[part] for part in PARTS if part in by_name}
 
 
 def _refuse_one_folder_twice(root: pathlib.Path, names: list[str]) -> None:

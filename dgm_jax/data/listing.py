@@ -27,7 +27,7 @@ class Listing(NamedTuple):
   left_out: list[tuple[str, str]]  # (reason, path)
 
 
-def walk(root: pathlib.Path, at: str = '', seen: set[tuple[int, int]] | None = None) -> Listing:
+def walk(root: pathlib.Path, at: str = '', visited: set[tuple[int, int]] | None = None) -> Listing:
   """Lists the pictures under a folder, each once.
 
   Folders and files come before links, so that a link to what lies under the same root is left out.
@@ -35,19 +35,19 @@ def walk(root: pathlib.Path, at: str = '', seen: set[tuple[int, int]] | None = N
   Args:
     root: the folder that paths are relative to.
     at: the folder below it that is listed.
-    seen: device and number of what is listed already; what is listed now is added.
+    visited: device and number of what is listed already; what is listed now is added.
 
   Raises:
     UserError: a folder cannot be listed.
   """
-  seen, pictures, left_out, links = set() if seen is None else seen, [], [], []
+  visited, pictures, left_out, links = set() if visited is None else visited, [], [], []
   folders = [at]
   while folders:
     here = folders.pop()
     status = _status(root / here, follow=True)
-    if status is None or (status.st_dev, status.st_ino) in seen:
+    if status is None or (status.st_dev, status.st_ino) in visited:
       continue
-    seen.add((status.st_dev, status.st_ino))
+    visited.add((status.st_dev, status.st_ino))
     for entry in _entries(root / here):
       path = f'{here}/{entry.name}' if here else entry.name
       if is_hidden(entry.name):
@@ -62,9 +62,9 @@ def walk(root: pathlib.Path, at: str = '', seen: set[tuple[int, int]] | None = N
         left_out.append((OTHER, path))
       else:
         pictures.append(path)
-        seen.add((status.st_dev, entry.inode()))
+        visited.add((status.st_dev, entry.inode()))
   for path in sorted(links):
-    _follow(root, path, seen, pictures, left_out)
+    _follow(root, path, visited, pictures, left_out)
   return Listing(sorted(pictures), sorted(left_out))
 
 
@@ -73,15 +73,15 @@ def is_hidden(name: str) -> bool:
   return name.startswith('.') or name.lower() in _JUNK
 
 
-def _follow(root: pathlib.Path, path: str, seen: set, pictures: list[str], left_out: list) -> None:
+def _follow(root: pathlib.Path, path: str, visited: set, pictures: list[str], left_out: list) -> None:
   """Adds what a link leads to."""
   status = _status(root / path, follow=True)
   if status is None:
     left_out.append((BROKEN, path))
-  elif (status.st_dev, status.st_ino) in seen:
+  elif (status.st_dev, status.st_ino) in visited:
     left_out.append((LINKED, path))
   elif (root / path).is_dir():
-    listing = walk(root, path, seen)
+    listing = walk(root, path, visited)
     pictures += listing.pictures
     left_out += listing.left_out
   elif not (root / path).is_file():
@@ -89,7 +89,7 @@ def _follow(root: pathlib.Path, path: str, seen: set, pictures: list[str], left_
   elif not path.lower().endswith(SUFFIXES):
     left_out.append((OTHER, path))
   else:
-    seen.add((status.st_dev, status.st_ino))
+    visited.add((status.st_dev, status.st_ino))
     pictures.append(path)
 
 

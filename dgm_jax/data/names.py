@@ -42,8 +42,8 @@ def part_of(name: str) -> str:
 
 def resembles_part(name: str) -> str:
   """Returns the part whose spelling a name begins with, as in 'trainA' or 'test_old'; '' if there is none."""
-  found = re.match('((?i:train|test|valid|val))(?![a-z])', name.strip('_-. '))
-  return part_of(found[1]) if found else ''
+  match = re.match('((?i:train|test|valid|val))(?![a-z])', name.strip('_-. '))
+  return part_of(match[1]) if match else ''
 
 
 def role_of(name: str) -> tuple[str, str]:

@@ -112,11 +112,11 @@ def _source(config: Any, look: Look) -> Source:
   if not colon:
     return Source(tfds.parts(config.name, config.train, config.test, look))
   own = {'folder': folder.source, 'npz': arrays.source, 'npy': arrays.source}
-  drawn = {'points': points.parts, 'toy': toy.parts}
+  synthetic = {'points': points.parts, 'toy': toy.parts}
   if kind in own and path:
     return own[kind](path, look)
-  if kind in drawn and path:
-    return Source(drawn[kind](path, look))
+  if kind in synthetic and path:
+    return Source(synthetic[kind](path, look))
   raise UserError(
     f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
     ' points:NAME or toy:NAME'
@@ -135,16 +135,16 @@ def _pick(source: Source, split: str, config: Any) -> Arrays:
 
 def _hold_out(train: Arrays, split: str, config: Any) -> Arrays:
   """The last `valid_size` training examples, or the others."""
-  size, held = len(next(iter(train.values()))), config.valid_size
-  if held < 0:
-    raise UserError(f'--config.data.valid_size={held}: give a number of examples, or 0')
-  if held >= size:
+  size, valid_size = len(next(iter(train.values()))), config.valid_size
+  if valid_size < 0:
+    raise UserError(f'--config.data.valid_size={valid_size}: give a number of examples, or 0')
+  if valid_size >= size:
     raise UserError(
-      f'--config.data.valid_size={held} leaves nothing of the {size} examples that {config.name} trains on: give fewer'
+      f'--config.data.valid_size={valid_size} leaves nothing of the {size} examples of {config.name}: give fewer'
     )
-  if split == 'valid' and held == 0:
+  if split == 'valid' and valid_size == 0:
     raise UserError(
       f'{config.name} has no validation examples: set --config.data.valid_size to 1 or more (it has {size} to train on)'
     )
-  chosen = slice(size - held, None) if split == 'valid' else slice(size - held)
+  chosen = slice(size - valid_size, None) if split == 'valid' else slice(size - valid_size)
   return {name: array[chosen] for name, array in train.items()}

@@ -48,5 +48,5 @@ class Split(NamedTuple):
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """Of an example."""
+    """Returns the shape of an example."""
     return self.rendered or tuple(self.arrays['x'].shape[1:])

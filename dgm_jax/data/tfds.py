@@ -24,7 +24,7 @@ _CLASS_KEYS = ('pythonClassName', 'python_class_name', 'type', 'proto_cls')
 
 
 def data_dir() -> pathlib.Path:
-  """Where prepared sets lie: $TFDS_DATA_DIR, or TFDS's own default."""
+  """Returns the folder of prepared sets: $TFDS_DATA_DIR, or TFDS's own default."""
   return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
@@ -54,8 +54,8 @@ def locate(name: str) -> pathlib.Path:
     UserError: there is none, or it is not stored as array_record.
   """
   home = data_dir() / name
-  noted = [path.parent for path in home.glob('*/dataset_info.json')]
-  versions = [path for path in noted if re.fullmatch(r'\d+\.\d+\.\d+', path.name)]
+  folders = [path.parent for path in home.glob('*/dataset_info.json')]
+  versions = [path for path in folders if re.fullmatch(r'\d+\.\d+\.\d+', path.name)]
   if not versions:
     raise UserError(_missing(name, home))
   folder = max(versions, key=lambda path: [int(number) for number in path.name.split('.')])
@@ -93,9 +93,9 @@ def verify(files: list[tuple[pathlib.Path, int]]) -> None:
     UserError: one is missing, damaged or holds another number.
   """
   for path, expected in files:
-    found = count(path)
-    if found != expected:
-      raise UserError(f'{path} holds {found} readable records instead of {expected}: prepare the set again')
+    counts = count(path)
+    if counts != expected:
+      raise UserError(f'{path} holds {counts} readable records instead of {expected}: prepare the set again')
 
 
 def count(path: pathlib.Path) -> int:
@@ -114,8 +114,8 @@ def count(path: pathlib.Path) -> int:
 
 
 def _missing(name: str, home: pathlib.Path) -> str:
-  found = sorted({path.parents[1].name for path in data_dir().glob('*/*/dataset_info.json')})
-  there = f' (there: {", ".join(found)})' if found else ''
+  names = sorted({path.parents[1].name for path in data_dir().glob('*/*/dataset_info.json')})
+  there = f' (there: {", ".join(names)})' if names else ''
   return (
     f'dataset {name!r} is not prepared: no {home}/VERSION/dataset_info.json{there}: '
     f'run python -m dgm_jax.prepare {name}, or set TFDS_DATA_DIR to where it is'

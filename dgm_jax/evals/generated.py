@@ -94,15 +94,14 @@ def clusters(seed: int, subject: Subject) -> dict[str, float]:
 
   Reference: Chen et al. 2016, arXiv:1606.03657, section 7.2.
   """
-
   if 'y' not in subject.split.arrays:
     raise UserError(f'{subject.split.name} has no labels, which clusters are compared with: measure another split')
 
   def counted(key, state, batch):
     return {'cluster': subject.system.views.cluster(key, state, batch['x']).argmax(1), 'y': batch['y']}
 
-  found = per_example(counted, subject.split, subject.config, subject.mesh)(seed, subject.state)
-  return {'unsupervised_accuracy': matched(found['cluster'], found['y'])}
+  clusters = per_example(counted, subject.split, subject.config, subject.mesh)(seed, subject.state)
+  return {'unsupervised_accuracy': matched(clusters['cluster'], clusters['y'])}
 
 
 def matched(cluster: np.ndarray, y: np.ndarray) -> float:

@@ -296,9 +296,9 @@ WALKS = {  # of systems without an encoder
 
 def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToUint8], np.ndarray]]:
   """The pictures that a system's views allow, name -> draw(key, state, x, to_uint8); as many samples as x has rows."""
-  known = PICTURES if system.views.encode else PICTURES | WALKS
+  pictures = PICTURES if system.views.encode else PICTURES | WALKS
   bind = lambda draw: lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8)
-  return {name: bind(draw) for name, draw in known.items() if fits(system, draw)}
+  return {name: bind(draw) for name, draw in pictures.items() if fits(system, draw)}
 
 
 def _decoded(key: Key, system: System, state: State, codes: np.ndarray, to_uint8: ToUint8) -> np.ndarray:

@@ -103,7 +103,7 @@ def with_data(config: ConfigDict, names: tuple[str, ...]) -> tuple[ConfigDict, d
   with config.unlocked():
     config.data.digest = checks.digests(splits)
   if cluster.main_process():
-    for line in checks.found(splits, config.data):
+    for line in checks.describe(splits, config.data):
       print(line, flush=True)
   return config, splits
 
@@ -175,9 +175,10 @@ def best(config: ConfigDict) -> str:
 def open_subject(
   workdir: Path, split: str, which: str = 'latest', config: ConfigDict | None = None, weights: str = 'average'
 ) -> Subject:
-  """A trained run on one split of its data, ready to be measured or sampled.
+  """Opens a trained run on one split of its data, to be measured or sampled.
 
   Args:
+    workdir: the run's folder.
     split: 'train', 'valid' or 'test'; '' for none, where only samples are wanted.
     which: 'latest', 'best' or a step.
     config: the run's experiment, where settings of the measurement were changed.

@@ -47,12 +47,12 @@ def _take(file, path: Path) -> None:
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
-    raise UserError(_held(path, _holder(path))) from error
+    raise UserError(_refusal(path, _holder(path))) from error
   except OSError:  # a network file system without locks
     kernel = False
   holder = _holder(path)
   if holder and not kernel and _alive(holder):
-    raise UserError(f'{_held(path, holder)}; if it is gone, remove {path}')
+    raise UserError(f'{_refusal(path, holder)}; if it is gone, remove {path}')
   if holder:
     print(printable(f'warning: taking over {path.parent} from {_described(holder)}, which is gone'), file=sys.stderr)
   file.truncate(0)
@@ -83,7 +83,7 @@ def _alive(holder: dict) -> bool:
   return True
 
 
-def _held(path: Path, holder: dict) -> str:
+def _refusal(path: Path, holder: dict) -> str:
   who = _described(holder) if holder else 'another process'
   return f'{path.parent} is being trained by {who}; take another --workdir, or wait'
 

@@ -1,4 +1,4 @@
-"""Where a run's figures and pictures go: JSON lines, TensorBoard, the terminal, and W&B when asked for.
+"""The places where a run's figures and pictures go: JSON lines, TensorBoard, the terminal, and W&B when asked for.
 
 WORKDIR/metrics.jsonl holds one `{"step", "split", name: value, ...}` a line. It depends on the run alone, so an
 interrupted and resumed run leaves the bytes of an uninterrupted one. What depends on the machine (seconds, steps/s)

@@ -211,7 +211,7 @@ def test_a_folder_of_many_kinds_is_told_before_training(tmp_path, capsys):
 def test_test_examples_that_are_trained_on_are_counted(tmp_path):
   config = config_of(npz(tmp_path, **PARTS | {'x_test': np.concatenate([PIXELS[:5], 255 - PIXELS[5:9]])}))
   splits = {name: load(config.data, name) for name in ('train', 'test')}
-  assert 'data: 5 of the test examples are training examples, too' in checks.found(splits, config.data)
+  assert 'data: 5 of the test examples are training examples, too' in checks.describe(splits, config.data)
 
 
 def test_a_rare_class_that_is_not_trained_on_is_told():
@@ -221,13 +221,13 @@ def test_a_rare_class_that_is_not_trained_on_is_told():
   pair = {'train': data.Split('npz:x:train', 20, {'x': PIXELS[:20, ..., None], 'y': y}, classes=('cat', 'dog'))}
   pair['test'] = data.Split('npz:x:test', 20, {'x': PIXELS[20:40, ..., None], 'y': test}, classes=('cat', 'dog'))
   checks.check_labels(pair, 2)
-  said = checks.found(pair, config_of('npz:x').data)
+  said = checks.describe(pair, config_of('npz:x').data)
   assert 'data: test has class 1 (dog), of which there are no examples to train on' in said
 
 
 def test_dark_pictures_and_many_classes_are_told(tmp_path):
   config = config_of(npz(tmp_path, x=PIXELS // 16, y=np.arange(60) % 30))
-  said = checks.found({'train': load(config.data, 'train')}, config.data)
+  said = checks.describe({'train': load(config.data, 'train')}, config.data)
   assert said[1].startswith('data: train: 48 images of 30 classes, ')
   assert said[2] == 'data: no pixel is brighter than 15 of 255: is this meant to be dark?'
 
@@ -235,7 +235,7 @@ def test_dark_pictures_and_many_classes_are_told(tmp_path):
 def test_of_sets_that_are_known_nothing_is_told():
   config = config_of('digits')
   splits = {name: load(config.data, name) for name in ('train', 'test')}
-  assert checks.found(splits, config.data) == [] and checks.digests(splits) == {}
+  assert checks.describe(splits, config.data) == [] and checks.digests(splits) == {}
 
 
 # The same data at resume.
