@@ -1,8 +1,7 @@
 """Checkpoints: the only module that knows Orbax.
 
-A step folder holds the state and, committed together with it, a JSON page: the
-experiment, the versions, the shapes, and a digest of every part of the state.
-Orbax restores flipped bits without a word, and stores a NaN like any number; we do not.
+A step folder holds the state and, committed with it, a JSON page: the experiment, versions, shapes, and a digest of every
+part. Orbax restores flipped bits without a word, and stores a NaN like any number; we do not.
 """
 
 import contextlib
@@ -149,8 +148,7 @@ def check_space(workdir: Path, like: State) -> None:
 def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
   """Restores the newest good state of a run, or that of one step.
 
-  A step whose digest does not fit, or that cannot be read, is renamed `<step>.corrupt`, and the one
-  before it is taken; a line names both.
+  A step that is damaged is renamed `<step>.corrupt`, and the one before it is taken; a line names both.
 
   Args:
     workdir: the run's folder.
@@ -199,7 +197,7 @@ def read_parts(workdir: Path, parts: list[str], like: dict[str, Any]) -> dict[st
   Args:
     workdir: the run's folder.
     parts: 'params/<network>', 'extra/<entry>'.
-    like: a tree {'params': .., 'extra': ..}, whose shardings arrays of the same path get; others are on all devices.
+    like: a tree whose shardings arrays of the same path get; others are on all devices.
 
   Raises:
     UserError: there is no checkpoint, or it has none of the networks asked for.
@@ -389,8 +387,7 @@ def _set_aside(workdir: Path, step: int, reason: str) -> list[str]:
 
 
 def _warn(notes: list[str], end: str) -> None:
-  for note in notes:
-    print(note + end, file=sys.stderr)
+  print(*(note + end + '\n' for note in notes), sep='', end='', file=sys.stderr)
 
 
 def reason(error: Exception) -> str:
