@@ -4,6 +4,7 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 """
 
 import difflib
+import functools
 import importlib
 import json
 import sys
@@ -15,13 +16,13 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from dgm_jax.errors import UserError
-from dgm_jax.internal import older
+from dgm_jax.internal import intervals, older
 from dgm_jax.internal.files import read_text
 
 __all__ = [
   'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
   'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
-  'with_variant',
+  'with_variant', 'within',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -29,6 +30,8 @@ FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
   'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
+# Keys that the program fills in; the data's own are checked when it is loaded.
+FILLED_IN = ('source', 'overrides', 'data.shape', 'data.examples', 'data.levels', 'data.class_shares', 'data.digest')
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
@@ -186,6 +189,8 @@ def value() -> ConfigDict:
   if not isinstance(config, ConfigDict):
     raise UserError(f'the config file {config_flags.get_config_filename(flags.FLAGS["config"])} cannot be read')
   changes = config_flags.get_override_values(flags.FLAGS['config'])
+  for key in changes:
+    require(key not in FILLED_IN, f'config.{key} is filled in by the program: leave it out')
   with config.unlocked():
     config.source = config_flags.get_config_filename(flags.FLAGS['config'])
     config.overrides = tuple(f'{key}={value}' for key, value in changes.items())
@@ -199,10 +204,10 @@ def check(config: ConfigDict) -> None:
     UserError: one line that names the key, what it is, and what it may be.
   """
   _check_keys(config, defaults(), 'config')
-  for key in ('steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep'):
-    require(config[key] >= 0, f'config.{key} must not be negative, got {config[key]}')
-  for key in ('batch_size', 'steps_per_call', 'eval_batch_size', 'init_examples', 'pictures'):
-    require(config[key] >= 1, f'config.{key} must be at least 1, got {config[key]}')
+  for key, interval in intervals.EXPERIMENT.items():
+    within(f'config.{key}', functools.reduce(getattr, key.split('.'), config), interval)
+  for i, epochs in enumerate(config.stage_epochs):
+    within(f'config.stage_epochs[{i}]', epochs, '(0, inf)')
   for key in ('log_every', 'eval_every', 'save_every', 'picture_every'):
     require(
       config[key] % config.steps_per_call == 0,
@@ -218,7 +223,6 @@ def check(config: ConfigDict) -> None:
   )
   one_of('config.dtype', config.dtype, DTYPES)
   one_of('config.parallel', config.parallel, DRIVERS)
-  require(config.accumulate >= 1, f'config.accumulate must be at least 1, got {config.accumulate}')
   require(
     config.batch_size % config.accumulate == 0,
     f'config.batch_size={config.batch_size} must be a multiple of config.accumulate={config.accumulate}',
@@ -227,13 +231,6 @@ def check(config: ConfigDict) -> None:
     not (config.shard_params and config.parallel == 'pmap'),
     "config.shard_params=True needs config.parallel='jit': with 'pmap' each device holds all parameters",
   )
-  require(0 <= config.seed < 2**32, f'config.seed must be in [0, 2^32), got {config.seed}')
-  require(config.nll.samples >= 1 and config.nll.rows >= 1, 'config.nll.samples and .rows must be at least 1')
-  require(
-    config.generated.samples >= 0, f'config.generated.samples must not be negative, got {config.generated.samples}'
-  )
-  require(config.generated.splits >= 1, f'config.generated.splits must be at least 1, got {config.generated.splits}')
-  require(config.data.size >= 0, f'config.data.size must not be negative, got {config.data.size}')
   one_of('config.data.channels', config.data.channels, (0, 1, 3))
   for player, opt in config.optimizer.items():
     _check_optimizer(f'config.optimizer.{player}', opt, config)
@@ -243,10 +240,14 @@ def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
   _check_keys(opt, ConfigDict(optimizer()), path)
   one_of(f'{path}.name', opt.name, OPTIMIZERS)
   one_of(f'{path}.schedule', opt.schedule, SCHEDULES)
-  require(opt.learning_rate > 0, f'{path}.learning_rate must be positive, got {opt.learning_rate}')
-  require(0 < opt.decay <= 1, f'{path}.decay must be in (0, 1], got {opt.decay}')
-  for key in ('weight_decay', 'clip_norm', 'warmup_steps', 'momentum'):
-    require(opt[key] >= 0, f'{path}.{key} must not be negative, got {opt[key]}')
+  for key, interval in intervals.OPTIMIZER.items():
+    within(f'{path}.{key}', opt[key], interval)
+  for i, rate in enumerate(opt.stage_rates):
+    within(f'{path}.stage_rates[{i}]', rate, '(0, inf)')
+  require(
+    not config.steps or opt.warmup_steps <= config.steps,
+    f'{path}.warmup_steps={opt.warmup_steps} is longer than the run of config.steps={config.steps}',
+  )
   if opt.schedule == 'stages':
     got, expected = len(opt.stage_rates), len(config.stage_epochs)
     require(got == expected > 0, f'{path}.stage_rates has {got} rates for {expected} config.stage_epochs')
@@ -277,6 +278,15 @@ def one_of(path: str, got, allowed: Iterable) -> None:
   if got not in allowed:
     hint = _named(got, allowed) if isinstance(got, str) else repr(got)
     raise UserError(f'{path} must be one of {", ".join(map(str, allowed))}, got {hint}')
+
+
+def within(path: str, number: float, interval: str) -> None:
+  """Refuses a number outside of an interval such as '[0, 1)', and one that is not finite.
+
+  Raises:
+    UserError: names the key, what it may be, and what it is.
+  """
+  require(intervals.holds(interval, number), f'{path} {intervals.described(interval, number)}')
 
 
 def require(holds: bool, message: str) -> None:

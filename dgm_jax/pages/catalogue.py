@@ -31,7 +31,7 @@ MATTER = (
 )  # what a figure depends on, length aside
 SIZE = ('system', 'conditional', 'model')  # what the number of parameters depends on, with SHAPE
 SHAPE = ('name', 'size', 'channels')
-FILLED_IN = ('shape', 'examples', 'levels', 'class_shares', 'digest')  # keys of data that only the data tells
+FILLED_IN = [key.removeprefix('data.') for key in experiment.FILLED_IN if key.startswith('data.')]
 SPEED = ('memory', 'unroll', 'chunk')  # settings of networks that change no number but by rounding
 
 

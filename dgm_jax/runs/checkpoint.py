@@ -1,7 +1,7 @@
 """Checkpoints: the only module that knows Orbax.
 
-A step folder holds the state and, committed with it, a JSON page: the experiment, versions, shapes, and a digest of every
-part. Orbax restores flipped bits without a word, and stores a NaN like any number; we do not.
+A step folder holds the state and, committed with it, a JSON page: experiment, versions, shapes, a digest of each part.
+Orbax restores flipped bits without a word, and stores a NaN like any number; we do not.
 """
 
 import contextlib

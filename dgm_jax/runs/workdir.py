@@ -215,10 +215,19 @@ def write_json(path: Path, page) -> None:
 
 
 def total_steps(config: ConfigDict) -> int:
-  """The length of the run, at least one step."""
+  """Returns the length of the run.
+
+  Raises:
+    UserError: it is less than one step, or than the warm-up of an optimizer.
+  """
   steps = optim.total_steps(config)
   if steps < 1:
     raise UserError(f'the run has {steps} steps; raise config.steps or config.epochs')
+  for player, opt in config.optimizer.items():
+    if opt.warmup_steps > steps:
+      raise UserError(
+        f'config.optimizer.{player}.warmup_steps={opt.warmup_steps} is longer than the run of {steps} steps'
+      )
   return steps
 
 
