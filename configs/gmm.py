@@ -3,16 +3,24 @@
 Paper: Dempster et al. 1977; stepwise: Cappe & Moulines 2009, arXiv:0712.4273.
 Command: python train.py --config=configs/gmm.py --workdir=runs/gmm_digits
 Variants: (none) EM on all 1296 training digits at once; stepwise: batches of 108 with the rate (t + 1)^-0.6; tiny.
-Expected: 2.83 bits per dimension on the test digits after 60 steps, in a minute on two cores; none is published. Of
-their 17 levels a uniform density has 4.09 bits, one histogram of all pixels 2.98.
+Cost: a minute on two cores.
+Expected: 2.83 bits per dimension on the test digits after 60 steps (ours); none is published. Of their 17 levels a
+uniform density has 4.09 bits, one histogram of all pixels 2.98.
 """
 
-from dgm_jax.config import defaults, shrink
+from dgm_jax.config import defaults, shrink, with_variant
+
+TINY_MIXTURE = {
+  'model.components': 3, 'model.covariance': 'tied', 'model.power': 0.6, 'model.regularization': 0.02
+}  # fmt: skip
+VARIANTS = {
+  '': {},
+  'stepwise': {'model.power': 0.6, 'batch_size': 108, 'steps': 720},
+  'tiny': (TINY_MIXTURE, shrink),
+}
 
 
 def get_config(variant=''):
-  if variant not in ('', 'stepwise', 'tiny'):
-    raise ValueError(f"gmm has no variant '{variant}'; it has stepwise and tiny")
   config = defaults()
   config.system = 'latent.gmm'
   # With noise that is drawn once for good, and batches that are the whole split, every step sees the same data.
@@ -20,10 +28,4 @@ def get_config(variant=''):
   config.model = {'components': 10, 'covariance': 'full', 'power': 0.0, 'regularization': 1e-3}
   config.update({'batch_size': 1296, 'steps': 60, 'steps_per_call': 10, 'best': 'nll_nats'})
   config.update({'log_every': 10, 'eval_every': 10, 'save_every': 30, 'picture_every': 60})
-  if variant == 'stepwise':
-    config.model.power = 0.6
-    config.update({'batch_size': 108, 'steps': 720})
-  if variant == 'tiny':
-    config.model.update({'components': 3, 'covariance': 'tied', 'power': 0.6, 'regularization': 0.02})
-    shrink(config)
-  return config
+  return with_variant(config, VARIANTS, variant)

@@ -5,7 +5,7 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 
 import difflib
 import functools
-import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from dgm_jax.internal import intervals, older
 from dgm_jax.internal.files import read_text
 
 __all__ = [
-  'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
+  'FREE', 'build_on', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
   'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
   'with_variant', 'within',
 ]  # fmt: skip
@@ -129,7 +129,7 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
   """
   if name not in variants:
     raise ValueError(
-      f'there is no variant {_named(name, variants)}; the variants are {", ".join(filter(None, variants))}'
+      f'there is no variant {_named(name, variants)}; the variants are {", ".join(filter(None, variants)) or "none"}'
     )
   changes = variants[name]
   for change in changes if isinstance(changes, tuple) else (changes,):
@@ -145,6 +145,27 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
           raise ValueError(f"the variant '{name}' sets {key}, which the config does not have")
         inner[last] = value
   return config
+
+
+def build_on(file: str, name: str) -> ConfigDict:
+  """Returns the config of another file in the same folder, to be changed by the file that builds on it.
+
+  Args:
+    file: `__file__` of the file that builds on the other.
+    name: the other: 'dcgan_mnist', or with a variant 'dcgan_mnist:small'.
+
+  Raises:
+    ValueError: there is no such file, or it has no such variant.
+  """
+  stem, _, variant = name.partition(':')
+  path = Path(file).with_name(f'{stem}.py')
+  if not path.exists():
+    raise ValueError(f'{Path(file).name} builds on {path}, which does not exist')
+  spec = importlib.util.spec_from_file_location(stem, path)
+  assert spec and spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant) if variant else module.get_config()
 
 
 def define_flags() -> None:

@@ -150,7 +150,7 @@ def test_layers_that_tie_examples_are_known(critic, tied, monkeypatch):
   for name, ties in (('_apart', True), ('_together', False)):
     score = getattr(objectives, name)
     monkeypatch.setattr(objectives, name, lambda *args, ties=ties, score=score: known.append(ties) or score(*args))
-  settings = config('dcgan_mnist:wgan_tiny')
+  settings = config('dcgan_mnist:tiny_wgan')
   settings.model.critic.update({'norm': 'none'} | critic)
   system, state = started(settings)
   jax.eval_shape(system.step, KEY, state, batch(settings))
