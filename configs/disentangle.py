@@ -3,9 +3,9 @@
 Papers: Higgins et al. 2017 (beta); Burgess et al. 2018, arXiv:1804.03599 (capacity); Kim & Mnih 2018, arXiv:1802.05983
 (factor); Chen et al. 2018, arXiv:1802.04942 (tc); Kumar et al. 2018, arXiv:1711.00848 (dip_i, dip_ii); Locatello et al.
 2019, arXiv:1811.12359 (networks of beta_conv, capacity_conv, tc, dip_i, dip_ii). Differences: docs/results.md.
-Command: python train.py --config=configs/disentangle.py:factor --workdir=runs/factor_vae; then evaluate --workdir=...
-Variants: (none) beta; beta, beta_conv, capacity, capacity_conv, factor, tc, dip_i, dip_ii; each also with _color, _small
-(minutes on a CPU), _color_small; tiny and tiny_... for tests. Other data: docs/results.md. Cost: an accelerator.
+Command: python train.py --config=configs/disentangle.py:factor --workdir=runs/factor_vae
+Variants: beta (also without a name), beta_conv, capacity, capacity_conv, factor, tc, dip_i, dip_ii; each also with
+_color, _small (minutes on a CPU), _color_small; tiny, tiny_... Other data: docs/results.md. Cost: an accelerator.
 Expected: FactorVAE's metric 0.82 (factor) and 0.73 (nearly beta_conv), the beta-VAE metric 0.99 (beta), published.
 Ours (results/study_disentanglement.json): 0.47 (factor_small) and 0.40, 0.66 (beta_small, beta = 2); docs/results.md.
 """

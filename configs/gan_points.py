@@ -5,8 +5,8 @@ arXiv:1704.00028, section 4.1.
 Command: python train.py --config=configs/gan_points.py:gan_25gaussians --workdir=runs/gan_25gaussians
 Variants: {gan wgan wgan_gp}_{gaussian 8gaussians 25gaussians swiss_roll}; tiny, tiny_wgan. Cost: a minute or two.
 Expected, on 25gaussians after 6,000 steps: of the points of the first GAN 5.8 % lie within three deviations of a mode,
-of WGAN's, whose critic is a plain bowl under clipped weights, 5.0 %, of WGAN-GP's 23 %; chance has 1.8 %, the mixture
-itself 98.9 %. The number of modes tells nothing: chance finds 20.
+of WGAN's, whose critic is a plain bowl under clipped weights, 5.0 %, of WGAN-GP's 23 %; chance has 1.5 %, the mixture
+itself 98.6 %. The number of modes tells nothing: chance finds 20.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant

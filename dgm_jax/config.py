@@ -20,9 +20,9 @@ from dgm_jax.internal import intervals, older
 from dgm_jax.internal.files import read_text
 
 __all__ = [
-  'FREE', 'build_on', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
-  'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
-  'with_variant', 'within',
+  'FREE', 'build_on', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load',
+  'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value', 'with_variant',
+  'within',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.

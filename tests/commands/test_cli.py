@@ -72,7 +72,7 @@ def test_a_wrong_flag_is_answered_without_jax(flag, said, tmp_path):
   [
     ([TINY], 'no folder given for the run; add --workdir=DIR'),
     (['--workdir=w'], 'no experiment given; add --config=configs/NAME.py'),
-    (['--config=configs/vae_digits.py:tny', '--workdir=w'], "vae_digits has no variant 'tny'"),
+    (['--config=configs/vae_digits.py:tny', '--workdir=w'], "no variant 'tny'; did you mean 'tiny'?"),
     (['--config=configs/nowhere.py', '--workdir=w'], 'configs/nowhere.py'),
   ],
 )
