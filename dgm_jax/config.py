@@ -5,7 +5,7 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 
 import difflib
 import functools
-import importlib.util
+import importlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,12 +17,11 @@ from ml_collections import ConfigDict, config_flags
 
 from dgm_jax.errors import UserError
 from dgm_jax.internal import intervals, older
-from dgm_jax.internal.files import read_text
+from dgm_jax.internal.files import import_file, read_text
 
 __all__ = [
   'FREE', 'build_on', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load',
-  'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value', 'with_variant',
-  'within',
+  'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value', 'with_variant', 'within',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -128,9 +127,8 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
     ValueError: there is no such variant; the message names them all. A key is not in the config.
   """
   if name not in variants:
-    raise ValueError(
-      f'there is no variant {_named(name, variants)}; the variants are {", ".join(filter(None, variants)) or "none"}'
-    )
+    names = ', '.join(filter(None, variants)) or 'none'
+    raise ValueError(f'there is no variant {_named(name, variants)}; the variants are {names}')
   changes = variants[name]
   for change in changes if isinstance(changes, tuple) else (changes,):
     if callable(change):
@@ -148,11 +146,7 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
 
 
 def build_on(file: str, name: str) -> ConfigDict:
-  """Returns the config of another file in the same folder, to be changed by the file that builds on it.
-
-  Args:
-    file: `__file__` of the file that builds on the other.
-    name: the other: 'dcgan_mnist', or with a variant 'dcgan_mnist:small'.
+  """Returns the config 'NAME' or 'NAME:VARIANT' of another file in the folder of `file`, the caller's `__file__`.
 
   Raises:
     ValueError: there is no such file, or it has no such variant.
@@ -161,11 +155,7 @@ def build_on(file: str, name: str) -> ConfigDict:
   path = Path(file).with_name(f'{stem}.py')
   if not path.exists():
     raise ValueError(f'{Path(file).name} builds on {path}, which does not exist')
-  spec = importlib.util.spec_from_file_location(stem, path)
-  assert spec and spec.loader
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variant) if variant else module.get_config()
+  return import_file(path).get_config(*filter(None, [variant]))
 
 
 def define_flags() -> None:

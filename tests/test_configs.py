@@ -73,17 +73,6 @@ def overwrite(config):
 
 
 @each_file
-def test_two_variants_of_a_table_differ(path):
-  module = load(path)
-  main, seen = module.get_config().to_dict(), {}
-  for name in module.VARIANTS:
-    made = module.get_config(name).to_dict()
-    if made != main:  # which may have a name, too
-      assert made not in seen.values(), name
-      seen[name] = made
-
-
-@each_file
 def test_a_header_says_paper_command_and_result_in_ten_lines(path):
   header = ast.get_docstring(ast.parse(path.read_text()))
   lines = header.splitlines()

@@ -1,14 +1,25 @@
-"""Whole files that a reader never sees half written, and files that are opened only if they are what they seem."""
+"""Whole files that a reader never sees half written, files that are opened only if they are what they seem, modules."""
 
 import errno
+import importlib.util
 import io
 import os
 import pathlib
 import stat
 from collections.abc import Callable
+from types import ModuleType
 from typing import IO
 
-__all__ = ['open_regular', 'open_without_links', 'read_bytes', 'read_text', 'write_atomic', 'write_with']
+__all__ = ['import_file', 'open_regular', 'open_without_links', 'read_bytes', 'read_text', 'write_atomic', 'write_with']
+
+
+def import_file(path: pathlib.Path) -> ModuleType:
+  """Returns the module that a Python file holds. It is not entered into `sys.modules`, and is read anew each time."""
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec and spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:

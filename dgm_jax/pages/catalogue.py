@@ -5,7 +5,6 @@ Nothing here imports JAX.
 
 import ast
 import hashlib
-import importlib.util
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
+from dgm_jax.internal.files import import_file
 
 __all__ = ['ROOT', 'essence', 'read', 'read_text', 'size_key']
 
@@ -59,12 +59,7 @@ def read_text(text: str, source: str, overrides: Iterable[str] = ()) -> ConfigDi
 
 
 def _read(path: Path, source: str, overrides: Iterable[str]) -> ConfigDict:
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  assert spec and spec.loader
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  variant = source.partition(':')[2]
-  config = module.get_config(variant) if variant else module.get_config()
+  config = import_file(path).get_config(*filter(None, [source.partition(':')[2]]))
   if 'published' in config:  # of files from before figures had a table
     del config.published
   for change in overrides:

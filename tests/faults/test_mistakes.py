@@ -19,7 +19,7 @@ MISTAKES = {
   'a value out of range': (f'train.py {TINY} --workdir=w --config.batch_size=0', 'must be at least 1, got 0'),
   'a cadence between calls': (f'train.py {TINY} --workdir=w --config.log_every=3', 'must be a multiple of config'),
   'an unknown optimizer': (f'train.py {TINY} --workdir=w --config.optimizer.model.name=adma', 'one of adam, adamax'),
-  'an unknown variant': ('train.py --config=configs/vae_digits.py:tny --workdir=w', 'no variant .tny.; .*the variants are tiny'),
+  'an unknown variant': ('train.py --config=configs/vae_digits.py:tny --workdir=w', 'no variant .tny.; .*are tiny'),
   'a config that is not there': ('train.py --config=configs/vea.py --workdir=w', 'configs/vea.py'),
   'no config': ('train.py --workdir=w', r'add --config=configs/NAME\.py'),
   'no workdir': (f'train.py {TINY}', 'add --workdir=DIR'),
