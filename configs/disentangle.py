@@ -21,7 +21,6 @@ def networks(channels=(32, 32, 64, 64), encoder=(256,), decoder=(256,), activati
 
 
 ADAM = {'optimizer.model': optimizer(learning_rate=1e-4)}
-BETA = networks((), (1200,) * 2, (1200,) * 3, 'tanh', beta=4.0)
 CAPACITY = {'gamma': 1000.0, 'capacity': 25.0, 'capacity_steps': 100_000}
 DIP = ADAM | {'system': 'disentangle.dip_vae'}
 KINDS = {
@@ -32,7 +31,7 @@ KINDS = {
     'optimizer.model': optimizer(learning_rate=5e-4),
   },
   'capacity_conv': ADAM | {'system': 'disentangle.capacity_vae', 'model': networks(**CAPACITY)},
-  'factor': ADAM | {
+  'factor': {
     'system': 'disentangle.factor_vae',
     'model': networks(encoder=(128,), decoder=(128,), gamma=35.0, discriminator=(1000,) * 6),
     'optimizer': {
@@ -53,18 +52,18 @@ DENSE = {
   'steps': 4000, 'steps_per_call': 100, 'log_every': 100, 'eval_every': 1000, 'save_every': 2000,
   'picture_every': 2000,
 }  # fmt: skip
-# To hold C, gamma must exceed the nats of likelihood that a nat of divergence is worth: of the first nats some 17
-# at 32 x 32, and 44 at 64 x 64.
 SMALL = dict.fromkeys(KINDS, DENSE) | {
   'factor': DENSE | {
     'model.discriminator': (400, 400), 'optimizer.discriminator.learning_rate': 3e-4, 'batch_size': 256
   },
-  # 4,300 steps a nat, about the 4,000 of the paper, which dense layers of 256 and 32 x 32 pixels make cheap.
+  # To hold C, gamma must exceed the nats of likelihood that a nat of divergence is worth: of the first nats some 17
+  # at 32 x 32, and 44 at 64 x 64. 4,300 steps a nat, about the 4,000 of the paper, are cheap with dense layers of 256
+  # and 32 x 32 pixels.
   'capacity': {
     'model.channels': (), 'data.size': 32, 'model.capacity_steps': 60_000, 'model.capacity': 14.0, 'model.gamma': 30.0,
     'steps': 60_000, 'steps_per_call': 100, 'eval_every': 10_000, 'save_every': 10_000, 'picture_every': 20_000,
   },
-  # So C holds from some six nats on only; three latents to five are open before that, and are not closed by it.
+  # With this gamma C holds from some six nats on only; three to five latents are in use before, and stay so.
   'capacity_conv': {
     'model.channels': (32,) * 4, 'model.capacity_steps': 8000, 'model.capacity': 25.0, 'model.gamma': 15.0,
     'optimizer.model': optimizer(learning_rate=1e-3, schedule='linear', end_factor=0.3), 'steps': 8000,
@@ -97,7 +96,7 @@ def get_config(variant=''):
   config = defaults()
   config.system = 'disentangle.beta_vae'
   config.data.update({'name': 'sprites', 'preprocess': 'scale', 'valid_size': 10_000})
-  config.model = BETA
+  config.model = networks((), (1200,) * 2, (1200,) * 3, 'tanh', beta=4.0)
   config.optimizer = {'model': optimizer(name='adagrad', learning_rate=1e-2)}
   config.update({'batch_size': 64, 'steps': 300_000, 'steps_per_call': 500, 'init_examples': 1000})
   config.update({'log_every': 500, 'eval_every': 10_000, 'save_every': 10_000, 'picture_every': 50_000})
