@@ -119,8 +119,8 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
 
   Args:
     config: the main config; it is changed in place, and returned.
-    variants: name -> what differs. That is a mapping of dotted keys to values ({'model.latents': 4}), a function that
-      changes the config, or a tuple of such, in order. '' is the main config.
+    variants: name -> what differs: a mapping of dotted keys to values ({'model.latents': 4}), a function that changes
+      the config, or a tuple of such, in order. '' is the main config.
     name: a variant.
 
   Raises:
@@ -129,16 +129,13 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
   if name not in variants:
     names = ', '.join(filter(None, variants)) or 'none'
     raise ValueError(f'there is no variant {_named(name, variants)}; the variants are {names}')
-  changes = variants[name]
-  for change in changes if isinstance(changes, tuple) else (changes,):
+  for change in variants[name] if isinstance(variants[name], tuple) else (variants[name],):
     if callable(change):
       change(config)
     else:
       for key, value in change.items():
         *parents, last = key.split('.')
-        inner: Any = config
-        for parent in parents:
-          inner = inner[parent]
+        inner = functools.reduce(getattr, parents, config)
         if last not in inner:
           raise ValueError(f"the variant '{name}' sets {key}, which the config does not have")
         inner[last] = value
