@@ -65,14 +65,14 @@ class Draw(Protocol):
 
 
 class Complete(Protocol):
-  """Draws the pixels of `given` [B, H, W, C] that are not `known` [B, H, W]; [B, H, W, C]."""
+  """Draws the pixels of `image` [B, H, W, C] outside `mask` [B, H, W]; [B, H, W, C]."""
 
   def __call__(
     self,
     key: 'Key',
     state: 'State',
-    given: jax.Array,
-    known: jax.Array,
+    image: jax.Array,
+    mask: jax.Array,
     labels: Labels = None,
     temperature: float = 1.0,
   ) -> jax.Array: ...

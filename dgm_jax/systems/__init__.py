@@ -1,4 +1,4 @@
-"""Wiring: one file a family, one function a system, each `config -> System`.
+"""The systems: one file a family, one function `config -> System` a system.
 
 A file lists in CONDITIONAL the systems that can be conditioned on labels, and in POINTS those of data that are points.
 """
@@ -17,10 +17,10 @@ __all__ = [
 
 
 def build(config: ConfigDict) -> System:
-  """The system that `config.system` names: 'vae.iwae' is `dgm_jax.systems.vae.iwae(config)`.
+  """Builds the system that `config.system` names: 'vae.iwae' is `dgm_jax.systems.vae.iwae(config)`.
 
   Raises:
-    UserError: there is no such system, or it takes no labels and `config.conditional` is set, or no points.
+    UserError: there is no such system, or it has no labels and `config.conditional` is set, or the data are points.
   """
   function = experiment.by_path('dgm_jax.systems', config.system)
   listed = lambda table: function.__name__ in getattr(sys.modules[function.__module__], table, ())

@@ -50,7 +50,7 @@ def test_a_deep_mixture_begins_by_centring_and_scaling_the_data():
 def test_a_classifier_begins_with_the_statistics_of_centred_images():
   settings = settings_of('revnet_cifar10:tiny')
   _, state, batch = started(settings)
-  made = classifier.parts(settings, classifier.networks.revnet)
+  made = classifier.build_parts(settings, classifier.networks.revnet)
   mean = np.asarray(batch['x']).mean(0)
   np.testing.assert_allclose(state.extra['mean'], mean, rtol=1e-5)
   see = lambda x: classifier.networks.logits(made.network, state.params['classifier'], None, x)[1]
