@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dgm_jax.nn import masked
-from dgm_jax.nn.masked import WHOLE, Place, Pointwise, from_image, gate, group_sizes, shared
+from dgm_jax.nn.masked import WHOLE, Place, Pointwise, condition_at, from_image, gate, group_sizes
 
 __all__ = ['Condition', 'GatedLayer', 'GatedPixelCNN', 'PixelCNN', 'head']
 
@@ -57,7 +57,7 @@ class PixelCNN(nn.Module):
       group_sizes(self.hidden, self.groups),
       {'dtype': self.dtype},
     )
-    condition = shared(condition, at)
+    condition = condition_at(condition, at)
     # The blocks are summed. Each has a share of the variance, so that the sum's is independent of their number.
     share = nn.initializers.variance_scaling(2.0 / max(self.blocks, 1), 'fan_avg', 'uniform')
     x = masked.MaskedConv(wide, masked.causal(self.first, False), True, from_image, **options)(image, at)
@@ -116,7 +116,7 @@ class GatedPixelCNN(nn.Module):
     """Computes the link of each layer from the vertical stack to the horizontal one, [..., 2 F] each."""
     x, links = image, []
     for layer in self.stack:
-      x, link = layer.vertical(x, shared(condition, at), at)
+      x, link = layer.vertical(x, condition_at(condition, at), at)
       links.append(link)
     return links
 
@@ -127,7 +127,7 @@ class GatedPixelCNN(nn.Module):
     """Computes the parameters of the pixels at a place."""
     x = image
     for layer, link in zip(self.stack, masked.column(above, at), strict=True):
-      x = layer.horizontal(x, link, shared(condition, at), at)
+      x = layer.horizontal(x, link, condition_at(condition, at), at)
     return head(x, (self.head,), self.num_parameters, self.groups, self.dtype)
 
 
@@ -142,11 +142,11 @@ class GatedLayer(nn.Module):
 
   def setup(self):
     half, features = self.size // 2, sum(self.sizes)
-    twice, read = tuple(2 * n for n in self.sizes), from_image if self.first else masked.remembered
+    twice, window = tuple(2 * n for n in self.sizes), from_image if self.first else masked.from_cache
     above = masked.rectangle(half + self.first, self.first, half, half)
-    self.down = masked.Conv(2 * features, above, read, dtype=self.dtype)
+    self.down = masked.Conv(2 * features, above, window, dtype=self.dtype)
     self.link = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
-    self.across = masked.MaskedConv(twice, masked.before(self.size), self.first, read, dtype=self.dtype)
+    self.across = masked.MaskedConv(twice, masked.before(self.size), self.first, window, dtype=self.dtype)
     self.out = Pointwise(self.sizes, dtype=self.dtype)
     self.drop = nn.Dropout(self.dropout)
     # Without a condition these are never called, so they have no parameters.

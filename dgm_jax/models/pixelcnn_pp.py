@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dgm_jax.models.pixelcnn import Condition
 from dgm_jax.nn import masked
-from dgm_jax.nn.masked import WHOLE, Place, rectangle, shared
+from dgm_jax.nn.masked import WHOLE, Place, condition_at, rectangle
 from dgm_jax.nn.weightnorm import GatedResnet, NormConv, NormUpsample
 
 __all__ = ['PixelCNNpp', 'Stream']
@@ -61,7 +61,9 @@ class Stream(nn.Module):
     places = [at]
     for _ in range(self.levels - 1):
       places.append(masked.half(places[-1]))
-    conditions = [None if condition is None else shared(_coarse(condition, n), place) for n, place in enumerate(places)]
+    conditions = [
+      None if condition is None else condition_at(_coarse(condition, n), place) for n, place in enumerate(places)
+    ]
     for level, place in enumerate(places):
       for block in self.down[level]:
         x = block(x, _at(next(others), place), conditions[level], place)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dgm_jax.models.pixelcnn import Condition
 from dgm_jax.nn import attention, masked
-from dgm_jax.nn.masked import WHOLE, Place, rectangle, shared
+from dgm_jax.nn.masked import WHOLE, Place, condition_at, rectangle
 from dgm_jax.nn.weightnorm import GatedResnet, NormConv
 
 __all__ = ['CausalAttention', 'PixelSNAIL', 'coordinates']
@@ -117,7 +117,7 @@ class PixelSNAIL(nn.Module):
     """Computes the parameters of the pixels at a place."""
     if self.groups != 1:
       raise ValueError(f'PixelSNAIL draws whole pixels, got a likelihood of {self.groups} channels one after another')
-    condition, common = shared(condition, at), (self.nonlinearity, self.dropout, self.dtype)
+    condition, common = condition_at(condition, at), (self.nonlinearity, self.dropout, self.dtype)
     first = lambda taps: NormConv(self.features, taps, masked.from_image_with_ones, dtype=self.dtype)
     inputs = masked.with_ones(image) if at.row is None else image
     x = first(rectangle(1, 1, 1, 1))(inputs, at) + first(rectangle(1, 0, 1, -1))(inputs, at)
