@@ -43,7 +43,7 @@ ALL = {
   'log_prob_classes': lambda key, state, x: each(x, CLASSES),
   'bits': lambda key, state, nats: jnp.float32(nats),
   'draw': lambda key, state, n, labels=None, temperature=1.0: jnp.zeros((n, *SHAPE)),
-  'complete': lambda key, state, given, known, labels=None, temperature=1.0: given,
+  'complete': lambda key, state, image, mask, labels=None, temperature=1.0: image,
   'causality': lambda key, state, x, first, labels=None: {'later': each(x), 'earlier': each(x)},
   'classes': lambda key, state, columns: jnp.zeros((CLASSES * columns, *SHAPE)),
   'critic': lambda key, state, x: each(x),

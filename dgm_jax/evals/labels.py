@@ -25,7 +25,7 @@ def labels(seed: int, subject: Subject) -> dict[str, float]:
 
   def measure(key, state, batch):
     each = view(key, state, batch['x'])
-    given, joint = stable.chosen(each, batch['y']), each + jnp.log(shares)[None]
+    given, joint = stable.take(each, batch['y']), each + jnp.log(shares)[None]
     without = logsumexp(joint, 1)
     found = (joint.argmax(1) == batch['y']).astype(jnp.float32)
     measured = {name + GIVEN: -given, name: -without, 'label_gain_nats': given - without, 'label_found': found}

@@ -90,7 +90,7 @@ def prior(config: ConfigDict) -> System:
   network, model = autoencoder(config), config.model
   priors, own_views = code_priors.build_priors(config, network), views(network)
   experiment.require(0 <= model.average < 1, f'config.model.average must be in [0, 1), got {model.average}')
-  experiment.require(len(model.train) >= 1, f'config.model.train must name some of the levels {", ".join(made)}')
+  experiment.require(len(model.train) >= 1, f'config.model.train must name some of the levels {", ".join(priors)}')
   for name in model.train:
     experiment.one_of('a level of config.model.train', name, priors)
   classes = model.classes if config.conditional else 0

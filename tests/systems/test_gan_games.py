@@ -147,7 +147,7 @@ def test_the_critic_judges_both_kinds_as_it_would_each_alone(norm):
 @pytest.mark.parametrize(('critic', 'tied'), [({}, False), ({'norm': 'batch'}, True), ({'kernels': 2}, True)])
 def test_layers_that_tie_examples_are_known(critic, tied, monkeypatch):
   known = []
-  for name, ties in (('_apart', True), ('_together', False)):
+  for name, ties in (('_score_separately', True), ('_score_jointly', False)):
     score = getattr(objectives, name)
     monkeypatch.setattr(objectives, name, lambda *args, ties=ties, score=score: known.append(ties) or score(*args))
   settings = config('dcgan_mnist:wgan_tiny')

@@ -69,7 +69,7 @@ def coders(settings, state):
     own = 2 * [{'hidden': hidden, 'activation': model.activation}]
   latents = model.latents if isinstance(model.latents, tuple) else (model.latents,)
   parameters = 1 if model.likelihood == 'bernoulli' else 2
-  decoder = Decoder(latents=latents, shape=tuple(settings.data.shape), parameters=parameters, **own[1])
+  decoder = Decoder(latents=latents, shape=tuple(settings.data.shape), num_parameters=parameters, **own[1])
   modules = {'encoder': Encoder(latents=latents, **own[0]), 'decoder': decoder}
   bound = lambda name: lambda *args, method: modules[name].apply({'params': state.params[name]}, *args, method=method)
   return bound('encoder'), bound('decoder')

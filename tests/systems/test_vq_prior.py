@@ -20,7 +20,7 @@ from dgm_jax.commands import extract, sample
 from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
 from dgm_jax.evals import generated, rejection
-from dgm_jax.models.code_prior import repeated
+from dgm_jax.models.code_prior import enlarge
 from dgm_jax.runs import graft, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
@@ -105,7 +105,7 @@ def test_all_codes_have_probability_one_and_are_drawn_as_often_as_they_should(tw
 
 
 def test_a_position_above_is_repeated_over_those_it_covers():
-  rows = repeated(jnp.arange(6.0).reshape(1, 2, 3, 1), (3, 5))[0, ..., 0]
+  rows = enlarge(jnp.arange(6.0).reshape(1, 2, 3, 1), (3, 5))[0, ..., 0]
   np.testing.assert_array_equal(rows, [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]])
 
 
