@@ -136,10 +136,14 @@ def fit(
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, section 10.2.1.
   """
-  updates = {
-    'parameters': lambda q: parameters.update(q['latent']),
-    'latent': lambda q: respond(parameters.structure, parameters.expected(q['parameters']), x)[0],
-  }
+
+  def update_parameters(q):
+    return parameters.update(q['latent'])
+
+  def update_latent(q):
+    return respond(parameters.structure, parameters.expected(q['parameters']), x)[0]
+
+  updates = {'parameters': update_parameters, 'latent': update_latent}
   factors = {'parameters': parameters.update(start), 'latent': start}
   return mean_field.ascend(updates, lambda q: bound(parameters, q), factors, sweeps, tolerance)
 

@@ -1,8 +1,8 @@
 """A map that keeps a factorised prior and mixes all factors: disentanglement needs more than the data's density.
 
-f = g^-1 h^-1 A h g, where g maps each factor to a uniform variable, h each uniform variable to a normal one, and A is a
-rotation without a zero entry. f(z) has the distribution of z, and all its partial derivatives are non-zero. A decoder
-composed with the inverse of f then gives the same images from codes that are entangled.
+The map is f = g^-1 h^-1 A h g. g maps each factor to a uniform variable, h each uniform variable to a normal one, and A
+is a rotation without a zero entry. f(z) has the distribution of z, and all its partial derivatives are non-zero. A
+decoder composed with the inverse of f then gives the same images from codes that are entangled.
 """
 
 from collections.abc import Callable, Sequence

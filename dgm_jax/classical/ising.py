@@ -1,8 +1,8 @@
 """Mean field for grids of discrete spins: Ising and Potts models, and denoising of images by them.
 
 p(s) is proportional to exp(coupling sum_<ij> [s_i = s_j] + sum_i fields_i(s_i)), over neighbours <ij> of a grid with
-free edges. An Ising model of spins -1 and 1 with coupling J and field h is the Potts model of two states with coupling
-2 J and fields -h and h, up to a constant of J for each pair.
+free edges. An Ising model has spins -1 and 1, a coupling J and a field h. It is the Potts model of two states with
+coupling 2 J and fields -h and h, up to a constant of J for each pair.
 
 Axes: H, W of the grid, Q states.
 """

@@ -64,10 +64,16 @@ def fit(
   def precision(prior, count, size):
     return Gamma(prior.shape + 0.5 * count, prior.rate + 0.5 * size)
 
+  def update_weight_precision(q):
+    return precision(weight_precision, x.shape[1], _size(q['weights']))
+
+  def update_noise_precision(q):
+    return precision(noise_precision, x.shape[0], errors(q['weights']))
+
   updates = {
     'weights': weights,
-    'weight_precision': lambda q: precision(weight_precision, x.shape[1], _size(q['weights'])),
-    'noise_precision': lambda q: precision(noise_precision, x.shape[0], errors(q['weights'])),
+    'weight_precision': update_weight_precision,
+    'noise_precision': update_noise_precision,
   }
 
   def bound(q):

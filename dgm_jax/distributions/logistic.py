@@ -152,8 +152,8 @@ def discretized_logistic_sample(
 def logistic_mixture_split(parameters: Float[ArrayLike, '*B P'], channels: int = 3) -> LogisticMixture:
   """Splits a network's output into the parameters of a mixture of discretized logistics.
 
-  The last axis holds K logits, C K means, C K log-scales (floored at -7) and C (C - 1) K / 2 coefficients (squashed by
-  tanh): 10 K parameters for three channels, 3 K for one.
+  The last axis contains K logits, C K means, C K log-scales and C (C - 1) K / 2 coefficients: 10 K parameters for three
+  channels, 3 K for one. Log-scales are floored at -7, coefficients squashed by tanh.
 
   Args:
     parameters: [..., P].

@@ -1,8 +1,8 @@
 """Weights of the Inception network by the names in published files.
 
-The network of published distances is available as a graph of TensorFlow (classify_image_graph_def.pb, 2015-12-05) and
-as a state of PyTorch converted from it (weights-inception-2015-12-05-6726825d.pth of torch-fidelity, and
-pt_inception-2015-12-05-6726825d.pth of pytorch-fid). The weights in all of them are equal.
+The network of published distances is available as a graph of TensorFlow, classify_image_graph_def.pb of 2015-12-05. Two
+states of PyTorch are converted from it: weights-inception-2015-12-05-6726825d.pth of torch-fidelity, and
+pt_inception-2015-12-05-6726825d.pth of pytorch-fid. The weights in all of them are equal.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -24,7 +24,7 @@ __all__ = [
   'resnet', 'revnet',
 ]  # fmt: skip
 
-MEMORY = {'plain': lambda part: part, 'reversible': rev.reversible}  # activations stored for the gradient: all, none
+MEMORY = {'plain': rev.plain, 'reversible': rev.reversible}  # activations stored for the gradient: all, none
 EPSILON, SMALL_EPSILON = 1e-3, 1e-5  # of the normalisation: RevNet's program, i-RevNet's
 
 

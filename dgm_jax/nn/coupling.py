@@ -163,7 +163,7 @@ def even_odd() -> Bijection:
 
 
 def checkerboard() -> Bijection:
-  """Returns the layer [B, H, W, C] -> the pixels with i + j even and those with i + j odd, each [B, H/2, W/2, 2 C].
+  """Returns the layer [B, H, W, C] -> pixels with i + j even, and pixels with i + j odd, each [B, H/2, W/2, 2 C].
 
   Channels are those of the upper pixel of each square, then those of the lower.
   """

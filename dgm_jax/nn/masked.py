@@ -290,7 +290,7 @@ def gate(y: Float[Array, '*S F'], sizes: Sequence[int]) -> Float[Array, '*S G']:
 def condition_at(condition: Array | None, at: Place) -> Array | None:
   """Returns a condition [B, D] or [B, H, W, D] in the shape to be added at a place.
 
-  It is [B, 1, 1, D] or [B, H, W, D] everywhere, [B, 1, D] or [B, W, D] in a row, [B, D] at a position. Past the last
+  Everywhere it is [B, 1, 1, D] or [B, H, W, D], in a row [B, 1, D] or [B, W, D], at a position [B, D]. Past the last
   column it is that of the last column.
   """
   if condition is None:

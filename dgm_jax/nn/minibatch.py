@@ -27,8 +27,8 @@ def similarity(projected: Float[Array, 'B K D']) -> Float[Array, 'B K']:
 class MinibatchDiscrimination(nn.Module):
   """A layer that appends to each example's features its similarity to the others: [B, F] -> [B, F + K].
 
-  Kernels have columns of unit length times a trained scale. The first batch sets the scales, so that an example's
-  nearest neighbour is at a distance of about two, and the shifts, so that responses have mean zero.
+  Kernels have columns of unit length times a trained scale. The first batch sets scales and shifts: an example's
+  nearest neighbour is then at a distance of about two, and responses have mean zero.
   """
 
   kernels: int = 100

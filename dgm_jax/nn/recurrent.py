@@ -65,8 +65,8 @@ class Cache(nn.Module):
 class RowLSTM(nn.Module):
   """An LSTM over rows: a position depends on its neighbours in the row above, and on earlier positions of its own row.
 
-  A call takes x [..., C], the result of the method `above` at the same place, a condition [B, D], [B, H, W, D] or None,
-  and a place. It returns [..., F].
+  A call takes x [..., C], the result of the method `above` at the same place, a condition and a place. It returns
+  [..., F]. The condition is [B, D], [B, H, W, D] or None.
 
   Reference: van den Oord et al. 2016, arXiv:1601.06759, section 3.1.
   """

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 __all__ = [
-  'Bijection', 'apply', 'bijection', 'chain', 'invert', 'on', 'one_way', 'pair', 'permutation', 'repeat', 'reversible',
-  'zeros',
+  'Bijection', 'apply', 'bijection', 'chain', 'invert', 'no_params', 'on', 'one_way', 'pair', 'permutation', 'plain',
+  'repeat', 'reversible', 'zeros',
 ]  # fmt: skip
 
 
@@ -214,6 +214,11 @@ def on(index: int, part: Bijection) -> Bijection:
     return part.init(key, pair('on', x)[index])
 
   return Bijection(init=init, forward=forward, inverse=inverse, inverse_and_vjp=inverse_and_vjp)
+
+
+def plain(part: Bijection) -> Bijection:
+  """Returns the layer itself, whose activations automatic differentiation stores."""
+  return part
 
 
 def reversible(part: Bijection) -> Bijection:

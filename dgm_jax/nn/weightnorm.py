@@ -1,7 +1,6 @@
 """Weight-normalised causal layers with data-dependent initialisation, and the gated residual block of them.
 
-Initially each feature's scale and bias are such that over the first batch and all positions the feature has mean 0 and
-a fixed standard deviation.
+Initially each feature has mean 0 and a fixed standard deviation over the first batch and all positions.
 
 Axes: as in `dgm_jax.nn.masked`.
 
@@ -104,8 +103,8 @@ def _interleave(y):
 class GatedResnet(nn.Module):
   """A residual block x + a * sigmoid(b); two convolutions of x, another map and a condition give (a, b).
 
-  A call takes x [..., F], another map [..., G] at the same place or None, a condition [..., D] that broadcasts or None,
-  and a place. It returns [..., F].
+  A call takes x [..., F], another map [..., G] at the same place, a condition [..., D] that broadcasts, and a place. It
+  returns [..., F]. The other map and the condition may be None.
 
   Reference: Salimans et al. 2017, arXiv:1701.05517, section 2 (after its program).
   """

@@ -23,9 +23,19 @@ __all__ = ['beta_vae', 'capacity_vae', 'dip_vae', 'factor_vae', 'tc_vae']
 WEIGHTS = {'minibatch': losses.minibatch_weights, 'stratified': losses.stratified_weights}
 DIVERGENCES = ('closed', 'sampled')
 COVARIANCES = ('means', 'aggregate')
-PARTS = {
-  'reconstruction_nats': lambda terms, state: -terms.log_px_z.mean(), 'kl_nats': lambda terms, state: terms.kl.mean()
-}  # fmt: skip
+
+
+def _reconstruction(terms: Terms, state: State) -> jax.Array:
+  del state
+  return -terms.log_px_z.mean()
+
+
+def _kl(terms: Terms, state: State) -> jax.Array:
+  del state
+  return terms.kl.mean()
+
+
+PARTS = {'reconstruction_nats': _reconstruction, 'kl_nats': _kl}  # metrics of all systems, by name
 Weight = jax.Array | float | None
 
 

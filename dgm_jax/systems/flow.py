@@ -171,7 +171,8 @@ def likelihood(parts: FlowParts, params, stats, x: jax.Array) -> Likelihood:
   y, log_det_preprocessing, _ = parts.preprocessing.forward({}, stats, x)
   z, log_det, statistics = parts.flow.forward(params, stats, y)
   preprocessed = losses.change_of_variables(base_log_prob(parts.base, z), log_det)
-  return Likelihood(losses.change_of_variables(preprocessed, log_det_preprocessing), preprocessed, statistics)
+  log_prob = losses.change_of_variables(preprocessed, log_det_preprocessing)
+  return Likelihood(log_prob=log_prob, preprocessed=preprocessed, statistics=statistics)
 
 
 def base_log_prob(base: Base, z) -> jax.Array:

@@ -4,8 +4,8 @@
 prior, are a `Model` of their own. `system` trains any Model on any bound. All functions are of (key, state, ...). Those
 without randomness ignore the key.
 
-Axes: B batch, k samples, Z_l latents of level l; level 0 is next to the data. [...] is [B, k]. If k is None, one sample
-is drawn and [...] is [B].
+Axes: B batch, k samples, Z_l latents of level l; level 0 is next to the data. [...] is [B, k]. If k is None, there is
+one sample and [...] is [B].
 """
 
 from collections.abc import Callable

@@ -81,13 +81,18 @@ def _orthogonal(key: Key, game_batch: GameBatch) -> jax.Array:
   return losses.orthogonal_regularization(game_batch.state.params['critic'])
 
 
+def _objective(critic: Callable, generator: Callable, middle: float | None) -> Objective:
+  """Returns the objective of a generator's loss that depends on values alone."""
+  return Objective(critic=critic, generator=_of_values(generator), middle=middle)
+
+
 OBJECTIVES = {
-  'minimax': Objective(losses.minimax_discriminator, _of_values(losses.minimax_generator), 0.0),
-  'nonsaturating': Objective(losses.minimax_discriminator, _of_values(losses.nonsaturating_generator), 0.0),
-  'feature_matching': Objective(losses.minimax_discriminator, _of_features, 0.0),
-  'least_squares': Objective(losses.least_squares_discriminator, _of_values(losses.least_squares_generator), 0.5),
-  'hinge': Objective(losses.hinge_discriminator, _of_values(losses.hinge_generator), 0.0),
-  'wasserstein': Objective(losses.wasserstein_critic, _of_values(losses.wasserstein_generator), None),
+  'minimax': _objective(losses.minimax_discriminator, losses.minimax_generator, 0.0),
+  'nonsaturating': _objective(losses.minimax_discriminator, losses.nonsaturating_generator, 0.0),
+  'feature_matching': Objective(critic=losses.minimax_discriminator, generator=_of_features, middle=0.0),
+  'least_squares': _objective(losses.least_squares_discriminator, losses.least_squares_generator, 0.5),
+  'hinge': _objective(losses.hinge_discriminator, losses.hinge_generator, 0.0),
+  'wasserstein': _objective(losses.wasserstein_critic, losses.wasserstein_generator, None),
 }
 # (key, game_batch) -> [B] or []; times its weight each is a term of the critic's loss.
 REGULARISERS = {'gradient_penalty': _gradient_penalty, 'r1': _r1, 'orthogonal': _orthogonal}
@@ -201,9 +206,10 @@ def generator_loss(game: Game, objective: Objective, terms: list[Term], steps: i
     z = game.prior(for_z, batch['x'].shape[0] // steps * ratio)
     fake, statistics = generate(game, state, z, for_fake)
     score = lambda x, key: Score(*forward(game, 'critic', state, x, key)[0])
+    critic = lambda x: score(x, last).value
     fake_score = score(fake, last)
     value = objective.generator(fake_score, lambda: score(batch['x'], for_real)).mean()
-    game_batch = GameBatch(state, z, None, fake, None, fake_score, lambda x: score(x, last).value)
+    game_batch = GameBatch(state, z, None, fake, None, fake_score, critic)
     extra = update_statistics(game, 'generator', state, batch=statistics)
     return _with_terms(value, extra, {}, terms, last, game_batch)
 
