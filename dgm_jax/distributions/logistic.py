@@ -208,7 +208,7 @@ def logistic_mixture_log_prob(
 
   Reference: Salimans et al. 2017, arXiv:1701.05517, equations 1 to 3.
   """
-  x, (logits, means, log_scales, coefficients) = _check_mixture(x, mixture)
+  x, (logits, means, log_scales, coefficients) = _checked_mixture(x, mixture)
   values, pairs = _rows(x[..., None]), _rows(coefficients)
   # Weights are normalised first: added to a logit of 1e9, the rest would have no digits.
   total = jax.nn.log_softmax(logits)[..., None, :]
@@ -238,7 +238,7 @@ def logistic_mixture_sample(key: Key[Array, ''], mixture: LogisticMixture, level
   """
   channels = jnp.shape(mixture.means)[-2]
   x = jnp.zeros((*jnp.shape(mixture.logits)[:-1], channels))
-  x, (logits, *rest) = _check_mixture(x, mixture)
+  x, (logits, *rest) = _checked_mixture(x, mixture)
   component_key, noise_key = jax.random.split(key)
   component = jax.random.categorical(component_key, logits)[..., None, None]
   means, log_scales, coefficients = (jnp.take_along_axis(a, component, -1) for a in rest)
@@ -249,7 +249,7 @@ def logistic_mixture_sample(key: Key[Array, ''], mixture: LogisticMixture, level
   return jnp.concatenate(values, -2)[..., 0]
 
 
-def _check_mixture(x: ArrayLike, mixture: LogisticMixture) -> tuple[Array, LogisticMixture]:
+def _checked_mixture(x: ArrayLike, mixture: LogisticMixture) -> tuple[Array, LogisticMixture]:
   channels = jnp.shape(x)[-1] if jnp.ndim(x) else 0
   pairs = channels * (channels - 1) // 2
   pattern = f'x[..., C] logits[..., K] means[..., C, K] log_scales[..., C, K] coefficients[..., {pairs}, K]'

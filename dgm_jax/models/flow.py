@@ -21,21 +21,15 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _start_zeros(x: jax.Array) -> jax.Array:
-  """Returns log-scales of 0."""
-  return jnp.zeros(x.shape[1:])
-
-
-def _start_data(x: jax.Array) -> jax.Array:
-  """Returns the log-scales by which each dimension of the data has the deviation of a logistic."""
-  return jnp.log(math.pi / math.sqrt(3)) - jnp.log(x.std(0) + 1e-3)
-
-
 def _spline() -> coupling.Elementwise:
   return coupling.spline(8, 4.0)
 
 
-STARTS = {'zeros': _start_zeros, 'data': _start_data}
+STARTS = {
+  'zeros': lambda x: jnp.zeros(x.shape[1:]),
+  # Scales each dimension of the data to the deviation of a logistic.
+  'data': lambda x: jnp.log(math.pi / math.sqrt(3)) - jnp.log(x.std(0) + 1e-3),
+}
 ELEMENTWISE = {'affine': coupling.affine, 'spline': _spline}
 MEMORY = {'plain': rev.plain, 'reversible': rev.reversible}  # activations stored for the gradient: all, none
 EDGES = tuple(conditioners.EDGES)

@@ -127,7 +127,7 @@ class TransposedConv(nn.Module):
   def __call__(self, x: Float[Array, 'B h w E']) -> Float[Array, 'B H W F']:
     kernel = self.param('kernel', self.kernel_init, (self.kernel, self.kernel, x.shape[-1], self.features))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = jax.lax.platform_dependent(x, kernel, cpu=_convolve_squares, default=_transpose)
+    y = jax.lax.platform_dependent(x, kernel, cpu=_in_squares, default=_transpose)
     if not self.use_bias:
       return y
     return y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)[None, None, None]
@@ -137,7 +137,7 @@ def _transpose(x: Array, kernel: Array) -> Array:
   return jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME', dimension_numbers=NHWC)
 
 
-def _convolve_squares(x: Array, kernel: Array) -> Array:
+def _in_squares(x: Array, kernel: Array) -> Array:
   """Computes rows 2i and 2i + 1 of the result, and columns likewise, from rows i - reach to i + reach."""
   (batch, height, width, _), size = x.shape, kernel.shape[0]
   middle = min(size - 1, (size + 1) // 2)  # the kernel's row between output row 2i and input row i

@@ -49,8 +49,8 @@ class MinibatchDiscrimination(nn.Module):
 
 def _distances(projected: Array) -> Array:
   """Computes the L1 distances of all pairs, [B, B, K]; infinity from an example to itself."""
-  distances = jnp.abs(projected[:, None] - projected[None]).sum(-1)
-  return jnp.where(jnp.eye(len(projected), dtype=bool)[..., None], jnp.inf, distances)
+  apart = jnp.abs(projected[:, None] - projected[None]).sum(-1)
+  return jnp.where(jnp.eye(len(projected), dtype=bool)[..., None], jnp.inf, apart)
 
 
 def _log_half_nearest(projected: Array) -> Array:

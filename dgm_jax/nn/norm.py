@@ -75,11 +75,12 @@ class VirtualBatchNorm(nn.Module):
     mean = reference.mean(tuple(range(x.ndim - 1)), keepdims=True)
     variance = reference.var(tuple(range(x.ndim - 1)), keepdims=True)
     # Moments are about the reference's mean, since the difference of raw moments would cancel.
-    offset, positions = live - mean, tuple(range(1, x.ndim - 1))
-    first, second = (jnp.mean(power, positions, keepdims=True) / (count + 1) for power in (offset, jnp.square(offset)))
+    apart, positions = live - mean, tuple(range(1, x.ndim - 1))
+    first, second = (jnp.mean(power, positions, keepdims=True) / (count + 1) for power in (apart, jnp.square(apart)))
     own = second + variance * (count / (count + 1)) - jnp.square(first)
-    of_reference = (reference - mean) * jax.lax.rsqrt(variance + self.epsilon)
-    normal = jnp.concatenate([of_reference, (offset - first) * jax.lax.rsqrt(own + self.epsilon)])
+    normal = jnp.concatenate(
+      [(reference - mean) * jax.lax.rsqrt(variance + self.epsilon), (apart - first) * jax.lax.rsqrt(own + self.epsilon)]
+    )
     scale = self.param('scale', self.scale_init, x.shape[-1:]).reshape(*wide, -1)
     bias = self.param('bias', nn.initializers.zeros, x.shape[-1:]).reshape(*wide, -1)
     return (normal * scale + bias).astype(self.dtype or x.dtype)

@@ -54,7 +54,7 @@ def score(config: ConfigDict) -> System:
 
   def objective(terms, running):
     del running
-    return _log_derivative(terms, 0.0)
+    return _scored(terms, 0.0)
 
   return _system(config, Surrogate(objective=objective, update=_no_means, init={}))
 
@@ -66,7 +66,7 @@ def constant_baseline(config: ConfigDict) -> System:
   """
 
   def objective(terms, running):
-    return _log_derivative(terms, running['reward'])
+    return _scored(terms, running['reward'])
 
   def update(terms, square):
     del square
@@ -84,7 +84,7 @@ def optimal_baseline(config: ConfigDict) -> System:
   """
 
   def objective(terms, running):
-    return _log_derivative(terms, running['weighted'] / running['weight'])
+    return _scored(terms, running['weighted'] / running['weight'])
 
   def update(terms, square):
     return {'weighted': (square * terms.log_px_z).mean(), 'weight': square.mean()}
@@ -100,7 +100,7 @@ def leave_one_out(config: ConfigDict) -> System:
 
   def objective(terms, running):
     del running
-    return _log_derivative(terms, losses.leave_one_out_baseline(terms.log_px_z, axis=1))
+    return _scored(terms, losses.leave_one_out_baseline(terms.log_px_z, axis=1))
 
   return _system(config, Surrogate(objective=objective, update=_no_means, init={}, samples=2))
 
@@ -131,7 +131,7 @@ def _attach(z: jax.Array) -> jax.Array:
   return z
 
 
-def _log_derivative(terms: bounds.Terms, baseline):
+def _scored(terms: bounds.Terms, baseline):
   """Returns the log-derivative surrogate of the reward less the divergence in closed form, and the baseline."""
   baseline = jnp.broadcast_to(jax.lax.stop_gradient(baseline), terms.log_q.shape)
   surrogate = losses.score_function_surrogate(terms.log_q, terms.log_px_z, baseline)

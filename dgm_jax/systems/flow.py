@@ -196,14 +196,14 @@ def _system(config: ConfigDict, build: Callable) -> System:
     return params, averages(params, extra, names, 'stats') if mean else extra
 
   def loss(key: Key, state: State, batch: Batch):
-    x, log_q = _dequantize(parts, key, state, batch['x'])
+    x, log_q = _dequantized(parts, key, state, batch['x'])
     fit = likelihood(parts, state.params['flow'], None, x)
     stats = running(state.extra['stats'], fit.statistics, momentum)
     bound = (fit.log_prob - log_q).mean()
     return -bound + decay * _gains(state.params['flow']), ({'stats': stats}, {'nll_nats': -bound})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    x, log_q = _dequantize(parts, key, state, batch['x'])
+    x, log_q = _dequantized(parts, key, state, batch['x'])
     fit = likelihood(parts, state.params['flow'], state.extra['stats'], x)
     metrics = {'nll_nats': log_q - fit.log_prob}
     if len(parts.shape) == 3:
@@ -220,7 +220,7 @@ def _system(config: ConfigDict, build: Callable) -> System:
   return system(networks, move, evaluate, sample, **_views(parts))
 
 
-def _dequantize(parts: FlowParts, key: Key, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _dequantized(parts: FlowParts, key: Key, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns x in [0, 1) and the log-density of its noise, [B] nats a bin; 0 for the data's own uniform noise."""
   if parts.dequantizer is None:
     return x, jnp.zeros(x.shape[0])

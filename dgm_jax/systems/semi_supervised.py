@@ -112,8 +112,8 @@ def _classifier(classify: Callable, generate: Callable) -> Callable:
     real_logits, _ = classify(state, batch['x'], {'noise': noise[1]})
     fake_logits, _ = classify(state, fake, {'noise': noise[2]})
     supervised = losses.auxiliary_classifier(labelled_logits, examples['y'][index]).mean()
-    log_odds = jax.nn.logsumexp(real_logits, 1), jax.nn.logsumexp(fake_logits, 1)  # of being real
-    unsupervised = 0.5 * losses.minimax_discriminator(*log_odds).mean()
+    odds = jax.nn.logsumexp(real_logits, 1), jax.nn.logsumexp(fake_logits, 1)  # of being real, logarithms
+    unsupervised = 0.5 * losses.minimax_discriminator(*odds).mean()
     return supervised + unsupervised, ({}, {'labelled_nats': supervised, 'unlabelled_nats': unsupervised})
 
   return loss

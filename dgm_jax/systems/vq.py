@@ -96,7 +96,7 @@ def prior(config: ConfigDict) -> System:
   classes = model.classes if config.conditional else 0
 
   def nats(name: str, key: Key, state: State, batch: Batch, rngs: dict | None = None) -> jax.Array:
-    codes = jax.lax.stop_gradient(own_views['codes'](key, state, batch['x']))
+    codes = {level: jax.lax.stop_gradient(code) for level, code in own_views['codes'](key, state, batch['x']).items()}
     return -code_priors.log_prob(priors[name], state.params[name], codes, condition_of(classes, batch), name, rngs)
 
   def networks(key: Key, batch: Batch):
