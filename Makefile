@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 WORKDIR ?= runs/vae_digits
 
-.PHONY: train test faults mutants lint results clean
+.PHONY: train test oldest faults mutants lint results clean
 
 train: $(VENV)/.installed
 	@echo "== training a variational autoencoder on the built-in digits (configs/vae_digits.py) into $(WORKDIR)"
@@ -13,6 +13,12 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	@echo "== running the tests on two processes; the first run compiles, later ones take their programs from a cache"
 	$(RUN) -m pytest
+
+oldest: $(VENV)/bin/python
+	@echo "== running the contract and the losses on the lowest versions that pyproject.toml allows"
+	$(RUN) tests/oldest.py > .venv-oldest.txt
+	PIP_CONSTRAINT=$(CURDIR)/.venv-oldest.txt $(MAKE) VENV=.venv-oldest .venv-oldest/.installed-test
+	.venv-oldest/bin/python -m pytest tests/test_contract.py tests/test_core.py tests/losses
 
 faults: $(VENV)/.installed-test
 	@echo "== breaking runs in every way that docs/reliability.md promises to survive; about twenty minutes"

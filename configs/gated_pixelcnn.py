@@ -12,22 +12,36 @@ width and depth with 3x3 kernels, skips of all layers to the last ones and a rat
 3.03 bits/dim on CIFAR-10 (paper). Cost: `small` takes some 25 CPU milliseconds for each training image.
 """
 
-from dgm_jax.config import defaults, optimizer, shrink
+from dgm_jax.config import defaults, optimizer, shrink, with_variant
 
-VARIANTS = ('', 'small', 'levels', 'levels_small', 'cifar10', 'cifar10_small', 'tiny', 'tiny_levels')
+LEVELS = {'data.preprocess': 'scale_symmetric', 'model.likelihood': 'categorical'}
+CIFAR10 = LEVELS | {
+  'data.name': 'cifar10', 'model.network.features': 384, 'model.network.layers': 20, 'model.network.head': 1024
+}  # fmt: skip
+SMALL = {
+  'model.network.features': 32, 'model.network.layers': 4, 'model.network.head': 32,
+  'optimizer.model.schedule': 'linear', 'batch_size': 16, 'steps': 2400,
+}  # fmt: skip
+TINY_NETWORK = {'model.network': {'features': 6, 'layers': 1, 'head': 6, 'first': 3, 'size': 3}}
+VARIANTS = {
+  '': {},
+  'small': SMALL,
+  'levels': LEVELS,
+  'levels_small': LEVELS | SMALL,
+  'cifar10': CIFAR10,
+  'cifar10_small': CIFAR10 | SMALL,
+  'tiny': (TINY_NETWORK, shrink),
+  'tiny_levels': (LEVELS | TINY_NETWORK | {'model.average': 0.9, 'conditional': True}, shrink),
+}
 TINY = ('tiny', 'tiny_levels')  # the variants that tests run
 
 
 def get_config(variant=''):
-  if variant not in VARIANTS:
-    raise ValueError(f"gated_pixelcnn has no variant '{variant}'; it has {' '.join(VARIANTS[1:])}")
   config = defaults()
   config.system = 'autoregressive.gated_pixelcnn'
-  cifar10, levels = variant.startswith('cifar10'), variant.startswith('levels')
-  name, preprocess = 'cifar10' if cifar10 else 'mnist', 'scale_symmetric' if cifar10 or levels else 'dynamic_binarize'
-  config.data.update({'name': name, 'preprocess': preprocess, 'valid_size': 400})
+  config.data.update({'name': 'mnist', 'preprocess': 'dynamic_binarize', 'valid_size': 400})
   config.model = {
-    'likelihood': 'categorical' if cifar10 or levels else 'bernoulli', 'levels': 256, 'components': 10, 'classes': 10,
+    'likelihood': 'bernoulli', 'levels': 256, 'components': 10, 'classes': 10,
     'average': 0.0, 'network': {'features': 128, 'layers': 10, 'head': 32, 'first': 7, 'size': 5},
   }  # fmt: skip
   config.optimizer = {'model': optimizer(learning_rate=1e-3)}
@@ -36,17 +50,4 @@ def get_config(variant=''):
   config.update({'init_examples': 16, 'eval_batch_size': 100, 'best': 'nll_nats'})
   config.evals = ('mean.metrics', 'causality.causality')
   config.update({'batch_size': 128, 'epochs': 457.0})
-  if cifar10:
-    config.model.network.update({'features': 384, 'layers': 20, 'head': 1024})
-  if variant.endswith('small'):
-    config.model.network.update({'features': 32, 'layers': 4, 'head': 32})
-    config.optimizer.model.schedule = 'linear'
-    config.update({'batch_size': 16, 'steps': 2400})
-  if variant.startswith('tiny'):
-    config.model.network.update({'features': 6, 'layers': 1, 'head': 6, 'first': 3, 'size': 3})
-    shrink(config)
-  if variant == 'tiny_levels':
-    config.data.preprocess = 'scale_symmetric'
-    config.model.update({'likelihood': 'categorical', 'average': 0.9})
-    config.conditional = True
-  return config
+  return with_variant(config, VARIANTS, variant)

@@ -11,23 +11,28 @@ those of momentum, and has b1 = 0.99; here both are as in the paper, from zero a
 94.3 and 1x50 93.7 (L = 1000).
 """
 
-from dgm_jax.config import defaults, optimizer, shrink
+from dgm_jax.config import defaults, optimizer, shrink, with_variant
 
 STAGES = 8
+ONE = {'model.hidden': ((200, 200),), 'model.latents': (50,)}
+TWO = {'model.hidden': ((200, 200), (100, 100)), 'model.latents': (100, 50)}
+VARIANTS = {
+  '1x1': ONE | {'model.samples': 1},
+  '1x5': ONE | {'model.samples': 5},
+  '1x50': ONE | {'model.samples': 50},
+  '2x1': TWO | {'model.samples': 1},
+  '2x5': TWO | {'model.samples': 5},
+  '2x50': TWO | {'model.samples': 50},
+  'tiny': ({'model.hidden': ((16,), (12,)), 'model.latents': (6, 4), 'model.samples': 3}, shrink),
+}
 
 
 def get_config(variant='1x5'):
   config = defaults()
   config.system = 'vae.iwae'
   config.data.update({'name': 'mnist', 'preprocess': 'dynamic_binarize', 'valid_size': 400})
-  tiny = variant == 'tiny'
-  layers, _, samples = '2x3'.partition('x') if tiny else (variant or '1x5').partition('x')
-  if layers not in ('1', '2') or not samples.isdigit() or samples == '0':
-    raise ValueError(f"iwae_mnist has no variant '{variant}'; it has 1x1 1x5 1x50 2x1 2x5 2x50 and tiny")
-  hidden, latents = {'1': (((200, 200),), (50,)), '2': (((200, 200), (100, 100)), (100, 50))}[layers]
   config.model = {
-    'hidden': hidden, 'latents': latents, 'channels': (), 'activation': 'tanh', 'likelihood': 'bernoulli',
-    'samples': int(samples),
+    'hidden': (), 'latents': (), 'channels': (), 'activation': 'tanh', 'likelihood': 'bernoulli', 'samples': 5
   }  # fmt: skip
   config.batch_size = 20
   config.stage_epochs = tuple(3**i for i in range(STAGES))
@@ -40,7 +45,4 @@ def get_config(variant='1x5'):
   config.update({'steps_per_call': 596, 'log_every': 2980, 'eval_every': 2980, 'save_every': 2980 * 4})
   config.update({'picture_every': 2980 * 40, 'eval_batch_size': 200, 'init_examples': 59_600})
   config.evals = ('mean.metrics', 'likelihood.nll', 'latent.units')
-  if tiny:
-    config.model.update({'hidden': ((16,), (12,)), 'latents': (6, 4)})
-    shrink(config)
-  return config
+  return with_variant(config, VARIANTS, variant or '1x5')

@@ -9,16 +9,19 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from dgm_jax.errors import UserError
 from dgm_jax.internal import older
+from dgm_jax.internal.files import read_text
 
 __all__ = [
   'FREE', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load', 'one_of',
   'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
+  'with_variant',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -51,6 +54,7 @@ def defaults() -> ConfigDict:
         'examples': 0,  # likewise: training examples
         'levels': 256,  # likewise: grey levels of a pixel, where the preprocessing keeps them
         'class_shares': (),  # likewise: of the labels of a conditional run, from which samples draw their own
+        'digest': {},  # likewise: a checksum of each part of a folder or file, by which a later start knows it again
       },
       'model': {},
       'conditional': False,  # on labels, of which config.model.classes is the number
@@ -108,6 +112,38 @@ def shrink(config: ConfigDict) -> None:
   config.nll.update({'samples': 20, 'rows': 100})
 
 
+def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> ConfigDict:
+  """Changes a config to one of its variants.
+
+  Args:
+    config: the main config; it is changed in place, and returned.
+    variants: name -> what differs. That is a mapping of dotted keys to values ({'model.latents': 4}), a function that
+      changes the config, or a tuple of such, in order. '' is the main config.
+    name: a variant.
+
+  Raises:
+    ValueError: there is no such variant; the message names them all. A key is not in the config.
+  """
+  if name not in variants:
+    raise ValueError(
+      f'there is no variant {_named(name, variants)}; the variants are {", ".join(filter(None, variants))}'
+    )
+  changes = variants[name]
+  for change in changes if isinstance(changes, tuple) else (changes,):
+    if callable(change):
+      change(config)
+    else:
+      for key, value in change.items():
+        *parents, last = key.split('.')
+        inner: Any = config
+        for parent in parents:
+          inner = inner[parent]
+        if last not in inner:
+          raise ValueError(f"the variant '{name}' sets {key}, which the config does not have")
+        inner[last] = value
+  return config
+
+
 def define_flags() -> None:
   """Defines --config; `parse` fills it in."""
   config_flags.DEFINE_config_file('config', None, 'Experiment file, and its variant after a colon: configs/x.py:tiny')
@@ -116,7 +152,9 @@ def define_flags() -> None:
 def parse(argv: list[str], usage: str) -> list[str]:
   """Parses the command line into `absl.flags`; prints `usage` and the flags for --help.
 
-  Returns: what is left of argv after the flags.
+  Returns:
+    what is left of argv after the flags.
+
   Raises:
     UserError: an unknown flag or key, a value of the wrong type, a config file that cannot be read.
   """
@@ -214,11 +252,11 @@ def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
     require(got == expected > 0, f'{path}.stage_rates has {got} rates for {expected} config.stage_epochs')
 
 
-def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:
+def _check_keys(config: ConfigDict, allowed: ConfigDict, path: str) -> None:
   for key, got in config.items():
-    if key not in known:
-      raise UserError(f'{path} has no key {_named(key, known)}')
-    expected = known[key]
+    if key not in allowed:
+      raise UserError(f'{path} has no key {_named(key, allowed)}')
+    expected = allowed[key]
     if isinstance(expected, ConfigDict):
       require(isinstance(got, ConfigDict), f'{path}.{key} must hold keys, got {got!r}')
       if len(expected):
@@ -297,7 +335,7 @@ def load(workdir: Path) -> ConfigDict:
   """
   path = Path(workdir) / 'config.json'
   try:
-    return from_json(older.today(json.loads(path.read_text())))
+    return from_json(older.today(json.loads(read_text(path))))
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
   except (json.JSONDecodeError, OSError) as error:
@@ -313,6 +351,8 @@ def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
     a, b = old.get(key), new.get(key)
     if f'{prefix}{key}' == 'data.class_shares' and not a:
       continue  # of a run from before that key, whose data says the same
+    if f'{prefix}{key}'.startswith('data.digest') and not (a and b):
+      continue  # of a run from before that key, or of a part that one of them does not look at
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       lines += differences(a, b, f'{prefix}{key}.')
     elif a != b:
@@ -334,16 +374,16 @@ def _unknown_key(argv: list[str], error: Exception) -> str:
   flags.FLAGS(sys.argv)
   sys.argv = command
   for path in (arg.removeprefix('--').partition('=')[0].split('.') for arg in overrides):
-    known = flags.FLAGS.config
+    inner = flags.FLAGS.config
     for i, key in enumerate(path[1:], 1):
-      if not isinstance(known, ConfigDict) or key not in known:
-        return f'{".".join(path[:i])} has no key {_named(key, known if isinstance(known, ConfigDict) else ())}'
-      known = known[key]
+      if not isinstance(inner, ConfigDict) or key not in inner:
+        return f'{".".join(path[:i])} has no key {_named(key, inner if isinstance(inner, ConfigDict) else ())}'
+      inner = inner[key]
   return _one_line(error)
 
 
-def _named(key: str, known) -> str:
-  near = difflib.get_close_matches(key, list(known), n=1)
+def _named(key: str, names) -> str:
+  near = difflib.get_close_matches(key, list(names), n=1)
   return f"'{key}'" + (f"; did you mean '{near[0]}'?" if near else '')
 
 

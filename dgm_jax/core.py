@@ -6,7 +6,7 @@ are in nats unless their name says otherwise.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.struct
 import jax
@@ -34,6 +34,10 @@ class State:
   params: Params  # network name -> parameters
   opt: dict[str, Any]  # player name -> optimizer state
   extra: dict[str, Any]  # the rest: batch statistics, averages, codebook statistics, chains
+
+  if TYPE_CHECKING:  # the decorator defines it
+
+    def replace(self, **changes: Any) -> 'State': ...
 
 
 class System(NamedTuple):
@@ -105,7 +109,8 @@ def _descend_one(player: Player, opt, key: Key, state: State, batch: Batch):
   (value, (extra, metrics)), grads = gradient(mine, key, batch)
   updates, opt = player.tx.update(grads, opt, mine)
   metrics = {'loss': value} | metrics
-  return optax.apply_updates(mine, updates), opt, extra, metrics
+  new: Any = optax.apply_updates(mine, updates)
+  return new, opt, extra, metrics
 
 
 def accumulated(function: Callable, n: int) -> Callable:
@@ -206,7 +211,7 @@ def turns(n: int, first: Move, other: Move) -> Move:
       state, metrics = move.apply(keys[turn], state, jax.tree.map(lambda x, turn=turn: x[turn], slices))
       for name, value in metrics.items():
         measured.setdefault(name, []).append(value)
-    return state, {name: sum(found) / len(found) for name, found in measured.items()}
+    return state, {name: jnp.stack(values).mean() for name, values in measured.items()}
 
   return first if n == 1 else Move(first.init, apply)
 
@@ -240,9 +245,9 @@ def average(name: str, decay: float, *statistics: str) -> Move:
 def averages(params: Params, extra: dict[str, Any], names: Sequence[str], *statistics: str) -> dict[str, Any]:
   """Starts the averages that `average` keeps: `extra` with 'ema' and, where there are statistics, 'ema_statistics'."""
   copied = lambda tree: jax.tree.map(jnp.copy, tree)  # the step may give its arguments' memory away
-  found = {entry: copied(extra[entry]) for entry in statistics if jax.tree.leaves(extra.get(entry))}
+  beside = {entry: copied(extra[entry]) for entry in statistics if jax.tree.leaves(extra.get(entry))}
   kept = {'ema': {name: copied(params[name]) for name in names}}
-  return extra | kept | ({'ema_statistics': found} if found else {})
+  return extra | kept | ({'ema_statistics': beside} if beside else {})
 
 
 def averaged(state: State) -> State:
@@ -269,7 +274,7 @@ def _on_average(function: Any) -> Any:
   return call
 
 
-def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable | None, **views: Callable) -> System:
+def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable | None, **views: Any) -> System:
   """Closes a move into a System; `networks(key, batch) -> (params, extra)` makes the first state.
 
   All but the step see a network's average where one is kept. `views` are those of `views.Views`, by name.

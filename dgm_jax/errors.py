@@ -1,12 +1,23 @@
 """What can be expected to go wrong: a mistake of the user, and a run that cannot go on."""
 
-__all__ = ['ALONE', 'DIVERGED', 'UNSAVED', 'Halt', 'UserError']
+__all__ = ['ALONE', 'DIVERGED', 'UNSAVED', 'Halt', 'UserError', 'printable']
 
 DIVERGED, UNSAVED, ALONE = 3, 4, 5  # exit codes of a run that cannot go on
 
 
+def printable(text: str) -> str:
+  """Returns one line in which control characters, which could move a terminal's cursor, are written as escapes.
+
+  A name of a file may hold any of them, and bytes that are no text.
+  """
+  return ''.join(c if c.isprintable() else c.encode('unicode_escape', 'surrogatepass').decode() for c in text)
+
+
 class UserError(Exception):
-  """A mistake the user can mend: the message says what, where, and what to do."""
+  """A mistake the user can mend: the message says what, where, and what to do, in one line."""
+
+  def __init__(self, message: str):
+    super().__init__(printable(message))
 
 
 class Halt(Exception):

@@ -87,8 +87,8 @@ def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
     UserError: the experiment has no optimizer of that name.
   """
   if player not in config.optimizer:
-    known = ', '.join(config.optimizer) or 'none'
-    raise UserError(f"config.optimizer has no '{player}', which config.system={config.system} trains; it has {known}")
+    names = ', '.join(config.optimizer) or 'none'
+    raise UserError(f"config.optimizer has no '{player}', which config.system={config.system} trains; it has {names}")
   opt: ConfigDict = config.optimizer[player]  # type: ignore[assignment]
   scale = {
     'adam': lambda: optax.scale_by_adam(opt.b1, opt.b2, opt.eps, opt.get('eps_root', 0.0)),

@@ -1,8 +1,9 @@
 """The program `python -m dgm_jax.prepare`."""
 
-from dgm_jax.commands.prepare import run
+from dgm_jax.commands import prepare
 
 __all__ = []
 
 if __name__ == '__main__':
-  run()
+  __doc__ = prepare.__doc__  # which --help prints
+  prepare.run()

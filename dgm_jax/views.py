@@ -65,7 +65,7 @@ class Draw(Protocol):
 
 
 class Complete(Protocol):
-  """Draws the pixels of `image` [B, H, W, C] outside `mask` [B, H, W]; [B, H, W, C]."""
+  """Draws the pixels of `image` [B, H, W, C] where `mask` [B, H, W] is False; [B, H, W, C]."""
 
   def __call__(
     self,
@@ -164,7 +164,7 @@ def needs(*names: str) -> Callable[[Callable], Callable]:
 def find(system: 'System', name: str) -> Any:
   """Returns a view by its name, which may be dotted; `System.sample` counts as one. None if the system lacks it."""
   first = system if name == 'sample' else system.views
-  return functools.reduce(lambda found, part: getattr(found, part, None), name.split('.'), first)
+  return functools.reduce(lambda part_of, part: getattr(part_of, part, None), name.split('.'), first)
 
 
 def fits(system: 'System', function: Callable) -> bool:

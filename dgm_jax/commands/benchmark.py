@@ -105,7 +105,7 @@ def main(argv: list[str]) -> None:
 
 
 def _write(args, config, page: dict) -> None:
-  """To a file, if one was asked for, else to the terminal."""
+  """Writes a page to a file if one was asked for, else to the terminal."""
   from dgm_jax.runs import workdir
 
   target = _target(args, config)
@@ -271,9 +271,12 @@ def matrix_product(mesh) -> Callable[[], float]:
 
 
 def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
-  """The speed of the training loop, relative to one `lax.scan` over the same steps; measured in turn.
+  """Measures the speed of the training loop, relative to one `lax.scan` over the same steps, both in turn.
 
   Args:
+    program: compiled.
+    state: to begin with.
+    seconds: about how long to measure.
     rate: about how many steps are made in a second.
   """
   from dgm_jax import training
@@ -308,8 +311,10 @@ def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
 
 
 def stretch(run, rate: float, seconds: float):
-  """The steps of one round, and the run that makes them: whole intervals between checkpoints, or none where one
-  interval is too long for `seconds`."""
+  """Returns the run of a round and its number of steps.
+
+  A round has whole intervals between checkpoints, or no checkpoint if one interval is too long for `seconds`.
+  """
   config = run.config.copy_and_resolve_references()
   if config.save_every > rate * seconds:
     config.save_every = 0

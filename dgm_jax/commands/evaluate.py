@@ -10,6 +10,7 @@ of the same system, data, network and protocol, where there is one.
 """
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> None:
   args = flags.FLAGS
   if not args.workdir:
     raise errors.UserError('no run given; add --workdir=DIR')
+  require_name('--name', args.name)
   workdir_path = Path(args.workdir)
   config = experiment.load(workdir_path)
   if args.samples:
@@ -77,13 +79,15 @@ def main(argv: list[str]) -> None:
   samples = page['samples'].get('nll_nats', 0)
   beside = published.find(page['config'], page['settings'], samples) if args.split == 'test' else {}
   for name, value in metrics.items():
-    told = f'{value:.5g}' if isinstance(value, float) else f'{[round(v, 4) for v in value]}'
-    told += f'  (published: {beside[name][0]:.6g}; {beside[name][1].source})' if name in beside else ''
-    print(f'  {name} = {told}')
+    text = f'{value:.5g}' if isinstance(value, float) else f'{[round(v, 4) for v in value]}'
+    text += f'  (published: {beside[name][0]:.6g}; {beside[name][1].source})' if name in beside else ''
+    print(f'  {name} = {text}')
   if args.record:
     folder = Path(args.results)
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f'{args.name or record_name(page)}.json'
+    name = args.name or record_name(page)
+    require_name('the name of the config, from which the record has its own,', name)
+    target = folder / f'{name}.json'
     workdir.write_json(target, page)
     print(f'record: {target}')
 
@@ -142,9 +146,19 @@ def record(folder: Path, subject, split: str, metrics: dict) -> dict:
 def _samples(config, metrics: dict) -> dict[str, int]:
   """What was drawn for figures that depend on it: importance samples, and the splits of the Inception score."""
   # Some systems know their likelihood exactly; that which is importance-sampled comes with its error.
-  drawn = {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {}
+  samples = {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {}
   scored = any(name.startswith('inception_score') for name in metrics)
-  return drawn | ({'inception_score_splits': config.generated.splits} if scored else {})
+  return samples | ({'inception_score_splits': config.generated.splits} if scored else {})
+
+
+def require_name(what: str, name: str) -> None:
+  """Refuses a name of a file that leads elsewhere.
+
+  Raises:
+    UserError: the name has other characters than letters, digits, '_', '-', '+' and '.', or starts with '.'.
+  """
+  if name and not re.fullmatch(r'[\w+-][\w+.-]*', name):
+    raise errors.UserError(f"{what} must be letters, digits, '_', '-', '+' and '.', got {name!r}")
 
 
 def record_name(page: dict) -> str:

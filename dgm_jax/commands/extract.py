@@ -14,6 +14,7 @@ from absl import flags
 from dgm_jax import config as experiment
 from dgm_jax import errors
 from dgm_jax.commands.evaluate import SPLITS
+from dgm_jax.internal import files
 from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main', 'run']
@@ -45,11 +46,12 @@ def main(argv: list[str]) -> None:
 
   cluster.start()
   subject = workdir.open_subject(folder, args.split, args.checkpoint)
-  found = {name: each.astype(np.uint16) for name, each in codes.of_split(subject.config.seed, subject).items()}
+  levels = {name: each.astype(np.uint16) for name, each in codes.of_split(subject.config.seed, subject).items()}
   labels = {'y': subject.split.arrays['y']} if 'y' in subject.split.arrays else {}
   target = Path(args.out or folder / f'codes_{args.split}.npz')
-  np.savez_compressed(target, **found, **labels)
-  shapes = ', '.join(f'{name} {list(each.shape)}' for name, each in found.items())
+  target = target if target.suffix == '.npz' else target.with_name(f'{target.name}.npz')
+  files.write_with(target, lambda file: np.savez_compressed(file, **levels, **labels))
+  shapes = ', '.join(f'{name} {list(each.shape)}' for name, each in levels.items())
   print(f'{target}: {shapes}, codes of {subject.config.model.vqvae.codes}')
 
 

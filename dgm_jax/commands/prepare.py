@@ -1,5 +1,6 @@
-"""Downloads a TensorFlow Datasets set and writes it in the form that training reads without TensorFlow, or converts
-the weights of the Inception network that published distances are made with.
+"""Writes a TensorFlow Datasets set in the form that training reads without TensorFlow, or converts Inception weights.
+
+The weights are those of the network that published distances are made with.
 
   python -m dgm_jax.prepare mnist [--data_dir=DIR]
   python -m dgm_jax.prepare inception FILE [OUT=inception.npz]
@@ -23,11 +24,10 @@ from absl import app, flags
 from dgm_jax import errors
 from dgm_jax.runtime import cli
 
-__all__ = ['main', 'run']
+__all__ = ['define_flags', 'main', 'run']
 
 flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'where sets lie; $TFDS_DATA_DIR, else ~/tensorflow_datasets')
 GRAPH_FILE = 'classify_image_graph_def.pb'
 
 
@@ -50,7 +50,8 @@ def main(argv: list[str]) -> None:
     raise errors.UserError(f"writing {argv[1]} needs TensorFlow, reading it will not: pip install 'dgm_jax[prepare]'")
   from dgm_jax.data import tfds
 
-  home = pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else tfds.data_dir()
+  data_dir = flags.FLAGS.data_dir
+  home = pathlib.Path(data_dir).expanduser() if data_dir else tfds.data_dir()
   folder, counts = prepare(argv[1], home)
   print(f'{folder} holds {", ".join(f"{n} {split}" for split, n in counts.items())} examples, counted')
   if home != tfds.data_dir():
@@ -115,9 +116,9 @@ def _verify_name(source: pathlib.Path) -> None:
   digits = re.search(r'-([0-9a-f]{8,64})\.pth$', source.name)
   if digits is None:
     raise errors.UserError(f'{source} does not bear the digits of its SHA-256: keep its name, ...-6726825d.pth')
-  found = hashlib.sha256(source.read_bytes()).hexdigest()
-  if not found.startswith(digits[1]):
-    raise errors.UserError(f'{source} has the SHA-256 {found}, not {digits[1]}...: bring the file again')
+  digest = hashlib.sha256(source.read_bytes()).hexdigest()
+  if not digest.startswith(digits[1]):
+    raise errors.UserError(f'{source} has the SHA-256 {digest}, not {digits[1]}...: bring the file again')
 
 
 def _torch_arrays(source: pathlib.Path) -> Mapping[str, Any]:
@@ -158,6 +159,12 @@ def _graph_bytes(source: pathlib.Path) -> bytes:
     return member.read()
 
 
+def define_flags() -> None:
+  """Defines the command line."""
+  flags.DEFINE_string('data_dir', None, 'where sets lie; $TFDS_DATA_DIR, else ~/tensorflow_datasets')
+
+
 def run() -> None:
   """Runs the program."""
+  define_flags()
   app.run(lambda argv: cli.run(main, argv))

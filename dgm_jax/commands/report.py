@@ -81,9 +81,9 @@ def comparison(workdirs: Sequence[str | os.PathLike]) -> tuple[str, str]:
   folders = [pathlib.Path(folder) for folder in workdirs]
   names = [folder.resolve().name for folder in folders]
   figures = [_measured(folder) for folder in folders]
-  shown = dict.fromkeys(name for found in figures for name in found)
+  shown = dict.fromkeys(name for values in figures for name in values)
   rows = [['system', *(records.load(folder / 'config.json').get('system', '') for folder in folders)]]
-  rows += [[name, *(_number(found[name]) if name in found else '' for found in figures)] for name in shown]
+  rows += [[name, *(_number(values[name]) if name in values else '' for values in figures)] for name in shown]
   columns = ''.join(
     f'<div><h2>{html.escape(name)}</h2><div class="pictures">{_pictures(folder / "pictures")}</div></div>'
     for name, folder in zip(names, folders, strict=True)
@@ -121,12 +121,12 @@ def _lead(config: Mapping, env: Mapping, metrics: Sequence[Mapping[str, Any]]) -
 
 def _figures(workdir: pathlib.Path) -> str:
   """The figures of every evaluation_<split>.json, one column a split."""
-  found = {
+  pictures = {
     path.stem.removeprefix('evaluation_'): records.load(path) for path in sorted(workdir.glob('evaluation_*.json'))
   }
-  names = dict.fromkeys(name for record in found.values() for name in record['metrics'])
-  rows = [[name, *(_figure(record, name) for record in found.values())] for name in names]
-  return _table(['', *found], rows) if rows else ''
+  names = dict.fromkeys(name for record in pictures.values() for name in record['metrics'])
+  rows = [[name, *(_figure(record, name) for record in pictures.values())] for name in names]
+  return _table(['', *pictures], rows) if rows else ''
 
 
 def _figure(record: Mapping[str, Any], name: str) -> str:
@@ -145,8 +145,8 @@ def _curves(records: Iterable[Mapping[str, Any]], split: str | None) -> str:
     for name in record.keys() - {'step', 'split'}:
       charts.setdefault(name, {}).setdefault(line, []).append((record['step'], record[name]))
   order = sorted(charts, key=lambda name: (charts[name].keys() <= {'train'}, name))
-  drawn = ''.join(svg.chart(name, charts[name]) for name in order)
-  return f'<div class="curves">{drawn}</div>' if drawn else ''
+  charts_html = ''.join(svg.chart(name, charts[name]) for name in order)
+  return f'<div class="curves">{charts_html}</div>' if charts_html else ''
 
 
 def _pictures(folder: pathlib.Path) -> str:
@@ -155,8 +155,8 @@ def _pictures(folder: pathlib.Path) -> str:
   for path in folder.glob('*.png'):
     if match := re.fullmatch(r'(.+)_(\d{8,})', path.stem):
       newest[match[1]] = max(newest.get(match[1], (-1, path)), (int(match[2]), path))
-  drawn = ''.join(_picture(name, *newest[name]) for name in sorted(newest))
-  return f'<div class="pictures">{drawn}</div>' if drawn else ''
+  pictures_html = ''.join(_picture(name, *newest[name]) for name in sorted(newest))
+  return f'<div class="pictures">{pictures_html}</div>' if pictures_html else ''
 
 
 def _picture(name: str, step: int, path: pathlib.Path) -> str:
@@ -207,20 +207,20 @@ def update_readme(readme: str | os.PathLike, results: str | os.PathLike) -> tupl
   _, end, after = rest.partition(END)
   if not begin or not end:
     raise UserError(f'{readme}: no place for the table; put the lines {BEGIN} and {END} where it belongs')
-  return old, f'{before}{BEGIN}\n{tables.short(tables.found(results))}\n{END}{after}'
+  return old, f'{before}{BEGIN}\n{tables.short(tables.read_archive(results))}\n{END}{after}'
 
 
 def _flags(argv: list[str]) -> flags.FlagValues:
   """The command line, parsed into its own flags: this module is also imported by programs with a --workdir."""
   values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, 'Folder of the run to report.', flag_values=values)
-  for name, told in (
+  for name, usage in (
     ('results', "Render the best record of each system into README.md's table."),
     ('tables', f'Print all tables of figures, write {TABLES} and a page.'),
     ('migrate', "Bring the records of results/ to today's schema."),
     ('check', 'With --results or --tables: change nothing, exit with 2 on a difference.'),
   ):
-    flags.DEFINE_bool(name, False, told, flag_values=values)
+    flags.DEFINE_bool(name, False, usage, flag_values=values)
   flags.DEFINE_bool('compare', False, 'Show the runs whose folders follow side by side.', flag_values=values)
   flags.DEFINE_string(
     'topic', None, "A topic of dgm_jax/topics, several with commas between, or 'all'.", flag_values=values
@@ -271,11 +271,11 @@ def main(argv: list[str]) -> None:
     changed = records.migrate('results')
     print('\n'.join([*map(str, changed), f'{len(changed)} records brought to schema {records.SCHEMA}']))
   elif values.tables:
-    made = tables.sections(tables.found('results'))
-    print(tables.text(made))
-    _keep(TABLES, _text(TABLES), tables.markdown(made), '--tables', values.check)
+    sections = tables.sections(tables.read_archive('results'))
+    print(tables.text(sections))
+    _keep(TABLES, _text(TABLES), tables.markdown(sections), '--tables', values.check)
     if not values.check:
-      _write(values.out or 'runs/tables.html', tables.page(made, STYLE))
+      _write(values.out or 'runs/tables.html', tables.page(sections, STYLE))
   else:
     _keep('README.md', *update_readme('README.md', 'results'), '--results', values.check)
 

@@ -20,6 +20,7 @@ from absl import flags
 
 from dgm_jax import config as experiment
 from dgm_jax import errors
+from dgm_jax.internal import files
 from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main', 'run']
@@ -73,7 +74,8 @@ def main(argv: list[str]) -> None:
   out.mkdir(parents=True, exist_ok=True)
   if subject.system.sample:
     draws = _draws(args, key, subject)
-    np.save(out / 'samples.npy', np.asarray(draws if draws.ndim == 2 else to_uint8(draws)))  # points are no pixels
+    array = np.asarray(draws if draws.ndim == 2 else to_uint8(draws))  # points are no pixels
+    files.write_with(out / 'samples.npy', lambda file: np.save(file, array))
     print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
@@ -83,8 +85,8 @@ def main(argv: list[str]) -> None:
   if 'arithmetic' in args.what:
     views.require(subject.system, config.system, arithmetic.picture.needs, '--what=arithmetic')
     terms = arithmetic.parse(args.terms, args.n)
-    drawn = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
-    gallery.write_png(out / 'arithmetic.png', drawn)
+    grid = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
+    gallery.write_png(out / 'arithmetic.png', grid)
     print(out / 'arithmetic.png')
   if 'neighbours' in args.what:
     train = data.load(config.data, 'train').arrays.get('x')
@@ -103,7 +105,7 @@ def _chosen_draws(args) -> bool:
 
 
 def _draws(args, key, subject):
-  """As many draws as are asked for, in data space."""
+  """Draws as many examples as were asked for, in data space."""
   import jax
 
   from dgm_jax.evals import rejection

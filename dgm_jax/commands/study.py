@@ -73,11 +73,11 @@ def main(argv: list[str]) -> None:
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster
 
-  known = {
+  studies = {
     system: disentanglement_study.settings(args.name, system, args.steps, args.size) for system in args.only or grid
   }
-  cluster.start(keep_memory=any(config.model.channels for config in known.values()), every_core=True)
-  for system, config in known.items():
+  cluster.start(keep_memory=any(config.model.channels for config in studies.values()), every_core=True)
+  for system, config in studies.items():
     target = out / f'{system}.json'
     if target.exists():
       print(f'{target} is there already')

@@ -34,6 +34,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  """Checks the command line, trains, and writes the report."""
   experiment.parse(argv, __doc__)
   args, config = flags.FLAGS, experiment.value()
   experiment.check(config)

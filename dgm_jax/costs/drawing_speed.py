@@ -23,11 +23,11 @@ def sweep(config: ConfigDict, sizes: list[int], images: int, naive_pixels: int) 
   """`measure` at each size, or at that of the data if none is given; prints a line for each."""
   jax.config.update('jax_enable_compilation_cache', False)
   config = workdir.resolve(config, data.load(config.data, 'valid'))
-  found = []
+  rates = []
   for size in sizes or [config.data.shape[0]]:
-    found.append(measure(config, size, images, naive_pixels))
-    print(row(found[-1]), flush=True)
-  return found
+    rates.append(measure(config, size, images, naive_pixels))
+    print(row(rates[-1]), flush=True)
+  return rates
 
 
 def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> dict:

@@ -15,8 +15,8 @@ COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute
 def peak_bytes(program) -> int:
   """What a compiled program holds on one device: arguments, results and temporaries, shared buffers once."""
   sizes = program.memory_analysis()
-  held = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes + sizes.output_size_in_bytes
-  return held - sizes.alias_size_in_bytes
+  num_bytes = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes + sizes.output_size_in_bytes
+  return num_bytes - sizes.alias_size_in_bytes
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:
@@ -84,9 +84,9 @@ def executions(text: str, find: Callable[[str], Any], loops: bool = True) -> Cou
   def inside(name: str) -> Counter:
     total = Counter()
     for line in bodies.get(name, ()):
-      found = find(line)
-      if found is not None:
-        total[found] += 1
+      match = find(line)
+      if match is not None:
+        total[match] += 1
       turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', line) if loops else None
       for group in re.findall(r'(?:body|calls|to_apply|branch_computations)=\{?([^{}=]+)', line):
         for callee in re.findall(r'%([\w.-]+)', group):
@@ -111,7 +111,7 @@ def _computations(text: str) -> dict[str, list[str]]:
 
 
 def _bytes(shape: str) -> int:
-  """Of 'f32[8,4]{1,0}' or a tuple of such."""
+  """Returns the bytes of a shape such as 'f32[8,4]{1,0}', or of a tuple of shapes."""
   total = 0
   for kind, sizes in re.findall(r'([a-z]\w*)\[([\d,]*)\]', shape):
     bits = re.search(r'\d+', kind)

@@ -60,10 +60,10 @@ def cost(config, name: str) -> dict:
   from dgm_jax.costs import hlo
   from dgm_jax.runtime import parallel
 
-  found = np.asarray(devices(name))
-  mesh = Mesh(found, ('data',), axis_types=(AxisType.Auto,))
+  chips = np.asarray(devices(name))
+  mesh = Mesh(chips, ('data',), axis_types=(AxisType.Auto,))
   config = config.copy_and_resolve_references()
-  config.batch_size *= len(found)
+  config.batch_size *= len(chips)
   run = training.describe(config, mesh)
   index = jax.ShapeDtypeStruct((1, config.batch_size), 'int32', sharding=parallel.rows(mesh, 1))
   started = time.perf_counter()
@@ -72,18 +72,18 @@ def cost(config, name: str) -> dict:
   seconds = time.perf_counter() - started
   kinds = hlo.collectives(program.as_text())
   looped = hlo.product_flops(traced.jaxpr) - hlo.product_flops(traced.jaxpr, loops=False)
-  flops = program.cost_analysis()['flops'] + looped / len(found)
+  flops = program.cost_analysis()['flops'] + looped / len(chips)
   sent = sum(kind['bytes'] for kind in kinds.values())
   return {
     'topology': name,
-    'devices': len(found),
+    'devices': len(chips),
     'batch_size': config.batch_size,
     'compile_seconds': round(seconds, 2),
     'flops_per_step_and_device': flops,
     'peak_bytes': hlo.peak_bytes(program),
     'collectives_per_step': kinds,
     'collective_bytes_per_step': sent,
-    'on_paper': on_paper(name.partition(':')[0], len(found), flops, sent),
+    'on_paper': on_paper(name.partition(':')[0], len(chips), flops, sent),
   }
 
 
@@ -100,9 +100,10 @@ def on_paper(chip: str, count: int, flops: float, sent: float) -> dict:
 
 
 def weak_scaling(settings: list[dict], shared: bool) -> dict:
-  """How much of its speed a device keeps beside others, relative to the setting of fewest devices.
+  """Computes how much of its speed a device keeps beside others, relative to the setting of fewest devices.
 
   Args:
+    settings: the figures of each number of devices.
     shared: the devices are virtual and share the same cores, so that all of them together are as fast as one at best.
   """
 

@@ -1,98 +1,129 @@
 """A user's array in an .npy or .npz file."""
 
-import contextlib
 import pathlib
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from dgm_jax.data import archive
 from dgm_jax.data.cache import cached, stamp
-from dgm_jax.data.folder import dealt
+from dgm_jax.data.folder import split_three_ways
 from dgm_jax.data.images import Look, conform
-from dgm_jax.data.split import Arrays
+from dgm_jax.data.names import PARTS, located, role_of
+from dgm_jax.data.split import Arrays, Source
 from dgm_jax.errors import UserError
 
-__all__ = ['parts']
+__all__ = ['source']
 
-_PARTS = ('train', 'valid', 'test')
+CHANNELS = 4  # most of an image
+_LARGEST = np.iinfo(np.int32).max
 
 
-def parts(where: str, look: Look) -> dict[str, Callable[[], Arrays]]:
-  """The arrays of a file: pictures uint8 [N, H, W] or [N, H, W, C], or floats [N, ...].
+def source(where: str, look: Look) -> Source:
+  """Finds the arrays of a file: pictures uint8 [N, H, W] or [N, H, W, C], or floats of these shapes or points [N, D].
 
   An .npz may hold x_train, x_test and x_valid, each with labels y_...: then the split
   is the file's own. Otherwise the array 'x', or the only one, with labels 'y' if there
-  are any, is dealt 80 : 10 : 10 by a fixed permutation.
+  are any, is dealt 80 : 10 : 10 by a fixed permutation. Other names of these are in `names.role_of`.
 
   Raises:
     UserError: the file cannot be read, or holds no such array.
   """
-  path = pathlib.Path(where).expanduser().resolve()
-  with _opened(path) as arrays:
-    members = list(arrays)
-  if 'x_train' in members:
-    own = [part for part in _PARTS if f'x_{part}' in members]
-    return {part: lambda part=part: _read(path, f'x_{part}', f'y_{part}', look) for part in own}
-  names = [name for name in members if name != 'y']
-  name = 'x' if 'x' in names else names[0] if len(names) == 1 else ''
+  path = located(where)
+  members, others = archive.members(path)
+  roles = _roles(path, list(members))
+  if ('x', 'train') in roles:
+    used = {part: (roles[('x', part)], roles.get(('y', part), '')) for part in PARTS if ('x', part) in roles}
+    parts = {part: lambda pair=pair: _read(path, *pair, look) for part, pair in used.items()}
+  else:
+    used = {'': (_only(path, list(members), roles), roles.get(('y', ''), ''))}
+    parts = split_three_ways(lambda: _read(path, *used[''], look))
+  rest = [name for name in (*members, *others) if not any(name in pair for pair in used.values())]
+  return Source(parts, (), (f'left out, other members: {len(rest)} ({", ".join(rest)})',) if rest else ())
+
+
+def _roles(path: pathlib.Path, names: list[str]) -> dict[tuple[str, str], str]:
+  """Returns the members by what they hold, (role, part) -> name; an exact name such as x_train goes first."""
+  roles: dict[tuple[str, str], str] = {}
+  for name in names:
+    role = role_of(name)
+    if role == ('', ''):
+      continue
+    exact = '_'.join(filter(None, role))
+    if role in roles and exact not in (name, roles[role]):
+      raise UserError(f'{path} holds both {roles[role]} and {name}: call the one to be used {exact}')
+    if name == exact or role not in roles:
+      roles[role] = name
+  return roles
+
+
+def _only(path: pathlib.Path, names: list[str], roles: dict[tuple[str, str], str]) -> str:
+  """Returns the name of the one array of examples, which is to be split."""
+  for part in PARTS:
+    if ('x', part) in roles:
+      raise UserError(f'{path} holds {", ".join(names)}: name the examples to be trained on x_train')
+  rest = [name for name in names if name != roles.get(('y', ''))]
+  name = roles.get(('x', ''), rest[0] if len(rest) == 1 else '')
   if not name:
-    raise UserError(f'{path} holds {", ".join(members) or "nothing"}: name the examples x (or x_train and x_test)')
-  return dealt(lambda: _read(path, name, 'y', look))
-
-
-@contextlib.contextmanager
-def _opened(path: pathlib.Path) -> Iterator[Mapping[str, np.ndarray]]:
-  """The named arrays of a file; that of an .npy is 'x', mapped from disk."""
-  if not path.is_file():
-    raise UserError(f'no file {path}: give --config.data.name=npz:PATH or npy:PATH the path of a NumPy file')
-  try:
-    with path.open('rb') as file:
-      zipped = file.read(2) == b'PK'
-      file.seek(0)
-      content = np.load(file if zipped else path, None if zipped else 'r', allow_pickle=False)
-      yield content if zipped else {'x': content}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    raise UserError(f'cannot read {path} as NumPy arrays without pickled objects: save it anew by np.savez') from error
+    raise UserError(f'{path} holds {", ".join(names) or "nothing"}: name the examples x (or x_train and x_test)')
+  return name
 
 
 def _read(path: pathlib.Path, name: str, label: str, look: Look) -> Arrays:
-  with _opened(path) as members:
-    x, y = members[name], members.get(label)
-  where = f'{name} of {path}'
+  x, where = archive.read(path, name), f'{name} of {path}'
   if x.size == 0:
     raise UserError(f'{where} is empty, of shape {x.shape}')
   arrays = {'x': _floats(x, where, look) if x.dtype.kind == 'f' else _pictures(x, where)}
-  if y is not None:
-    arrays['y'] = _labels(y, len(x), f'{label} of {path}')
+  if label:
+    arrays['y'] = _labels(archive.read(path, label), len(x), f'{label} of {path}')
   if x.dtype.kind == 'f' or look == Look():
     return arrays
   return _conformed(arrays, where, {'file': stamp(path), 'member': name, 'look': look}, look)
 
 
 def _floats(x: np.ndarray, where: str, look: Look) -> np.ndarray:
-  if x.ndim < 2:
-    raise UserError(f'{where} has shape {x.shape}: floats must be [N, ...], one row an example')
+  if x.ndim not in (2, 3, 4):
+    raise UserError(f'{where} has shape {x.shape}: floats must be [N, ...], points [N, D] or images [N, H, W, C]')
   if look != Look():
     raise UserError(f'{where} holds {x.dtype}: --config.data.size, channels and invert are for uint8 images only')
-  x = np.asarray(x, np.float32)
+  _refuse_channels(x, where)
+  if 4 * x.size > archive.memory():
+    raise UserError(f'{where} has shape {x.shape}, more float32 than the memory of this machine holds: cut it')
+  with np.errstate(over='ignore'):
+    x = np.asarray(x, np.float32)
   if not np.isfinite(x).all():
     raise UserError(f'{where} holds values that are not finite float32: remove them')
-  return x
+  return x[..., None] if x.ndim == 3 else x
 
 
 def _pictures(x: np.ndarray, where: str) -> np.ndarray:
   if x.dtype != np.uint8:
-    raise UserError(f'{where} holds {x.dtype}: images must be uint8 (0 to 255), anything else floats')
-  if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[-1] > 4):
-    raise UserError(f'{where} has shape {x.shape}: images must be [N, H, W] or [N, H, W, C] with C up to 4')
+    hint = '255 * x.astype(np.uint8)' if x.dtype == bool else 'x.astype(np.uint8) if these are 0 to 255'
+    raise UserError(f'{where} holds {x.dtype}: images must be uint8 (0 to 255), anything else floats; save {hint}')
+  _refuse_channels(x, where)
+  if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[-1] > CHANNELS):
+    raise UserError(f'{where} has shape {x.shape}: images must be [N, H, W] or [N, H, W, C] with C up to {CHANNELS}')
   return np.asarray(x if x.ndim == 4 else x[..., None])
+
+
+def _refuse_channels(x: np.ndarray, where: str) -> None:
+  """Refuses images whose channels are not on the last axis."""
+  if x.ndim != 4 or x.shape[-1] <= CHANNELS:
+    return
+  limit = f'has shape {x.shape}: images must be [N, H, W] or [N, H, W, C] with C up to {CHANNELS}'
+  if x.shape[1] <= CHANNELS:
+    raise UserError(f'{where} {limit}; channels come first here: save x.transpose(0, 2, 3, 1)')
+  if x.shape[-1] > max(x.shape[1:3]):
+    raise UserError(f'{where} {limit}; examples seem to be on the last axis: save x.transpose(3, 0, 1, 2)')
 
 
 def _labels(y: np.ndarray, size: int, where: str) -> np.ndarray:
   if y.dtype.kind not in 'iu' or y.size != size or y.shape[:1] != (size,):
     raise UserError(f'{where} is {y.dtype} of shape {y.shape}: labels must be {size} integers')
+  if int(y.min()) < 0 or int(y.max()) > _LARGEST:
+    raise UserError(
+      f'{where} goes from {y.min()} to {y.max()}: labels must be classes, counted from 0; leave out examples'
+      ' without one'
+    )
   return y.reshape(size).astype(np.int32)
 
 

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from dgm_jax.data.split import Arrays
-from dgm_jax.errors import UserError
+from dgm_jax.errors import UserError, printable
+from dgm_jax.internal.files import read_text, write_atomic
 
-__all__ = ['Example', 'cached', 'stamp']
+__all__ = ['Example', 'cached', 'remembered', 'stamp']
 
 Label = int | tuple[int, ...] | None  # of one example; its factors, where it has several
 Example = tuple[str, np.ndarray, Label]  # where it comes from, for errors; uint8 [H, W, C]; label
@@ -34,7 +35,7 @@ _FORMAT = 1  # part of every key: raised when the same source would be decoded d
 
 
 def root() -> pathlib.Path:
-  """Where the entries lie."""
+  """Returns the folder of the entries."""
   return pathlib.Path(os.environ.get('DGM_JAX_CACHE') or '~/.cache/dgm_jax').expanduser() / 'data'
 
 
@@ -58,17 +59,42 @@ def cached(label: str, facts: dict[str, Any], source: Callable[[], tuple[int, It
   Raises:
     UserError: the examples differ in shape, or the cache cannot be written.
   """
-  digest = hashlib.sha256(json.dumps([_FORMAT, label, facts], sort_keys=True).encode()).hexdigest()[:16]
-  entry = root() / f'{"".join(c if c.isalnum() else "_" for c in label)[-40:]}-{digest}'
+  entry = _entry(label, facts)
   arrays = _load(entry)
   if arrays is None:
     size, examples = source()
-    print(f'{label}: decoding {size} examples, this once, into {entry}', file=sys.stderr, flush=True)
+    print(printable(f'{label}: decoding {size} examples, this once, into {entry}'), file=sys.stderr, flush=True)
     _keep(entry, label, size, examples)
     arrays = _load(entry)
   if arrays is None:
     raise UserError(f'{label}: what was written to {entry} reads back damaged: set DGM_JAX_CACHE to a sound disk')
   return arrays
+
+
+def remembered(label: str, facts: dict[str, Any], make: Callable[[], int]) -> int:
+  """Returns a whole number that takes time to find, and keeps it beside the arrays if that can be.
+
+  Args:
+    label: what the entry is called.
+    facts: plain data that determines the number.
+    make: finds it.
+  """
+  entry = _entry(label, facts).with_suffix('.json')
+  try:
+    return int(json.loads(read_text(entry))['value'])
+  except (OSError, ValueError, KeyError, TypeError):
+    value = make()
+  with contextlib.suppress(OSError):
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry.parent.chmod(0o700)
+    write_atomic(entry, json.dumps({'value': value}).encode())
+  return value
+
+
+def _entry(label: str, facts: dict[str, Any]) -> pathlib.Path:
+  """Returns the path of the entry of a label and its facts."""
+  digest = hashlib.sha256(json.dumps([_FORMAT, label, facts], sort_keys=True).encode()).hexdigest()[:16]
+  return root() / f'{"".join(c if c.isalnum() else "_" for c in label)[-40:]}-{digest}'
 
 
 def _load(entry: pathlib.Path) -> Arrays | None:

@@ -1,44 +1,47 @@
 """A user's folder of pictures."""
 
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from dgm_jax.data.batches import permutation
-from dgm_jax.data.cache import Example, cached, stamp
-from dgm_jax.data.images import Look, conform, read
-from dgm_jax.data.split import Arrays
+from dgm_jax.data.cache import Example, cached, remembered, stamp
+from dgm_jax.data.images import DEEP, Look, bits_used, conform, read
+from dgm_jax.data.layout import Layout, layout
+from dgm_jax.data.names import PARTS, located
+from dgm_jax.data.split import Arrays, Source
 from dgm_jax.errors import UserError
 
-__all__ = ['dealt', 'parts']
-
-_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.gif')
-_PARTS = ('train', 'valid', 'test')
+__all__ = ['source', 'split_three_ways']
 
 
-def parts(where: str, look: Look) -> dict[str, Callable[[], Arrays]]:
-  """The pictures under a folder, in the order of their paths.
+def source(where: str, look: Look) -> Source:
+  """Finds the pictures under a folder, in the order of their paths.
 
-  With a subfolder train/, the split is the folder's own: train/, valid/ and test/.
-  Otherwise all pictures are dealt 80 : 10 : 10 by a fixed permutation. When every
-  picture lies in a subfolder (of its part), the subfolders are the classes, numbered
-  in the order of their names.
+  With subfolders train, valid and test, or others of their names, the split is the folder's own. Otherwise all
+  pictures are dealt 80 : 10 : 10 by a fixed permutation. Subfolders (of a part) are the classes, numbered in the
+  order of their names.
 
   Raises:
-    UserError: there is no such folder, or no picture in it or in a part of it.
+    UserError: there is no such folder, no picture in it or in a part of it, or its parts cannot be told.
   """
-  root = pathlib.Path(where).expanduser().resolve()
+  root = located(where)
   if not root.is_dir():
     raise UserError(f'no folder {root}: give --config.data.name=folder:PATH the path of a folder of images')
-  if not (root / 'train').is_dir():
-    return dealt(lambda: _read({'': _list(root)}, root, '', look))
-  listed = {part: _list(root / part) for part in _PARTS if (root / part).is_dir()}
-  return {part: lambda part=part: _read(listed, root, part, look) for part in listed}
+  tree = layout(root)
+  bits = _bits(root, tree)
+  read_part = lambda part: _read(tree, part, look, bits)
+  notes = tree.notes
+  if bits and bits < DEEP:
+    notes = (f'images of 16 bits use {bits} bits: their values are read as 0 to {2**bits - 1}', *notes)
+  parts = (
+    split_three_ways(lambda: read_part('')) if '' in tree.parts else {p: lambda p=p: read_part(p) for p in tree.parts}
+  )
+  return Source(parts, tree.classes, notes)
 
 
-def dealt(whole: Callable[[], Arrays]) -> dict[str, Callable[[], Arrays]]:
+def split_three_ways(whole: Callable[[], Arrays]) -> dict[str, Callable[[], Arrays]]:
   """Splits one array of examples 80 : 10 : 10 by a fixed permutation; each part keeps the stored order.
 
   Raises:
@@ -54,32 +57,26 @@ def dealt(whole: Callable[[], Arrays]) -> dict[str, Callable[[], Arrays]]:
     cuts = {'train': slice(2 * tenth, None), 'valid': slice(tenth, 2 * tenth), 'test': slice(tenth)}
     return {name: array[np.sort(chosen[cuts[part]])] for name, array in arrays.items()}
 
-  return {part: lambda part=part: deal(part) for part in _PARTS}
+  return {part: lambda part=part: deal(part) for part in PARTS}
 
 
-def _list(folder: pathlib.Path) -> list[str]:
-  """The pictures' paths relative to the folder, sorted; hidden files are none."""
-  found = [
-    (pathlib.Path(at) / name).relative_to(folder).as_posix()
-    for at, _, names in os.walk(folder)
-    for name in names
-    if name.lower().endswith(_SUFFIXES) and not name.startswith('.')
-  ]
-  if not found:
-    raise UserError(f'no images in {folder}: looked for {" ".join(_SUFFIXES)}')
-  return sorted(found)
+def _bits(root: pathlib.Path, tree: Layout) -> int:
+  """Returns the bits that 16-bit pictures use in all parts together, 0 if there are none."""
+  files = [part.folder / name for part in tree.parts.values() for name in part.pictures]
+  return remembered(f'{root} bits', {'files': [stamp(file) for file in files]}, lambda: bits_used(files))
 
 
-def _read(listed: dict[str, list[str]], root: pathlib.Path, part: str, look: Look) -> Arrays:
-  """The decoded pictures of one part; the classes are those of all parts together."""
-  paths = [path for names in listed.values() for path in names]
-  classes = sorted({path.split('/')[0] for path in paths}) if all('/' in path for path in paths) else []
-  folder, names = root / part, listed[part]
+def _read(tree: Layout, part: str, look: Look, bits: int) -> Arrays:
+  """Decodes the pictures of one part, or takes them from the cache."""
+  folder, names, labelled = tree.parts[part]
+  classes = tree.classes if labelled else ()
 
   def examples() -> Iterator[Example]:
     for name in names:
-      pixels = conform(read(folder / name, str(folder / name)), look)
+      pixels = conform(read(folder / name, str(folder / name), bits or DEEP), look)
       yield str(folder / name), pixels, classes.index(name.split('/')[0]) if classes else None
 
-  facts = {'look': look, 'files': [stamp(folder / name) for name in names], 'classes': classes}
+  facts = {'look': look, 'files': [stamp(folder / name) for name in names], 'classes': list(classes)}
+  if bits and bits < DEEP:
+    facts |= {'bits': bits}
   return cached(str(folder), facts, lambda: (len(names), examples()))

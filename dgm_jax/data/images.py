@@ -2,15 +2,22 @@
 
 import io
 import os
-import struct
+import warnings
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from dgm_jax.errors import UserError
+from dgm_jax.internal.files import open_regular
 
-__all__ = ['Look', 'conform', 'read']
+__all__ = ['DEEP', 'Look', 'bits_used', 'conform', 'read']
+
+# Pillow knows forty formats more, among them PostScript, which it gives to a program to be run.
+FORMATS = ('PNG', 'JPEG', 'BMP', 'WEBP', 'GIF')
+DEEP = 16  # bits of a sample, beside the usual 8
+_DEPTHS = (8, 10, 12, 14, DEEP)  # that cameras and scanners give
 
 
 class Look(NamedTuple):
@@ -21,7 +28,7 @@ class Look(NamedTuple):
   invert: bool = False  # 255 - x
 
 
-def read(file: str | os.PathLike | bytes, name: str) -> np.ndarray:
+def read(file: str | os.PathLike | bytes, name: str, bits: int = DEEP) -> np.ndarray:
   """The picture in a file, or in its bytes; the first frame of a moving one.
 
   Upright as its camera says; transparent places are white.
@@ -29,6 +36,7 @@ def read(file: str | os.PathLike | bytes, name: str) -> np.ndarray:
   Args:
     file: path or content.
     name: what an error calls it.
+    bits: how many of the 16 bits of a deep grey picture are used; the upper 8 of these are kept.
 
   Returns:
     uint8 [H, W, 1 or 3].
@@ -36,16 +44,65 @@ def read(file: str | os.PathLike | bytes, name: str) -> np.ndarray:
   Raises:
     UserError: it cannot be read.
   """
+
+  def pixels(picture: Image.Image) -> np.ndarray:
+    return _pixels(ImageOps.exif_transpose(picture) if 'exif' in picture.info else picture, bits)
+
+  return _opened(file, name, pixels)
+
+
+def bits_used(files: Sequence[os.PathLike]) -> int:
+  """Returns the bits that the samples of the 16-bit pictures among some files use: 8, 10, 12, 14 or 16; 0 if none is.
+
+  Raises:
+    UserError: such a file cannot be read, or holds colours of fewer bits, which Pillow would make dark.
+  """
+  most, colour = -1, None
+  for file in files:
+    if _is_deep(file):
+      largest, grey = _opened(file, str(file), _largest)
+      most = max(most, largest)
+      colour = colour or (None if grey else file)
+  if most < 0:
+    return 0
+  bits = next(depth for depth in _DEPTHS if most < 2**depth)
+  if colour and bits < DEEP:
+    raise UserError(f'{colour} has colours of 16 bits of which {bits} are used: convert such images to 8 bits')
+  return bits
+
+
+def _is_deep(file: os.PathLike) -> bool:
+  """Returns whether a file is a PNG of 16 bits a sample, by its first bytes."""
   try:
-    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
-      return _pixels(ImageOps.exif_transpose(picture) if 'exif' in picture.info else picture)
-  except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+    with open_regular(file) as opened:
+      head = opened.read(25)
+  except OSError as error:
+    raise UserError(f'cannot read the image {file} ({error.strerror}): replace or remove it') from error
+  return head[:8] == b'\x89PNG\r\n\x1a\n' and head[24:] == bytes([DEEP])
+
+
+def _largest(picture: Image.Image) -> tuple[int, bool]:
+  """Returns the largest sample of a 16-bit picture, and whether it is grey. Pillow keeps 8 bits of colours."""
+  if picture.mode.startswith('I'):
+    return int(np.asarray(picture).max()), True
+  values = np.asarray(picture.convert('RGB'))
+  return 256 * int(values.max()) + 255 * bool(values.max()), False
+
+
+def _opened(file: str | os.PathLike | bytes, name: str, use: Callable):
+  """Calls `use(picture)` on an opened picture."""
+  try:
+    with warnings.catch_warnings(), io.BytesIO(file) if isinstance(file, bytes) else open_regular(file) as opened:
+      warnings.simplefilter('ignore')  # of what is odd but can be read; twice the size of a warning is an error
+      with Image.open(opened, formats=FORMATS) as picture:
+        return use(picture)
+  except Exception as error:  # decoders of damaged files raise anything
     raise UserError(f'cannot read the image {name} ({type(error).__name__}): replace or remove it') from error
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-  if picture.mode.startswith('I'):  # 16 bits, of which the upper 8 are kept
-    return (np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8)[..., None]
+def _pixels(picture: Image.Image, bits: int) -> np.ndarray:
+  if picture.mode.startswith('I'):
+    return (np.asarray(picture).astype(np.int32) >> (bits - 8)).astype(np.uint8)[..., None]
   if picture.has_transparency_data:
     grey = picture.mode in ('L', 'LA')
     picture = picture.convert('RGBA')

@@ -41,8 +41,8 @@ def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
   """
   del look
   if name not in (*MIXTURES, 'swiss_roll'):
-    known = ', '.join((*MIXTURES, 'swiss_roll'))
-    raise UserError(f"no points named '{name}' (--config.data.name=points:NAME): there are {known}")
+    names = ', '.join((*MIXTURES, 'swiss_roll'))
+    raise UserError(f"no points named '{name}' (--config.data.name=points:NAME): there are {names}")
 
   def draw(stream: int, size: int) -> Arrays:
     random = np.random.Generator(np.random.Philox(key=stream))

@@ -1,4 +1,4 @@
-"""From stored pixels to what a model sees: (key, batch) -> batch, inside jit.
+"""Preprocessing of stored pixels for a model: (key, batch) -> batch, inside jit.
 
 Each takes a batch with 'x' uint8 [B, H, W, C] and 'index' int32 [B], and gives it
 back with 'x' float32. Noise is made row by row, so that neither the batch size nor

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dgm_jax.data import arrays, digits, folder, points, tfds, toy
 from dgm_jax.data.images import Look
-from dgm_jax.data.split import Arrays, Split
+from dgm_jax.data.split import Arrays, Source, Split
 from dgm_jax.errors import UserError
 
 __all__ = ['load', 'simulator']
@@ -47,7 +46,8 @@ def load(config: Any, split: str) -> Split:
   if split not in _SPLITS:
     raise UserError(f'no split {split!r}: there are {", ".join(_SPLITS)}')
   look = _look(config)
-  arrays = _pick(_parts(config, look), split, config)
+  source = _source(config, look)
+  arrays = _pick(source, split, config)
   name, size = f'{config.name}:{split}', len(next(iter(arrays.values())))
   if config.name in RENDERED:
     return _sprites().split(config.name, size, arrays, look)._replace(name=name)
@@ -62,7 +62,7 @@ def load(config: Any, split: str) -> Split:
     )
   # Resized images have levels between those that were stored.
   levels = digits.LEVELS if config.name == 'digits' and not config.size else 256
-  return Split(name, size, arrays, levels=levels)
+  return Split(name, size, arrays, levels=levels, classes=source.classes, notes=source.notes)
 
 
 def simulator(config: Any) -> Simulator:
@@ -78,7 +78,7 @@ def simulator(config: Any) -> Simulator:
   look = _look(config)
   if config.name in RENDERED:
     return _sprites().simulator(config.name, look)
-  arrays = _pick(_parts(config, look), 'train', config)
+  arrays = _pick(_source(config, look), 'train', config)
   if 'factors' not in arrays:
     raise UserError(
       f'the factors of {config.name} are not known (--config.data.name): take sprites, sprites_color, dsprites,'
@@ -103,25 +103,29 @@ def _look(config: Any) -> Look:
   return Look(config.size, config.channels, bool(config.invert))
 
 
-def _parts(config: Any, look: Look) -> Mapping[str, Callable[[], Arrays]]:
+def _source(config: Any, look: Look) -> Source:
   kind, colon, path = config.name.partition(':')
   if config.name == 'digits':
-    return digits.parts(look)
+    return Source(digits.parts(look))
   if config.name in RENDERED:
-    return _sprites().parts()
+    return Source(_sprites().parts())
   if not colon:
-    return tfds.parts(config.name, config.train, config.test, look)
-  kinds = {'folder': folder.parts, 'npz': arrays.parts, 'npy': arrays.parts, 'points': points.parts, 'toy': toy.parts}
-  if kind not in kinds or not path:
-    raise UserError(
-      f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
-      ' points:NAME or toy:NAME'
-    )
-  return kinds[kind](path, look)
+    return Source(tfds.parts(config.name, config.train, config.test, look))
+  own = {'folder': folder.source, 'npz': arrays.source, 'npy': arrays.source}
+  synthetic = {'points': points.parts, 'toy': toy.parts}
+  if kind in own and path:
+    return own[kind](path, look)
+  if kind in synthetic and path:
+    return Source(synthetic[kind](path, look))
+  raise UserError(
+    f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
+    ' points:NAME or toy:NAME'
+  )
 
 
-def _pick(parts: Mapping[str, Callable[[], Arrays]], split: str, config: Any) -> Arrays:
+def _pick(source: Source, split: str, config: Any) -> Arrays:
   """A part of the dataset's own, or one side of its training part."""
+  parts = source.parts
   if split == 'test' or 'valid' in parts:
     if split not in parts:
       raise UserError(f'{config.name} has no {split} part, but {", ".join(parts)}: add one')
@@ -131,16 +135,16 @@ def _pick(parts: Mapping[str, Callable[[], Arrays]], split: str, config: Any) ->
 
 def _hold_out(train: Arrays, split: str, config: Any) -> Arrays:
   """The last `valid_size` training examples, or the others."""
-  size, held = len(next(iter(train.values()))), config.valid_size
-  if held < 0:
-    raise UserError(f'--config.data.valid_size={held}: give a number of examples, or 0')
-  if held >= size:
+  size, valid_size = len(next(iter(train.values()))), config.valid_size
+  if valid_size < 0:
+    raise UserError(f'--config.data.valid_size={valid_size}: give a number of examples, or 0')
+  if valid_size >= size:
     raise UserError(
-      f'--config.data.valid_size={held} leaves nothing of the {size} examples that {config.name} trains on: give fewer'
+      f'--config.data.valid_size={valid_size} leaves nothing of the {size} examples of {config.name}: give fewer'
     )
-  if split == 'valid' and held == 0:
+  if split == 'valid' and valid_size == 0:
     raise UserError(
       f'{config.name} has no validation examples: set --config.data.valid_size to 1 or more (it has {size} to train on)'
     )
-  chosen = slice(size - held, None) if split == 'valid' else slice(size - held)
+  chosen = slice(size - valid_size, None) if split == 'valid' else slice(size - valid_size)
   return {name: array[chosen] for name, array in train.items()}

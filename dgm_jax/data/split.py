@@ -1,11 +1,11 @@
 """One part of a dataset, whole in memory, and how a batch is drawn from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ['Arrays', 'Split', 'gather']
+__all__ = ['Arrays', 'Source', 'Split', 'gather']
 
 Arrays = dict[str, np.ndarray]
 
@@ -26,6 +26,14 @@ def gather(arrays: dict[str, Any], index: Any) -> dict[str, Any]:
   return {name: array[index] for name, array in arrays.items()} | {'index': index}
 
 
+class Source(NamedTuple):
+  """A dataset that is found but not yet read."""
+
+  parts: Mapping[str, Callable[[], Arrays]]  # 'train', 'test' and maybe 'valid'
+  classes: tuple[str, ...] = ()  # names of labels 0, 1, ...; () if unknown
+  notes: tuple[str, ...] = ()  # what a user should know of it, one line each
+
+
 class Split(NamedTuple):
   """The training, validation or test examples of a dataset."""
 
@@ -35,8 +43,10 @@ class Split(NamedTuple):
   fetch: Callable[[dict[str, Any], Any], dict[str, Any]] = gather  # (arrays, index [B]) -> batch
   rendered: tuple[int, ...] = ()  # shape of an example, where `fetch` makes it of arrays that hold no 'x'
   levels: int = 256  # grey levels that its pixels have, evenly spread over 0..255
+  classes: tuple[str, ...] = ()  # names of labels 0, 1, ...; () if unknown
+  notes: tuple[str, ...] = ()  # what a user should know of the dataset, one line each
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """Of an example."""
+    """Returns the shape of an example."""
     return self.rendered or tuple(self.arrays['x'].shape[1:])

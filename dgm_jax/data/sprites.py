@@ -88,7 +88,7 @@ def render(factors: jax.Array, size: int = SIDE) -> jax.Array:
 
 
 def place(position: jax.Array) -> jax.Array:
-  """Where a sprite's centre lies, in pixels of 64, given its place in 0..31: from 16 to 48."""
+  """Returns the centre of a sprite in pixels of 64, from 16 to 48, for its position in 0..31."""
   return 16 + position.astype(jnp.float32) * (32 / (SIZES[3] - 1))
 
 

@@ -13,14 +13,18 @@ from dgm_jax.data.cache import Example, cached, stamp
 from dgm_jax.data.images import Look, conform, read
 from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError
+from dgm_jax.internal.files import read_text
 
 __all__ = ['data_dir', 'factors', 'parts', 'verify']
 
 _AT_ONCE = 256  # examples read from disk in one call
+# TFDS imports the modules that a set's features name. Those of its own features run nothing that a set brings.
+_FEATURE = re.compile(r'tensorflow_datasets\.core\.features\.(?!\w*test)[a-z_]+\.[A-Za-z]+')
+_CLASS_KEYS = ('pythonClassName', 'python_class_name', 'type', 'proto_cls')
 
 
 def data_dir() -> pathlib.Path:
-  """Where prepared sets lie: $TFDS_DATA_DIR, or TFDS's own default."""
+  """Returns the folder of prepared sets: $TFDS_DATA_DIR, or TFDS's own default."""
   return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
@@ -50,8 +54,8 @@ def locate(name: str) -> pathlib.Path:
     UserError: there is none, or it is not stored as array_record.
   """
   home = data_dir() / name
-  noted = [path.parent for path in home.glob('*/dataset_info.json')]
-  versions = [path for path in noted if re.fullmatch(r'\d+\.\d+\.\d+', path.name)]
+  folders = [path.parent for path in home.glob('*/dataset_info.json')]
+  versions = [path for path in folders if re.fullmatch(r'\d+\.\d+\.\d+', path.name)]
   if not versions:
     raise UserError(_missing(name, home))
   folder = max(versions, key=lambda path: [int(number) for number in path.name.split('.')])
@@ -71,9 +75,12 @@ def info(folder: pathlib.Path) -> dict[str, Any]:
     UserError: the note cannot be read.
   """
   try:
-    return json.loads((folder / 'dataset_info.json').read_text())
-  except (OSError, ValueError) as error:
+    note = json.loads(read_text(folder / 'dataset_info.json'))
+    if isinstance(note, dict):
+      return note
+  except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'cannot read {folder / "dataset_info.json"}: prepare the set again') from error
+  raise UserError(f'{folder / "dataset_info.json"} is no note of TFDS: prepare the set again')
 
 
 def verify(files: list[tuple[pathlib.Path, int]]) -> None:
@@ -86,9 +93,9 @@ def verify(files: list[tuple[pathlib.Path, int]]) -> None:
     UserError: one is missing, damaged or holds another number.
   """
   for path, expected in files:
-    found = count(path)
-    if found != expected:
-      raise UserError(f'{path} holds {found} readable records instead of {expected}: prepare the set again')
+    counts = count(path)
+    if counts != expected:
+      raise UserError(f'{path} holds {counts} readable records instead of {expected}: prepare the set again')
 
 
 def count(path: pathlib.Path) -> int:
@@ -107,8 +114,8 @@ def count(path: pathlib.Path) -> int:
 
 
 def _missing(name: str, home: pathlib.Path) -> str:
-  found = sorted({path.parents[1].name for path in data_dir().glob('*/*/dataset_info.json')})
-  there = f' (there: {", ".join(found)})' if found else ''
+  names = sorted({path.parents[1].name for path in data_dir().glob('*/*/dataset_info.json')})
+  there = f' (there: {", ".join(names)})' if names else ''
   return (
     f'dataset {name!r} is not prepared: no {home}/VERSION/dataset_info.json{there}: '
     f'run python -m dgm_jax.prepare {name}, or set TFDS_DATA_DIR to where it is'
@@ -134,8 +141,8 @@ def factors(name: str) -> tuple[str, ...]:
   """
   path = locate(name) / 'features.json'
   try:
-    features = json.loads(path.read_text())['featuresDict']['features']
-  except (OSError, ValueError, KeyError) as error:
+    features = dict(json.loads(read_text(path))['featuresDict']['features'])
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(f'cannot read the notes of TFDS in {path.parent}: prepare the set again') from error
   return () if 'label' in features else tuple(sorted(key for key in features if key.startswith('label_')))
 
@@ -144,11 +151,14 @@ def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[
   """The number of examples of a split, and the examples."""
   import tensorflow_datasets as tfds
 
+  _refuse_foreign(folder)
   try:
     builder: Any = tfds.builder_from_directory(folder)
-  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    image, labels = _features(builder.info.features, folder)
+  except UserError:
+    raise
+  except Exception as error:  # TFDS raises anything for notes that are damaged
     raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
-  image, labels = _features(builder.info.features, folder)
   try:
     # The pictures are decoded here: TFDS would do the same, slower, and warn that OpenCV is absent.
     source = builder.as_data_source(split=expression, decoders={image: tfds.decode.SkipDecoding()})
@@ -156,8 +166,39 @@ def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[
   except ValueError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{folder} has no split {expression!r} (--config.data.{key}): {reason}') from error
+  except Exception as error:
+    raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
   verify([(pathlib.Path(shard.filename), shard.examples_in_shard) for shard in shards])
   return len(source), _examples(source, image, labels, look, f'{folder} {expression}')
+
+
+def _refuse_foreign(folder: pathlib.Path) -> None:
+  """Refuses a set whose notes name classes that are not features of TFDS, or that holds pipes or devices.
+
+  Raises:
+    UserError: it does.
+  """
+  for path in folder.iterdir():
+    if not path.is_file() and not path.is_dir():
+      raise UserError(f'{path} is no regular file: remove it, or prepare the set again')
+  try:
+    page = json.loads(read_text(folder / 'features.json'))
+    foreign = sorted(name for name in _classes(page) if not _FEATURE.fullmatch(name))
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
+  if foreign:
+    raise UserError(
+      f'{folder / "features.json"} names {foreign[0]}, which is no feature of TFDS and could run code: prepare the set'
+      ' again'
+    )
+
+
+def _classes(page: Any) -> Iterator[str]:
+  """Yields the classes that JSON data names, at any depth."""
+  if isinstance(page, dict):
+    yield from (page[key] for key in _CLASS_KEYS if isinstance(page.get(key), str))
+  for inner in page.values() if isinstance(page, dict) else page if isinstance(page, list) else ():
+    yield from _classes(inner)
 
 
 def _features(features: Any, folder: pathlib.Path) -> tuple[str, tuple[str, ...]]:
@@ -177,7 +218,7 @@ def _examples(source: Any, image: str, labels: tuple[str, ...], look: Look, wher
   for first in range(0, len(source), _AT_ONCE):
     try:
       records = source.__getitems__(range(first, min(first + _AT_ONCE, len(source))))
-    except RuntimeError as error:
+    except Exception as error:
       raise UserError(f'{where} is damaged near example {first}: prepare the set again') from error
     for i, record in enumerate(records, first):
       place = f'example {i}'

@@ -18,7 +18,7 @@ def causality(seed: int, subject: Subject) -> dict[str, float]:
 
   Every variable of an image is taken in turn, each on another image of the split.
   """
-  config, view, found = subject.config, jax.jit(subject.system.views.causality), []
+  config, view, gradients = subject.config, jax.jit(subject.system.views.causality), []
   variables = math.prod(config.data.shape)
   images = mean.images(subject.split, config, variables)
   labels = subject.split.arrays.get('y', np.zeros(len(images), np.int32))[: len(images)]
@@ -26,6 +26,6 @@ def causality(seed: int, subject: Subject) -> dict[str, float]:
   for start in range(0, variables, batch):
     first = np.arange(start, start + batch, dtype=np.int32)
     row, key = first % len(images), jax.random.fold_in(jax.random.key(seed), start)
-    found.append(jax.device_get(view(key, subject.state, images[row], first, labels[row])))
-  worst = {name: float(max(part[name].max() for part in found)) for name in ('later', 'earlier')}
+    gradients.append(jax.device_get(view(key, subject.state, images[row], first, labels[row])))
+  worst = {name: float(max(part[name].max() for part in gradients)) for name in ('later', 'earlier')}
   return {'gradient_by_later_pixels': worst['later'], 'gradient_by_earlier_pixels': worst['earlier']}

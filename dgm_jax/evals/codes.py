@@ -1,5 +1,6 @@
-"""Codes of a vector-quantized autoencoder over a split: how many are in use, how many bits they are worth, and what
-principal components make of as many bits.
+"""Codes of a vector-quantized autoencoder over a split: how many are in use, and how many bits they are worth.
+
+Principal components of as many bits stand beside them.
 """
 
 import math
@@ -18,24 +19,26 @@ EXAMPLES = 20_000  # of the training split, which the components are fitted to
 
 @needs('codes', 'image')
 def codes(seed: int, subject: Subject) -> dict[str, float]:
-  """Of each level: share of the codebook in use, perplexity, and entropy of a code, bits; then squared errors.
+  """Measures each level's codes and the squared errors of reconstructions.
+
+  A level has the share of its codebook in use, its perplexity, and the entropy of a code in bits.
 
   An image's bits are counted as the number of its codes times the logarithm of the size of the codebook, as if all
   were equally likely. `pca_mse` is the error at so many bits of principal components (`pca`); `mse_without_LEVEL` is
   that of the autoencoder with zeros for a level's vectors, `mse` with all.
   """
-  found = of_split(seed, subject)
+  codes = of_split(seed, subject)
   size, figures = subject.config.model.vqvae.codes, {}
-  for name, levels in found.items():
+  for name, levels in codes.items():
     share = np.bincount(levels.ravel(), minlength=size) / levels.size
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
     figures |= {
       f'codebook_usage_{name}': float((share > 0).mean()), f'perplexity_{name}': float(np.exp(entropy)),
       f'entropy_bits_{name}': float(entropy / math.log(2)),
     }  # fmt: skip
-  bits = sum(math.prod(levels.shape[1:]) for levels in found.values()) * math.log2(size)
+  bits = sum(math.prod(levels.shape[1:]) for levels in codes.values()) * math.log2(size)
   train = data.load(subject.config.data, 'train').arrays['x'][:EXAMPLES]
-  errors = per_example(_errors(subject, tuple(found)), subject.split, subject.config, subject.mesh)
+  errors = per_example(_errors(subject, tuple(codes)), subject.split, subject.config, subject.mesh)
   means = {name: float(each.mean(dtype='f8')) for name, each in errors(seed, subject.state).items()}
   flat = lambda x: x.reshape(len(x), -1).astype('f4') / 255
   return figures | means | {'code_bits': bits, 'pca_mse': pca(flat(train), flat(subject.split.arrays['x']), int(bits))}
@@ -58,11 +61,11 @@ def _errors(subject: Subject, names: tuple[str, ...]):
 
   def errors(key, state, batch):
     x = batch['x']
-    found = encode(key, state, x)
+    codes = encode(key, state, x)
     of = lambda kept: ((image(key, state, kept) - x) ** 2).mean((1, 2, 3))
     without = names if len(names) > 1 else ()  # of a single level nothing is left
-    left = {f'mse_without_{name}': of({n: c for n, c in found.items() if n != name}) for name in without}
-    return {'mse': of(found)} | left
+    left = {f'mse_without_{name}': of({n: c for n, c in codes.items() if n != name}) for name in without}
+    return {'mse': of(codes)} | left
 
   return errors
 

@@ -55,8 +55,8 @@ def disentanglement(seed: int, subject: Subject, protocol: Protocol = PUBLISHED)
   """
   codes_of, sizes = of_means(seed, subject, protocol)
   random = np.random.default_rng(seed)
-  found = scored(codes_of, sizes, random, protocol) | trees(codes_of, sizes, random, protocol)
-  return found | of_samples(seed, subject, codes_of, protocol)
+  figures = scored(codes_of, sizes, random, protocol) | trees(codes_of, sizes, random, protocol)
+  return figures | of_samples(seed, subject, codes_of, protocol)
 
 
 def of_means(seed: int, subject: Subject, protocol: Protocol) -> tuple[CodesOf, Sequence[int]]:
@@ -118,8 +118,8 @@ def beta_vae(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: 
   """
   from sklearn.linear_model import LogisticRegression
 
-  known, asked = (_differences(codes_of, sizes, random, n, protocol.group) for n in (protocol.train, protocol.test))
-  return float(LogisticRegression(max_iter=1000).fit(*known).score(*asked))
+  fitted, tested = (_differences(codes_of, sizes, random, n, protocol.group) for n in (protocol.train, protocol.test))
+  return float(LogisticRegression(max_iter=1000).fit(*fitted).score(*tested))
 
 
 def factor_vae(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> float:
@@ -221,9 +221,9 @@ def _least(
 ) -> tuple[np.ndarray, np.ndarray]:
   """The latent [n] of least variance, as a share of its variance [Z] (nan: no vote), and the factor [n] held."""
   least, factors = [], _factor(random, sizes, n)
-  for held in np.split(factors, range(BLOCK, n, BLOCK)):
-    drawn, rows = draw(random, sizes, len(held), group), np.arange(len(held))
-    drawn[rows, :, held] = drawn[rows, :1, held]
-    z = codes_of(drawn.reshape(-1, len(sizes))).astype(np.float64).reshape(len(held), group, -1)
+  for block in np.split(factors, range(BLOCK, n, BLOCK)):
+    pairs, rows = draw(random, sizes, len(block), group), np.arange(len(block))
+    pairs[rows, :, block] = pairs[rows, :1, block]
+    z = codes_of(pairs.reshape(-1, len(sizes))).astype(np.float64).reshape(len(block), group, -1)
     least.append(np.nanargmin(z.var(1, ddof=1) / variance, 1))
   return np.concatenate(least), factors

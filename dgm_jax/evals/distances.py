@@ -76,8 +76,8 @@ def kernel_subsets(x: np.ndarray, y: np.ndarray, subsets: int = 100, size: int =
   """`kernel` on random subsets (smaller ones if there are fewer rows): mean and standard deviation over the subsets."""
   random, size = np.random.default_rng(2020), min(size, len(x), len(y))
   draw = lambda rows: rows[random.choice(len(rows), size, replace=False)]
-  found = [kernel(draw(x), draw(y)) for _ in range(subsets)]
-  return float(np.mean(found)), float(np.std(found))
+  distances = [kernel(draw(x), draw(y)) for _ in range(subsets)]
+  return float(np.mean(distances)), float(np.std(distances))
 
 
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
@@ -124,12 +124,12 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> dict[str
   Reference: Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5.
   """
   real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
-  reach, held, covered = radii(real, k), 0, []
+  reach, inside, covered = radii(real, k), 0, []
   for rows in _chunks(len(real)):
     within = squared_distances(real[rows], fake) < reach[rows, None]
-    held += int(within.sum())
+    inside += int(within.sum())
     covered.append(within.any(1))
-  return {'density': held / (k * len(fake)), 'coverage': float(np.concatenate(covered).mean())}
+  return {'density': inside / (k * len(fake)), 'coverage': float(np.concatenate(covered).mean())}
 
 
 def radii(x: np.ndarray, k: int) -> np.ndarray:

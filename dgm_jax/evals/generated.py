@@ -61,7 +61,9 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
   judge = find(subject.config.judge, subject.config.data.shape)
   settings = subject.config.to_dict()['generated']
   count = settings['samples'] or min(SAMPLES, subject.split.size)
-  train = first(data.load(subject.config.data, 'train'), count)
+  train = data.load(subject.config.data, 'train')
+  _refuse_few(settings['splits'], samples=count, images=subject.split.size, training_images=train.size)
+  train = first(train, count)
   real = look(judge, subject.mesh, _cut(first(subject.split, count)))
   fake = look(judge, subject.mesh, samples(seed, subject, count))
   noise = np.random.default_rng(seed).integers(256, size=(count, *subject.config.data.shape), dtype=np.uint8)
@@ -74,18 +76,32 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
   return {_named(name, mark, count): value for name, value in results.items()}
 
 
+def _refuse_few(splits: int, **counts: int) -> None:
+  """Refuses fewer examples than the Inception score has splits and a manifold has neighbours.
+
+  Raises:
+    UserError: there are fewer.
+  """
+  least = max(splits, *NEIGHBOURS.values()) + 1
+  for name, count in counts.items():
+    if count < least:
+      raise UserError(f'{count} {name.replace("_", " ")} are too few to judge samples by: {least} are needed')
+
+
 @needs('cluster')
 def clusters(seed: int, subject: Subject) -> dict[str, float]:
   """Accuracy of the view `cluster` as a classifier, clusters and classes matched one to one in the best way.
 
   Reference: Chen et al. 2016, arXiv:1606.03657, section 7.2.
   """
+  if 'y' not in subject.split.arrays:
+    raise UserError(f'{subject.split.name} has no labels, which clusters are compared with: measure another split')
 
   def counted(key, state, batch):
     return {'cluster': subject.system.views.cluster(key, state, batch['x']).argmax(1), 'y': batch['y']}
 
-  found = per_example(counted, subject.split, subject.config, subject.mesh)(seed, subject.state)
-  return {'unsupervised_accuracy': matched(found['cluster'], found['y'])}
+  clusters = per_example(counted, subject.split, subject.config, subject.mesh)(seed, subject.state)
+  return {'unsupervised_accuracy': matched(clusters['cluster'], clusters['y'])}
 
 
 def matched(cluster: np.ndarray, y: np.ndarray) -> float:
@@ -168,8 +184,15 @@ def look(judge: Judge, mesh, chunks: Iterator[np.ndarray]) -> Seen:
 
 
 def first(split: data.Split, count: int) -> np.ndarray:
-  """The first examples of a split as they are stored, uint8 [n, H, W, C]."""
-  return np.asarray(split.fetch(split.arrays, np.arange(min(count, split.size)))['x'])
+  """Returns the first examples of a split as they are stored, uint8 [n, H, W, C].
+
+  Raises:
+    UserError: they are no images of 0 to 255.
+  """
+  x = np.asarray(split.fetch(split.arrays, np.arange(min(count, split.size)))['x'])
+  if x.dtype != np.uint8:
+    raise UserError(f'{split.name} holds {x.dtype}, but samples are compared with uint8 images: store x as uint8')
+  return x
 
 
 def _float32(logits: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:

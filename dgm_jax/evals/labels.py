@@ -25,10 +25,15 @@ def labels(seed: int, subject: Subject) -> dict[str, float]:
 
   def measure(key, state, batch):
     each = view(key, state, batch['x'])
-    given, joint = stable.take(each, batch['y']), each + jnp.log(shares)[None]
+    conditional, joint = stable.take(each, batch['y']), each + jnp.log(shares)[None]
     without = logsumexp(joint, 1)
-    found = (joint.argmax(1) == batch['y']).astype(jnp.float32)
-    measured = {name + GIVEN: -given, name: -without, 'label_gain_nats': given - without, 'label_found': found}
+    right = (joint.argmax(1) == batch['y']).astype(jnp.float32)
+    measured = {
+      name + GIVEN: -conditional,
+      name: -without,
+      'label_gain_nats': conditional - without,
+      'label_found': right,
+    }
     if name == 'nll_nats':
       pixels = batch['x'][0].size
       measured |= {'bits_per_dim': losses.bits_per_dim(-without, pixels)}

@@ -48,7 +48,7 @@ def compared(x: np.ndarray, mixture: points.Mixture, seed: int = 0) -> dict[str,
   even = random.uniform(mixture.centres.min(0) - reach, mixture.centres.max(0) + reach, (n, x.shape[1]))
   others = {'_chance': coverage(even, mixture), '_ideal': coverage(points.mixture(random, n, mixture), mixture)}
   measured = {'': coverage(x, mixture)} | others
-  return {f'{name}{mark}/{n}': found[name] for name in measured[''] for mark, found in measured.items()}
+  return {f'{name}{mark}/{n}': figures[name] for name in measured[''] for mark, figures in measured.items()}
 
 
 def coverage(x: np.ndarray, mixture: points.Mixture) -> dict[str, float]:

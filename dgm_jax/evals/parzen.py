@@ -42,19 +42,19 @@ def parzen(seed: int, subject: Subject) -> dict[str, float]:
     raise UserError('parzen.parzen chooses its width by validation images: train with config.data.valid_size > 0')
   count = config.get('generated', {}).get('samples', 0) or SAMPLES
   centres = _flat(np.concatenate(list(generated.samples(seed, subject, count))))
-  known = _flat(generated.first(data.load(config.data, 'valid'), CHOSEN_BY))
-  width = max(WIDTHS, key=lambda width: log_density(known, centres, width).mean())
-  found = log_density(_flat(generated.first(subject.split, subject.split.size)), centres, width)
+  chosen_by = _flat(generated.first(data.load(config.data, 'valid'), CHOSEN_BY))
+  width = max(WIDTHS, key=lambda width: log_density(chosen_by, centres, width).mean())
+  log_densities = log_density(_flat(generated.first(subject.split, subject.split.size)), centres, width)
   results = {
-    'parzen_log_likelihood_nats': float(found.mean()),
-    'parzen_standard_error_nats': float(found.std() / math.sqrt(len(found))),
+    'parzen_log_likelihood_nats': float(log_densities.mean()),
+    'parzen_standard_error_nats': float(log_densities.std() / math.sqrt(len(log_densities))),
     'parzen_width': float(width),
   }
   return {generated.counted(name, count): value for name, value in results.items()}
 
 
 def log_density(x: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
-  """log of the mean over centres [M, D] of the normal density at x [N, D] with the deviation `width`; [N] nats."""
+  """Log of the mean over centres [M, D] of the normal density at x [N, D] with the deviation `width`; [N] nats."""
   norm = math.log(len(centres)) + x.shape[1] * (0.5 * math.log(2 * math.pi) + math.log(width))
   parts = np.array_split(x, -(-len(x) // ROWS))
   exponents = (-distances.squared_distances(part, centres) / (2 * width**2) for part in parts)

@@ -128,8 +128,8 @@ def explicitness(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, n
   scale = lambda codes: (codes - mean) / deviation
   areas = []
   for factor in _varied(train[1], test[1]):
-    known, asked = train[1][:, factor], test[1][:, factor]
-    model = LogisticRegression(max_iter=1000).fit(scale(train[0]), known)
+    fitted, asked = train[1][:, factor], test[1][:, factor]
+    model = LogisticRegression(max_iter=1000).fit(scale(train[0]), fitted)
     chance = model.predict_proba(scale(test[0]))
     there = [(value, column) for column, value in enumerate(model.classes_) if 0 < (asked == value).sum() < len(asked)]
     areas.append(np.mean([roc_auc_score(asked == value, chance[:, column]) for value, column in there]))
@@ -171,8 +171,8 @@ def importances(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np
 
   columns, accuracies = [], []
   for factor in _varied(train[1]):
-    known, asked = train[1][:, factor], test[1][:, factor]
-    model = GradientBoostingClassifier(random_state=0).fit(train[0], known)
+    fitted, asked = train[1][:, factor], test[1][:, factor]
+    model = GradientBoostingClassifier(random_state=0).fit(train[0], fitted)
     columns.append(model.feature_importances_)
     accuracies.append(model.score(test[0], asked))
   return np.stack(columns, 1), float(np.mean(accuracies))
@@ -227,7 +227,7 @@ def _varied(*tables: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: no column has.
   """
-  found = np.flatnonzero(np.all([(table != table[:1]).any(0) for table in tables], 0))
-  if not len(found):
+  varying = np.flatnonzero(np.all([(table != table[:1]).any(0) for table in tables], 0))
+  if not len(varying):
     raise ValueError('factors: each has one value only, expected two values or more of one factor at least')
-  return found
+  return varying

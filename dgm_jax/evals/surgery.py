@@ -37,12 +37,12 @@ def surgery(seed: int, subject: Subject) -> dict[str, float]:
   def posterior(key, state, batch):
     return dict(zip(('mean', 'logvar'), views.posterior(key, state, batch['x']), strict=True))
 
-  found = per_example(posterior, subject.split, subject.config, subject.mesh)(seed, subject.state)
+  posteriors = per_example(posterior, subject.split, subject.config, subject.mesh)(seed, subject.state)
   prior = None if views.prior.normal else _density(seed, subject)
-  count, latents = found['mean'].shape
+  count, latents = posteriors['mean'].shape
   if NODES**latents * count**2 <= EXACT:
-    return exact(found['mean'], found['logvar'], prior=prior)
-  return sampled(seed, found['mean'], found['logvar'], prior=prior)
+    return exact(posteriors['mean'], posteriors['logvar'], prior=prior)
+  return sampled(seed, posteriors['mean'], posteriors['logvar'], prior=prior)
 
 
 def _density(seed: int, subject: Subject) -> LogProb:
@@ -83,8 +83,8 @@ def sampled(
   index = np.resize(np.random.default_rng(seed).permutation(count), samples)
   arrays = jnp.asarray(mean), jnp.asarray(logvar)
   log_prior = prior or distributions.standard_normal_log_prob
-  found = _log_probs(jax.random.key(seed), *arrays, index, log_prior)
-  own, aggregated, under_prior = (np.asarray(a, np.float64) for a in found)
+  log_probs = _log_probs(jax.random.key(seed), *arrays, index, log_prior)
+  own, aggregated, under_prior = (np.asarray(a, np.float64) for a in log_probs)
   error = lambda values: float(values.std() / math.sqrt(samples))
   marginal, information = float((aggregated - under_prior).mean()), float((own - aggregated).mean())
   page = _page(mean, logvar, marginal, information, closed=prior is None)
@@ -112,7 +112,7 @@ def _normal(z, mean, logvar) -> np.ndarray:
 
 
 def _log_probs(key: jax.Array, mean: jax.Array, logvar: jax.Array, index: np.ndarray, log_prior: Callable):
-  """log q(z|i), log q(z) and log p(z) of one z ~ q(z|i) for each index, [S] each."""
+  """Log q(z|i), log q(z) and log p(z) of one z ~ q(z|i) for each index, [S] each."""
   z = distributions.normal_sample(key, mean[index], logvar[index])
   own = distributions.normal_log_prob(z, mean[index], logvar[index])
   rows = max(1, ROWS // mean.size)
@@ -121,5 +121,5 @@ def _log_probs(key: jax.Array, mean: jax.Array, logvar: jax.Array, index: np.nda
 
 
 def _aggregated(z: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
-  """log q(z) = log (1/N) sum_i q(z|i), [], z [Z]."""
+  """Log q(z) = log (1/N) sum_i q(z|i), [], z [Z]."""
   return jax.nn.logsumexp(distributions.normal_log_prob(z[None], mean, logvar)) - math.log(len(mean))

@@ -1,9 +1,14 @@
-"""Whole files that a reader never sees half written."""
+"""Whole files that a reader never sees half written, and files that are opened only if they are what they seem."""
 
+import errno
+import io
 import os
 import pathlib
+import stat
+from collections.abc import Callable
+from typing import IO
 
-__all__ = ['write_atomic']
+__all__ = ['open_regular', 'open_without_links', 'read_bytes', 'read_text', 'write_atomic', 'write_with']
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:
@@ -11,10 +16,61 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> None:
   path = pathlib.Path(path)
   draft = path.with_name(f'.{path.name}.{os.getpid()}.tmp')  # same folder: a rename across file systems is not atomic
   try:
-    with draft.open('wb') as file:
+    draft.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), 'wb') as file:
       file.write(data)
       file.flush()
       os.fsync(file.fileno())
     draft.replace(path)
   finally:
     draft.unlink(missing_ok=True)
+
+
+def write_with(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) -> None:
+  """Replaces `path` by what `write(file)` writes; see `write_atomic`."""
+  content = io.BytesIO()
+  write(content)
+  write_atomic(path, content.getvalue())
+
+
+def open_regular(path: str | os.PathLike) -> io.BufferedReader:
+  """Opens a regular file for reading; never waits, as opening a pipe would.
+
+  Raises:
+    OSError: the path is missing or unreadable, or is a pipe, a device, a socket or a folder.
+  """
+  number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+  if not stat.S_ISREG(os.fstat(number).st_mode):
+    os.close(number)
+    raise OSError(errno.EINVAL, 'it is no regular file', os.fspath(path))
+  return os.fdopen(number, 'rb')
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+  """Returns the content of a regular file; see `open_regular`."""
+  with open_regular(path) as file:
+    return file.read()
+
+
+def read_text(path: str | os.PathLike) -> str:
+  """Returns the content of a regular file in UTF-8; see `open_regular`."""
+  return read_bytes(path).decode('utf-8')
+
+
+def open_without_links(path: str | os.PathLike) -> IO[str]:
+  """Opens a file of a run for reading and appending, made if missing; follows no link and never waits.
+
+  Raises:
+    OSError: the path is a link, a pipe, a device or a folder, or it cannot be written.
+  """
+  flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+  try:
+    number = os.open(path, flags, 0o666)
+  except OSError as error:
+    if error.errno == errno.ELOOP:
+      raise OSError(errno.ELOOP, 'it is a link: remove it', os.fspath(path)) from error
+    raise
+  if not stat.S_ISREG(os.fstat(number).st_mode):
+    os.close(number)
+    raise OSError(errno.EINVAL, 'it is no regular file: remove it', os.fspath(path))
+  return os.fdopen(number, 'a+', encoding='utf-8')

@@ -11,7 +11,7 @@ HALVINGS = 60  # of the interval in which a root is looked for: beyond the digit
 
 
 def root(function: Callable, values: jax.Array, low: float | jax.Array, high: float | jax.Array) -> jax.Array:
-  """Where an increasing elementwise function has the values [...], found by halving the interval from low to high.
+  """Finds where an increasing elementwise function has the values [...], by halving the interval from low to high.
 
   A halving has no slope of its own: the derivatives, of any order, with respect to the values and to all that the
   function refers to are those of the equation, dx = (dvalue - dfunction) / function'(x).

@@ -86,15 +86,15 @@ def _way_out(name: str, got: tuple[int, ...], first: str, shape: tuple[int, ...]
 
 @functools.cache
 def _parse(pattern: str) -> list[tuple[str, list[str]]]:
-  found = re.findall(r'(\w+)\[([^\]]*)\]', pattern)
-  return [(name, [axis.strip() for axis in axes.split(',') if axis.strip()]) for name, axes in found]
+  axes_by_name = re.findall(r'(\w+)\[([^\]]*)\]', pattern)
+  return [(name, [axis.strip() for axis in axes.split(',') if axis.strip()]) for name, axes in axes_by_name]
 
 
 def _refuse(name: str, shape: tuple[int, ...], axes: list[str], sizes: dict[str, int], rest: tuple[int, ...] | None):
-  known = [f'{axis}={size}' for axis, size in sizes.items() if axis in axes and not axis.isdigit()]
+  fixed = [f'{axis}={size}' for axis, size in sizes.items() if axis in axes and not axis.isdigit()]
   if '...' in axes and rest is not None:
-    known.append(f'...={rest}')
-  where = f' with {", ".join(known)}' if known else ''
+    fixed.append(f'...={rest}')
+  where = f' with {", ".join(fixed)}' if fixed else ''
   others = len(axes) - 1 + len(rest) if '...' in axes and rest is not None else len(shape)
   way_out = f'; nothing is broadcast here: write jnp.broadcast_to({name}, ...)' if len(shape) < others else ''
   raise ValueError(f'{name}: got shape {shape}, expected [{", ".join(axes)}]{where}{way_out}')

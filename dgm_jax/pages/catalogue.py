@@ -31,7 +31,7 @@ MATTER = (
 )  # what a figure depends on, length aside
 SIZE = ('system', 'conditional', 'model')  # what the number of parameters depends on, with SHAPE
 SHAPE = ('name', 'size', 'channels')
-FILLED_IN = ('shape', 'examples', 'levels', 'class_shares')  # keys of data that only the data tells
+FILLED_IN = ('shape', 'examples', 'levels', 'class_shares', 'digest')  # keys of data that only the data tells
 SPEED = ('memory', 'unroll', 'chunk')  # settings of networks that change no number but by rounding
 
 

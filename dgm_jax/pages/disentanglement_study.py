@@ -76,8 +76,8 @@ def trained(
     if number % every == every - 1 or number == calls - 1:
       curves.append(look(state) | {'step': step})
       drawings.append(curves[-1].pop('drawings'))
-      told = ' '.join(f'{value:.0f}' for value in curves[-1]['reconstruction_nats'])
-      print(f'{config.source} step {step} of {config.steps}: reconstruction {told} nats', file=sys.stderr, flush=True)
+      nats = ' '.join(f'{value:.0f}' for value in curves[-1]['reconstruction_nats'])
+      print(f'{config.source} step {step} of {config.steps}: reconstruction {nats} nats', file=sys.stderr, flush=True)
   figures = [_figures(members, state, number, protocol, curves) for number in range(len(members.seeds))]
   parameters = sizes.count(ensemble.one_of(state, 0).params)
   page = {
@@ -86,12 +86,12 @@ def trained(
     'weight': weight, 'members': figures, 'factors': list(data.simulator(config.data).names), 'curves': _plain(curves),
     'capacity': _capacity(config, curves),
   }  # fmt: skip
-  drawn, originals = {}, simulated(members.config)
+  pictures, originals = {}, simulated(members.config)
   for number in range(0, len(members.seeds), len(seeds)):
     name = f'{weight}_{members.weights[number]:g}'
-    drawn[name] = _picture(members, ensemble.one_of(state, number))
-    drawn[f'{name}_in_time'] = strip(originals, [each[number] for each in drawings], preprocess.pixels(config.data))
-  return page, drawn
+    pictures[name] = _picture(members, ensemble.one_of(state, number))
+    pictures[f'{name}_in_time'] = strip(originals, [each[number] for each in drawings], preprocess.pixels(config.data))
+  return page, pictures
 
 
 def follower(members: ensemble.Ensemble):
@@ -112,7 +112,7 @@ def follower(members: ensemble.Ensemble):
   pairs = prepare(jax.random.key(0), _images(_varied(sizes), simulator, config.data.name))['x']
   few = simulated(config)
 
-  def seen(states, batch, beside):
+  def measure_members(states, batch, beside):
     x = prepare(jax.random.key(0), batch)['x']
 
     def one(state):
@@ -126,16 +126,16 @@ def follower(members: ensemble.Ensemble):
 
     return jax.lax.map(one, states)
 
-  seen = jax.jit(ensemble.dealt(members, seen, (ensemble.OWN, ensemble.SHARED, ensemble.SHARED)))
+  measure = jax.jit(ensemble.spread_members(members, measure_members, (ensemble.OWN, ensemble.SHARED, ensemble.SHARED)))
 
   def look(states: State) -> dict[str, Any]:
-    z, kl, reconstruction, posterior, log_px, drawings = jax.tree.map(np.asarray, seen(states, batch, pairs))
+    z, kl, reconstruction, posterior, log_px, drawings = jax.tree.map(np.asarray, measure(states, batch, pairs))
     shared = np.stack([scores.information(own, factors) for own in z])  # [M, Z, K]
-    told = np.stack([_told(sizes, *own) for own in zip(*posterior, strict=True)])
-    drawn = np.stack([_drawn(sizes, own) for own in zip(*log_px, strict=True)])
+    by_posterior = np.stack([_information_of_codes(sizes, *own) for own in zip(*posterior, strict=True)])
+    by_decoder = np.stack([_information_of_images(sizes, own) for own in zip(*log_px, strict=True)])
     alone = {'alone': shared.max(1) / np.where(entropy > 0, entropy, 1), 'by': shared.argmax(1)}
-    drawn = {'drawn': drawn, 'drawings': drawings}
-    return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': told, **drawn, **alone}
+    by_decoder = {'drawn': by_decoder, 'drawings': drawings}
+    return {'kl': kl, 'reconstruction_nats': reconstruction, 'told': by_posterior, **by_decoder, **alone}
 
   return look
 
@@ -178,15 +178,15 @@ def _varied(sizes: Sequence[int]) -> np.ndarray:
   return np.concatenate(parts)
 
 
-def _told(sizes: Sequence[int], mean: np.ndarray, logvar: np.ndarray) -> np.ndarray:
+def _information_of_codes(sizes: Sequence[int], mean: np.ndarray, logvar: np.ndarray) -> np.ndarray:
   """The share of each factor's entropy that codes tell beside the others, [K], by the posteriors of `_varied`."""
   random, shares = np.random.default_rng(0), []
   ends = np.cumsum([BESIDE[0] * size for size in sizes])[:-1]
   for size, *own in zip(sizes, np.split(mean, ends), np.split(logvar, ends), strict=True):
     own = [part.reshape(BESIDE[0], size, -1) for part in own]
     noise = random.standard_normal((BESIDE[1], *own[0].shape))
-    told = max(0.0, scores.information_beside_others(*own, noise))
-    shares.append(told / np.log(size) if size > 1 else 0.0)
+    information = max(0.0, scores.information_beside_others(*own, noise))
+    shares.append(information / np.log(size) if size > 1 else 0.0)
   return np.array(shares)
 
 
@@ -197,21 +197,21 @@ def _likelihoods(
   mean, logvar = posterior
   z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(jax.random.key(0), mean.shape)
   flat = lambda a: a.reshape(a.shape[0], -1)
-  drawn = system.views.decode(jax.random.key(0), state, z)
-  drawn, images = jnp.clip(flat(drawn), 1e-6, 1 - 1e-6), flat(beside)
-  found, at = [], 0
+  decoded = system.views.decode(jax.random.key(0), state, z)
+  decoded, images = jnp.clip(flat(decoded), 1e-6, 1 - 1e-6), flat(beside)
+  blocks, at = [], 0
   for size in sizes:
     group = lambda a, at=at, size=size: a[at : at + BESIDE[0] * size].reshape(BESIDE[0], size, -1)
-    on, off, x = group(jnp.log(drawn)), group(jnp.log1p(-drawn)), group(images)
-    found.append(jnp.einsum('jkd,jvd->jkv', on - off, x) + off.sum(-1, keepdims=True))
+    on, off, x = group(jnp.log(decoded)), group(jnp.log1p(-decoded)), group(images)
+    blocks.append(jnp.einsum('jkd,jvd->jkv', on - off, x) + off.sum(-1, keepdims=True))
     at += BESIDE[0] * size
-  return found
+  return blocks
 
 
-def _drawn(sizes: Sequence[int], log_px: Sequence[np.ndarray]) -> np.ndarray:
+def _information_of_images(sizes: Sequence[int], log_px: Sequence[np.ndarray]) -> np.ndarray:
   """The share of each factor's entropy that drawings tell beside the others, [K], by `_likelihoods`."""
-  told = [max(0.0, scores.information_drawn(each)) for each in log_px]
-  return np.array([nats / np.log(size) if size > 1 else 0.0 for nats, size in zip(told, sizes, strict=True)])
+  information = [max(0.0, scores.information_drawn(each)) for each in log_px]
+  return np.array([nats / np.log(size) if size > 1 else 0.0 for nats, size in zip(information, sizes, strict=True)])
 
 
 def opened(shares: np.ndarray, least: float) -> list[int]:
@@ -221,13 +221,13 @@ def opened(shares: np.ndarray, least: float) -> list[int]:
 
 
 def openings(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Of each member its weight, its seed, and the factors in the order in which they opened, {factor: when}.
+  """Returns each member's weight and seed, and its factors in the order in which they opened, {factor: when}.
 
   'alone' and 'drawn', where the page has those curves; the time is C in nats or the step (`_unit`), None for never.
   With '_kl_nats' behind: the divergence in nats at that time, which is C only where gamma suffices to hold it there.
   """
   across = page['capacity'] or [float(step) for step in page['curves']['step']]
-  spent, found = np.array(page['curves']['kl']).sum(-1), []  # [T, M]
+  spent, rows = np.array(page['curves']['kl']).sum(-1), []  # [T, M]
   for number, member in enumerate(page['members']):
     one = {page['weight']: member[page['weight']], 'seed': member['seed']}
     for measure, (_, least) in OPENING.items():
@@ -237,8 +237,8 @@ def openings(page: Mapping[str, Any]) -> list[dict[str, Any]]:
       times = sorted(zip(opened(shares, least), page['factors'], strict=True))
       one[measure] = {name: across[t] if t < len(spent) else None for t, name in times}
       one[f'{measure}_kl_nats'] = {name: float(spent[t, number]) if t < len(spent) else None for t, name in times}
-    found.append(one)
-  return found
+    rows.append(one)
+  return rows
 
 
 def _unit(page: Mapping[str, Any]) -> str:
@@ -247,12 +247,12 @@ def _unit(page: Mapping[str, Any]) -> str:
 
 def summary(page: Mapping[str, Any]) -> dict[str, Any]:
   """A page without its curves but when factors opened; figures as mean and deviation over the seeds of a weight."""
-  found = {}
+  studied = {}
   for value in dict.fromkeys(member[page['weight']] for member in page['members']):
     same = [member for member in page['members'] if member[page['weight']] == value]
     names = [name for name in same[0] if isinstance(same[0][name], float) and name != page['weight']]
     columns = {name: np.array([member[name] for member in same]) for name in names}
-    found[f'{page["weight"]} {value:g}'] = {
+    studied[f'{page["weight"]} {value:g}'] = {
       name: {'mean': float(column.mean()), 'spread': float(column.std()), 'each': column.tolist()}
       for name, column in columns.items()
     }
@@ -260,31 +260,31 @@ def summary(page: Mapping[str, Any]) -> dict[str, Any]:
   kept |= {'schema': records.SCHEMA, 'trained_at': page.get('commit'), 'measured_at': page.get('commit')}
   if page['capacity']:
     kept['capacity_nats'] = page['capacity'][-1]
-  kept |= {'found': found, 'opened': {'unit': _unit(page), 'members': openings(page)}}
+  kept |= {'found': studied, 'opened': {'unit': _unit(page), 'members': openings(page)}}
   return {field: kept[field] for field in (*records.STUDY_FIELDS, *records.OPTIONAL) if field in kept}
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+def table(studied: Mapping[str, Mapping[str, Any]]) -> str:
   """Every system and weight with mean and spread over seeds, for a terminal."""
-  return pages.text('study', pages.Topic('mean and spread over seeds', '', figures=[_table(found)]))
+  return pages.text('study', pages.Topic('mean and spread over seeds', '', figures=[_table(studied)]))
 
 
-def keep(folder: Path, system: str, drawn: Mapping[str, np.ndarray]) -> None:
+def keep(folder: Path, system: str, pictures: Mapping[str, np.ndarray]) -> None:
   """Writes pictures as OUT/SYSTEM_WEIGHT.png."""
-  for name, image in drawn.items():
+  for name, image in pictures.items():
     gallery.write_png(folder / f'{system}_{name}.png', image)
 
 
-def write_page(folder: Path, name: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+def write_page(folder: Path, name: str, studied: Mapping[str, Mapping[str, Any]]) -> None:
   """Writes OUT/study.html: the table, curves of every system's first member, and its pictures."""
   text = (
     'All weights and seeds of a system trained in one program; figures are means and standard deviations over seeds.'
   )
-  topics = {name: pages.Topic(name.capitalize(), text, figures=[_table(found)])}
-  for system, page in found.items():
+  topics = {name: pages.Topic(name.capitalize(), text, figures=[_table(studied)])}
+  for system, page in studied.items():
     shown = {path.stem: _read(path) for path in sorted(folder.glob(f'{system}_*.png'))}
     topics[system] = pages.Topic(f'{system}: {page["system"]}', _order(page), charts=_charts(page), pictures=shown)
-  seconds = {key: found[key]['wall_seconds'] if key in found else 0.0 for key in topics}
+  seconds = {key: studied[key]['wall_seconds'] if key in studied else 0.0 for key in topics}
   path = folder / 'study.html'
   files.write_atomic(path, pages.document(topics, seconds, STYLE).encode())
   print(path)
@@ -296,9 +296,9 @@ SHOWN = (
 )  # fmt: skip
 
 
-def _table(found: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
+def _table(studied: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
   rows = []
-  for system, page in found.items():
+  for system, page in studied.items():
     for weight, figures in summary(page)['found'].items():
       cells = [f'{figures[name]["mean"]:.3g} +- {figures[name]["spread"]:.2g}' for name in SHOWN]
       rows.append([f'{system}, {weight}, {page["size"]} pixels', *cells])
@@ -334,7 +334,7 @@ def _charts(page: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[float, fl
 
 
 def _order(page: Mapping[str, Any]) -> str:
-  """In words, from when on each member tells and draws each factor."""
+  """Says in words from when on the codes and the images of each member hold each factor."""
   shown = lambda times: ', '.join(f'{k} never' if t is None else f'{k} from {t:.3g}' for k, t in times.items())
   lines = []
   for one in openings(page):
@@ -352,10 +352,10 @@ def _figures(
   test, state = data.load(config.data, 'test'), ensemble.one_of(states, number)
   subject = Subject(config, systems.build(config), state, test, parallel.mesh(1))
   codes_of, sizes = disentanglement.of_means(0, subject, protocol)
-  found = mean.metrics(0, subject) | disentanglement.scored(codes_of, sizes, np.random.default_rng(0), protocol)
-  found |= disentanglement.of_samples(0, subject, codes_of, protocol)
+  figures = mean.metrics(0, subject) | disentanglement.scored(codes_of, sizes, np.random.default_rng(0), protocol)
+  figures |= disentanglement.of_samples(0, subject, codes_of, protocol)
   own = {'seed': int(members.seeds[number]), members.weight: float(members.weights[number])}
-  return own | found | {'open_latents': float((curves[-1]['kl'][number] > OPEN_NATS).sum())}
+  return own | figures | {'open_latents': float((curves[-1]['kl'][number] > OPEN_NATS).sum())}
 
 
 def _picture(members: ensemble.Ensemble, state: State) -> np.ndarray:
@@ -381,5 +381,5 @@ def _capacity(config: ConfigDict, curves: list[dict]) -> list[float]:
 def _read(path: Path) -> np.ndarray:
   from PIL import Image
 
-  with Image.open(path) as image:
+  with Image.open(path, formats=('PNG',)) as image:
     return np.asarray(image.convert('RGB'))

@@ -88,6 +88,7 @@ def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
   """How a run belongs to a row: OWN; NEAR where training, measurement or protocol is another; SMALLER; '' if in no way.
 
   Args:
+    row: a published figure.
     source: the run's experiment, 'configs/FILE.py:VARIANT'.
     trained: its `catalogue.essence`.
     samples: importance samples of its likelihood; 0 where none is known.

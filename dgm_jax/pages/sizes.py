@@ -43,11 +43,11 @@ def main(argv: list[str]) -> None:
     key = catalogue.size_key(settings)
     if key in new:
       continue
-    found = old.get(key) or {'config': source, 'parameters': counted(settings)}
-    if found['parameters'] is not None:
-      new[key] = found
-    told = 'its data is not there' if found['parameters'] is None else f'{total(found["parameters"]):,}'
-    print(f'{source}: {told}', file=sys.stderr)
+    row = old.get(key) or {'config': source, 'parameters': counted(settings)}
+    if row['parameters'] is not None:
+      new[key] = row
+    text = 'its data is not there' if row['parameters'] is None else f'{total(row["parameters"]):,}'
+    print(f'{source}: {text}', file=sys.stderr)
   records.write_atomic(folder / FILE, (json.dumps(new, indent=2) + '\n').encode())
   print(f'{folder / FILE}: {len(new)} experiments')
 
@@ -97,7 +97,7 @@ def count(params: Mapping) -> dict[str, int]:
 
 
 def total(parameters: Mapping[str, int]) -> int:
-  """Of all networks together."""
+  """Returns the number of parameters of all networks together."""
   return sum(parameters.values())
 
 

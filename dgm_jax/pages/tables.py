@@ -16,7 +16,7 @@ from dgm_jax.pages import catalogue, published, records, sizes
 from dgm_jax.pages.published import NEAR, OWN, SMALLER, Row
 from dgm_jax.pages.records import Run
 
-__all__ = ['found', 'markdown', 'page', 'sections', 'short', 'text']
+__all__ = ['markdown', 'page', 'read_archive', 'sections', 'short', 'text']
 
 # Figures that explain others: tables leave them to the records, where there are others.
 SUPPORTING = re.compile(
@@ -57,42 +57,44 @@ class Section(NamedTuple):
   rows: Sequence[Sequence[str]]
 
 
-class Found(NamedTuple):
+class Archive(NamedTuple):
   """The records, and the parameters of the experiments that they and the published rows are of."""
 
   runs: Sequence[Run]
   counts: dict[str, dict]
 
 
-def found(folder: str | os.PathLike) -> Found:
+def read_archive(folder: str | os.PathLike) -> Archive:
   """What is in a folder of records.
 
   Raises:
     UserError: a record is not of today's schema.
   """
-  return Found(records.read(folder), records.load(Path(folder) / sizes.FILE))
+  return Archive(records.read(folder), records.load(Path(folder) / sizes.FILE))
 
 
-def sections(seen: Found) -> list[Section]:
+def sections(archive: Archive) -> list[Section]:
   """The tables of the deck and of papers, row by row, and one of all that was measured."""
-  made = [_published(table, seen) for table in published.tables()]
-  rows = [_measured(run, seen) for run in seen.runs]
-  return [*made, Section('All that was measured', ALL_LEAD, ALL, rows)]
+  parts = [_published(table, archive) for table in published.tables()]
+  rows = [_measured(run, archive) for run in archive.runs]
+  return [*parts, Section('All that was measured', ALL_LEAD, ALL, rows)]
 
 
-def _published(table: published.Table, seen: Found) -> Section:
+def _published(table: published.Table, archive: Archive) -> Section:
   sources = list(dict.fromkeys(row.source for row in table.rows if row.source))
   lead = [f'Slide: {table.slide}.'] if table.slide else []
   lead += [f'Source: {sources[0]}.'] if len(sources) == 1 else []
   others = {row.differs for row in table.rows}
   if len(others) == 1 and (other := others.pop()):  # told once for all rows
     table, lead = table._replace(rows=tuple(row._replace(differs='') for row in table.rows)), [*lead, f'Here: {other}.']
-  return Section(table.title, ' '.join(lead), LONG, [line for row in table.rows for line in _lines(row, sources, seen)])
+  return Section(
+    table.title, ' '.join(lead), LONG, [line for row in table.rows for line in _lines(row, sources, archive)]
+  )
 
 
-def _lines(row: Row, sources: Sequence[str], seen: Found) -> list[tuple[str, ...]]:
+def _lines(row: Row, sources: Sequence[str], archive: Archive) -> list[tuple[str, ...]]:
   """The row with its own run of most steps, and a line for each other run that belongs to it."""
-  related = [(_relation(row, run), run) for run in seen.runs]
+  related = [(_relation(row, run), run) for run in archive.runs]
   related = [(kind, run) for kind, run in related if kind and run.page['split'] == 'test']
   order = [OWN, NEAR, SMALLER]
   related.sort(key=lambda pair: (order.index(pair[0]), -pair[1].page['steps']))
@@ -100,15 +102,15 @@ def _lines(row: Row, sources: Sequence[str], seen: Found) -> list[tuple[str, ...
   notes = [row.network, row.source if len(sources) > 1 else '', f'here {row.differs}' if row.differs else '']
   name = '\n'.join([row.name, *filter(None, notes)])
   values = '\n'.join(f'{metric} {_value(value)}' for metric, value in row.figures.items())
-  main = _parameters(seen, published.settings(row.experiment, row.overrides)) if row.experiment else '-'
+  main = _parameters(archive, published.settings(row.experiment, row.overrides)) if row.experiment else '-'
   size = '\n'.join(filter(None, [f'{row.parameters} published' if row.parameters else '', main])) or '-'
   first = _facts(own[0], row) if own else ('-', '-', '-')
   lines = [(name, row.data, row.protocol, values, first[0], first[1], size, first[2])]
   for kind, run in related:
     if run not in own[:1]:
-      told, steps, device = _facts(run, row)
-      this = _parameters(seen, run.page['settings'], run.page['parameters'])
-      lines.append((_label(kind, run, row, this, main), row.data, '', '', told, steps, f'{this} of {main}', device))
+      remark, steps, device = _facts(run, row)
+      this = _parameters(archive, run.page['settings'], run.page['parameters'])
+      lines.append((_label(kind, run, row, this, main), row.data, '', '', remark, steps, f'{this} of {main}', device))
   return lines
 
 
@@ -138,13 +140,13 @@ def _facts(run: Run, row: Row) -> tuple[str, str, str]:
   return '\n'.join(figure(run, name) for name in names), str(run.page['steps']), run.page['device']
 
 
-def _measured(run: Run, seen: Found) -> tuple[str, ...]:
+def _measured(run: Run, archive: Archive) -> tuple[str, ...]:
   page = run.page
-  size = _parameters(seen, page['settings'], page['parameters'])
-  told = '\n'.join(figure(run, name) for name in shown(run))
+  size = _parameters(archive, page['settings'], page['parameters'])
+  figures = '\n'.join(figure(run, name) for name in shown(run))
   experiment = '\n'.join([page['config'], *changes(page)])
   data = f'{page["data"]} {page["split"]}'
-  return (page['system'], experiment, data, told, str(page['steps']), size, page['device'], '\n'.join(notes(run)))
+  return (page['system'], experiment, data, figures, str(page['steps']), size, page['device'], '\n'.join(notes(run)))
 
 
 def notes(run: Run) -> list[str]:
@@ -175,8 +177,8 @@ def shown(run: Run) -> list[str]:
 def figure(run: Run, name: str) -> str:
   """'nll_nats 85.541 (5000 samples)', or mean and deviation over seeds."""
   count, metrics = run.page['samples'].get(name), run.page['metrics']
-  start, slash, drawn = name.partition('/')
-  between = [(word, metrics.get(f'{start}_{word}{slash}{drawn}')) for word in ('chance', 'ideal')]
+  start, slash, images = name.partition('/')
+  between = [(word, metrics.get(f'{start}_{word}{slash}{images}')) for word in ('chance', 'ideal')]
   around = ', '.join(f'{word} {value:.4g}' for word, value in between if value is not None)
   spread = f' +- {run.page["spread"][name]:.2g}' if run.seeds > 1 else ''
   notes = ', '.join(filter(None, [f'{count} samples' if count else '', around]))
@@ -199,9 +201,9 @@ def _value(value: float | str) -> str:
   return value if isinstance(value, str) else f'{value:.6g}'
 
 
-def _parameters(seen: Found, settings, own: dict | None = None) -> str:
+def _parameters(archive: Archive, settings, own: dict | None = None) -> str:
   """How many parameters an experiment has, with commas; '-' where nobody counted."""
-  counted = own or seen.counts.get(catalogue.size_key(settings), {}).get('parameters')
+  counted = own or archive.counts.get(catalogue.size_key(settings), {}).get('parameters')
   if counted is None:
     return '-'
   return f'{counted["total"] if "total" in counted else sizes.total(counted):,}'
@@ -210,12 +212,12 @@ def _parameters(seen: Found, settings, own: dict | None = None) -> str:
 # --- the short form ---
 
 
-def short(seen: Found) -> str:
+def short(archive: Archive) -> str:
   """The best run of each system as a Markdown table: one row a system, by its name."""
-  if not seen.runs:
+  if not archive.runs:
     return 'No records yet.'
-  systems = sorted({run.page['system'] for run in seen.runs})
-  rows = [_short(best([run for run in seen.runs if run.page['system'] == system]), seen) for system in systems]
+  systems = sorted({run.page['system'] for run in archive.runs})
+  rows = [_short(best([run for run in archive.runs if run.page['system'] == system]), archive) for system in systems]
   return markdown_table(Section('', '', SHORT, rows))
 
 
@@ -247,44 +249,44 @@ def beside(run: Run) -> tuple[Row | None, str]:
   for wanted in (OWN, NEAR, SMALLER):
     for row in (row for table in published.tables() for row in table.rows):
       numbers = [name for name, value in row.figures.items() if not isinstance(value, str)]
-      told = any(name in run.page['metrics'] for name in numbers)
-      if told and _relation(row, run) == wanted:
+      printed = any(name in run.page['metrics'] for name in numbers)
+      if printed and _relation(row, run) == wanted:
         return row, wanted
   return None, ''
 
 
-def _short(run: Run, seen: Found) -> tuple[str, ...]:
+def _short(run: Run, archive: Archive) -> tuple[str, ...]:
   page, (row, kind) = run.page, beside(run)
   names = [name for name in row.figures if name in page['metrics']] if row else shown(run)
-  told = '\n'.join([*(figure(run, name) for name in names), *(f'({note})' for note in notes(run))])
+  figures = '\n'.join([*(figure(run, name) for name in names), *(f'({note})' for note in notes(run))])
   experiment = '\n'.join(f'`{part}`' for part in [page['config'], *changes(page)])
   data = f'{page["data"]} {page["split"]}'
-  published_too = _beside(run, row, kind, names, seen)
-  return (f'`{page["system"]}`', experiment, data, told, published_too, str(page['steps']), page['device'])
+  published_too = _beside(run, row, kind, names, archive)
+  return (f'`{page["system"]}`', experiment, data, figures, published_too, str(page['steps']), page['device'])
 
 
-def _beside(run: Run, row: Row | None, kind: str, names: Iterable[str], seen: Found) -> str:
+def _beside(run: Run, row: Row | None, kind: str, names: Iterable[str], archive: Archive) -> str:
   if row is None:
     return ''
   values = '\n'.join(f'{_value(row.figures[name])}' for name in names)
-  this = _parameters(seen, run.page['settings'], run.page['parameters'])
-  main = _parameters(seen, published.settings(row.experiment, row.overrides))
-  told = f'{row.name}; {row.source}' if row.source else row.name
+  this = _parameters(archive, run.page['settings'], run.page['parameters'])
+  main = _parameters(archive, published.settings(row.experiment, row.overrides))
+  remark = f'{row.name}; {row.source}' if row.source else row.name
   if kind == SMALLER:
-    told += f'; a smaller network: {this} of {main} parameters' if this != main else '; other settings'
+    remark += f'; a smaller network: {this} of {main} parameters' if this != main else '; other settings'
   if kind == NEAR:
-    told += f'; here {_near(run, row)}'
+    remark += f'; here {_near(run, row)}'
   elif row.differs and kind != OWN:
-    told += f'; here {row.differs}'
-  return f'{values}\n({told})'
+    remark += f'; here {row.differs}'
+  return f'{values}\n({remark})'
 
 
 # --- as text, Markdown and HTML ---
 
 
-def text(made: Iterable[Section]) -> str:
+def text(parts: Iterable[Section]) -> str:
   """For a terminal."""
-  return '\n\n'.join(['\n'.join(filter(None, [one.title, one.lead, _text(one)])) for one in made]) + '\n'
+  return '\n\n'.join(['\n'.join(filter(None, [one.title, one.lead, _text(one)])) for one in parts]) + '\n'
 
 
 def _text(one: Section) -> str:
@@ -298,15 +300,15 @@ def _text(one: Section) -> str:
   return '\n'.join(lines)
 
 
-def markdown(made: Iterable[Section]) -> str:
+def markdown(parts: Iterable[Section]) -> str:
   """The page docs/tables.md."""
-  parts = [
+  lines = [
     '# Figures, published and measured', 'Written by `python -m dgm_jax.report --tables` from results/ and'
     ' dgm_jax/pages/published.toml; not edited by hand.', LEAD,
   ]  # fmt: skip
-  for one in made:
-    parts += filter(None, [f'## {one.title}', one.lead, markdown_table(one)])
-  return '\n\n'.join(parts) + '\n'
+  for one in parts:
+    lines += filter(None, [f'## {one.title}', one.lead, markdown_table(one)])
+  return '\n\n'.join(lines) + '\n'
 
 
 def markdown_table(one: Section) -> str:
@@ -316,11 +318,11 @@ def markdown_table(one: Section) -> str:
   return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
 
 
-def page(made: Iterable[Section], style: str) -> str:
+def page(parts: Iterable[Section], style: str) -> str:
   """One HTML page that needs no other file."""
   cell = lambda text, tag: f'<{tag}>{html.escape(text).replace(chr(10), "<br>")}</{tag}>'
   body = ''
-  for one in made:
+  for one in parts:
     row = lambda cells, tag: f'<tr>{"".join(cell(text, tag) for text in cells)}</tr>'
     rows = ''.join(row(cells, 'td') for cells in one.rows)
     lead = f'<p class="lead">{html.escape(one.lead)}</p>' if one.lead else ''

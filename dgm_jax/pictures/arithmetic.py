@@ -40,7 +40,7 @@ def parse(text: str, n: int) -> Terms:
 
 
 def combined(latents: np.ndarray, terms: Terms) -> tuple[np.ndarray, np.ndarray]:
-  """Of latents [n, Z] the average of each term [T, Z], and their signed sum [Z]."""
+  """Returns the average of each term [T, Z] of latents [n, Z], and the signed sum of the averages [Z]."""
   averages = np.stack([latents[numbers].mean(0) for _, numbers in terms])
   return averages, np.array([sign for sign, _ in terms], latents.dtype) @ averages
 

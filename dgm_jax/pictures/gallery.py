@@ -76,12 +76,16 @@ def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -
 
 @needs('sample')
 def samples_like(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
-  """Draws as many samples as x has rows: a grid of images, or a map of points [n, D] with D = 1, 2.
+  """Draws as many samples as x has rows: a grid of images, or a map of points [n, D].
 
-  The map is of data, samples and critic, or, of a system without a critic, of the density beside samples.
+  The map is of data, samples and critic, or, of a system without a critic, of the density beside samples. If D > 2,
+  it is of the first two coordinates of data and samples.
   """
   if x.ndim > 2:
     return samples(key, system, state, len(x), to_uint8)
+  if x.shape[1] > 2:
+    fake = call(system.sample, state, key, state, len(x), static=(2,))
+    return plane.draw(x[:, :2], fake[:, :2], lambda points: np.zeros(len(points)))
   if not system.views.critic:
     return density(key, system, state)
   fake = call(system.sample, state, key, state, len(x), static=(2,))
@@ -179,7 +183,7 @@ def interpolations(
     key: for encoders that are random.
     system: with the views `encode` and `decode`.
     state: the trained state.
-    x: [B, ...] in the model's space; B // 2 pairs, of which the first 10 are drawn.
+    x: [B, ...] in the model's space; B // 2 pairs, of which the first 10 are drawn. A single image is its own pair.
     to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
     path: `linear`, or `spherical` for Gaussian latents.
     steps: images a row, both ends included.
@@ -187,7 +191,7 @@ def interpolations(
   Returns:
     The grid, uint8 [H, W, c].
   """
-  z = call(system.views.encode, state, key, state, x)
+  z = call(system.views.encode, state, key, state, x if len(x) > 1 else np.concatenate([x, x]))
   pairs = min(len(z) // 2, ROWS)
   codes = path(z[: 2 * pairs : 2], z[1 : 2 * pairs : 2], np.linspace(0, 1, steps, dtype=z.dtype))
   return _decoded(key, system, state, codes, to_uint8)
@@ -292,9 +296,9 @@ WALKS = {  # of systems without an encoder
 
 def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToUint8], np.ndarray]]:
   """The pictures that a system's views allow, name -> draw(key, state, x, to_uint8); as many samples as x has rows."""
-  known = PICTURES if system.views.encode else PICTURES | WALKS
+  pictures = PICTURES if system.views.encode else PICTURES | WALKS
   bind = lambda draw: lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8)
-  return {name: bind(draw) for name, draw in known.items() if fits(system, draw)}
+  return {name: bind(draw) for name, draw in pictures.items() if fits(system, draw)}
 
 
 def _decoded(key: Key, system: System, state: State, codes: np.ndarray, to_uint8: ToUint8) -> np.ndarray:

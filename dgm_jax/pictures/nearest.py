@@ -9,7 +9,7 @@ __all__ = ['picture']
 
 
 def neighbours(images: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Where in the training set each image's nearest one is, and how far.
+  """Finds the nearest training image of each image, and its distance.
 
   Args:
     images: [n, H, W, C] uint8.

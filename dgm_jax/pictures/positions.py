@@ -96,7 +96,7 @@ def _rgb(images: np.ndarray) -> np.ndarray:
 def _heat(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
   """Maps [n, P, P] in [-1, 1], blue to white to red, as images uint8 [n, *size, 3]."""
   rows, columns = (np.arange(n) * p // n for n, p in zip(size, values.shape[1:], strict=True))
-  seen = values[:, rows][:, :, columns]
-  fade = 1 - np.abs(seen)
-  channels = np.where(seen > 0, 1, fade), fade, np.where(seen < 0, 1, fade)
+  shown = values[:, rows][:, :, columns]
+  fade = 1 - np.abs(shown)
+  channels = np.where(shown > 0, 1, fade), fade, np.where(shown < 0, 1, fade)
   return np.round(255 * np.stack(channels, -1)).astype(np.uint8)

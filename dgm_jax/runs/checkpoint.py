@@ -1,8 +1,7 @@
 """Checkpoints: the only module that knows Orbax.
 
-A step folder holds the state and, committed together with it, a JSON page: the
-experiment, the versions, the shapes, and a digest of every part of the state.
-Orbax restores flipped bits without a word, and stores a NaN like any number; we do not.
+A step folder holds the state and, committed with it, a JSON page: the experiment, versions, shapes, and a digest of every
+part. Orbax restores flipped bits without a word, and stores a NaN like any number; we do not.
 """
 
 import contextlib
@@ -105,6 +104,8 @@ def save(manager: ocp.CheckpointManager, state: State, meta: dict[str, Any], met
   """Starts the save of a state under its own step number; the step stands once it is committed.
 
   Args:
+    manager: of `saving`.
+    state: the state.
     meta: JSON data; 'digest', 'shapes', 'metrics' and 'seal' are added.
     metrics: what the choice of the best step is made by.
 
@@ -145,24 +146,25 @@ def check_space(workdir: Path, like: State) -> None:
 
 
 def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
-  """The newest good state of a run, or that of the given step.
+  """Restores the newest good state of a run, or that of one step.
 
-  A step whose digest does not fit, or that cannot be read, is renamed `<step>.corrupt`, and the one
-  before it is taken; a line names both.
+  A step that is damaged is renamed `<step>.corrupt`, and the one before it is taken; a line names both.
 
   Args:
+    workdir: the run's folder.
     like: shapes, dtypes and shardings, as `jax.ShapeDtypeStruct` leaves.
+    step: the step; the newest good one if None.
 
   Raises:
     UserError: there is no checkpoint, none is good, or its shapes are not those of `like`.
   """
-  found = steps(workdir) if step is None else [s for s in steps(workdir) if s == step]
-  if not found:
+  candidates = steps(workdir) if step is None else [s for s in steps(workdir) if s == step]
+  if not candidates:
     which = 'no checkpoint' if step is None else f'no checkpoint of step {step}; it has {steps(workdir)}'
     raise UserError(f'{Path(workdir) / FOLDER} has {which}')
   notes: list[str] = []
   with _reading(workdir) as manager:
-    for number in reversed(found):
+    for number in reversed(candidates):
       try:
         restored = _restore_step(manager, like, number)
         _warn(notes, f'; step {number} is taken')
@@ -193,29 +195,30 @@ def read_parts(workdir: Path, parts: list[str], like: dict[str, Any]) -> dict[st
   """Reads named parts of the last checkpoint's state: {'params/encoder': tree}; those that it lacks are left out.
 
   Args:
+    workdir: the run's folder.
     parts: 'params/<network>', 'extra/<entry>'.
-    like: a tree {'params': .., 'extra': ..}, whose shardings arrays of the same path get; others are on all devices.
+    like: a tree whose shardings arrays of the same path get; others are on all devices.
 
   Raises:
     UserError: there is no checkpoint, or it has none of the networks asked for.
     OSError, ValueError and others of `DAMAGE`: it is damaged.
   """
-  found = steps(workdir)
-  if not found:
+  saved_steps = steps(workdir)
+  if not saved_steps:
     raise UserError('which has no checkpoint')
   with _reading(workdir) as manager:
-    digests = _page(manager, found[-1])['digest']
+    digests = _page(manager, saved_steps[-1])['digest']
     for part in parts:
       if part.startswith('params/') and part not in digests:
-        known = ', '.join(key.removeprefix('params/') for key in digests if key.startswith('params/'))
-        raise UserError(f'which has no such network; it has {known}')
+        networks = ', '.join(key.removeprefix('params/') for key in digests if key.startswith('params/'))
+        raise UserError(f'which has no such network; it has {networks}')
     there = [part for part in parts if part in digests]
-    whole = ocp.PyTreeCheckpointHandler().metadata(manager.directory / str(found[-1]) / 'state').tree
+    whole = ocp.PyTreeCheckpointHandler().metadata(manager.directory / str(saved_steps[-1]) / 'state').tree
     item = _placed(whole, there, like)
     restore = ocp.args.PyTreeRestore(
       item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
     )
-    tree = manager.restore(found[-1], args=ocp.args.Composite(state=restore))['state']
+    tree = manager.restore(saved_steps[-1], args=ocp.args.Composite(state=restore))['state']
   saved = {part: functools.reduce(lambda inner, key: inner[key], part.split('/'), tree) for part in there}
   if any(of(saved[part]) != digests[part] for part in there):
     raise ValueError('the digest does not fit')
@@ -329,15 +332,15 @@ def _measured(workdir: Path, metric: str) -> dict[int, float]:
 
   Steps from before the metric was renamed have it under its old name.
   """
-  found = steps(workdir)
-  if not found:
+  saved_steps = steps(workdir)
+  if not saved_steps:
     return {}
   valid = [line for line in lines.read(Path(workdir) / 'metrics.jsonl') if line['split'] == 'valid']
   value_of = lambda page, none: page.get(metric, page.get(names.once(metric), none))
   later = {line['step']: value_of(line, math.nan) for line in valid}
   values = {}
   with _reading(workdir) as manager:
-    for step in found:
+    for step in saved_steps:
       # A damaged page is not this function's to report: the step is only not the best.
       with contextlib.suppress(*DAMAGE):
         values[step] = value_of(_page(manager, step)['metrics'], later.get(step, math.nan))
@@ -384,8 +387,7 @@ def _set_aside(workdir: Path, step: int, reason: str) -> list[str]:
 
 
 def _warn(notes: list[str], end: str) -> None:
-  for note in notes:
-    print(note + end, file=sys.stderr)
+  print(*(note + end + '\n' for note in notes), sep='', end='', file=sys.stderr)
 
 
 def reason(error: Exception) -> str:
@@ -394,5 +396,5 @@ def reason(error: Exception) -> str:
 
 
 def _names(folder: Path) -> Iterator[Path]:
-  """Where a damaged step may go: 4.corrupt, 4.corrupt2, ..."""
+  """Yields the names that a damaged step may get: 4.corrupt, 4.corrupt2, ..."""
   return (folder.with_name(f'{folder.name}.corrupt{number}') for number in itertools.chain([''], itertools.count(2)))

@@ -25,6 +25,7 @@ def graft(state: State, sources: dict[str, str]) -> State:
   Where the other run keeps no average, it begins at what is taken.
 
   Args:
+    state: the state that gets them.
     sources: network name -> workdir.
 
   Raises:
@@ -69,15 +70,15 @@ def _taken(state: State, name: str, workdir: Path, subject: str) -> tuple[Any, d
     saved = checkpoint.read_parts(workdir, [f'params/{name}', *(f'extra/{entry}' for entry in own)], here)
   except UserError as error:
     raise UserError(f'{subject}{error}') from error
-  found, extra = saved[f'params/{name}'], {}
+  network, extra = saved[f'params/{name}'], {}
   for entry, like in own.items():
     there = saved.get(f'extra/{entry}', {})
     extra[entry] = {key: there[key] for key in like if key in there} if entry in (*BY_NETWORK, BY_ENTRY) else there
   for entry in own.keys() & {*BY_NETWORK}:
-    extra[entry] = extra[entry] or {name: jax.tree.map(jnp.copy, found)}
+    extra[entry] = extra[entry] or {name: jax.tree.map(jnp.copy, network)}
   for entry in own.get(BY_ENTRY, {}):
     extra[BY_ENTRY].setdefault(entry, jax.tree.map(jnp.copy, extra[entry]))
-  there = {'params': {name: found}, 'extra': extra}
+  there = {'params': {name: network}, 'extra': extra}
   checkpoint.compare_shapes(f'{subject}but', shapes(there), shapes(here))
   placed = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), there, here)
   return placed['params'][name], placed['extra']

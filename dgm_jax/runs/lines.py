@@ -2,17 +2,31 @@
 
 import json
 import os
-import pathlib
 from typing import Any
 
-__all__ = ['parse', 'read']
+from dgm_jax.errors import UserError
+from dgm_jax.internal.files import read_bytes
+
+__all__ = ['parse', 'raw', 'read']
 
 
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """The lines of a JSON lines file, without those that are torn; [] for a missing file."""
-  path = pathlib.Path(path)
-  lines = path.read_bytes().splitlines() if path.exists() else []
-  return [record for record in map(parse, lines) if record is not None]
+  """Returns the records of a JSON lines file, without lines that are torn; [] for a missing file."""
+  return [record for record in map(parse, raw(path)) if record is not None]
+
+
+def raw(path: str | os.PathLike) -> list[bytes]:
+  """Returns the lines of a file, [] if it is missing.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  try:
+    return read_bytes(path).splitlines()
+  except FileNotFoundError:
+    return []
+  except OSError as error:
+    raise UserError(f'{path} cannot be read ({error.strerror}): move it away') from error
 
 
 def parse(line: bytes) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import data, optim, systems
 from dgm_jax.core import State, System, unaveraged
-from dgm_jax.data import preprocess
+from dgm_jax.data import checks, preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics
 from dgm_jax.internal.files import write_atomic
@@ -25,7 +25,7 @@ from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
   'best', 'claim', 'commit', 'environment', 'open_subject', 'processor', 'resolve', 'shapes', 'total_steps',
-  'weights', 'write_json',
+  'weights', 'with_data', 'write_json',
 ]  # fmt: skip
 
 PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -87,6 +87,25 @@ def commit() -> str:
   except (OSError, subprocess.TimeoutExpired):
     return os.environ.get('DGM_JAX_COMMIT', '')
   return shown.stdout.strip() if shown.returncode == 0 else os.environ.get('DGM_JAX_COMMIT', '')
+
+
+def with_data(config: ConfigDict, names: tuple[str, ...]) -> tuple[ConfigDict, dict[str, data.Split]]:
+  """Loads these parts of the data, says what a user's own hold, and fills in what the data tells.
+
+  Raises:
+    UserError: there is a mistake in the data, or the parts do not fit one another or the system.
+  """
+  splits = {name: data.load(config.data, name) for name in names}
+  checks.check_together(splits)
+  checks.check_labels(splits, systems.classes(config))
+  checks.check_range(splits, config.data, systems.bounds(config))
+  config = resolve(config, splits['train'])
+  with config.unlocked():
+    config.data.digest = checks.digests(splits)
+  if cluster.main_process():
+    for line in checks.describe(splits, config.data):
+      print(line, flush=True)
+  return config, splits
 
 
 def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
@@ -156,9 +175,10 @@ def best(config: ConfigDict) -> str:
 def open_subject(
   workdir: Path, split: str, which: str = 'latest', config: ConfigDict | None = None, weights: str = 'average'
 ) -> Subject:
-  """A trained run on one split of its data, ready to be measured or sampled.
+  """Opens a trained run on one split of its data, to be measured or sampled.
 
   Args:
+    workdir: the run's folder.
     split: 'train', 'valid' or 'test'; '' for none, where only samples are wanted.
     which: 'latest', 'best' or a step.
     config: the run's experiment, where settings of the measurement were changed.
@@ -172,6 +192,9 @@ def open_subject(
   mesh = parallel.mesh()
   part = data.load(config.data, split) if split else data.Split('', 0, {})
   system = systems.build(config)
+  if split:
+    checks.check_shape(part, config.data.shape, f'those that {workdir} was trained on')
+    checks.check_labels({split: part}, systems.classes(config))
   restored = checkpoint.restore(workdir, shapes(system, config, mesh), which_step(workdir, config, which))
   state = restored.state
   if weights == 'raw':

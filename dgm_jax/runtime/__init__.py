@@ -1,1 +1,1 @@
-"""Where a program runs: devices, processes, signals, the lock of a folder, exit codes."""
+"""The place where a program runs: devices, processes, signals, the lock of a folder, exit codes."""

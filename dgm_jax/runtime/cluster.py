@@ -48,8 +48,10 @@ def start(
     signals.share()
   if keep_memory and cpu.is_only_device():
     cpu.keep_buffers()
-  told = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices > 0
-  if every_core and not told:
+  counted = (
+    'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices > 0
+  )
+  if every_core and not counted:
     jax.config.update('jax_num_cpu_devices', cpu.cores())
   cpu.keep_programs(Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'programs')
 

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from dgm_jax.errors import UserError
+from dgm_jax.errors import UserError, printable
+from dgm_jax.internal.files import open_without_links, read_text
 
 __all__ = ['locked']
 
@@ -30,7 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
   path = Path(folder) / NAME
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open('a+')
+    file = open_without_links(path)
   except OSError as error:
     raise UserError(f'--workdir={folder} cannot be written: {error.strerror}') from error
   with file:
@@ -46,14 +47,14 @@ def _take(file, path: Path) -> None:
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
-    raise UserError(_held(path, _holder(path))) from error
+    raise UserError(_refusal(path, _holder(path))) from error
   except OSError:  # a network file system without locks
     kernel = False
   holder = _holder(path)
   if holder and not kernel and _alive(holder):
-    raise UserError(f'{_held(path, holder)}; if it is gone, remove {path}')
+    raise UserError(f'{_refusal(path, holder)}; if it is gone, remove {path}')
   if holder:
-    print(f'warning: taking over {path.parent} from {_described(holder)}, which is gone', file=sys.stderr)
+    print(printable(f'warning: taking over {path.parent} from {_described(holder)}, which is gone'), file=sys.stderr)
   file.truncate(0)
   started = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
   json.dump({'host': socket.gethostname(), 'pid': os.getpid(), 'started': started}, file)
@@ -63,7 +64,7 @@ def _take(file, path: Path) -> None:
 def _holder(path: Path) -> dict:
   """The page of the lock, {} where it is empty or cut short."""
   try:
-    page = json.loads(path.read_text())
+    page = json.loads(read_text(path))
     return {'host': str(page['host']), 'pid': int(page['pid']), 'started': str(page['started'])}
   except (OSError, ValueError, KeyError, TypeError):
     return {}
@@ -82,7 +83,7 @@ def _alive(holder: dict) -> bool:
   return True
 
 
-def _held(path: Path, holder: dict) -> str:
+def _refusal(path: Path, holder: dict) -> str:
   who = _described(holder) if holder else 'another process'
   return f'{path.parent} is being trained by {who}; take another --workdir, or wait'
 

@@ -43,11 +43,11 @@ def interruptible(program: Callable) -> Callable:
 
 def mesh(devices: int = 0) -> Mesh:
   """All devices (or the first so many) of all processes along one axis, 'data'."""
-  found = jax.devices()
-  if devices > len(found):
-    raise UserError(f'{devices} devices were asked for, but JAX sees {len(found)} ({found[0].platform})')
+  visible = jax.devices()
+  if devices > len(visible):
+    raise UserError(f'{devices} devices were asked for, but JAX sees {len(visible)} ({visible[0].platform})')
   # Explicit axes, the default, break linen's gathers: the axis is left to the compiler.
-  return Mesh(np.asarray(found[: devices or len(found)]), ('data',), axis_types=(AxisType.Auto,))
+  return Mesh(np.asarray(visible[: devices or len(visible)]), ('data',), axis_types=(AxisType.Auto,))
 
 
 def check_batch(key: str, size: int, mesh: Mesh, slices: int = 1) -> None:
@@ -107,9 +107,11 @@ class Driver(NamedTuple):
 
 
 def driver(name: str, mesh: Mesh, like) -> Driver:
-  """One program over the whole mesh ('jit'), or a step of its own on each device ('pmap').
+  """Returns how a call is made: one program over the whole mesh ('jit'), or a step on each device ('pmap').
 
   Args:
+    name: 'jit' or 'pmap'.
+    mesh: the devices.
     like: the state as shapes with shardings.
 
   Raises:

@@ -1,9 +1,11 @@
 """The systems: one file a family, one function `config -> System` a system.
 
-A file lists in CONDITIONAL the systems that can be conditioned on labels, and in POINTS those of data that are points.
+A file lists in CONDITIONAL the systems that can be conditioned on labels, in LABELLED those that cannot do without, and
+in POINTS those of data that are points.
 """
 
 import sys
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -11,9 +13,16 @@ from dgm_jax import config as experiment
 from dgm_jax.core import System
 
 __all__ = [
-  'autoregressive', 'baseline', 'build', 'classifier', 'collapse', 'disentangle', 'estimators', 'flow', 'gan', 'latent',
-  'semi_supervised', 'vae', 'vq',
+  'autoregressive', 'baseline', 'bounds', 'build', 'classes', 'classifier', 'collapse', 'disentangle', 'estimators',
+  'flow', 'gan', 'latent', 'semi_supervised', 'vae', 'vq',
 ]  # fmt: skip
+
+
+# The range of the data, by the likelihood of a pixel or the output function of a generator.
+RANGES = {
+  'bernoulli': (0, 1), 'sigmoid': (0, 1), 'discretized_logistic': (-1, 1), 'logistic_mixture': (-1, 1),
+  'categorical': (-1, 1), 'tanh': (-1, 1),
+}  # fmt: skip
 
 
 def build(config: ConfigDict) -> System:
@@ -23,7 +32,7 @@ def build(config: ConfigDict) -> System:
     UserError: there is no such system, or it has no labels and `config.conditional` is set, or the data are points.
   """
   function = experiment.by_path('dgm_jax.systems', config.system)
-  listed = lambda table: function.__name__ in getattr(sys.modules[function.__module__], table, ())
+  listed = lambda table: _listed(function, table)
   experiment.require(
     len(config.data.shape) != 1 or listed('POINTS'),
     f'{config.system} takes images; config.data has points of {tuple(config.data.shape)} (for flow.* and gan.*)',
@@ -34,3 +43,20 @@ def build(config: ConfigDict) -> System:
     f' not {config.system}',
   )
   return function(config)
+
+
+def classes(config: ConfigDict) -> int:
+  """Returns the number of classes that the labels of a run's data must be below, 0 if it uses no labels."""
+  if not (config.conditional or _listed(experiment.by_path('dgm_jax.systems', config.system), 'LABELLED')):
+    return 0
+  return config.model.get('classes', 0) or config.model.get('network', {}).get('classes', 0)
+
+
+def bounds(config: ConfigDict) -> tuple[float, float] | None:
+  """Returns the least and the greatest value of data that a run's model can mean, None if it is for any."""
+  output = config.model.get('generator', {}).get('output', '')
+  return RANGES.get(config.model.get('likelihood', output))
+
+
+def _listed(function: Callable, table: str) -> bool:
+  return function.__name__ in getattr(sys.modules[function.__module__], table, ())

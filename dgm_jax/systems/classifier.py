@@ -23,6 +23,8 @@ from dgm_jax.nn.norm import running
 
 __all__ = ['classifier', 'irevnet', 'resnet', 'revnet']
 
+LABELLED = __all__
+
 
 class ClassifierParts(NamedTuple):
   """The network and its training."""

@@ -18,6 +18,8 @@ from dgm_jax.systems.parts.games import INIT_EXAMPLES
 
 __all__ = ['feature_matching']
 
+LABELLED = __all__
+
 
 def feature_matching(config: ConfigDict) -> System:
   """Builds the system that trains a classifier on labelled, unlabelled and generated images, then a generator.

@@ -25,7 +25,7 @@ from dgm_jax.data import preprocess
 from dgm_jax.runs import workdir
 from dgm_jax.runtime import parallel
 
-__all__ = ['OWN', 'SHARED', 'Ensemble', 'compiled', 'dealt', 'indices', 'make', 'one_of', 'start']
+__all__ = ['OWN', 'SHARED', 'Ensemble', 'compiled', 'indices', 'make', 'one_of', 'spread_members', 'start']
 
 SHARED, OWN = PartitionSpec(), PartitionSpec('data')  # what all members see, and what is stacked, a part each
 
@@ -58,9 +58,9 @@ def make(config: ConfigDict, weight: str, weights: Sequence[float], seeds: Seque
   experiment.check(config)
   train = data.load(config.data, 'train')
   config = workdir.resolve(config, train)
-  known = systems.build(config), _weight_of(config)
+  template = systems.build(config), _weight_of(config)
   experiment.require(
-    weight == known[1], f'{config.system} can be trained together for values of {known[1]!r}, not of {weight!r}'
+    weight == template[1], f'{config.system} can be trained together for values of {template[1]!r}, not of {weight!r}'
   )
   pairs = np.array(list(itertools.product(weights, seeds)), np.float64)
   devices = devices or max(n for n in range(1, jax.device_count() + 1) if len(pairs) % n == 0)
@@ -86,12 +86,12 @@ def start(ensemble: Ensemble) -> State:
 
   size = min(config.init_examples, train.size)
   shown = np.stack([data.order(int(seed), 0, 1, size, train.size)[0] for seed in ensemble.seeds])
-  program = dealt(ensemble, jax.vmap(init, (0, 0, None, 0)), (OWN, OWN, SHARED, OWN))
+  program = spread_members(ensemble, jax.vmap(init, (0, 0, None, 0)), (OWN, OWN, SHARED, OWN))
   return jax.jit(program)(ensemble.seeds, ensemble.weights, ensemble.arrays, shown)
 
 
-def dealt(ensemble: Ensemble, function: Callable, specs: tuple[PartitionSpec, ...]) -> Callable:
-  """A function of all members, on each device of its own alone; arguments are as `specs` say, results are OWN."""
+def spread_members(ensemble: Ensemble, function: Callable, specs: tuple[PartitionSpec, ...]) -> Callable:
+  """Spreads a function of members over the devices: each works on its own. `specs` says how arguments are spread."""
   return jax.shard_map(function, mesh=ensemble.mesh, in_specs=specs, out_specs=OWN, check_vma=False)
 
 
@@ -108,11 +108,11 @@ def compiled(ensemble: Ensemble) -> Callable:
   each = jax.vmap(one, (0, 0, None, 0, 0))
 
   def in_turn(arrays, *stacked):
-    found = []
+    measured = []
     for m in range(len(stacked[0])):
       seed, weight, state, index = jax.tree.map(lambda leaf, m=m: leaf[m], stacked)
-      found.append(one(seed, weight, arrays, state, index))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+      measured.append(one(seed, weight, arrays, state, index))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *measured)
 
   def call(state, seeds, weights, arrays, index):
     if index.shape[0] == 1 and jax.default_backend() == 'cpu':
@@ -125,7 +125,7 @@ def compiled(ensemble: Ensemble) -> Callable:
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
   specs = OWN, OWN, OWN, SHARED, PartitionSpec(None, 'data')
-  program = jax.jit(dealt(ensemble, call, specs), donate_argnums=0)
+  program = jax.jit(spread_members(ensemble, call, specs), donate_argnums=0)
   seeds, weights = jax.device_put((ensemble.seeds, ensemble.weights), parallel.rows(ensemble.mesh))
   return lambda state, index: program(state, seeds, weights, ensemble.arrays, index)
 

@@ -1,4 +1,4 @@
-"""Where a run's figures and pictures go: JSON lines, TensorBoard, the terminal, and W&B when asked for.
+"""The places where a run's figures and pictures go: JSON lines, TensorBoard, the terminal, and W&B when asked for.
 
 WORKDIR/metrics.jsonl holds one `{"step", "split", name: value, ...}` a line. It depends on the run alone, so an
 interrupted and resumed run leaves the bytes of an uninterrupted one. What depends on the machine (seconds, steps/s)
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgm_jax.errors import UserError
-from dgm_jax.internal.files import write_atomic
+from dgm_jax.errors import UserError, printable
+from dgm_jax.internal.files import open_without_links, read_text, write_atomic
 from dgm_jax.runs import lines
 
 __all__ = ['Lost', 'Writer', 'lost', 'open', 'silent', 'stopwatch']
@@ -179,9 +179,8 @@ def _open_lines(path: pathlib.Path, first_step: int, due: bool):
       return False
     return not due or record['step'] < first_step or record.get('split', 'train') == 'train'
 
-  old = path.read_bytes().splitlines() if path.exists() else []
-  write_atomic(path, b''.join(line + b'\n' for line in old if kept(line)))
-  return path.open('a', encoding='utf-8')
+  write_atomic(path, b''.join(line + b'\n' for line in lines.raw(path) if kept(line)))
+  return open_without_links(path)
 
 
 def _write_line(file, record: dict[str, Any]) -> None:
@@ -198,8 +197,9 @@ def _floats(numbers: Numbers) -> dict[str, float]:
 
 
 def _terminal(total_steps: int) -> _Terminal:
+  clean = lambda text: '\n'.join(map(printable, text.split('\n')))  # names of files may hold anything
   if not sys.stderr.isatty():
-    return _Terminal(lambda step: None, lambda text: print(text, flush=True), lambda: None)
+    return _Terminal(lambda step: None, lambda text: print(clean(text), flush=True), lambda: None)
   from tqdm import tqdm
 
   bars = []  # one, from the first progress on, so that its rate leaves compilation out
@@ -210,7 +210,7 @@ def _terminal(total_steps: int) -> _Terminal:
     bars[0].update(step - bars[0].n)
 
   def say(text: str) -> None:
-    tqdm.write(text)
+    tqdm.write(clean(text))
     sys.stdout.flush()
 
   def close() -> None:
@@ -285,4 +285,4 @@ def _wandb_id(path: pathlib.Path, first_step: int) -> str:
   """The id kept in `path`, or a new one for a fresh run."""
   if first_step == 0 or not path.exists():
     write_atomic(path, secrets.token_hex(4).encode())
-  return path.read_text()
+  return read_text(path)

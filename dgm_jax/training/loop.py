@@ -64,7 +64,9 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
     allow_config_change: go on with a run whose experiment was another one.
     rollbacks: how often to go back to the last checkpoint, and past the batches in question, after NaN or infinity.
 
-  Returns: the last state.
+  Returns:
+    the last state.
+
   Raises:
     UserError: the data, the folder or the devices do not fit the experiment.
     Halt: something is no longer finite, or no checkpoint can be written.
@@ -94,6 +96,9 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
   """Trains from the newest checkpoint, or afresh, to the end.
 
   Args:
+    run: what stays the same.
+    call: several steps in one program.
+    evaluators: compiled measurements.
     batches: skip the data stream ahead to this batch, if the checkpoint is not there yet.
 
   Raises:
@@ -248,11 +253,11 @@ def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndar
   for name, draw in (gallery.available(run.system) | positions.available(run.system, run.config)).items():
     signals.poll()
     try:
-      drawn = draw(key, state, images, to_uint8)
+      picture = draw(key, state, images, to_uint8)
     except Exception as error:  # a picture must not end a training
       writer.say(f'step {step}: no picture {name}, {type(error).__name__}: {" ".join(str(error).split())}')
     else:
-      writer.picture(step, name, drawn)
+      writer.picture(step, name, picture)
 
 
 def due(step: int, every: int, total: int) -> bool:

@@ -51,8 +51,7 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
   preprocess.training(config.data)  # a mistake must not leave its mark on the folder
   # Where nothing is measured on them, no examples need be held out.
   names = ('train', 'valid', 'test') if config.eval_every else ('train', 'test')
-  splits = {name: data.load(config.data, name) for name in names}
-  config = workdir.resolve(config, splits['train'])
+  config, splits = workdir.with_data(config, names)
   total = workdir.total_steps(config)
   system = systems.build(config)
   like = workdir.shapes(system, config, mesh)

@@ -1,4 +1,4 @@
-"""Where a run begins: 1. at its newest good checkpoint; 2. else with fresh parameters and grafted networks."""
+"""The start of a run: 1. its newest good checkpoint; 2. else fresh parameters and grafted networks."""
 
 import time
 from typing import NamedTuple
@@ -19,7 +19,7 @@ __all__ = ['Start', 'load_or_init', 'start']
 
 
 class Start(NamedTuple):
-  """Where a run begins or goes on."""
+  """The state that a run begins with or goes on from."""
 
   state: State
   step: int  # completed ones

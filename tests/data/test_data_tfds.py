@@ -257,6 +257,8 @@ def test_prepare_says_what_to_install(monkeypatch):
 
 def test_prepare_counts_what_lies_there(tmp_path, monkeypatch, capsys):
   """A set that is there is not written again, so that TensorFlow is not called upon."""
+  if 'data_dir' not in flags.FLAGS:
+    prepare.define_flags()
   flags.FLAGS(['test'])
   _write(tmp_path / 'tfds', {'train': 7, 'test': 2})
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: True)

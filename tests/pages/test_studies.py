@@ -111,7 +111,7 @@ def test_what_is_told_is_told_of_the_factor_that_the_code_is_made_of():
   for number in range(3):
     codes = 100.0 * factors[:, number, None] * np.array([1.0, 0.0])
     np.testing.assert_allclose(
-      disentanglement_study._told(sizes, codes, np.zeros_like(codes)), np.eye(3)[number], atol=1e-9
+      disentanglement_study._information_of_codes(sizes, codes, np.zeros_like(codes)), np.eye(3)[number], atol=1e-9
     )
 
 
@@ -121,9 +121,10 @@ def test_what_is_drawn_is_what_the_decoder_makes_of_the_codes():
   images = np.concatenate([np.eye(size)[factors[:, i]] for i, size in enumerate(sizes)], 1)
   decode = lambda key, state, z: np.concatenate([np.full((len(z), 3), 1 / 3), np.clip(z[:, 3:], 0.01, 0.99)], 1)
   system = types.SimpleNamespace(views=Views(decode=decode))  # all codes tell both factors, drawings the second
-  np.testing.assert_allclose(disentanglement_study._told(sizes, images, np.full_like(images, -30.0)), 1.0)
-  posterior = images, np.full_like(images, -30.0)
-  shares = disentanglement_study._drawn(
+  sure = np.full_like(images, -30.0)
+  np.testing.assert_allclose(disentanglement_study._information_of_codes(sizes, images, sure), 1.0)
+  posterior = images, sure
+  shares = disentanglement_study._information_of_images(
     sizes, disentanglement_study._likelihoods(system, None, images, posterior, sizes)
   )
   np.testing.assert_allclose(shares, [0.0, 1 - np.log1p(99.0**-2) / np.log(2)], atol=1e-5)

@@ -111,12 +111,12 @@ def test_a_system_is_shown_by_its_best_run(tmp_path):
   told = record('configs/gated_pixelcnn.py:small', ['conditional=True'], metrics={'nll_nats_given_label': 70.0})
   untold = record('configs/gated_pixelcnn.py:small', metrics={'nll_nats': 90.0})
   folder = written(tmp_path / 'r', a=train, b=record(), c=record(metrics={'nll_nats': 90.0}), d=told, e=untold)
-  text = tables.short(tables.found(folder))
+  text = tables.short(tables.read_archive(folder))
   assert text.count('vae.iwae') == 1 and 'nll_nats 85.541' in text
   assert text.count('autoregressive.gated_pixelcnn') == 1 and 'nll_nats 90' in text and 'conditional' not in text
   accuracy = record('configs/infogan_mnist.py:small', metrics={'unsupervised_accuracy': 0.5})
   better = accuracy | {'metrics': {'unsupervised_accuracy': 0.6}}
-  text = tables.short(tables.found(written(tmp_path / 'r', f=accuracy, g=better)))
+  text = tables.short(tables.read_archive(written(tmp_path / 'r', f=accuracy, g=better)))
   assert 'unsupervised_accuracy 0.6' in text
 
 
@@ -124,7 +124,7 @@ def test_a_smaller_network_says_so_with_both_numbers_of_parameters(tmp_path):
   small = record('configs/pixelcnn_pp.py:small', metrics={'bits_per_dim': 3.97}, parameters={'model': 7, 'total': 7})
   key = catalogue.size_key(published.settings('configs/pixelcnn_pp.py'))
   folder = written(tmp_path / 'r', a=small, parameters={key: {'parameters': {'model': 5000, 'other': 3}}})
-  seen = tables.found(folder)
+  seen = tables.read_archive(folder)
   assert 'a smaller network: 7 of 5,003 parameters' in tables.short(seen)
   rows = [row for section in tables.sections(seen) for row in section.rows]
   line = next(row for row in rows if 'configs/pixelcnn_pp.py:small\nsmaller network' in row[0])
@@ -136,7 +136,7 @@ def test_a_smaller_network_says_so_with_both_numbers_of_parameters(tmp_path):
 def test_a_run_that_was_trained_or_measured_otherwise_has_a_line_that_says_so(tmp_path):
   few = record(samples={'nll_nats': 1000}, metrics={'nll_nats': 91.0})
   other = record(overrides=['batch_size=100'], metrics={'nll_nats': 92.0})
-  seen = tables.found(written(tmp_path / 'r', a=few, b=other))
+  seen = tables.read_archive(written(tmp_path / 'r', a=few, b=other))
   rows = [row for section in tables.sections(seen) for row in section.rows]
   lines = {row[4].partition(' (')[0]: row for row in rows if row[0].startswith('- configs/iwae')}
   assert lines['nll_nats 91'][0].endswith('measured with 1000 samples')
@@ -152,7 +152,7 @@ def test_what_must_be_known_of_a_figure_stands_beside_it(tmp_path):
     'configs/pixelcnn_pp.py:small', ['data.train=train[:2400]'], split='train', metrics={'bits_per_dim': 4.0}
   )
   prior = record('configs/vqvae2_mnist.py:prior', metrics={'nll_codes_nats_given_label': 103.0})
-  runs = tables.found(written(tmp_path / 'r', a=codes, b=own, c=prior)).runs
+  runs = tables.read_archive(written(tmp_path / 'r', a=codes, b=own, c=prior)).runs
   assert tables.notes(runs[0]) == [
     'error 4 times that of principal components of as many bits',
     'the top level alone: error 0.06, of all levels 0.4',
@@ -164,7 +164,7 @@ def test_what_must_be_known_of_a_figure_stands_beside_it(tmp_path):
 def test_lists_and_what_explains_other_figures_are_left_to_the_record_unless_it_is_all_there_is(tmp_path):
   shares = {'share_percent_0_classifier/10k': 9.0, 'kid_classifier/10k': 0.4}
   both = record(metrics=shares | {'fid_classifier/10k': 4.2, 'kl_per_dimension_nats': [2.0]})
-  runs = tables.found(written(tmp_path / 'r', a=both, b=record(metrics=shares))).runs
+  runs = tables.read_archive(written(tmp_path / 'r', a=both, b=record(metrics=shares))).runs
   assert tables.shown(runs[0]) == ['fid_classifier/10k']
   assert tables.shown(runs[1]) == list(shares)
 
@@ -194,7 +194,7 @@ class Cells(html.parser.HTMLParser):
 
 @pytest.fixture(scope='module')
 def seen():
-  return tables.found(ROOT / 'results')
+  return tables.read_archive(ROOT / 'results')
 
 
 # Numbers of the deck's tables, in the order of its rows, read off its slides.

@@ -54,6 +54,8 @@ def test_nothing_that_is_read_runs_and_nothing_is_fetched(path):
     assert not keywords.get('shell') and not keywords.get('allow_pickle'), f'{path}:{node.lineno}'
     if name == 'load' and isinstance(node.func, ast.Attribute) and getattr(node.func.value, 'id', '') == 'torch':
       assert keywords.get('weights_only') is True, f'{path}:{node.lineno} may run what a file brings'
+    if name == 'open' and isinstance(node.func, ast.Attribute) and getattr(node.func.value, 'id', '') == 'Image':
+      assert 'formats' in keywords, f'{path}:{node.lineno} gives PostScript to a program'
     if name == 'load' and isinstance(node.func, ast.Attribute) and getattr(node.func.value, 'id', '') == 'np':
       assert keywords.get('allow_pickle') is False, f'{path}:{node.lineno} says nothing of pickles'
   assert 'http://' not in path.read_text()

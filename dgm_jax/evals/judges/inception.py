@@ -41,10 +41,10 @@ def load(path: pathlib.Path, digest: str) -> dict:
       f'there are no Inception weights at {path}, and without them nothing may be called FID: bring the file'
       ' (judge=inception:PATH#SHA256), or take a classifier, --judge=runs/classifier_mnist'
     )
-  found = hashlib.sha256(path.read_bytes()).hexdigest()
-  if found != digest.lower():
+  own_digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  if own_digest != digest.lower():
     expected = digest or 'nothing: write judge=inception:PATH#SHA256'
-    raise UserError(f'{path} has the SHA-256 {found}, expected {expected}')
+    raise UserError(f'{path} has the SHA-256 {own_digest}, expected {expected}')
   with np.load(path, allow_pickle=False) as file:
     arrays = {name: file[name] for name in file.files}
   check(arrays, path)
@@ -57,11 +57,11 @@ def check(arrays: dict[str, np.ndarray], source: pathlib.Path) -> None:
   Raises:
     UserError: an array is missing, too many, or of another shape.
   """
-  made = jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
-  like = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(made, sep='/').items()}
+  expected = jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
+  like = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(expected, sep='/').items()}
   for name in {**like, **arrays}:
-    found = np.shape(arrays[name]) if name in arrays else None
-    if found != like.get(name):
+    own_shape = np.shape(arrays[name]) if name in arrays else None
+    if own_shape != like.get(name):
       raise UserError(
-        f'{source} is not of this Inception network: {name} has the shape {found}, expected {like.get(name)}'
+        f'{source} is not of this Inception network: {name} has the shape {own_shape}, expected {like.get(name)}'
       )

@@ -21,10 +21,10 @@ def collapse() -> Topic:
   """Bound and divergence of every case beside their closed forms."""
   rho = 0.8
   used, full = _run(rho, 'diagonal', 'elbo'), _run(rho, 'full', 'elbo')
-  held = {'capacity': 0.0, 'gamma': 100.0}
-  annealed, idle = _run(rho, 'full', 'annealing'), _run(rho, 'full', 'capacity', held)
+  settings = {'capacity': 0.0, 'gamma': 100.0}
+  annealed, idle = _run(rho, 'full', 'annealing'), _run(rho, 'full', 'capacity', settings)
   independent = _run(0.0, 'diagonal', 'elbo')
-  unused = _run(rho, 'diagonal', 'capacity', held)
+  unused = _run(rho, 'diagonal', 'capacity', settings)
   rows = [
     *_rows('correlated, diagonal decoder', used, _entropy(rho), 0.5 * math.log((1 + rho) / (1 - rho)), 0.05),
     *_rows('correlated, z held unused', unused, _entropy(0.0), 0.0, 0.01),

@@ -83,9 +83,9 @@ def _point() -> list[Row]:
   x, structure, start = jnp.asarray(points() - points().mean(0)), mixture.full(), _start('full')
   start = start._replace(means=start.means - points().mean(0)[None])
   fitted, trace = jax.jit(lambda x, s: algorithm.fit(structure, x, s, STEPS, -1.0))(x, start)
-  found, _ = mixture.respond(structure, mixture.natural(structure, start), x)
+  respond, _ = mixture.respond(structure, mixture.natural(structure, start), x)
   parameters = bayesian_mixture.point(structure, D)
-  ascent = jax.jit(lambda x, found: bayesian_mixture.fit(parameters, x, found, STEPS, -1.0))(x, found)
+  ascent = jax.jit(lambda x, respond: bayesian_mixture.fit(parameters, x, respond, STEPS, -1.0))(x, respond)
   distance = max(float(jnp.abs(a - b).max()) for a, b in zip(fitted, ascent.factors['parameters'], strict=True))
   falls = float(max(0.0, -np.diff(np.asarray(ascent.bounds).ravel()).min()))
   bound = float(ascent.bounds[-2, -1]) / N

@@ -17,7 +17,7 @@ DISTANCE = 1.36 / math.sqrt(N) * 1.2  # of Kolmogorov and Smirnov, exceeded by c
 
 
 def flows() -> Topic:
-  """eta = F(xi) is uniform, xi = F^-1(eta) has the law again, and x = F^-1(G(z)) carries any law to any other."""
+  """Eta = F(xi) is uniform, xi = F^-1(eta) has the law again, and x = F^-1(G(z)) carries any law to any other."""
   with jax.enable_x64(True):
     laws = {'normal': cdf.normal(), 'mixture': _mixture(), 'exponential': cdf.exponential()}
     z = jax.random.normal(jax.random.key(0), (N,))

@@ -47,8 +47,10 @@ def _uniform(dims: int) -> list[Row]:
     Row(f'{dims} factors: Kolmogorov-Smirnov distance of the marginals', 0.0, float(distance), 0.0065),
     Row(f'{dims} factors: largest correlation of two outputs', 0.0, float(dependence), 0.013),
     *(
-      Row(f'{dims} factors: correlation of z_{i + 1} and f_{i + 1}', known, _correlation(z[:, i], image[:, i]), 0.01)
-      for i, known in enumerate(correlations)
+      Row(
+        f'{dims} factors: correlation of z_{i + 1} and f_{i + 1}', correlation, _correlation(z[:, i], image[:, i]), 0.01
+      )
+      for i, correlation in enumerate(correlations)
     ),
   ]
 

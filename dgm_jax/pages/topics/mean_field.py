@@ -83,8 +83,10 @@ def _mixture():
     theirs.fit(x)
   centred = jnp.asarray(x - x.mean(0))
   parameters = bayesian_mixture.conjugate(bayesian_mixture.prior(centred, 0.5), components)
-  found = mixture.statistics(parameters.structure, centred, jnp.asarray(start / start.sum(1, keepdims=True)))
-  run = jax.jit(lambda x, found: bayesian_mixture.fit(parameters, x, found, SWEEPS + 1, -1.0))(centred, found)
+  start_statistics = mixture.statistics(parameters.structure, centred, jnp.asarray(start / start.sum(1, keepdims=True)))
+  run = jax.jit(lambda x, start_statistics: bayesian_mixture.fit(parameters, x, start_statistics, SWEEPS + 1, -1.0))(
+    centred, start_statistics
+  )
   # A sweep is M then E, theirs E then M; their bound leaves out a constant.
   ours, lower = np.asarray(run.bounds)[1:, 0], np.asarray(theirs.lower_bounds_)
   means = np.asarray(run.factors['parameters'].means) + x.mean(0)

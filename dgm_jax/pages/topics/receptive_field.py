@@ -34,7 +34,7 @@ def receptive_field() -> Topic:
     f' with positive weights: blue is seen, orange are those of the {PREVIOUS} before it that are never seen. Stacked'
     ' masked convolutions leave a wedge to the upper right; two stacks, or the way back of a Diagonal BiLSTM, do not.',
     rows=rows,
-    pictures={name: picture(seen) for name, seen in fields.items()},
+    pictures={name: picture(reach) for name, reach in fields.items()},
   )
 
 
@@ -51,19 +51,19 @@ def cone() -> Sequence[tuple[int, int]]:
 
   k rows up it sees that map from k + 1 to the left to k to the right.
   """
-  seen = set()
+  reached = set()
   for k in range(CENTER + 1):
     for column in range(max(CENTER - k - 1, 0), min(CENTER + k, SIDE - 1) + 1):
       row = CENTER - k
-      seen |= {(row - up, column + across) for up in range(4) for across in range(-3, 4 if up else 0)}
-  return sorted((r, c) for r, c in seen if r >= 0 and 0 <= c < SIDE)
+      reached |= {(row - up, column + across) for up in range(4) for across in range(-3, 4 if up else 0)}
+  return sorted((r, c) for r, c in reached if r >= 0 and 0 <= c < SIDE)
 
 
-def picture(seen: np.ndarray) -> np.ndarray:
+def picture(field: np.ndarray) -> np.ndarray:
   """The field [H, W] as a picture, uint8 [10 H, 10 W, 3]."""
   order = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
   canvas = np.where((order < PREVIOUS)[..., None], BLIND, LATER)
-  canvas = np.where(seen[..., None], SEEN, canvas)
+  canvas = np.where(field[..., None], SEEN, canvas)
   canvas[CENTER, CENTER] = OWN
   return canvas.astype(np.uint8).repeat(SCALE, 0).repeat(SCALE, 1)
 

@@ -32,7 +32,7 @@ def surgery() -> Topic:
       Row('golden mean KL', 1.06947024, golden['average_kl_nats'], 1e-8),
       Row('golden marginal KL', 0.27188020, golden['marginal_kl_nats'], 2e-6),
       Row('golden information', 0.79759004, golden['mutual_information_nats'], 2e-6),
-      *_known(),
+      *_closed_forms(),
       Row('autoencoder, 2 latents: residual of the identity', 0.0, small['surgery_residual_nats'], 1e-5),
       Row('autoencoder, 8 latents: residual, 4 errors', 0.0, residual, 4 * error),
     ],
@@ -40,7 +40,7 @@ def surgery() -> Topic:
   )
 
 
-def _known() -> list[Row]:
+def _closed_forms() -> list[Row]:
   """Codes N(m_i, s^2) with m_i ~ N(0, 1 - s^2): the information tends to log (1 / s), the marginal KL to 0."""
   rows = []
   for s in (0.3, 0.05):
