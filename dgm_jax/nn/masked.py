@@ -17,27 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 __all__ = [
-  'WHOLE',
-  'Conv',
-  'MaskedConv',
-  'Place',
-  'Pointwise',
-  'Taps',
-  'before',
-  'causal',
-  'column',
-  'condition_at',
-  'correlate',
-  'from_cache',
-  'from_image',
-  'from_image_with_ones',
-  'gate',
-  'group_sizes',
-  'half',
-  'halved',
-  'rectangle',
-  'with_center',
-  'with_ones',
+  'WHOLE', 'Conv', 'MaskedConv', 'Place', 'Pointwise', 'Taps', 'before', 'causal', 'column', 'condition_at',
+  'correlate', 'from_cache', 'from_image', 'from_image_with_ones', 'gate', 'group_sizes', 'half', 'halved', 'rectangle',
+  'with_center', 'with_ones',
 ]  # fmt: skip
 
 # Variance 4 / (fan in + fan out), counting the causal taps alone.

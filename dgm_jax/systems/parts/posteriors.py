@@ -18,15 +18,7 @@ from dgm_jax.models.vae import Encoder
 from dgm_jax.systems.parts.bounds import Latent, Posterior, Prior
 
 __all__ = [
-  'FAMILIES',
-  'Family',
-  'bernoulli',
-  'chain',
-  'encoder',
-  'fair_bits',
-  'from_family',
-  'normal',
-  'pseudo_inputs',
+  'FAMILIES', 'Family', 'bernoulli', 'chain', 'encoder', 'fair_bits', 'from_family', 'normal', 'pseudo_inputs',
   'standard',
 ]  # fmt: skip
 
