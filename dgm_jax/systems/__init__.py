@@ -39,7 +39,7 @@ def build(config: ConfigDict) -> System:
   )
   experiment.require(
     not config.conditional or listed('CONDITIONAL'),
-    'config.conditional=True is for systems that can be told a label (autoregressive.*, vq.prior),'
+    'config.conditional=True is for systems that can be conditioned on labels (autoregressive.*, vq.prior),'
     f' not {config.system}',
   )
   return function(config)
