@@ -297,8 +297,8 @@ def ask(subject):
   system, state, key, config = subject.system, subject.state, jax.random.key(0), subject.config
   x, labels = jnp.zeros((NUMBER, *config.data.shape)), jnp.zeros(NUMBER, jnp.int32)
   known = {
-    'x': x, 'n': NUMBER, 'columns': 2, 'labels': labels if config.conditional else None, 'temperature': 1.0, 'given': x,
-    'known': jnp.zeros(x.shape[:3], bool), 'first': labels, 'nats': 1.0, 'batch': {'x': x, 'y': labels},
+    'x': x, 'n': NUMBER, 'columns': 2, 'labels': labels if config.conditional else None, 'temperature': 1.0, 'image': x,
+    'mask': jnp.zeros(x.shape[:3], bool), 'first': labels, 'nats': 1.0, 'batch': {'x': x, 'y': labels},
   }  # fmt: skip
 
   def answer(protocol, view):

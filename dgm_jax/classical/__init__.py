@@ -1,4 +1,4 @@
-"""Inference in closed form, without networks: mean field, EM, and the models they are exact in.
+"""Inference in closed form, without networks: mean field, EM, and the models for which they are exact.
 
-Functions of arrays that keep the precision of their data: float32, or float64 where JAX has it enabled.
+Functions of arrays keep the precision of their data: float32, or float64 if JAX has it enabled.
 """

@@ -1,7 +1,9 @@
 """Mean field for mixtures of normals: q(z) q(parameters), the parameters conjugate, or a point.
 
-With Dirichlet and Gauss-Wishart factors this is the variational Bayesian mixture; with a point it is EM, update for
-update. Axes: N examples, D dimensions, K components, F features.
+With Dirichlet and Gauss-Wishart factors this is the variational Bayesian mixture. With a point it is EM, update for
+update.
+
+Axes: N examples, D dimensions, K components, F features.
 """
 
 from collections.abc import Callable
@@ -18,9 +20,9 @@ __all__ = ['conjugate', 'fit', 'point', 'prior']
 
 
 class NormalWishart(NamedTuple):
-  """Dirichlet over the weights, Gauss-Wishart over mean and precision of each component.
+  """A Dirichlet over the weights, and a Gauss-Wishart over mean and precision of each component.
 
-  As a prior, one for all components: the K axis has size 1.
+  As a prior it is the same for all components: the K axis has size 1.
   """
 
   concentration: jax.Array  # [K]
@@ -31,22 +33,22 @@ class NormalWishart(NamedTuple):
 
 
 class Parameters(NamedTuple):
-  """A family of factors q(parameters), by what mean field asks of it."""
+  """A family of factors q(parameters), as functions for mean field."""
 
   structure: Structure
-  update: Callable[[Responsibilities], Any]  # the best factor for given responsibilities
+  update: Callable[[Responsibilities], Any]  # responsibilities -> the best factor
   expected: Callable[[Any], jax.Array]  # [K, F] expected natural parameters
   divergence: Callable[[Any], jax.Array]  # [] nats, from the prior
 
 
 def prior(x: jax.Array, concentration: float, mean_precision: float = 1.0, dof: float | None = None) -> NormalWishart:
-  """The prior of one component that has the data's mean and covariance; `dof` is D if None.
+  """Returns the prior of one component with the data's mean and covariance.
 
   Args:
     x: [N, D].
-    concentration: of the Dirichlet; below 1, components that are not needed lose their weight.
+    concentration: of the Dirichlet; below 1, superfluous components lose their weight.
     mean_precision: of the mean, in units of the precision.
-    dof: degrees of freedom of the Wishart.
+    dof: degrees of freedom of the Wishart; D if None.
   """
   one = lambda value: jnp.full(1, value, x.dtype)
   covariance = jnp.cov(x.T).reshape(1, x.shape[1], x.shape[1])
@@ -55,19 +57,19 @@ def prior(x: jax.Array, concentration: float, mean_precision: float = 1.0, dof: 
 
 
 def conjugate(prior: NormalWishart, components: int) -> Parameters:
-  """The factors that the model's conjugacy leads to: Dirichlet and Gauss-Wishart.
+  """Returns the factors that follow from the model's conjugacy: Dirichlet and Gauss-Wishart.
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, equations 10.57 to 10.63.
   """
   structure, dims = full(), prior.means.shape[1]
 
-  def update(found: Responsibilities) -> NormalWishart:
-    counts, means, covariances = split(structure, found.sums, dims)
+  def update(statistics: Responsibilities) -> NormalWishart:
+    counts, means, covariances = split(structure, statistics.sums, dims)
     mean_precision = prior.mean_precision + counts
     centre = (prior.mean_precision[:, None] * prior.means + counts[:, None] * means) / mean_precision[:, None]
     offset = means - prior.means
-    pull = (prior.mean_precision * counts / mean_precision)[:, None, None]
-    scatter = counts[:, None, None] * covariances + pull * offset[:, :, None] * offset[:, None, :]
+    weight = (prior.mean_precision * counts / mean_precision)[:, None, None]
+    scatter = counts[:, None, None] * covariances + weight * offset[:, :, None] * offset[:, None, :]
     return NormalWishart(
       prior.concentration + counts, mean_precision, centre, prior.dof + counts, prior.scale_inverses + scatter
     )
@@ -75,24 +77,29 @@ def conjugate(prior: NormalWishart, components: int) -> Parameters:
   def divergence(q: NormalWishart) -> jax.Array:
     return _dirichlet_kl(q.concentration, prior.concentration, components) + _normal_wishart_kl(q, prior).sum()
 
-  return Parameters(structure, update, expected_natural, divergence)
+  return Parameters(structure=structure, update=update, expected=expected_natural, divergence=divergence)
 
 
 def point(structure: Structure, dims: int, regularization: float = 0.0) -> Parameters:
-  """A point, under a flat prior: its own entropy, an infinite constant, is left out of the bound.
+  """Returns point factors under a flat prior; the bound excludes the entropy of a point, an infinite constant.
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, section 9.4.
   """
-  return Parameters(
-    structure,
-    lambda found: em.maximise(structure, found, dims, regularization),
-    lambda mixture: natural(structure, mixture),
-    lambda mixture: jnp.zeros((), mixture.means.dtype),
-  )
+
+  def update(statistics: Responsibilities) -> Mixture:
+    return em.maximise(structure, statistics, dims, regularization)
+
+  def expected(mixture: Mixture) -> jax.Array:
+    return natural(structure, mixture)
+
+  def divergence(mixture: Mixture) -> jax.Array:
+    return jnp.zeros((), mixture.means.dtype)
+
+  return Parameters(structure=structure, update=update, expected=expected, divergence=divergence)
 
 
 def expected_natural(q: NormalWishart) -> jax.Array:
-  """E_q of the natural parameters, [K, F].
+  """Computes E_q of the natural parameters, [K, F].
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, equations 10.64 to 10.66.
   """
@@ -106,7 +113,7 @@ def expected_natural(q: NormalWishart) -> jax.Array:
 
 
 def bound(parameters: Parameters, factors: mean_field.Factors) -> jax.Array:
-  """Evidence lower bound in nats, []: E log p(x, z, parameters) + H[q(z)] + H[q(parameters)]."""
+  """Computes the evidence lower bound in nats, []: E log p(x, z, parameters) + H[q(z)] + H[q(parameters)]."""
   latent, q = factors['latent'], factors['parameters']
   energy = jnp.vdot(parameters.expected(q), latent.sums, precision='highest')
   return energy + latent.entropy - parameters.divergence(q)
@@ -115,30 +122,34 @@ def bound(parameters: Parameters, factors: mean_field.Factors) -> jax.Array:
 def fit(
   parameters: Parameters, x: jax.Array, start: Responsibilities, sweeps: int, tolerance: float = 0.0
 ) -> mean_field.Ascent:
-  """Coordinate ascent over q(parameters) and q(z), in this order, from given responsibilities.
+  """Ascends by coordinates over q(parameters) and q(z), in this order, from responsibilities.
 
   Args:
     parameters: `conjugate(...)` or `point(...)`.
     x: [N, D], centred.
-    start: `mixture.statistics` of the responsibilities to begin with.
+    start: `mixture.statistics` of the initial responsibilities.
     sweeps: most sweeps.
-    tolerance: nats that a sweep must gain; with a negative one all sweeps are made.
+    tolerance: nats that a sweep must gain; if negative, all sweeps are run.
 
   Returns:
     factors 'parameters' and 'latent', and the bound after every update.
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, section 10.2.1.
   """
-  updates = {
-    'parameters': lambda q: parameters.update(q['latent']),
-    'latent': lambda q: respond(parameters.structure, parameters.expected(q['parameters']), x)[0],
-  }
+
+  def update_parameters(q):
+    return parameters.update(q['latent'])
+
+  def update_latent(q):
+    return respond(parameters.structure, parameters.expected(q['parameters']), x)[0]
+
+  updates = {'parameters': update_parameters, 'latent': update_latent}
   factors = {'parameters': parameters.update(start), 'latent': start}
   return mean_field.ascend(updates, lambda q: bound(parameters, q), factors, sweeps, tolerance)
 
 
 def mean_mixture(q: NormalWishart) -> Mixture:
-  """The mixture with the expected weights, means and precisions."""
+  """Returns the mixture with the expected weights, means and precisions."""
   covariances = q.scale_inverses / q.dof[:, None, None]
   return Mixture(q.concentration / q.concentration.sum(), q.means, covariances)
 
@@ -150,7 +161,7 @@ def _dirichlet_kl(q, prior, components):
 
 
 def _normal_wishart_kl(q: NormalWishart, prior: NormalWishart) -> jax.Array:
-  """KL(q || prior) of each component, [K] nats."""
+  """Computes KL(q || prior) of each component, [K] nats."""
   dims = q.means.shape[1]
   precisions, log_dets = full().precisions(q.scale_inverses)  # W, and ln |W|
   _, prior_log_dets = full().precisions(prior.scale_inverses)

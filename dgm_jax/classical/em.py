@@ -13,18 +13,18 @@ from dgm_jax.classical.mixture import Mixture, Responsibilities, Structure, natu
 __all__ = ['fit', 'maximise']
 
 
-def maximise(structure: Structure, found: Responsibilities, dims: int, regularization: float = 0.0) -> Mixture:
-  """The M-step: argmax over the parameters of E_q log p(x, z | parameters).
+def maximise(structure: Structure, statistics: Responsibilities, dims: int, regularization: float = 0.0) -> Mixture:
+  """Computes the M-step: argmax over the parameters of E_q log p(x, z | parameters).
 
   Args:
     structure: the family of covariances.
-    found: the E-step's statistics.
+    statistics: those of the E-step.
     dims: D.
     regularization: added to every variance; with 0 the likelihood never falls.
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, equations 9.24 to 9.26.
   """
-  counts, means, covariances = split(structure, found.sums, dims)
+  counts, means, covariances = split(structure, statistics.sums, dims)
   covariances = structure.regularize(structure.share(counts, covariances), regularization)
   return Mixture(counts / counts.sum(), means, covariances)
 
@@ -32,9 +32,9 @@ def maximise(structure: Structure, found: Responsibilities, dims: int, regulariz
 def step(
   structure: Structure, x: jax.Array, mixture: Mixture, regularization: float = 0.0
 ) -> tuple[Mixture, jax.Array]:
-  """One E-step and one M-step; also the log-likelihood in nats, [], of the mixture that it began with."""
-  found, log_likelihood = respond(structure, natural(structure, mixture), x)
-  return maximise(structure, found, x.shape[1], regularization), log_likelihood
+  """Computes one E-step and one M-step; also returns the log-likelihood in nats, [], of the mixture before them."""
+  statistics, log_likelihood = respond(structure, natural(structure, mixture), x)
+  return maximise(structure, statistics, x.shape[1], regularization), log_likelihood
 
 
 def fit(
@@ -45,32 +45,32 @@ def fit(
   tolerance: float = 0.0,
   regularization: float = 0.0,
 ) -> tuple[Mixture, jax.Array]:
-  """EM until a step gains no more than `tolerance` nats an example, in one compiled loop.
+  """Runs EM until a step gains no more than `tolerance` nats an example, in one compiled loop.
 
   Args:
     structure: the family of covariances.
     x: [N, D].
-    start: where to begin.
+    start: the initial mixture.
     steps: most steps.
-    tolerance: nats an example; with a negative one all steps are made.
+    tolerance: nats an example; if negative, all steps are run.
     regularization: added to every variance in each M-step.
 
   Returns:
-    the mixture, and [steps] the mean log-likelihood in nats of the mixture that each step began with, NaN for steps
-    that were not needed.
+    the mixture, and [steps] the mean log-likelihood in nats of the mixture before each step, NaN for steps that did not
+    run.
 
   Reference: Dempster et al. 1977, Maximum likelihood from incomplete data via the EM algorithm; Bishop 2006, Pattern
   Recognition and Machine Learning, section 9.2.2.
   """
   centre = x.mean(0, keepdims=True)
-  moved = start._replace(means=start.means - centre)
+  centred = start._replace(means=start.means - centre)
   one = lambda mixture: step(structure, x - centre, mixture, regularization)
-  mixture, trace = _loop(one, moved, steps, tolerance * x.shape[0])
+  mixture, trace = _loop(one, centred, steps, tolerance * x.shape[0])
   return mixture._replace(means=mixture.means + centre), trace / x.shape[0]
 
 
 def _loop(one: Callable, start, steps: int, tolerance: float):
-  """Applies `one(parameters) -> (parameters, log-likelihood)` while it gains; the trace is that of the starts."""
+  """Applies `one(parameters) -> (parameters, log-likelihood)` while it gains; the trace is that of its arguments."""
   kind = jax.eval_shape(one, start)[1].dtype
 
   def body(carry):

@@ -1,8 +1,8 @@
-"""Why disentanglement needs more than the data's density: a map that keeps a factorised prior and mixes all factors.
+"""A map that keeps a factorised prior and mixes all factors: disentanglement needs more than the data's density.
 
-f = g^-1 h^-1 A h g, where g takes each factor to a uniform variable, h each uniform variable to a normal one, and A is
-a rotation without a zero entry. f(z) has the distribution of z, and all its partial derivatives are non-zero. A decoder
-that is composed with the inverse of f then gives the same images from codes that are entangled.
+The map is f = g^-1 h^-1 A h g. g maps each factor to a uniform variable, h each uniform variable to a normal one, and A
+is a rotation without a zero entry. f(z) has the distribution of z, and all its partial derivatives are non-zero. A
+decoder composed with the inverse of f then gives the same images from codes that are entangled.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +22,30 @@ class Marginal(NamedTuple):
   quantile: Callable[[jax.Array], jax.Array]
 
 
-UNIFORM = Marginal(lambda u: u, lambda p: p)
-NORMAL = Marginal(ndtr, ndtri)
-LOGISTIC = Marginal(jax.nn.sigmoid, lambda p: jnp.log(p) - jnp.log1p(-p))
-EXPONENTIAL = Marginal(lambda u: -jnp.expm1(-u), lambda p: -jnp.log1p(-p))
+def _identity(u: jax.Array) -> jax.Array:
+  return u
+
+
+def _logit(p: jax.Array) -> jax.Array:
+  return jnp.log(p) - jnp.log1p(-p)
+
+
+def _exponential_cdf(u: jax.Array) -> jax.Array:
+  return -jnp.expm1(-u)
+
+
+def _exponential_quantile(p: jax.Array) -> jax.Array:
+  return -jnp.log1p(-p)
+
+
+UNIFORM = Marginal(cdf=_identity, quantile=_identity)
+NORMAL = Marginal(cdf=ndtr, quantile=ndtri)
+LOGISTIC = Marginal(cdf=jax.nn.sigmoid, quantile=_logit)
+EXPONENTIAL = Marginal(cdf=_exponential_cdf, quantile=_exponential_quantile)
 
 
 def householder(dims: int, alpha: float) -> jax.Array:
-  """A reflection I - 2 v v^T without a zero entry, [D, D], one for every alpha in (0, 1/2).
+  """Returns a reflection I - 2 v v^T without a zero entry, [D, D], one for every alpha in (0, 1/2).
 
   v_1 = sqrt(alpha), v_i = sqrt((1 - alpha) / (D - 1)).
 
@@ -45,7 +61,7 @@ def householder(dims: int, alpha: float) -> jax.Array:
 
 
 def entangle(z: jax.Array, marginals: Sequence[Marginal], rotation: jax.Array) -> jax.Array:
-  """f(z), [..., D], of the same distribution as z where its factors are independent with these marginals.
+  """Computes f(z), [..., D], which has the distribution of z if its factors are independent with these marginals.
 
   Args:
     z: [..., D] inside the support.
@@ -55,8 +71,8 @@ def entangle(z: jax.Array, marginals: Sequence[Marginal], rotation: jax.Array) -
   Reference: Locatello et al. 2019, arXiv:1811.12359, theorem 1.
   """
   normal = ndtri(_each([marginal.cdf for marginal in marginals], z))
-  turned = jnp.einsum('ij,...j->...i', rotation, normal, precision='highest')
-  return _each([marginal.quantile for marginal in marginals], ndtr(turned))
+  rotated = jnp.einsum('ij,...j->...i', rotation, normal, precision='highest')
+  return _each([marginal.quantile for marginal in marginals], ndtr(rotated))
 
 
 def _each(functions: Sequence[Callable], z: jax.Array) -> jax.Array:

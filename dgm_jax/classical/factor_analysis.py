@@ -1,6 +1,8 @@
 """Linear-Gaussian models: p(z) = N(0, I), p(x|z) = N(W z + mean, noise). Factor analysis and probabilistic PCA.
 
-Everything is a function of the data's mean and covariance S. Axes: D dimensions, Z latents.
+Everything is a function of the data's mean and covariance S.
+
+Axes: D dimensions, Z latents.
 """
 
 from collections.abc import Callable
@@ -15,26 +17,26 @@ __all__ = ['FactorModel', 'fit', 'log_likelihood', 'probabilistic_pca', 'shared_
 
 
 class FactorModel(NamedTuple):
-  """Loadings and noise; the mean is the data's own."""
+  """The loadings and the noise; the mean is the data's own."""
 
   loadings: jax.Array  # [D, Z]
   noise: jax.Array  # [D] variances
 
 
 def own_noise(variances: jax.Array) -> jax.Array:
-  """Factor analysis: a variance for each dimension, [D]."""
+  """Returns the noise of factor analysis: a variance for each dimension, [D]."""
   return variances
 
 
 def shared_noise(variances: jax.Array) -> jax.Array:
-  """Probabilistic PCA: one variance for all dimensions, repeated, [D]."""
+  """Returns the noise of probabilistic PCA: one variance for all dimensions, repeated, [D]."""
   return jnp.broadcast_to(variances.mean(), variances.shape)
 
 
 def log_likelihood(model: FactorModel, covariance: jax.Array) -> jax.Array:
-  """Mean log-likelihood in nats of data with this covariance S [D, D], [].
+  """Computes the mean log-likelihood in nats, [], of data with this covariance S [D, D].
 
-  -(D log 2 pi + log |C| + tr C^-1 S) / 2 with C = W W^T + noise.
+  It is -(D log 2 pi + log |C| + tr C^-1 S) / 2 with C = W W^T + noise.
 
   Reference: Tipping & Bishop 1999, Probabilistic principal component analysis, equation 4.
   """
@@ -46,7 +48,7 @@ def log_likelihood(model: FactorModel, covariance: jax.Array) -> jax.Array:
 
 
 def posterior(model: FactorModel) -> tuple[jax.Array, jax.Array]:
-  """p(z|x): the matrix [Z, D] that takes x - mean to its mean, and its covariance [Z, Z].
+  """Returns p(z|x): the matrix [Z, D] from x - mean to its mean, and its covariance [Z, Z].
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, equations 12.66 to 12.68.
   """
@@ -57,11 +59,11 @@ def posterior(model: FactorModel) -> tuple[jax.Array, jax.Array]:
 
 
 def step(noise: Callable, model: FactorModel, covariance: jax.Array) -> tuple[FactorModel, jax.Array]:
-  """One EM step; also the log-likelihood in nats of the model it began with.
+  """Computes one EM step; also returns the log-likelihood in nats of the model before it.
 
   Args:
     noise: `own_noise` or `shared_noise`.
-    model: where to begin.
+    model: the model before the step.
     covariance: [D, D] of the data.
 
   Reference: Rubin & Thayer 1982, EM algorithms for ML factor analysis; Tipping & Bishop 1999, equations 29 and 30.
@@ -75,7 +77,7 @@ def step(noise: Callable, model: FactorModel, covariance: jax.Array) -> tuple[Fa
 
 
 def fit(noise: Callable, covariance: jax.Array, start: FactorModel, steps: int) -> tuple[FactorModel, jax.Array]:
-  """So many EM steps; also [steps] the log-likelihood in nats that each began with, which never falls."""
+  """Runs `steps` EM steps; also returns [steps] the log-likelihood in nats before each, which never falls."""
 
   def one(model, _):
     return step(noise, model, covariance)
@@ -84,7 +86,7 @@ def fit(noise: Callable, covariance: jax.Array, start: FactorModel, steps: int) 
 
 
 def probabilistic_pca(covariance: jax.Array, latents: int) -> FactorModel:
-  """The maximum likelihood in closed form: principal directions, and the mean of the eigenvalues left out.
+  """Computes the maximum of the likelihood in closed form: principal directions, and the mean other eigenvalue.
 
   Reference: Tipping & Bishop 1999, Probabilistic principal component analysis, equations 7 and 8.
   """

@@ -1,8 +1,10 @@
-"""Mean field for grids of discrete spins: Ising and Potts models, and images that they clean of noise.
+"""Mean field for grids of discrete spins: Ising and Potts models, and denoising of images by them.
 
 p(s) is proportional to exp(coupling sum_<ij> [s_i = s_j] + sum_i fields_i(s_i)), over neighbours <ij> of a grid with
-free edges. An Ising model of spins -1 and 1 with coupling J and field h is the Potts model of two states with coupling
-2 J and fields -h and h, up to a constant of J for each pair. Axes: H, W of the grid, Q states.
+free edges. An Ising model has spins -1 and 1, a coupling J and a field h. It is the Potts model of two states with
+coupling 2 J and fields -h and h, up to a constant of J for each pair.
+
+Axes: H, W of the grid, Q states.
 """
 
 import jax
@@ -15,7 +17,7 @@ __all__ = ['flip_fields', 'grid_couplings', 'ising_fit', 'potts_fit']
 
 
 def ising_bound(means: jax.Array, couplings: jax.Array, fields: jax.Array) -> jax.Array:
-  """Lower bound of log Z in nats, [], for any pairs: m J m / 2 + h m + H[q].
+  """Computes a lower bound of log Z in nats, [], for any pairs: m J m / 2 + h m + H[q].
 
   Args:
     means: [n] E s_i in [-1, 1].
@@ -30,13 +32,13 @@ def ising_bound(means: jax.Array, couplings: jax.Array, fields: jax.Array) -> ja
 
 
 def ising_fit(couplings: jax.Array, fields: jax.Array, start: jax.Array, sweeps: int) -> mean_field.Ascent:
-  """Coordinate ascent, one spin after another: m_i <- tanh(h_i + sum_j J_ij m_j).
+  """Ascends by coordinates, one spin after another: m_i <- tanh(h_i + sum_j J_ij m_j).
 
   Args:
     couplings: [n, n] symmetric, its diagonal 0.
     fields: [n].
-    start: [n] means to begin with; a sign breaks the symmetry.
-    sweeps: how many.
+    start: [n] initial means; their sign breaks the symmetry.
+    sweeps: the number of sweeps.
 
   Returns:
     factors '0' to 'n - 1', [] each, and the bound after every update.
@@ -54,7 +56,7 @@ def ising_fit(couplings: jax.Array, fields: jax.Array, start: jax.Array, sweeps:
 
 
 def grid_couplings(height: int, width: int, coupling: float) -> np.ndarray:
-  """[n, n] couplings of a grid's neighbours, n = height * width in raster order, free edges."""
+  """Returns [n, n] couplings of a grid's neighbours, n = height * width in raster order, free edges."""
   number = np.arange(height * width).reshape(height, width)
   matrix = np.zeros((number.size, number.size))
   for a, b in ((number[:, :-1], number[:, 1:]), (number[:-1], number[1:])):
@@ -63,7 +65,7 @@ def grid_couplings(height: int, width: int, coupling: float) -> np.ndarray:
 
 
 def potts_bound(probs: jax.Array, coupling: float, fields: jax.Array) -> jax.Array:
-  """Lower bound of log Z of a grid in nats, [].
+  """Computes a lower bound of log Z of a grid in nats, [].
 
   Args:
     probs: [H, W, Q] q(s_i).
@@ -77,10 +79,10 @@ def potts_bound(probs: jax.Array, coupling: float, fields: jax.Array) -> jax.Arr
 
 
 def potts_fit(coupling: float, fields: jax.Array, sweeps: int, tolerance: float = 0.0) -> mean_field.Ascent:
-  """Coordinate ascent on a grid, in two factors like the squares of a chessboard.
+  """Ascends by coordinates on a grid, in two factors like the squares of a chessboard.
 
-  Squares of one colour are no neighbours of each other: their joint update is that of each on its own, and so the
-  bound never falls.
+  Squares of one colour are no neighbours of each other. So their joint update is that of each on its own, and the bound
+  never falls.
 
   Args:
     coupling: in favour of equal neighbours.
@@ -89,7 +91,7 @@ def potts_fit(coupling: float, fields: jax.Array, sweeps: int, tolerance: float 
     tolerance: nats that a sweep must gain.
 
   Returns:
-    factors 'dark' and 'light', [H, W, Q] each, of which the other colour's squares are zero; their sum is q.
+    factors 'dark' and 'light', [H, W, Q] each, zero on the other colour's squares; their sum is q.
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, exercise 10.38.
   """
@@ -107,13 +109,16 @@ def potts_fit(coupling: float, fields: jax.Array, sweeps: int, tolerance: float 
 
 
 def flip_fields(noisy: jax.Array, states: int, error: float) -> jax.Array:
-  """log p(noisy pixel | true state), [H, W, Q]: a pixel is replaced by one of the other states with chance `error`."""
+  """Computes log p(noisy pixel | true state), [H, W, Q].
+
+  A pixel is replaced by one of the other states with probability `error`.
+  """
   same = jax.nn.one_hot(noisy, states)
   return same * jnp.log(1 - error) + (1 - same) * jnp.log(error / (states - 1))
 
 
 def _neighbours(probs: jax.Array) -> jax.Array:
-  """The sum of the four neighbours, [H, W, Q]; beyond the edges there are none."""
+  """Sums the four neighbours, [H, W, Q]; beyond the edges there are none."""
   down = jnp.pad(probs, ((1, 0), (0, 0), (0, 0)))[:-1]
   up = jnp.pad(probs, ((0, 1), (0, 0), (0, 0)))[1:]
   right = jnp.pad(probs, ((0, 0), (1, 0), (0, 0)))[:, :-1]

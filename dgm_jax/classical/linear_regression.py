@@ -1,6 +1,7 @@
 """Mean field for Bayesian linear regression: y = X w + noise with unknown weights and unknown precisions.
 
 p(y|w, t) = N(X w, 1/t), p(w|a) = N(0, 1/a), with Gamma priors on the precisions a and t; q(w) q(a) q(t).
+
 Axes: N examples, D weights.
 """
 
@@ -33,15 +34,15 @@ class Weights(NamedTuple):
 def fit(
   x: jax.Array, y: jax.Array, weight_precision: Gamma, noise_precision: Gamma, sweeps: int, tolerance: float = 0.0
 ) -> mean_field.Ascent:
-  """Coordinate ascent over q(weights), q(weight_precision) and q(noise_precision).
+  """Ascends by coordinates over q(weights), q(weight_precision) and q(noise_precision).
 
   Args:
     x: [N, D].
     y: [N].
-    weight_precision: prior of a. With a shape of s and a rate of s / a for a large s, a is known.
+    weight_precision: prior of a. With shape s and rate s / a for a large s, a is fixed.
     noise_precision: prior of t.
     sweeps: most sweeps.
-    tolerance: nats that a sweep must gain; with a negative one all sweeps are made.
+    tolerance: nats that a sweep must gain; if negative, all sweeps are run.
 
   Returns:
     the three factors, and the bound after every update.
@@ -51,7 +52,7 @@ def fit(
   gram, cross, square = x.T @ x, x.T @ y, jnp.vdot(y, y)
 
   def errors(q):
-    """E_q of the sum of squared residuals, []."""
+    """Computes E_q of the sum of squared residuals, []."""
     second = q.covariance + jnp.outer(q.mean, q.mean)
     return square - 2 * jnp.vdot(q.mean, cross) + jnp.vdot(gram, second)
 
@@ -63,10 +64,16 @@ def fit(
   def precision(prior, count, size):
     return Gamma(prior.shape + 0.5 * count, prior.rate + 0.5 * size)
 
+  def update_weight_precision(q):
+    return precision(weight_precision, x.shape[1], _size(q['weights']))
+
+  def update_noise_precision(q):
+    return precision(noise_precision, x.shape[0], errors(q['weights']))
+
   updates = {
     'weights': weights,
-    'weight_precision': lambda q: precision(weight_precision, x.shape[1], _size(q['weights'])),
-    'noise_precision': lambda q: precision(noise_precision, x.shape[0], errors(q['weights'])),
+    'weight_precision': update_weight_precision,
+    'noise_precision': update_noise_precision,
   }
 
   def bound(q):
@@ -81,17 +88,17 @@ def fit(
 
 
 def mean(q: Gamma) -> jax.Array:
-  """E of the precision, []."""
+  """Computes E of the precision, []."""
   return q.shape / q.rate
 
 
 def mean_log(q: Gamma) -> jax.Array:
-  """E of its logarithm, []."""
+  """Computes E of its logarithm, []."""
   return digamma(q.shape) - jnp.log(q.rate)
 
 
 def gamma_kl(q: Gamma, p: Gamma) -> jax.Array:
-  """KL(q || p) in nats, [].
+  """Computes KL(q || p) in nats, [].
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, equations B.26 to B.31.
   """
@@ -100,5 +107,5 @@ def gamma_kl(q: Gamma, p: Gamma) -> jax.Array:
 
 
 def _size(q: Weights) -> jax.Array:
-  """E |w|^2, []."""
+  """Computes E |w|^2, []."""
   return jnp.vdot(q.mean, q.mean) + jnp.trace(q.covariance)

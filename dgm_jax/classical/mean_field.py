@@ -1,7 +1,7 @@
 """Coordinate ascent: q(T) = prod_j q_j(T_j), each factor in turn set to exp E_{i != j} log p(X, T), normalised.
 
-A factor is any tree of arrays; an update is a pure function of all factors. What a model has to give is one update a
-factor and the bound. A factor that is a point (a delta function) makes the ascent an EM algorithm.
+A factor is any tree of arrays; an update is a pure function of all factors. A model provides one update a factor and
+the bound. With a factor that is a point (a delta function) the ascent is an EM algorithm.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ Factors = dict[str, Any]
 
 
 class Ascent(NamedTuple):
-  """What coordinate ascent arrives at."""
+  """The result of a coordinate ascent."""
 
   factors: Factors
-  bounds: jax.Array  # [sweeps, J] nats, the bound after each update; NaN in sweeps that were not needed
-  sweeps: jax.Array  # [] int32, sweeps made
+  bounds: jax.Array  # [sweeps, J] nats, the bound after each update; NaN in sweeps that did not run
+  sweeps: jax.Array  # [] int32, the number of sweeps that ran
 
 
 def ascend(
@@ -36,11 +36,11 @@ def ascend(
   never falls.
 
   Args:
-    updates: name of a factor -> function of all factors that gives the new one, in the order of a sweep.
+    updates: name of a factor -> (all factors -> its new value), in the order of a sweep.
     bound: the evidence lower bound in nats, [].
-    factors: where to start, one entry a name; a factor that has no update stays as it is.
+    factors: the initial factors, by name; one without an update is constant.
     sweeps: most sweeps.
-    tolerance: nats; with a negative one all sweeps are made.
+    tolerance: nats; if negative, all sweeps are run.
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, equation 10.9.
   """
@@ -57,5 +57,5 @@ def ascend(
   bounds, low = jnp.full((sweeps, len(updates)), jnp.nan, kind), jnp.asarray(-jnp.inf, kind)
   start = (factors, bounds, jnp.zeros((), jnp.int32), low, -low)
   unfinished = lambda carry: (carry[2] < sweeps) & (carry[4] > tolerance)
-  factors, bounds, made, *_ = jax.lax.while_loop(unfinished, sweep, start)
-  return Ascent(factors, bounds, made)
+  factors, bounds, count, *_ = jax.lax.while_loop(unfinished, sweep, start)
+  return Ascent(factors, bounds, count)

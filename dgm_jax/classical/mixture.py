@@ -1,8 +1,10 @@
-"""Mixtures of normals as exponential families: what EM and mean field share.
+"""Mixtures of normals as exponential families, for EM and mean field.
 
-log pi_k N(x; m_k, S_k) is a product of features of x and natural parameters of component k, so that all
-responsibilities are one matrix product [N, F] x [F, K], and all statistics of them one product [K, N] x [N, F].
-Axes: N examples, D dimensions, K components, F features. Centre the data: features are powers of x.
+log pi_k N(x; m_k, S_k) is a product of features of x and natural parameters of component k. So all responsibilities are
+one matrix product [N, F] x [F, K], and all statistics of them one product [K, N] x [N, F]. Centre the data: features
+are powers of x.
+
+Axes: N examples, D dimensions, K components, F features.
 """
 
 from collections.abc import Callable
@@ -20,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 LOG_TWO_PI = 1.8378770664093453
-CHUNK = 1024  # examples whose features are in the processor's caches at once
+CHUNK = 1024  # number of examples whose features fit in a processor's caches
 
 
 class Mixture(NamedTuple):
@@ -34,17 +36,17 @@ class Mixture(NamedTuple):
 class Structure(NamedTuple):
   """A family of covariances."""
 
-  features: Callable  # x [N, D] -> [N, F], beginning with 1 and x
+  features: Callable  # x [N, D] -> [N, F], of which the first are 1 and x
   natural: Callable  # (log_weights [K], means [K, D], precisions, log_dets [K]) -> [K, F]
   moments: Callable  # quadratic features' means [K, F - 1 - D], means [K, D] -> covariances
-  share: Callable  # (counts [K], covariances) -> covariances: what the family has in common
+  share: Callable  # (counts [K], covariances) -> covariances that satisfy the family's constraint
   precisions: Callable  # covariances -> (precisions, their log-determinants [K])
   regularize: Callable  # (covariances, float) -> covariances, the float added to every variance
   colour: Callable  # (covariances, component [n], noise [n, D]) -> [n, D] noise of the components' covariances
 
 
 class Responsibilities(NamedTuple):
-  """q(z) of a whole data set, by all that the other factors need of it."""
+  """The statistics of q(z) for a whole data set that the other factors need."""
 
   sums: jax.Array  # [K, F] sum_n q(z_n = k) features(x_n)
   entropy: jax.Array  # [] nats
@@ -60,7 +62,7 @@ def _features_diagonal(x):
 
 
 def _natural(log_weights, log_dets, means, linear, quadratic):
-  """[K, F] from precision-weighted means [K, D] and the coefficients of the quadratic features."""
+  """Returns [K, F] from precision-weighted means [K, D] and the coefficients of the quadratic features."""
   inner = jnp.sum(means * linear, -1)
   constant = log_weights + 0.5 * (log_dets - means.shape[-1] * LOG_TWO_PI - inner)
   return jnp.concatenate([constant[:, None], linear, quadratic], 1)
@@ -84,6 +86,10 @@ def _moments_full(quadratic, means):
   return second - means[:, :, None] * means[:, None, :]
 
 
+def _moments_diagonal(quadratic, means):
+  return quadratic - jnp.square(means)
+
+
 def _precisions_full(covariances):
   scale_trils = matrices.each(jnp.linalg.cholesky, covariances)
   eye = jnp.eye(covariances.shape[-1], dtype=covariances.dtype)
@@ -100,6 +106,10 @@ def _regularize_full(covariances, amount):
   return covariances + amount * jnp.eye(covariances.shape[-1], dtype=covariances.dtype)[None]
 
 
+def _regularize_diagonal(covariances, amount):
+  return covariances + amount
+
+
 def _colour_full(covariances, component, noise):
   scale_trils = matrices.each(jnp.linalg.cholesky, covariances)
   return jnp.einsum('nde,ne->nd', scale_trils[component], noise, precision='highest')
@@ -110,57 +120,67 @@ def _colour_diagonal(covariances, component, noise):
 
 
 def _each(counts, covariances):
-  """Every component has its own."""
+  """Returns a covariance of its own for every component."""
   del counts
   return covariances
 
 
 def _tied(counts, covariances):
-  """One for all components: the mean over the examples."""
+  """Returns one covariance for all components: the mean over the examples."""
   mean = jnp.einsum('k,kde->de', counts / counts.sum(), covariances, precision='highest')
   return jnp.broadcast_to(mean, covariances.shape)
 
 
 def _spherical(counts, covariances):
-  """One variance a component."""
+  """Returns one variance a component."""
   del counts
   return jnp.broadcast_to(covariances.mean(-1, keepdims=True), covariances.shape)
 
 
 def full() -> Structure:
-  """A covariance of its own for each component, [K, D, D]."""
+  """Returns the structure with a covariance for each component, [K, D, D]."""
   return Structure(
-    _features_full, _natural_full, _moments_full, _each, _precisions_full, _regularize_full, _colour_full
+    features=_features_full,
+    natural=_natural_full,
+    moments=_moments_full,
+    share=_each,
+    precisions=_precisions_full,
+    regularize=_regularize_full,
+    colour=_colour_full,
   )
 
 
 def tied() -> Structure:
-  """One covariance for all components, repeated: [K, D, D]."""
+  """Returns the structure with one covariance for all components, repeated: [K, D, D]."""
   return full()._replace(share=_tied)
 
 
 def diagonal() -> Structure:
-  """A variance for each component and dimension, [K, D]."""
-  moments = lambda quadratic, means: quadratic - jnp.square(means)
-  regularize = lambda covariances, amount: covariances + amount
+  """Returns the structure with a variance for each component and dimension, [K, D]."""
   return Structure(
-    _features_diagonal, _natural_diagonal, moments, _each, _precisions_diagonal, regularize, _colour_diagonal
+    features=_features_diagonal,
+    natural=_natural_diagonal,
+    moments=_moments_diagonal,
+    share=_each,
+    precisions=_precisions_diagonal,
+    regularize=_regularize_diagonal,
+    colour=_colour_diagonal,
   )
 
 
 def spherical() -> Structure:
-  """One variance for each component, repeated: [K, D]."""
+  """Returns the structure with one variance for each component, repeated: [K, D]."""
   return diagonal()._replace(share=_spherical)
 
 
 def natural(structure: Structure, mixture: Mixture) -> jax.Array:
-  """Natural parameters [K, F]: features(x) @ natural.T is log pi_k N(x; m_k, S_k), [N, K] nats."""
+  """Computes natural parameters [K, F]: features(x) @ natural.T is log pi_k N(x; m_k, S_k), [N, K] nats."""
   precisions, log_dets = structure.precisions(mixture.covariances)
   return structure.natural(jnp.log(mixture.weights), mixture.means, precisions, log_dets)
 
 
 def log_prob(structure: Structure, mixture: Mixture, x: jax.Array) -> jax.Array:
-  """Log-density of every example x [N, D] in nats, [N].
+  """Computes the log-density of every example x [N, D] in nats, [N].
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, equation 9.14.
   """
@@ -168,7 +188,7 @@ def log_prob(structure: Structure, mixture: Mixture, x: jax.Array) -> jax.Array:
 
 
 def respond(structure: Structure, parameters: jax.Array, x: jax.Array) -> tuple[Responsibilities, jax.Array]:
-  """q(z_n = k) proportional to exp features(x_n) . parameters_k, in one pass over the data.
+  """Computes q(z_n = k) proportional to exp features(x_n) . parameters_k, in one pass over the data.
 
   Args:
     structure: the family of covariances.
@@ -200,13 +220,13 @@ def respond(structure: Structure, parameters: jax.Array, x: jax.Array) -> tuple[
 
 
 def statistics(structure: Structure, x: jax.Array, responsibilities: jax.Array) -> Responsibilities:
-  """The statistics of given responsibilities [N, K], such as those that a fit begins with."""
+  """Computes the statistics of responsibilities [N, K], such as the initial ones of a fit."""
   sums = jnp.matmul(responsibilities.T, structure.features(x), precision='highest')
   return Responsibilities(sums, -jnp.sum(jax.scipy.special.xlogy(responsibilities, responsibilities)))
 
 
 def split(structure: Structure, sums: jax.Array, dims: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Counts [K], means [K, D] and covariances of the components, from their sums [K, F].
+  """Splits the components' sums [K, F] into counts [K], means [K, D] and covariances.
 
   An empty component has a count of ten times the precision, not zero.
   """
@@ -216,7 +236,7 @@ def split(structure: Structure, sums: jax.Array, dims: int) -> tuple[jax.Array, 
 
 
 def sample(structure: Structure, mixture: Mixture, key: jax.Array, n: int) -> jax.Array:
-  """Draws n points, [n, D].
+  """Samples n points, [n, D].
 
   Reference: Bishop 2006, Pattern Recognition and Machine Learning, section 9.2.
   """

@@ -44,22 +44,22 @@ def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> di
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.data.shape = (size, size, config.data.shape[-1])
-  parts = autoregressive.parts(config, autoregressive.network_of(config))
-  canvas = jnp.zeros((images, *parts.shape))
+  parts = autoregressive.build_parts(config, autoregressive.network_of(config))
+  empty = jnp.zeros((images, *parts.shape))
   condition = jnp.zeros((images, parts.classes)) if parts.classes else None
-  read = parts.pixel.inputs(canvas)
+  inputs = parts.pixel.inputs(empty)
   # Any parameters do: a start from data takes minutes to compile where there are many layers.
-  shapes = jax.eval_shape(parts.network.init, jax.random.key(0), read, condition)['params']
+  shapes = jax.eval_shape(parts.network.init, jax.random.key(0), inputs, condition)['params']
   params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes)
-  mask = jnp.zeros(canvas.shape[:3], bool)
+  mask = jnp.zeros(empty.shape[:3], bool)
 
   def draw(params):
-    drawing = raster.Drawing(parts.network, params, parts.pixel, condition)
-    return raster.incremental(jax.random.key(1), drawing, canvas, mask)
+    pixel_model = raster.PixelModel(parts.network, params, parts.pixel, condition)
+    return raster.sample_incremental(jax.random.key(1), pixel_model, empty, mask)
 
   fast, fast_cpu = _seconds(jax.jit(draw).lower(params).compile(), ROUNDS, params)
-  whole = jax.jit(parts.network.apply).lower({'params': params}, read, condition).compile()
-  one, one_cpu = _seconds(whole, naive_pixels, {'params': params}, read, condition)
+  whole = jax.jit(parts.network.apply).lower({'params': params}, inputs, condition).compile()
+  one, one_cpu = _seconds(whole, naive_pixels, {'params': params}, inputs, condition)
   passes = size * size * parts.pixel.groups
   slow, slow_cpu = one * passes, one_cpu * passes
   return {

@@ -1,7 +1,7 @@
 """Log-densities, samplers, entropies and divergences as pure functions: `[..., event] -> [...]`, nats, float32.
 
-The event is the last axis; images are flattened by the caller. Arguments may have axes of size 1 that
-broadcast, but all of one call have one rank.
+The event is the last axis; images are flattened by the caller. Arguments may have axes of size 1 that broadcast, but
+all of one call have one rank.
 """
 
 from dgm_jax.distributions.discrete import (

@@ -17,13 +17,13 @@ __all__ = [
 
 
 def bernoulli_log_prob(x: Shaped[ArrayLike, '*#B #D'], logits: Float[ArrayLike, '*#B #D']) -> Float32[Array, '*B']:
-  """Log-probability in nats of binary x under independent Bernoullis, summed over the last axis.
+  """Computes the log-probability in nats of binary x under independent Bernoullis, summed over the last axis.
 
-  sum_d x_d l_d - softplus(l_d), in one pass.
+  It is sum_d x_d l_d - softplus(l_d), in one pass.
 
   Args:
     x: [..., D] values in {0, 1}. Values between are accepted; the sum is then a cross-entropy, not a likelihood.
-    logits: [..., D], log p / (1 - p), finite: +-1e9 where the value is sure.
+    logits: [..., D], log p / (1 - p), finite: +-1e9 for a certain value.
 
   Returns:
     [...] nats, float32.
@@ -38,7 +38,7 @@ def bernoulli_log_prob(x: Shaped[ArrayLike, '*#B #D'], logits: Float[ArrayLike, 
 
 
 def bernoulli_sample(key: Key[Array, ''], logits: Float[ArrayLike, '*S']) -> Float32[Array, '*S']:
-  """Draws binary values, 1 with probability sigmoid(logits).
+  """Samples binary values, 1 with probability sigmoid(logits).
 
   Args:
     key: random key.
@@ -54,10 +54,10 @@ def bernoulli_sample(key: Key[Array, ''], logits: Float[ArrayLike, '*S']) -> Flo
 
 
 def bernoulli_entropy(logits: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
-  """Entropy in nats of independent Bernoullis, summed over the last axis.
+  """Computes the entropy in nats of independent Bernoullis, summed over the last axis.
 
   Args:
-    logits: [..., D], log p / (1 - p); +-inf where the value is sure.
+    logits: [..., D], log p / (1 - p); +-inf for a certain value.
 
   Returns:
     [...] nats, float32.
@@ -69,12 +69,12 @@ def bernoulli_entropy(logits: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
   """
   (logits,) = shapes.events(logits=logits)
   surprise = jnp.abs(logits)  # of the less likely value, over the other's
-  # Beyond 1e9 nothing is left of the product; infinite, it would be no number.
+  # Beyond 1e9 the product underflows to 0; infinity times 0 would be NaN.
   return jnp.sum(stable.softplus(-surprise) + jnp.minimum(surprise, 1e9) * jax.nn.sigmoid(-surprise), -1)
 
 
 def categorical_log_prob(x: Num[ArrayLike, '*B D'], logits: Float[ArrayLike, '*B D K']) -> Float32[Array, '*B']:
-  """Log-probability in nats of D independent categorical values, summed over the axis before the classes.
+  """Computes the log-probability in nats of D independent categorical values, summed over the axis before the classes.
 
   Args:
     x: [..., D] integers in [0, K); 256-way for pixels. Others give NaN.
@@ -90,11 +90,11 @@ def categorical_log_prob(x: Num[ArrayLike, '*B D'], logits: Float[ArrayLike, '*B
   """
   shapes.check('x[..., D] logits[..., D, K]', x, logits)
   logits = jnp.asarray(logits, jnp.float32)
-  return jnp.sum(stable.chosen(logits, x) - jax.nn.logsumexp(logits, -1), -1)
+  return jnp.sum(stable.take(logits, x) - jax.nn.logsumexp(logits, -1), -1)
 
 
 def categorical_sample(key: Key[Array, ''], logits: Float[ArrayLike, '*B K']) -> Int32[Array, '*B']:
-  """Draws a class from every distribution on the last axis.
+  """Samples a class from every distribution on the last axis.
 
   Args:
     key: random key.
@@ -113,10 +113,10 @@ def categorical_sample(key: Key[Array, ''], logits: Float[ArrayLike, '*B K']) ->
 
 
 def categorical_entropy(logits: Float[ArrayLike, '*B K']) -> Float32[Array, '*B']:
-  """Entropy in nats of categorical distributions on the last axis.
+  """Computes the entropy in nats of categorical distributions on the last axis.
 
   Args:
-    logits: [..., K] unnormalised log-probabilities; -inf for a class that never comes.
+    logits: [..., K] unnormalised log-probabilities; -inf for a class of probability 0.
 
   Returns:
     [...] nats, float32, in [0, ln K].
@@ -132,14 +132,14 @@ def categorical_entropy(logits: Float[ArrayLike, '*B K']) -> Float32[Array, '*B'
 
 
 def categorical_kl(logits_q: Float[ArrayLike, '*#B #K'], logits_p: Float[ArrayLike, '*#B #K']) -> Float32[Array, '*B']:
-  """KL(q || p) in nats of categorical distributions on the last axis.
+  """Computes KL(q || p) in nats of categorical distributions on the last axis.
 
   Args:
-    logits_q: [..., K] unnormalised log-probabilities; -inf for a class that never comes.
+    logits_q: [..., K] unnormalised log-probabilities; -inf for a class of probability 0.
     logits_p: [..., K] unnormalised log-probabilities, likewise.
 
   Returns:
-    [...] nats, float32; inf where a class that q has never comes under p.
+    [...] nats, float32; inf if a class of q has probability 0 under p.
 
   Raises:
     ValueError: the arguments do not broadcast at one rank.
@@ -154,9 +154,9 @@ def categorical_kl(logits_q: Float[ArrayLike, '*#B #K'], logits_p: Float[ArrayLi
 def gumbel_softmax_sample(
   key: Key[Array, ''], logits: Float[ArrayLike, '*B K'], temperature: Num[ArrayLike, '']
 ) -> Float32[Array, '*B K']:
-  """Draws a point of the simplex that tends to a one-hot class as the temperature falls; differentiable in logits.
+  """Samples a point of the simplex that tends to a one-hot class as the temperature falls; differentiable in logits.
 
-  softmax((logits + Gumbel noise) / temperature).
+  It is softmax((logits + Gumbel noise) / temperature).
 
   Args:
     key: random key.
@@ -178,9 +178,9 @@ def gumbel_softmax_sample(
 def gumbel_softmax_log_prob(
   log_x: Float[ArrayLike, '*B K'], logits: Float[ArrayLike, '*B K'], temperature: Num[ArrayLike, '']
 ) -> Float32[Array, '*B']:
-  """Log-density in nats of the Gumbel-softmax on the simplex, for its first K - 1 coordinates.
+  """Computes the log-density in nats of the Gumbel-softmax on the simplex, for its first K - 1 coordinates.
 
-  log (K-1)! + (K-1) log t + sum_k (l_k - (t+1) log x_k) - K logsumexp_k (l_k - t log x_k).
+  It is log (K-1)! + (K-1) log t + sum_k (l_k - (t+1) log x_k) - K logsumexp_k (l_k - t log x_k).
 
   Args:
     log_x: [..., K] logarithm of the point: at low temperatures the point itself underflows.

@@ -17,16 +17,16 @@ __all__ = [
   'logistic_sample',
 ]  # fmt: skip
 
-# Beyond these, float32 cannot tell a logistic on [-1, 1] from a step or from no slope at all.
+# Beyond these, a logistic on [-1, 1] in float32 equals a step, or a constant.
 _LOWEST_LOG_SCALE = -30.0
 _LEAST_WIDTH = 1e-15
 _OUT_OF_REACH = 1e30
-# PixelCNN++ lets no component be sharper than this.
+# The least log-scale of a component of PixelCNN++.
 _MIXTURE_LOG_SCALE_FLOOR = -7.0
 
 
 class LogisticMixture(NamedTuple):
-  """Parameters of a mixture of K discretized logistics over pixels of C channels."""
+  """The parameters of a mixture of K discretized logistics over pixels of C channels."""
 
   logits: jax.Array  # [..., K] unnormalised log-weights of the components
   means: jax.Array  # [..., C, K] on the scale of x, before the coupling
@@ -37,7 +37,7 @@ class LogisticMixture(NamedTuple):
 def logistic_log_prob(
   x: Float[ArrayLike, '*#B #D'], mean: Float[ArrayLike, '*#B #D'], log_scale: Float[ArrayLike, '*#B #D']
 ) -> Float32[Array, '*B']:
-  """Log-density in nats of independent logistics, summed over the last axis.
+  """Computes the log-density in nats of independent logistics, summed over the last axis.
 
   Args:
     x: [..., D].
@@ -60,7 +60,7 @@ def logistic_log_prob(
 def logistic_sample(
   key: Key[Array, ''], mean: Float[ArrayLike, '*#B #D'], log_scale: Float[ArrayLike, '*#B #D']
 ) -> Float32[Array, '*B D']:
-  """Draws mean + exp(log_scale) * noise; differentiable in mean and log_scale.
+  """Samples mean + exp(log_scale) * noise; differentiable in mean and log_scale.
 
   Args:
     key: random key.
@@ -81,7 +81,7 @@ def logistic_sample(
 
 
 def logistic_entropy(log_scale: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
-  """Entropy in nats of independent logistics, summed over the last axis: log scale + 2 each.
+  """Computes the entropy in nats of independent logistics, summed over the last axis: log scale + 2 each.
 
   Args:
     log_scale: [..., D].
@@ -104,10 +104,10 @@ def discretized_logistic_log_prob(
   log_scale: Float[ArrayLike, '*#B #D'],
   levels: int = 256,
 ) -> Float32[Array, '*B']:
-  """Log-probability in nats of pixel values under logistics integrated over each bin, summed over the last axis.
+  """Computes the log-probability in nats of pixel values under logistics integrated over each bin.
 
-  P(v) = s(b) - s(a) with the sigmoid s at the bin's edges a < b; the first bin reaches down to -inf, the
-  last one up to +inf, so that the probabilities sum to one.
+  It is summed over the last axis. P(v) = s(b) - s(a) with the sigmoid s at the bin's edges a < b. The first bin extends
+  to -inf and the last one to +inf, so that the probabilities sum to one.
 
   Args:
     x: [..., D] in [-1, 1], the value v of 0..levels-1 at 2 v / (levels - 1) - 1.
@@ -130,7 +130,7 @@ def discretized_logistic_log_prob(
 def discretized_logistic_sample(
   key: Key[Array, ''], mean: Float[ArrayLike, '*#B #D'], log_scale: Float[ArrayLike, '*#B #D'], levels: int = 256
 ) -> Float32[Array, '*B D']:
-  """Draws pixel values from logistics integrated over each bin.
+  """Samples pixel values from logistics integrated over each bin.
 
   Args:
     key: random key.
@@ -150,10 +150,10 @@ def discretized_logistic_sample(
 
 
 def logistic_mixture_split(parameters: Float[ArrayLike, '*B P'], channels: int = 3) -> LogisticMixture:
-  """Cuts a network's output into the parameters of a mixture of discretized logistics.
+  """Splits a network's output into the parameters of a mixture of discretized logistics.
 
-  The last axis holds K logits, C K means, C K log-scales (floored at -7) and C (C - 1) K / 2 coefficients
-  (squashed by tanh): 10 K numbers for three channels, 3 K for one.
+  The last axis contains K logits, C K means, C K log-scales and C (C - 1) K / 2 coefficients: 10 K parameters for three
+  channels, 3 K for one. Log-scales are floored at -7, coefficients squashed by tanh.
 
   Args:
     parameters: [..., P].
@@ -173,8 +173,8 @@ def logistic_mixture_split(parameters: Float[ArrayLike, '*B P'], channels: int =
   if not size or size % rows:
     raise ValueError(f'parameters: got shape {parameters.shape}, expected a last axis that {rows} divides')
   table = parameters.reshape(*parameters.shape[:-1], rows, size // rows)
-  # Every row is cut out on its own, here and where the rows are used: XLA sees through the concatenations between, and
-  # the gradient of the table is one concatenation of rows. Larger pieces made the loss and its gradient half as fast.
+  # Every row is split off on its own, here and where the rows are used: XLA removes the concatenations between, and the
+  # gradient of the table is one concatenation of rows. With larger pieces loss and gradient are half as fast.
   every = _rows(table)
   means, log_scales, coefficients = (
     every[1 : 1 + channels],
@@ -190,9 +190,9 @@ def logistic_mixture_split(parameters: Float[ArrayLike, '*B P'], channels: int =
 def logistic_mixture_log_prob(
   x: Float[ArrayLike, '*B C'], mixture: LogisticMixture, levels: int = 256
 ) -> Float32[Array, '*B']:
-  """Log-probability in nats of pixels under a mixture of discretized logistics, joint over the channels, the last axis.
+  """Computes the log-probability in nats of pixels under a mixture of discretized logistics, joint over the channels.
 
-  A pixel has one component for all of its channels; in component k the mean of channel c is
+  Channels are the last axis. A pixel has one component for all of its channels. In component k the mean of channel c is
   m_ck + sum_{c' < c} coefficient_cc'k x_c', with the true values x_c'.
 
   Args:
@@ -210,7 +210,7 @@ def logistic_mixture_log_prob(
   """
   x, (logits, means, log_scales, coefficients) = _checked_mixture(x, mixture)
   values, pairs = _rows(x[..., None]), _rows(coefficients)
-  # Weights are normalised first: beside a logit of 1e9 the rest would have no digits.
+  # Weights are normalised first: added to a logit of 1e9, the rest would have no digits.
   total = jax.nn.log_softmax(logits)[..., None, :]
   for c, (value, mean, log_scale) in enumerate(zip(values, _rows(means), _rows(log_scales), strict=True)):
     total = total + _log_bin(value, mean + _shift(values, pairs, c), log_scale, levels)
@@ -218,9 +218,9 @@ def logistic_mixture_log_prob(
 
 
 def logistic_mixture_sample(key: Key[Array, ''], mixture: LogisticMixture, levels: int = 256) -> Float32[Array, '*B C']:
-  """Draws pixels from a mixture of discretized logistics, channel by channel.
+  """Samples pixels from a mixture of discretized logistics, channel by channel.
 
-  Every channel is brought to the grid before the next one sees it, so that the pixels follow
+  Every channel is rounded to the grid before the next one depends on it, so that the pixels follow
   `logistic_mixture_log_prob` exactly. (PixelCNN++ itself clips, but does not round.)
 
   Args:
@@ -258,29 +258,35 @@ def _checked_mixture(x: ArrayLike, mixture: LogisticMixture) -> tuple[Array, Log
 
 
 def _rows(table: Array) -> list[Array]:
-  """[..., R, K] -> R arrays [..., 1, K]."""
+  """Splits [..., R, K] into R arrays [..., 1, K]."""
   return jnp.split(table, table.shape[-2], -2) if table.shape[-2] else []
 
 
 def _shift(values: list[Array], pairs: list[Array], channel: int) -> Array | float:
-  """[..., 1, K] what the channels before one add to its means; `pairs` are [..., 1, K], for two channels each."""
+  """Returns the part of a channel's means from earlier channels, [..., 1, K].
+
+  Args:
+    values: of each channel, [..., 1, 1].
+    pairs: the coefficients [..., 1, K] of each pair of channels.
+    channel: the channel.
+  """
   first = channel * (channel - 1) // 2
   return sum((pairs[first + c] * values[c] for c in range(channel)), 0.0)
 
 
 def _to_grid(x: Array, levels: int) -> Array:
-  """The nearest of `levels` values in [-1, 1]."""
+  """Rounds to the nearest of `levels` values in [-1, 1]."""
   half = (levels - 1) / 2
   return jnp.clip(jnp.round(x * half + half), 0, levels - 1) / half - 1
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _log_bin(x: Array, mean: Array, log_scale: Array, levels: int) -> Array:
-  """The log-probability of each value, by four exponentials and one logarithm.
+  """Computes the log-probability of each value, by four exponentials and one logarithm.
 
   With the bin's edges a < b in scales from the mean and s the sigmoid, s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), a
-  form without cancellation. Written without selections, because XLA does not merge those with the sum that follows:
-  this is one pass over the arguments.
+  form without cancellation. There are no selections, because XLA does not fuse those with the sum that follows: this is
+  one pass over the arguments.
   """
   a, b, width, inner = _edges(x, mean, log_scale, levels)
   within = 1 - inner - jnp.expm1(-width) * inner
@@ -290,24 +296,24 @@ def _log_bin(x: Array, mean: Array, log_scale: Array, levels: int) -> Array:
 
 @_log_bin.defjvp
 def _log_bin_jvp(levels: int, primals: tuple, tangents: tuple):
-  """Slopes in closed form, from the arguments alone: autodiff would keep eight arrays of their size for them.
+  """Computes the slopes in closed form, from the arguments alone; autodiff would store eight arrays of their size.
 
   d/d mean = (s(a) - s(-b)) half width and d/d log_scale = a s(a) - b s(-b) - width / (exp(width) - 1), the last term
-  only where both edges are within reach. A value is one of a grid: it has no slope.
+  only if the bin has two edges. A value is one of a grid: it has no slope.
   """
   log_scale = primals[2]
   a, b, width, inner = _edges(*primals, levels)
   below, above = jax.nn.sigmoid(a), jax.nn.sigmoid(-b)
   in_mean = (below - above) * width * ((levels - 1) / 2)
-  gap = -jnp.expm1(-width)  # the value has it, too
+  gap = -jnp.expm1(-width)  # also a part of the value
   in_scale = (a * below - b * above - inner * width * (1 - gap) / gap) * (log_scale > _LOWEST_LOG_SCALE)
   return _log_bin(*primals, levels), in_mean * tangents[1] + in_scale * tangents[2]
 
 
 def _edges(x: Array, mean: Array, log_scale: Array, levels: int) -> tuple[Array, Array, Array, Array]:
-  """Both edges of each value's bin and its width in scales, and 1 for a bin between two others, 0 for an open one.
+  """Returns both edges of each value's bin, its width in scales, and 1 for a bin between two others, 0 for an open one.
 
-  The outer edge of an open bin is out of reach.
+  The outer edge of an open bin is at about infinity.
   """
   half = (levels - 1) / 2
   # In units of one bin the edges are exact, so that neighbours share theirs to the last digit.

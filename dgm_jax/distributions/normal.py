@@ -20,7 +20,7 @@ LOG_TWO_PI = 1.8378770664093453
 def normal_log_prob(
   x: Float[ArrayLike, '*#B #D'], mean: Float[ArrayLike, '*#B #D'], logvar: Float[ArrayLike, '*#B #D']
 ) -> Float32[Array, '*B']:
-  """Log-density in nats of a normal with diagonal covariance, summed over the last axis.
+  """Computes the log-density in nats of a normal with diagonal covariance, summed over the last axis.
 
   Args:
     x: [..., D].
@@ -42,7 +42,7 @@ def normal_log_prob(
 def normal_sample(
   key: Key[Array, ''], mean: Float[ArrayLike, '*#B #D'], logvar: Float[ArrayLike, '*#B #D']
 ) -> Float32[Array, '*B D']:
-  """Draws mean + exp(logvar / 2) * noise; differentiable in mean and logvar.
+  """Samples mean + exp(logvar / 2) * noise; differentiable in mean and logvar.
 
   Args:
     key: random key.
@@ -63,7 +63,7 @@ def normal_sample(
 
 
 def normal_entropy(logvar: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
-  """Entropy in nats of a normal with diagonal covariance, summed over the last axis.
+  """Computes the entropy in nats of a normal with diagonal covariance, summed over the last axis.
 
   Args:
     logvar: [..., D] log-variance.
@@ -81,7 +81,7 @@ def normal_entropy(logvar: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
 
 
 def standard_normal_log_prob(x: Float[ArrayLike, '*B D']) -> Float32[Array, '*B']:
-  """Log-density in nats of N(0, I), summed over the last axis.
+  """Computes the log-density in nats of N(0, I), summed over the last axis.
 
   Args:
     x: [..., D].
@@ -104,7 +104,7 @@ def gaussian_kl_per_dim(
   mean_p: Float[ArrayLike, '*#B #D'],
   logvar_p: Float[ArrayLike, '*#B #D'],
 ) -> Float32[Array, '*B D']:
-  """KL(q || p) in nats of diagonal normals, one term a dimension.
+  """Computes KL(q || p) in nats of diagonal normals, one term a dimension.
 
   Args:
     mean_q: [..., D].
@@ -122,7 +122,7 @@ def gaussian_kl_per_dim(
   """
   mean_q, logvar_q, mean_p, logvar_p = shapes.events(mean_q=mean_q, logvar_q=logvar_q, mean_p=mean_p, logvar_p=logvar_p)
   log_ratio = logvar_q - logvar_p
-  # expm1(r) - r, unlike exp(r) - 1 - r, keeps its digits, and its sign, where q is nearly p.
+  # expm1(r) - r, unlike exp(r) - 1 - r, is precise, and not negative, if q is nearly p.
   return 0.5 * (jnp.expm1(log_ratio) - log_ratio + jnp.square(mean_q - mean_p) * jnp.exp(-logvar_p))
 
 
@@ -132,7 +132,7 @@ def gaussian_kl(
   mean_p: Float[ArrayLike, '*#B #D'],
   logvar_p: Float[ArrayLike, '*#B #D'],
 ) -> Float32[Array, '*B']:
-  """KL(q || p) in nats of diagonal normals, summed over the last axis.
+  """Computes KL(q || p) in nats of diagonal normals, summed over the last axis.
 
   Args:
     mean_q: [..., D].
@@ -154,7 +154,7 @@ def gaussian_kl(
 def gaussian_kl_standard_per_dim(
   mean: Float[ArrayLike, '*#B #D'], logvar: Float[ArrayLike, '*#B #D']
 ) -> Float32[Array, '*B D']:
-  """KL(N(mean, exp(logvar)) || N(0, 1)) in nats, one term a dimension.
+  """Computes KL(N(mean, exp(logvar)) || N(0, 1)) in nats, one term a dimension.
 
   Args:
     mean: [..., D].
@@ -173,7 +173,7 @@ def gaussian_kl_standard_per_dim(
 
 
 def gaussian_kl_standard(mean: Float[ArrayLike, '*#B #D'], logvar: Float[ArrayLike, '*#B #D']) -> Float32[Array, '*B']:
-  """KL(N(mean, exp(logvar)) || N(0, I)) in nats, summed over the last axis.
+  """Computes KL(N(mean, exp(logvar)) || N(0, I)) in nats, summed over the last axis.
 
   Args:
     mean: [..., D].
@@ -193,7 +193,7 @@ def gaussian_kl_standard(mean: Float[ArrayLike, '*#B #D'], logvar: Float[ArrayLi
 def multivariate_normal_log_prob(
   x: Float[ArrayLike, '*#B D'], mean: Float[ArrayLike, '*#B D'], scale_tril: Float[ArrayLike, 'D D']
 ) -> Float32[Array, '*B']:
-  """Log-density in nats of normals that share one full covariance, joint over the last axis.
+  """Computes the log-density in nats of normals with one common full covariance, joint over the last axis.
 
   Args:
     x: [..., D].
@@ -221,7 +221,7 @@ def multivariate_normal_log_prob(
 def multivariate_normal_sample(
   key: Key[Array, ''], mean: Float[ArrayLike, '*B D'], scale_tril: Float[ArrayLike, 'D D']
 ) -> Float32[Array, '*B D']:
-  """Draws mean + L noise; differentiable in mean and L.
+  """Samples mean + L noise; differentiable in mean and L.
 
   Args:
     key: random key.
@@ -242,7 +242,7 @@ def multivariate_normal_sample(
 
 
 def multivariate_normal_entropy(scale_tril: Float[ArrayLike, 'D D']) -> Float32[Array, '']:
-  """Entropy in nats of a normal with a full covariance.
+  """Computes the entropy in nats of a normal with a full covariance.
 
   Args:
     scale_tril: [D, D] lower triangular L, the covariance being L L^T.
@@ -265,7 +265,7 @@ def normal_mixture_log_prob(
   means: Float[ArrayLike, 'K D'],
   logvars: Float[ArrayLike, 'K D'],
 ) -> Float32[Array, '*B']:
-  """Log-density in nats of one mixture of normals with diagonal covariances, joint over the last axis.
+  """Computes the log-density in nats of a mixture of normals with diagonal covariances, joint over the last axis.
 
   With equal logits and the posteriors of a data set as components, this is the aggregated posterior.
 
@@ -298,7 +298,7 @@ def normal_mixture_sample(
   logvars: Float[ArrayLike, 'K D'],
   n: int,
 ) -> Float32[Array, 'n D']:
-  """Draws n points from a mixture of normals with diagonal covariances.
+  """Samples n points from a mixture of normals with diagonal covariances.
 
   Args:
     key: random key.
@@ -322,5 +322,5 @@ def normal_mixture_sample(
 
 
 def _log_det(scale_tril: Array) -> Array:
-  """Log-determinant of L, half that of the covariance."""
+  """Computes the log-determinant of L, half that of the covariance."""
   return jnp.sum(jnp.log(jnp.diagonal(scale_tril)))

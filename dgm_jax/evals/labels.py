@@ -25,7 +25,7 @@ def labels(seed: int, subject: Subject) -> dict[str, float]:
 
   def measure(key, state, batch):
     each = view(key, state, batch['x'])
-    conditional, joint = stable.chosen(each, batch['y']), each + jnp.log(shares)[None]
+    conditional, joint = stable.take(each, batch['y']), each + jnp.log(shares)[None]
     without = logsumexp(joint, 1)
     right = (joint.argmax(1) == batch['y']).astype(jnp.float32)
     measured = {

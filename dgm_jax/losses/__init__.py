@@ -1,7 +1,7 @@
 """Objectives as pure functions of arrays: per example, in nats, float32; nothing here imports flax.
 
-Bounds and likelihoods are to be maximised, losses of players and penalties to be minimised. Nothing is averaged
-over the batch: the caller takes the mean. `help(losses.<name>)` tells shapes, unit, axis and source.
+Bounds and likelihoods are to be maximised, losses of players and penalties to be minimised. Nothing is averaged over
+the batch: the caller takes the mean. `help(losses.<name>)` gives shapes, unit, axis and source.
 """
 
 from dgm_jax.losses.adversarial import (

@@ -27,15 +27,15 @@ def minimax_discriminator(
   real_label: Num[ArrayLike, ''] = 1.0,
   fake_label: Num[ArrayLike, ''] = 0.0,
 ) -> Float32[Array, ' B']:
-  """Cross-entropy of a discriminator against the labels in nats, per pair of a real and a generated example.
+  """Computes the cross-entropy of a discriminator in nats, per pair of a real and a generated example.
 
   At sigmoid(logit) = 1/2 it is 2 ln 2; at the optimum 2 ln 2 - 2 JSD. One-sided smoothing is real_label = 0.9.
 
   Args:
     real: [B] logits of real examples.
     fake: [B] logits of generated examples.
-    real_label: [] probability of "real" that a real example should get.
-    fake_label: [] probability of "real" that a generated one should get.
+    real_label: [] target probability of "real" for a real example.
+    fake_label: [] target probability of "real" for a generated one.
 
   Returns:
     [B] nats, float32.
@@ -51,9 +51,9 @@ def minimax_discriminator(
 
 
 def minimax_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """The generator's side of the minimax game in nats, per example: log(1 - sigmoid(logit)).
+  """Computes the generator's side of the minimax game in nats, per example: log(1 - sigmoid(logit)).
 
-  Its gradient vanishes where the discriminator is sure; `nonsaturating_generator` has the same fixed point.
+  Its gradient vanishes if the discriminator is certain; `nonsaturating_generator` has the same fixed point.
 
   Args:
     fake: [B] logits of generated examples.
@@ -71,7 +71,7 @@ def minimax_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
 
 
 def nonsaturating_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """Surprise of a discriminator that takes generated examples for real, in nats, per example: -log sigmoid(logit).
+  """Computes -log sigmoid(logit), the cross-entropy against the label "real", in nats, per example.
 
   Args:
     fake: [B] logits of generated examples.
@@ -89,7 +89,7 @@ def nonsaturating_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B'
 
 
 def least_squares_discriminator(real: Float[ArrayLike, ' B'], fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """Half the squared distance of real values from 1 and of generated ones from 0, per pair.
+  """Computes half the squared distance of real values from 1 and of generated ones from 0, per pair.
 
   Args:
     real: [B] critic values of real examples.
@@ -108,7 +108,7 @@ def least_squares_discriminator(real: Float[ArrayLike, ' B'], fake: Float[ArrayL
 
 
 def least_squares_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """Half the squared distance of generated values from 1, per example.
+  """Computes half the squared distance of generated values from 1, per example.
 
   Args:
     fake: [B] critic values of generated examples.
@@ -126,7 +126,7 @@ def least_squares_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B'
 
 
 def hinge_discriminator(real: Float[ArrayLike, ' B'], fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """By how much real values fall short of 1 and generated ones exceed -1, per pair.
+  """Computes the hinge loss max(0, 1 - D(x)) + max(0, 1 + D(G(z))), per pair.
 
   Args:
     real: [B] critic values of real examples.
@@ -145,7 +145,7 @@ def hinge_discriminator(real: Float[ArrayLike, ' B'], fake: Float[ArrayLike, ' B
 
 
 def hinge_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """Negative critic value of generated examples, per example.
+  """Computes the negative critic value of generated examples, per example.
 
   Args:
     fake: [B] critic values of generated examples.
@@ -163,7 +163,9 @@ def hinge_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
 
 
 def wasserstein_critic(real: Float[ArrayLike, ' B'], fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """Critic value of generated over real examples, per pair; its mean is minus the critic's estimate of the distance.
+  """Computes the critic value of a generated minus that of a real example, per pair.
+
+  Its mean is minus the critic's estimate of the distance.
 
   Args:
     real: [B] critic values of real examples.
@@ -182,7 +184,7 @@ def wasserstein_critic(real: Float[ArrayLike, ' B'], fake: Float[ArrayLike, ' B'
 
 
 def wasserstein_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """Negative critic value of generated examples, per example.
+  """Computes the negative critic value of generated examples, per example.
 
   Args:
     fake: [B] critic values of generated examples.
@@ -202,7 +204,7 @@ def wasserstein_generator(fake: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
 def feature_matching(
   real_features: Float[ArrayLike, 'N *D'], fake_features: Float[ArrayLike, 'M *D']
 ) -> Float32[Array, '']:
-  """Squared distance of the batch means of a discriminator's features, summed over all axes but the first.
+  """Computes the squared distance of the batch means of a discriminator's features, summed over all axes but the first.
 
   Args:
     real_features: [N, ...] of real examples.
@@ -227,7 +229,7 @@ def feature_matching(
 def historical_averaging(
   params: PyTree[Float[ArrayLike, '...']], average: PyTree[Float[ArrayLike, '...']]
 ) -> Float32[Array, '']:
-  """Squared distance of a player's parameters from their average over time, summed over the tree.
+  """Computes the squared distance of a player's parameters from their average over time, summed over the tree.
 
   Args:
     params: tree of arrays.
@@ -259,10 +261,10 @@ def historical_averaging(
 def infogan_mutual_information(
   log_posterior: Float[ArrayLike, ' B'], *, entropy: Num[ArrayLike, '']
 ) -> Float32[Array, ' B']:
-  """Lower bound of the information between codes and images in nats, per example: log Q(c|x) + H(c).
+  """Computes a lower bound of the information between codes and images in nats, per example: log Q(c|x) + H(c).
 
   Args:
-    log_posterior: [B] log Q(c|x) of the code that the image was made from, in nats.
+    log_posterior: [B] log Q(c|x) of the code that the image was generated from, in nats.
     entropy: [] of the codes' prior, in nats.
 
   Returns:
@@ -280,10 +282,10 @@ def infogan_mutual_information(
 def infogan_categorical_information(
   codes: Int[ArrayLike, ' B'], logits: Float[ArrayLike, 'B K']
 ) -> Float32[Array, ' B']:
-  """Lower bound of the information in a uniform categorical code in nats, per example; at most ln K.
+  """Computes a lower bound of the information in a uniform categorical code in nats, per example; at most ln K.
 
   Args:
-    codes: [B] classes in [0, K) that the images were made from.
+    codes: [B] classes in [0, K) that the images were generated from.
     logits: [B, K] of Q(c|x).
 
   Returns:
@@ -305,12 +307,14 @@ def infogan_gaussian_information(
   *,
   entropy: Num[ArrayLike, ''],
 ) -> Float32[Array, ' B']:
-  """Lower bound of the information in continuous codes with a normal Q in nats, per example, summed over the codes.
+  """Computes a lower bound of the information in continuous codes with a normal Q in nats, per example.
+
+  It is summed over the codes.
 
   Args:
-    codes: [B, D] that the images were made from.
+    codes: [B, D] that the images were generated from.
     mean: [B, D] of Q(c|x).
-    logvar: [B, D] or [1, D] log-variance of Q(c|x); zeros hold it at one.
+    logvar: [B, D] or [1, D] log-variance of Q(c|x); zeros fix the variance at one.
     entropy: [] of all D codes together: D ln 2 for uniforms on [-1, 1].
 
   Returns:
@@ -326,7 +330,7 @@ def infogan_gaussian_information(
 
 
 def auxiliary_classifier(logits: Float[ArrayLike, 'B K'], labels: Int[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """Cross-entropy of a classifier in nats, per example.
+  """Computes the cross-entropy of a classifier in nats, per example.
 
   Args:
     logits: [B, K].
@@ -347,14 +351,14 @@ def auxiliary_classifier(logits: Float[ArrayLike, 'B K'], labels: Int[ArrayLike,
 def twin_auxiliary_classifier(
   logits: Float[ArrayLike, 'B K'], twin_logits: Float[ArrayLike, 'B K'], labels: Int[ArrayLike, ' B']
 ) -> Float32[Array, ' B']:
-  """The generator's term of the twin classifiers in nats, per generated example: CE(classifier) - CE(twin).
+  """Computes the generator's term of the twin classifiers in nats, per generated example: CE(classifier) - CE(twin).
 
-  The twin learns generated examples only, by its own `auxiliary_classifier`; to make it fail restores the
-  diversity within a class that the first term alone takes away.
+  The twin is trained on generated examples only, by its own `auxiliary_classifier`. The second term restores the
+  diversity within a class that the first alone reduces.
 
   Args:
-    logits: [B, K] of the classifier, which learns real examples.
-    twin_logits: [B, K] of the twin, which learns generated examples.
+    logits: [B, K] of the classifier, which is trained on real examples.
+    twin_logits: [B, K] of the twin, which is trained on generated examples.
     labels: [B] classes that the examples were generated for.
 
   Returns:

@@ -32,13 +32,13 @@ class LatentDivergence(NamedTuple):
 
 
 def total_correlation(joint_logits: Float[ArrayLike, ' B']) -> Float32[Array, ' B']:
-  """Total correlation by the density ratio in nats, per sample: log D / (1 - D), a discriminator's logit itself.
+  """Returns the total correlation by the density ratio in nats, per sample: log D / (1 - D), the discriminator's logit.
 
   Args:
     joint_logits: [B] logits that z comes from q(z) rather than from the product of its marginals.
 
   Returns:
-    [B] nats, float32; its mean over q(z) is KL(q(z) || prod_d q(z_d)) where the discriminator is optimal.
+    [B] nats, float32; its mean over q(z) is KL(q(z) || prod_d q(z_d)) if the discriminator is optimal.
 
   Raises:
     ValueError: joint_logits is not [B].
@@ -52,7 +52,7 @@ def total_correlation(joint_logits: Float[ArrayLike, ' B']) -> Float32[Array, ' 
 def total_correlation_discriminator(
   joint_logits: Float[ArrayLike, ' B'], permuted_logits: Float[ArrayLike, ' B']
 ) -> Float32[Array, ' B']:
-  """Cross-entropy of the discriminator between latents and permuted latents in nats, the mean of each pair.
+  """Computes the cross-entropy between latents and permuted latents in nats, the mean of each pair.
 
   Args:
     joint_logits: [B] logits of latents from q(z).
@@ -71,14 +71,14 @@ def total_correlation_discriminator(
 
 
 def permute_latents(key: Key[Array, ''], z: Num[ArrayLike, 'B D']) -> Num[Array, 'B D']:
-  """Shuffles every latent dimension over the batch on its own: a sample of the product of the marginals.
+  """Permutes every latent dimension over the batch on its own: a sample of the product of the marginals.
 
   Args:
     key: random key.
     z: [B, D].
 
   Returns:
-    [B, D], the type kept.
+    [B, D], of the same type.
 
   Raises:
     ValueError: z is not [B, D].
@@ -90,9 +90,9 @@ def permute_latents(key: Key[Array, ''], z: Num[ArrayLike, 'B D']) -> Num[Array,
 
 
 def minibatch_weights(batch: int, dataset_size: int) -> np.ndarray:
-  """Log-weights of minibatch weighted sampling: ln 1 / (N M) for every pair.
+  """Returns the log-weights of minibatch weighted sampling: ln 1 / (N M) for every pair.
 
-  Biased by -ln N for log q(z), and so by (D - 1) ln N for the total correlation: good for gradients, not as a figure.
+  The bias of log q(z) is -ln N, that of the total correlation (D - 1) ln N: use them for gradients, not as a figure.
 
   Args:
     batch: M.
@@ -111,10 +111,10 @@ def minibatch_weights(batch: int, dataset_size: int) -> np.ndarray:
 
 
 def stratified_weights(batch: int, dataset_size: int) -> np.ndarray:
-  """Log-weights of minibatch stratified sampling, without bias for q(z).
+  """Returns the log-weights of minibatch stratified sampling, unbiased for q(z).
 
-  Of the posteriors of the batch, the example's own stands for itself, 1 / N; one other for the part of the data
-  that a batch cannot hold, (N - M + 1) / (N (M - 1)); the rest for 1 / (M - 1) each.
+  The example's own posterior has the weight 1 / N. One other represents the examples outside the batch, with
+  (N - M + 1) / (N (M - 1)). The rest have 1 / (M - 1) each.
 
   Args:
     batch: M.
@@ -153,7 +153,7 @@ def minibatch_total_correlation(
     z: [B, D] sample of each posterior.
     means: [B, D] posterior means.
     logvars: [B, D] posterior log-variances.
-    dataset_size: N, examples that the batch was drawn from.
+    dataset_size: N, the number of examples that the batch is sampled from.
     log_weights: (batch, dataset_size) -> [B, B], `stratified_weights` or `minibatch_weights`.
 
   Returns:
@@ -177,7 +177,7 @@ def minibatch_total_correlation(
 
 
 def covariance_of_means(means: Float[ArrayLike, 'B D']) -> Float32[Array, 'D D']:
-  """Covariance of the posterior means over the first axis (divisor B), for DIP-VAE of type I.
+  """Computes the covariance of the posterior means over the first axis (divisor B), for DIP-VAE of type I.
 
   Args:
     means: [B, D] posterior means.
@@ -198,7 +198,7 @@ def covariance_of_means(means: Float[ArrayLike, 'B D']) -> Float32[Array, 'D D']
 
 
 def aggregate_covariance(means: Float[ArrayLike, 'B D'], logvars: Float[ArrayLike, 'B D']) -> Float32[Array, 'D D']:
-  """Covariance of the aggregated posterior over the first axis (divisor B), for DIP-VAE of type II.
+  """Computes the covariance of the aggregated posterior over the first axis (divisor B), for DIP-VAE of type II.
 
   Args:
     means: [B, D] posterior means.
@@ -219,9 +219,9 @@ def aggregate_covariance(means: Float[ArrayLike, 'B D'], logvars: Float[ArrayLik
 def dip_penalty(
   covariance: Float[ArrayLike, 'D D'], *, off_diagonal: Num[ArrayLike, ''], diagonal: Num[ArrayLike, '']
 ) -> Float32[Array, '']:
-  """Squared distance of a covariance from the identity, summed over the matrix with two weights.
+  """Computes the squared distance of a covariance from the identity, summed over the matrix with two weights.
 
-  off_diagonal sum_{i != j} C_ij^2 + diagonal sum_i (C_ii - 1)^2.
+  It is off_diagonal sum_{i != j} C_ij^2 + diagonal sum_i (C_ii - 1)^2.
 
   Args:
     covariance: [D, D] from `covariance_of_means` (type I) or `aggregate_covariance` (type II).
@@ -246,7 +246,7 @@ def dip_penalty(
 def gaussian_kernel(
   x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D'], *, bandwidth: Num[ArrayLike, ''] = 1.0
 ) -> Float32[Array, 'N M']:
-  """exp(-|x - y|^2 / (2 bandwidth^2)) of every pair, the distance summed over the last axis.
+  """Computes exp(-|x - y|^2 / (2 bandwidth^2)) of every pair, the distance summed over the last axis.
 
   Args:
     x: [N, D].
@@ -267,7 +267,7 @@ def gaussian_kernel(
 
 
 def polynomial_kernel(x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D']) -> Float32[Array, 'N M']:
-  """(x . y / D + 1)^3 of every pair, the product summed over the last axis.
+  """Computes (x . y / D + 1)^3 of every pair, the product summed over the last axis.
 
   Args:
     x: [N, D].
@@ -288,7 +288,9 @@ def polynomial_kernel(x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D']) ->
 def mmd(
   x: Float[ArrayLike, 'N D'], y: Float[ArrayLike, 'M D'], *, kernel: Kernel = gaussian_kernel
 ) -> Float32[Array, '']:
-  """Squared maximum mean discrepancy of two samples, without bias: below zero now and then where they agree.
+  """Computes the squared maximum mean discrepancy of two samples, without bias.
+
+  It may be below zero if their distributions agree.
 
   Args:
     x: [N, D].
@@ -311,7 +313,7 @@ def mmd(
 
 
 def _mean_of_pairs(matrix: Array) -> Array:
-  """Mean of a square matrix off its diagonal."""
+  """Averages a square matrix off its diagonal."""
   n = matrix.shape[0]
   return jnp.sum(jnp.where(jnp.eye(n, dtype=bool), 0.0, matrix)) / (n * (n - 1))
 

@@ -1,6 +1,6 @@
 """Gradients of expectations: surrogates whose gradient, not whose value, is the estimate.
 
-They keep float64 where JAX has it enabled, so that exact identities can be seen to hold.
+They preserve float64 if JAX has it enabled, so that tests can verify exact identities.
 """
 
 import math
@@ -16,21 +16,21 @@ from dgm_jax.internal import shapes
 
 __all__ = ['estimator_variance', 'leave_one_out_baseline', 'score_function_surrogate', 'vimco_surrogate']
 
-# Draws of an estimator that are held at once.
+# Number of samples of an estimator that are computed at a time.
 _CHUNK = 256
 
 
 def score_function_surrogate(
   log_q: Float[ArrayLike, '*B'], reward: Float[ArrayLike, '*B'], baseline: Num[ArrayLike, '*#B'] = 0.0
 ) -> Float[Array, '*B']:
-  """The reward, per sample, with the gradient (reward - baseline) d log q(z) + d reward.
+  """Returns the reward, per sample, with the gradient (reward - baseline) d log q(z) + d reward.
 
-  An unbiased gradient of E_q[reward] for any baseline that does not depend on the sample; where the reward
-  itself has parameters, such as a decoder's, they get their gradient too.
+  The gradient of E_q[reward] is unbiased for any baseline that does not depend on the sample. Parameters of the reward
+  itself, such as a decoder's, have their gradient, too.
 
   Args:
     log_q: [...] log-probability of the samples in nats, differentiable in the parameters of q.
-    reward: [...] what the samples earn, such as log p(x|z).
+    reward: [...] reward of the samples, such as log p(x|z).
     baseline: [...] or a scalar; no gradient passes.
 
   Returns:
@@ -49,7 +49,7 @@ def score_function_surrogate(
 
 
 def leave_one_out_baseline(rewards: Float[ArrayLike, '*S'], axis: int = 0) -> Float[Array, '*S']:
-  """For every sample the mean reward of the others, in the unit of the reward, the samples on `axis`.
+  """Computes, for every sample on `axis`, the mean reward of the others, in the unit of the reward.
 
   Args:
     rewards: [K, ...], the samples on `axis`.
@@ -71,10 +71,10 @@ def leave_one_out_baseline(rewards: Float[ArrayLike, '*S'], axis: int = 0) -> Fl
 def vimco_surrogate(
   log_weights: Float[ArrayLike, '*S'], log_q: Float[ArrayLike, '*S'], axis: int = 0
 ) -> Float[Array, '...']:
-  """Importance-weighted bound in nats, the samples on `axis`, with a gradient for discrete latents.
+  """Computes the importance-weighted bound in nats, the samples on `axis`, with a gradient for discrete latents.
 
-  sum_k (L - L_-k) d log q(z_k) + sum_k w_k d log_weights_k, where L_-k is the bound with weight k replaced by the
-  geometric mean of the others and w are the normalised weights.
+  The gradient is sum_k (L - L_-k) d log q(z_k) + sum_k w_k d log_weights_k. L_-k is the bound with weight k replaced by
+  the geometric mean of the others, and w are the normalised weights.
 
   Args:
     log_weights: [K, ...] log p(x, z_k) - log q(z_k|x) in nats, the samples on `axis`.
@@ -102,12 +102,12 @@ def vimco_surrogate(
 
 
 def estimator_variance(estimator: Callable[[Array], Any], key: Key[Array, ''], n: int) -> Any:
-  """Variance of every element of an estimator over n draws, in the estimator's unit squared.
+  """Estimates the variance of every element of an estimator from n samples, in the estimator's unit squared.
 
   Args:
     estimator: key -> tree of arrays, such as the gradient of a surrogate.
     key: random key.
-    n: draws.
+    n: the number of samples.
 
   Returns:
     the estimator's tree with its variances (divisor n - 1), float32.
@@ -124,12 +124,12 @@ def estimator_variance(estimator: Callable[[Array], Any], key: Key[Array, ''], n
 
 
 def _zero_with_gradient(x: Array) -> Array:
-  """0, with the gradient of x."""
+  """Returns 0, with the gradient of x."""
   return x - jax.lax.stop_gradient(x)
 
 
 def _samples(name: str, array: ArrayLike, axis: int) -> int:
-  """The number of samples on an axis, two or more."""
+  """Returns the number of samples on an axis, two or more."""
   shape = jnp.shape(array)
   if not -len(shape) <= axis < len(shape) or shape[axis] < 2:
     raise ValueError(f'{name}: got shape {shape}, expected two samples or more on axis {axis}')

@@ -16,10 +16,10 @@ _MANTISSA = 24
 
 
 def bits_per_dim(nats: Float[ArrayLike, '*B'], dims: int) -> Float32[Array, '*B']:
-  """Negative log-likelihood in bits per dimension, per example: nats / (dims ln 2).
+  """Converts a negative log-likelihood to bits per dimension, per example: nats / (dims ln 2).
 
-  For a density over data scaled to [0, 1] from 2^n values, the likelihood of one value is the density
-  divided by 2^n: add n to the result.
+  For a density over data scaled to [0, 1] from 2^n values, the likelihood of one value is the density divided by 2^n:
+  add n to the result.
 
   Args:
     nats: [...] negative log-likelihood in nats.
@@ -41,8 +41,8 @@ def bits_per_dim(nats: Float[ArrayLike, '*B'], dims: int) -> Float32[Array, '*B'
 def dequantize(key: Key[Array, ''], x: Num[ArrayLike, '*S'], *, bits: int = 8) -> Float32[Array, '*S']:
   """Spreads integer values uniformly over their bins: (x + u) / 2^bits, u in [0, 1), on every axis.
 
-  floor(2^bits y) = x exactly: the noise has just the digits that float32 has left, so that no sum rounds
-  up into the next bin.
+  floor(2^bits y) = x exactly: the noise has only the digits that float32 has left, so that no sum is rounded up into
+  the next bin.
 
   Args:
     key: random key.
@@ -65,7 +65,7 @@ def dequantize(key: Key[Array, ''], x: Num[ArrayLike, '*S'], *, bits: int = 8) -
 
 
 def change_of_variables(log_pz: Float[ArrayLike, '*B'], log_det: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
-  """Log-density of the data in nats, per example: log p(z) + log |det dz/dx|.
+  """Computes the log-density of the data in nats, per example: log p(z) + log |det dz/dx|.
 
   Args:
     log_pz: [...] log-density of the base variable z = f(x) in nats.
@@ -86,7 +86,7 @@ def change_of_variables(log_pz: Float[ArrayLike, '*B'], log_det: Float[ArrayLike
 def logit_transform(
   x: Float[ArrayLike, '*B D'], *, alpha: float = 0.05
 ) -> tuple[Float32[Array, '*B D'], Float32[Array, '*B']]:
-  """Opens [0, 1] to the real line, y = logit(alpha + (1 - 2 alpha) x), with its log-determinant in nats.
+  """Maps [0, 1] to the real line, y = logit(alpha + (1 - 2 alpha) x), with its log-determinant in nats.
 
   Args:
     x: [..., D] in [0, 1], dequantized.
@@ -102,18 +102,18 @@ def logit_transform(
   """
   _check_alpha(alpha)
   (x,) = shapes.float32('x[..., D]', x)
-  # From both ends, so that 1 - x keeps its digits near 1.
+  # From both ends, so that 1 - x is precise near 1.
   log_inside = jnp.log(alpha + (1 - 2 * alpha) * x)
   log_outside = jnp.log(alpha + (1 - 2 * alpha) * (1 - x))
   return log_inside - log_outside, jnp.sum(math.log(1 - 2 * alpha) - log_inside - log_outside, -1)
 
 
 def logit_transform_inverse(y: Float[ArrayLike, '*S'], *, alpha: float = 0.05) -> Float32[Array, '*S']:
-  """Returns to [0, 1] what `logit_transform` has opened, on every axis.
+  """Inverts `logit_transform`, on every axis.
 
   Args:
-    y: [...] real; what lies beyond the margin is clipped to [0, 1].
-    alpha: the margin that `logit_transform` had.
+    y: [...] real; values beyond the margin are clipped to [0, 1].
+    alpha: the margin of `logit_transform`.
 
   Returns:
     [...] in [0, 1], float32.

@@ -1,4 +1,4 @@
-"""What holds a critic or a generator smooth. A critic is [B, ...] -> [B]; the weight is the caller's."""
+"""Penalties and constraints that keep a critic or a generator smooth; a critic is [B, ...] -> [B]."""
 
 import math
 from collections.abc import Callable
@@ -23,10 +23,10 @@ def gradient_penalty(
   *,
   target: Num[ArrayLike, ''] = 1.0,
 ) -> Float32[Array, ' B']:
-  """Squared distance of the critic's slope from `target` between real and generated examples, per pair.
+  """Computes the squared distance of the critic's slope from `target` between real and generated examples, per pair.
 
-  (|grad critic(e x + (1 - e) y)| - target)^2 with one uniform e an example, the norm over all axes but the
-  first. A slope of exactly zero passes no gradient instead of NaN.
+  It is (|grad critic(e x + (1 - e) y)| - target)^2 with one uniform e an example, the norm over all axes but the first.
+  A slope of exactly zero passes no gradient instead of NaN.
 
   Args:
     critic: [B, ...] -> [B], each value of its own example alone (no batch normalisation).
@@ -49,7 +49,7 @@ def gradient_penalty(
 
 
 def r1_penalty(critic: Critic, real: Float[ArrayLike, 'B *S']) -> Float32[Array, ' B']:
-  """Half the squared slope of the critic at real examples, per example, summed over all axes but the first.
+  """Computes half the squared slope of the critic at real examples, per example, summed over all axes but the first.
 
   Args:
     critic: [B, ...] -> [B], each value of its own example alone; logits, not probabilities.
@@ -77,7 +77,7 @@ def clip_parameters(
     bound: [] > 0, such as 0.01.
 
   Returns:
-    the tree, its types kept.
+    the tree, with the same types.
 
   Raises:
     ValueError: bound is no scalar.
@@ -89,10 +89,10 @@ def clip_parameters(
 
 
 def orthogonal_regularization(params: PyTree[Float[ArrayLike, '...']]) -> Float32[Array, '']:
-  """Squared inner products of different output units' weights, summed over a tree of parameters.
+  """Computes the squared inner products of different output units' weights, summed over a tree of parameters.
 
-  |W^T W * (1 - I)|^2 for every array of two axes or more, the last of which is the output; biases and gains, of
-  fewer axes, do not count.
+  It is |W^T W * (1 - I)|^2 for every array of two axes or more, the last of which is the output. Biases and gains, of
+  fewer axes, are excluded.
 
   Args:
     params: tree of arrays, kernels as [..., inputs, outputs].
@@ -107,18 +107,18 @@ def orthogonal_regularization(params: PyTree[Float[ArrayLike, '...']]) -> Float3
   """
   kernels = [kernel for kernel in jax.tree.leaves(params) if jnp.ndim(kernel) >= 2]
   if not kernels:
-    found = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
-    raise ValueError(f'params: got arrays of shapes {found}, expected one kernel [..., inputs, outputs] or more')
+    every = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
+    raise ValueError(f'params: got arrays of shapes {every}, expected one kernel [..., inputs, outputs] or more')
   return sum((_off_diagonal(jnp.asarray(kernel, jnp.float32)) for kernel in kernels), jnp.zeros(()))
 
 
 def path_length(
   generator: Callable[[Array], Float[Array, 'B *S']], latents: Float[ArrayLike, 'B D'], key: Key[Array, '']
 ) -> Float32[Array, ' B']:
-  """How far the image moves for a step in the latent space, in a random direction of image space, per example.
+  """Computes the length of the image's step for a step in the latent space, in a random direction, per example.
 
-  |J^T y| with J = d generator / d latents and y normal with variance 1 / (H W). The penalty is its squared distance
-  from a constant, the moving average of its mean.
+  It is |J^T y| with J = d generator / d latents and y normal with variance 1 / (H W). The penalty is its squared
+  distance from a constant, the moving average of its mean.
 
   Args:
     generator: [B, D] -> [B, H, W, C] (or any shape with a first axis B), each of its own latent alone.
@@ -146,7 +146,7 @@ def path_length(
 
 
 def _slope(critic: Critic, x: Array) -> Array:
-  """[B, ...] gradient of each example's critic value."""
+  """Computes the gradient of each example's critic value, [B, ...]."""
 
   def total(x: Array) -> Array:
     values = critic(x)
@@ -158,12 +158,12 @@ def _slope(critic: Critic, x: Array) -> Array:
 
 
 def _squares(x: Array) -> Array:
-  """[B] sum of squares over all axes but the first."""
+  """Sums the squares over all axes but the first, [B]."""
   return jnp.sum(jnp.square(x), tuple(range(1, x.ndim)))
 
 
 def _norm(x: Array) -> Array:
-  """[B] Euclidean norm over all axes but the first, with gradient zero at zero."""
+  """Computes the Euclidean norm over all axes but the first, [B], with gradient zero at zero."""
   squares = _squares(x)
   positive = squares > 0
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)

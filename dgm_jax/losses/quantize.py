@@ -19,22 +19,24 @@ _LAPLACE = 1e-5
 
 
 class Quantized(NamedTuple):
-  """Nearest codes of a batch of vectors."""
+  """The nearest codes of a batch of vectors."""
 
   codes: jax.Array  # [...] int32
-  vectors: jax.Array  # [..., D] the codes' vectors; their gradient goes straight to z
+  vectors: jax.Array  # [..., D] the codes' vectors; their gradient passes straight to z
 
 
 class Codebook(NamedTuple):
-  """A codebook kept by running means."""
+  """A codebook with its running means."""
 
-  counts: jax.Array  # [K] running mean of the vectors that a code gets
+  counts: jax.Array  # [K] running mean of the number of vectors of a code
   sums: jax.Array  # [K, D] running mean of the sum of those vectors
   vectors: jax.Array  # [K, D] the codebook
 
 
 def vector_quantize(z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D']) -> Quantized:
-  """Replaces every vector by the nearest of a codebook; the gradient goes straight through to z, none to the codebook.
+  """Replaces every vector by the nearest of a codebook.
+
+  The gradient passes straight through to z, none to the codebook.
 
   Args:
     z: [..., D], the vectors on the last axis.
@@ -52,7 +54,7 @@ def vector_quantize(z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D
   if not codebook.shape[0]:
     raise ValueError(f'codebook: got shape {codebook.shape}, expected one code or more')
   fixed = jax.lax.stop_gradient(codebook)
-  # Seen from the mean code: far from zero, products of float32 have no digits left for differences.
+  # Relative to the mean code: far from zero, products in float32 have no digits left for differences.
   centre = fixed.mean(0, keepdims=True)
   near, flat = fixed - centre, jax.lax.stop_gradient(z).reshape(-1, z.shape[-1]) - centre
   # |z - e|^2 less |z|^2, which all codes share.
@@ -65,7 +67,7 @@ def vector_quantize(z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D
 def codebook_loss(
   z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D'], codes: Int[ArrayLike, '*B']
 ) -> Float32[Array, '*B']:
-  """Squared distance of a code from the vectors it stands for, summed over the last axis; moves the codebook only.
+  """Computes the squared distance of a code from its vectors, summed over the last axis; moves the codebook only.
 
   Args:
     z: [..., D].
@@ -88,7 +90,7 @@ def codebook_loss(
 def commitment_loss(
   z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D'], codes: Int[ArrayLike, '*B']
 ) -> Float32[Array, '*B']:
-  """Squared distance of vectors from the code that stands for them, summed over the last axis; moves z only.
+  """Computes the squared distance of vectors from their code, summed over the last axis; moves z only.
 
   Args:
     z: [..., D].
@@ -116,16 +118,16 @@ def codebook_ema(
   *,
   decay: Num[ArrayLike, ''],
 ) -> Codebook:
-  """Moves every code towards the mean of the vectors it stands for; decay 0 is one step of k-means.
+  """Moves every code towards the mean of its vectors; decay 0 is one step of k-means.
 
-  A code is sums / counts, the counts smoothed by Laplace's rule. Begin with counts of one and the codebook as sums:
-  from counts of zero, a code without a vector in the first batch is flung far away.
+  A code is sums / counts, the counts smoothed by Laplace's rule. The initial counts should be one and the initial sums
+  the codebook. From counts of zero, a code without a vector in the first batch would move far away.
 
   Args:
     counts: [K] running counts.
     sums: [K, D] running sums.
     z: [..., D] vectors of this batch; no gradient passes.
-    codes: [...] their codes in [0, K); a vector of another is left out.
+    codes: [...] their codes in [0, K); vectors with others are excluded.
     decay: [] in [0, 1), such as 0.99.
 
   Returns:
@@ -139,7 +141,7 @@ def codebook_ema(
   shapes.check('counts[K] sums[K, D] z[..., D] codes[...] decay[]', counts, sums, z, codes, decay)
   counts, sums, z, decay = (jnp.asarray(a, jnp.float32) for a in (counts, sums, jax.lax.stop_gradient(z), decay))
   size = counts.shape[0]
-  # Added up in place: a product with one-hot rows takes as long as the search for the codes, and N K numbers.
+  # Added in place: a product with one-hot rows takes as long as the search for the codes, and memory for N K values.
   # A GPU adds in no fixed order, so that the last bits may differ from run to run (--xla_gpu_deterministic_ops).
   codes = stable.inside(codes, size).reshape(-1)
   new_sums = jnp.zeros(sums.shape).at[codes].add(z.reshape(-1, z.shape[-1]))
@@ -149,7 +151,9 @@ def codebook_ema(
 
 
 def codebook_vectors(counts: Float[ArrayLike, ' K'], sums: Float[ArrayLike, 'K D']) -> Float32[Array, 'K D']:
-  """The codebook that running means stand for: sums / counts, the counts smoothed by Laplace's rule; 0 of no counts.
+  """Computes the codebook from running means: sums / counts, the counts smoothed by Laplace's rule.
+
+  If all counts are 0, the codebook is 0.
 
   Args:
     counts: [K] running counts.
@@ -170,11 +174,11 @@ def codebook_vectors(counts: Float[ArrayLike, ' K'], sums: Float[ArrayLike, 'K D
 
 
 def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
-  """Exponential of the entropy of the codes in use, over all axes: how many codes the batch uses evenly.
+  """Computes the exponential of the entropy of the codes, over all axes: the effective number of codes in the batch.
 
   Args:
-    codes: [...] in [0, size); NaN where one is not.
-    size: codes of the codebook.
+    codes: [...] in [0, size); if one is not, the result is NaN.
+    size: number of codes of the codebook.
 
   Returns:
     [] in [1, size], float32.
@@ -193,5 +197,5 @@ def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
 
 
 def _vectors(codebook: Array, codes: ArrayLike) -> Array:
-  """Looks up the vector of each code, [..., D]; NaN for a code that the codebook has not."""
+  """Looks up the vector of each code, [..., D]; NaN for a code outside the codebook."""
   return codebook.at[stable.inside(codes, codebook.shape[0])].get(mode='fill', fill_value=jnp.nan)

@@ -18,12 +18,12 @@ __all__ = [
   'importance_weighted_bound', 'sticking_the_landing',
 ]  # fmt: skip
 
-# Samples whose distances to all posteriors are held at once.
+# Number of samples whose distances to all posteriors are in memory at a time.
 _CHUNK = 128
 
 
 class ElboSurgery(NamedTuple):
-  """average_kl = marginal_kl + mutual_information, up to the sampling error of the last two."""
+  """The parts average_kl = marginal_kl + mutual_information, up to the sampling error of the last two."""
 
   average_kl: jax.Array  # [] mean over the data of KL(q(z|x) || p(z))
   marginal_kl: jax.Array  # [] KL(q(z) || p(z)) of the aggregated posterior
@@ -31,7 +31,7 @@ class ElboSurgery(NamedTuple):
 
 
 def elbo(log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
-  """Evidence lower bound in nats, per example: log p(x|z) - KL(q(z|x) || p(z)).
+  """Computes the evidence lower bound in nats, per example: log p(x|z) - KL(q(z|x) || p(z)).
 
   Args:
     log_px_z: [...] reconstruction term in nats.
@@ -49,7 +49,7 @@ def elbo(log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B']) -> Float3
 
 
 def elbo_from_evidence(log_px: Float[ArrayLike, '*B'], kl_posterior: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
-  """Evidence lower bound in nats, per example: log p(x) - KL(q(z|x) || p(z|x)).
+  """Computes the evidence lower bound in nats, per example: log p(x) - KL(q(z|x) || p(z|x)).
 
   Args:
     log_px: [...] evidence in nats.
@@ -68,10 +68,10 @@ def elbo_from_evidence(log_px: Float[ArrayLike, '*B'], kl_posterior: Float[Array
 
 
 def elbo_from_energy(log_joint: Float[ArrayLike, '*B'], entropy: Float[ArrayLike, '*B']) -> Float32[Array, '*B']:
-  """Evidence lower bound in nats, per example: average negative energy log p(x, z) plus entropy of q(z|x).
+  """Computes the evidence lower bound in nats, per example: log p(x, z) plus the entropy of q(z|x).
 
   Args:
-    log_joint: [...] log p(x, z) in nats, z drawn from q(z|x).
+    log_joint: [...] average negative energy log p(x, z) in nats, with z sampled from q(z|x).
     entropy: [...] entropy of q(z|x) in nats.
 
   Returns:
@@ -89,12 +89,12 @@ def elbo_from_energy(log_joint: Float[ArrayLike, '*B'], entropy: Float[ArrayLike
 def beta_elbo(
   log_px_z: Float[ArrayLike, '*B'], kl: Float[ArrayLike, '*B'], *, beta: Num[ArrayLike, '']
 ) -> Float32[Array, '*B']:
-  """Evidence lower bound with a weighted divergence in nats, per example: log p(x|z) - beta KL.
+  """Computes the evidence lower bound with a weighted divergence in nats, per example: log p(x|z) - beta KL.
 
   Args:
     log_px_z: [...] reconstruction term in nats.
     kl: [...] divergence of the posterior from the prior in nats.
-    beta: [] weight; a warm-up passes an array that grows from 0 to 1.
+    beta: [] weight; for a warm-up, an array that grows from 0 to 1.
 
   Returns:
     [...] nats, float32; to be maximised.
@@ -115,12 +115,12 @@ def capacity_elbo(
   capacity: Num[ArrayLike, ''],
   gamma: Num[ArrayLike, ''],
 ) -> Float32[Array, '*B']:
-  """Evidence lower bound whose divergence is drawn to a capacity, in nats, per example: log p(x|z) - gamma |KL - C|.
+  """Computes log p(x|z) - gamma |KL - C| in nats, per example: the bound with a target for the divergence.
 
   Args:
     log_px_z: [...] reconstruction term in nats.
     kl: [...] divergence of the posterior from the prior in nats.
-    capacity: [] C in nats, raised in the course of training.
+    capacity: [] C in nats, which increases in the course of training.
     gamma: [] weight, about 1000.
 
   Returns:
@@ -137,7 +137,9 @@ def capacity_elbo(
 
 
 def hierarchical_elbo(log_px_z: Float[ArrayLike, '*B'], kls: Sequence[Float[ArrayLike, '*B']]) -> Float32[Array, '*B']:
-  """Evidence lower bound of a chain of latents in nats, per example: log p(x|z_1) - sum_l KL(q(z_l|x) || p(z_l|z_l+1)).
+  """Computes the evidence lower bound of a chain of latents in nats, per example.
+
+  It is log p(x|z_1) - sum_l KL(q(z_l|x) || p(z_l|z_l+1)).
 
   Args:
     log_px_z: [...] reconstruction term in nats.
@@ -157,7 +159,7 @@ def hierarchical_elbo(log_px_z: Float[ArrayLike, '*B'], kls: Sequence[Float[Arra
 
 
 def importance_weighted_bound(log_weights: Float[ArrayLike, '...'], axis: int = 0) -> Float32[Array, '...']:
-  """Importance-weighted bound in nats, the samples on `axis`: log (1/k) sum_k exp(log_weights).
+  """Computes the importance-weighted bound in nats, the samples on `axis`: log (1/k) sum_k exp(log_weights).
 
   Its gradient is that of the weights normalised over the samples; with k = 1 it is the ELBO's.
 
@@ -183,12 +185,12 @@ def importance_weighted_bound(log_weights: Float[ArrayLike, '...'], axis: int = 
 def doubly_reparametrized_surrogate(
   log_weight: Callable[[Array], Float[Array, '...']], z: Float[ArrayLike, '...'], axis: int = 0
 ) -> Float32[Array, '...']:
-  """Importance-weighted bound in nats, the samples on `axis`, whose gradient has little noise for the encoder.
+  """Computes the importance-weighted bound in nats, with a low-variance gradient for the encoder.
 
-  The gradient that arrives through z is sum_k w_k^2 d log_weight_k / dz, all others sum_k w_k d log_weight_k, with
-  w the normalised weights. Unbiased if `log_weight` holds the parameters of q constant, as `sticking_the_landing`
-  does, so that the encoder is reached through z alone. `log_weight` is called twice with the same argument; under
-  jit that is one computation.
+  The samples are on `axis`. The gradient through z is sum_k w_k^2 d log_weight_k / dz, all others are sum_k w_k d
+  log_weight_k, with the normalised weights w. It is unbiased if the parameters of q are constant in `log_weight`, as in
+  `sticking_the_landing`, so that the encoder's gradient passes z alone. `log_weight` is called twice with the same
+  argument; under jit that is one computation.
 
   Args:
     log_weight: z -> [k, ...] log p(x, z_k) - log q(z_k|x).
@@ -199,7 +201,7 @@ def doubly_reparametrized_surrogate(
     [...] nats, float32; to be maximised.
 
   Raises:
-    ValueError: there is no sample, no such axis, or z does not begin with the axes of `log_weight(z)`.
+    ValueError: there is no sample, no such axis, or the first axes of z are not those of `log_weight(z)`.
 
   Reference: Tucker et al. 2019, arXiv:1810.04152, equation 8.
   """
@@ -218,7 +220,7 @@ def doubly_reparametrized_surrogate(
 
 @jax.custom_jvp
 def _scale_gradient(z: Array, scale: Array) -> Array:
-  """z, whose gradient is multiplied by `scale`."""
+  """Returns z, with its gradient multiplied by `scale`."""
   del scale
   return z
 
@@ -229,10 +231,10 @@ _scale_gradient.defjvps(lambda tangent, _, z, scale: tangent * scale, None)
 def sticking_the_landing(
   log_prob: Callable[..., Float[Array, '...']], z: Float[ArrayLike, '...'], *parameters: Float[ArrayLike, '...']
 ) -> Float[Array, '...']:
-  """Log-density of a sample in nats, per example, with the density's own parameters held constant.
+  """Computes the log-density of a sample in nats, per example, with the density's own parameters constant.
 
-  Leaves out the score, whose mean is zero: log q(z|x) then reaches the encoder only through z, and the gradient of
-  the bound vanishes where q is the true posterior.
+  The score, whose mean is zero, is excluded. The gradient of log q(z|x) passes z alone, and the gradient of the bound
+  vanishes if q is the true posterior.
 
   Args:
     log_prob: (z, *parameters) -> [...], such as `distributions.normal_log_prob`.
@@ -248,18 +250,18 @@ def sticking_the_landing(
 
 
 def free_bits(kl_per_dim: Float[ArrayLike, 'B *D'], *, floor: Num[ArrayLike, '']) -> Float32[Array, ' B']:
-  """Divergence in nats with a free allowance of `floor` nats a dimension, per example, summed over the dimensions.
+  """Computes the divergence in nats with a free allowance of `floor` nats a dimension, per example.
 
-  A dimension whose mean over the batch is below the floor counts as the floor and passes no gradient; any
-  other counts as it is. The mean of the result is sum_d max(floor, mean_b kl[b, d]): batch mean first, then
-  maximum.
+  If the mean of a dimension over the batch is below the floor, it counts as the floor and passes no gradient. Otherwise
+  it counts as it is. The mean of the result, summed over the dimensions, is sum_d max(floor, mean_b kl[b, d]): first
+  the batch mean, then the maximum.
 
   Args:
     kl_per_dim: [B, ...] nats, one term a dimension (or a group of them).
     floor: [] nats.
 
   Returns:
-    [B] nats, float32; takes the place of the divergence in `elbo`.
+    [B] nats, float32; replaces the divergence in `elbo`.
 
   Raises:
     ValueError: kl_per_dim has no batch axis or is an empty batch, or floor is no scalar.
@@ -274,11 +276,11 @@ def free_bits(kl_per_dim: Float[ArrayLike, 'B *D'], *, floor: Num[ArrayLike, '']
 
 
 def active_units(posterior_means: Float[ArrayLike, 'N *D'], *, threshold: float = 0.01) -> Int32[Array, '']:
-  """Number of latent dimensions that depend on the data: Var_x(E_q[z_d|x]) > threshold, over the first axis.
+  """Counts the latent dimensions that depend on the data: Var_x(E_q[z_d|x]) > threshold, over the first axis.
 
   Args:
     posterior_means: [N, ...] posterior means of N examples.
-    threshold: variance above which a unit is active.
+    threshold: least variance of an active unit.
 
   Returns:
     [] int32 count.
@@ -299,14 +301,14 @@ def elbo_surgery(
 ) -> ElboSurgery:
   """Splits the mean divergence from the prior N(0, I) into that of the aggregated posterior and index-code information.
 
-  The aggregated posterior is the whole mixture of the N posteriors given: with a part of the data set, the
-  information is bounded by the logarithm of that part. All in nats, summed over the last axis.
+  The aggregated posterior is the mixture of all N posteriors. With a part of the data set, the information is bounded
+  by the logarithm of that part's size. All are in nats, summed over the last axis.
 
   Args:
     means: [N, D] posterior means of the whole data set.
     logvars: [N, D] posterior log-variances.
     key: random key.
-    n: samples; the examples take turns, so that a multiple of N has the least noise.
+    n: number of samples; the examples take turns, so that a multiple of N has the least noise.
 
   Returns:
     average_kl (in closed form), marginal_kl, mutual_information: [] nats each, float32.

@@ -1,6 +1,6 @@
 """Networks: pure linen modules, one architecture family a file; no loss, no optimizer.
 
-The tables name those that an experiment may choose from.
+The tables list the networks that an experiment may choose.
 """
 
 import inspect
@@ -20,24 +20,24 @@ GENERATORS = {'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resn
 CRITICS = {
   'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic
 }  # fmt: skip
-OF_CODE = ('act', 'norm', 'dtype', 'parent', 'name')  # arguments that no experiment gives
+CODE_ARGUMENTS = ('act', 'norm', 'dtype', 'parent', 'name')  # set by code, never by an experiment
 
 
 def build(path: str, function: Callable, settings: Mapping, **filled):
-  """Makes the network that an experiment describes.
+  """Builds the network that an experiment describes.
 
   Args:
-    path: where the settings stand, such as 'config.model.network'.
+    path: the config key of the settings, such as 'config.model.network'.
     function: a linen module, or a function that returns a network.
     settings: its arguments from the experiment.
-    filled: the arguments that the experiment may not give.
+    **filled: the arguments that the experiment may not set.
 
   Raises:
     UserError: the function has no such setting, lacks one, or refuses its value.
   """
-  known = [name for name in inspect.signature(function).parameters if name not in (*filled, *OF_CODE)]
+  settable = [name for name in inspect.signature(function).parameters if name not in (*filled, *CODE_ARGUMENTS)]
   for name in settings:
-    experiment.one_of(f'a key of {path} ({function.__name__})', name, known)
+    experiment.one_of(f'a key of {path} ({function.__name__})', name, settable)
   try:
     return function(**settings, **filled)
   except TypeError as error:

@@ -1,7 +1,9 @@
 """Generators and critics of dense layers.
 
-Axes: B batch, Z latents, F features, H height, W width, C channels. A critic gives a value [B] and its last features
-[B, F], which its value is a linear function of; a normalisation is passed as the function that makes it.
+A critic returns a value [B] and its last features [B, F], of which the value is a linear function. A normalisation is
+an argument, as the function that creates the layer.
+
+Axes: B batch, Z latents, F features, H height, W width, C channels.
 """
 
 import math
@@ -22,7 +24,7 @@ glorot = nn.initializers.glorot_uniform()
 
 
 class DenseGenerator(nn.Module):
-  """Dense layers with rectifiers, [B, Z] -> [B, *shape]; 512, 512, 512 are those of Gulrajani et al. 2017 for toys."""
+  """Dense layers with rectifiers, [B, Z] -> [B, *shape]; (512,) * 3 is that of Gulrajani et al. 2017 for toys."""
 
   hidden: Sequence[int]
   shape: Sequence[int]
@@ -71,7 +73,7 @@ class DenseCritic(nn.Module):
 
 
 class MaxoutCritic(nn.Module):
-  """Maxout layers of `pieces` linear maps with dropout of inputs and hidden units, where there is noise to draw it.
+  """Maxout layers of `pieces` linear maps, with dropout of inputs and hidden units if there is a key 'dropout'.
 
   Two layers of 240 units of 5 pieces are the discriminator of Goodfellow et al. 2014 for MNIST.
 

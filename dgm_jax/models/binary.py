@@ -15,7 +15,7 @@ __all__ = ['BinaryEncoder']
 
 
 class BinaryEncoder(nn.Module):
-  """q(z|x) of independent Bernoulli latents, by their logits: [B, H, W, C] -> [B, Z], float32."""
+  """The posterior q(z|x) of independent Bernoulli latents, by their logits: [B, H, W, C] -> [B, Z], float32."""
 
   hidden: Sequence[int]
   latents: int

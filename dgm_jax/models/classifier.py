@@ -1,4 +1,4 @@
-"""A small convolutional classifier whose last features judge generated images.
+"""A small convolutional classifier, whose last features measure the quality of generated images.
 
 Axes: B batch, H height, W width, C channels, F features, K classes.
 """
@@ -18,7 +18,7 @@ __all__ = ['Classifier']
 class Classifier(nn.Module):
   """Strided convolutions and a dense layer: [B, H, W, C] -> logits [B, K] and features [B, F].
 
-  Half of the features are dropped where there is a key 'dropout' for it.
+  If there is a key 'dropout', half of the features are dropped.
   """
 
   channels: Sequence[int]

@@ -1,4 +1,4 @@
-"""Networks that a coupling reads its numbers from: dense, RealNVP's residual one, Glow's.
+"""Networks that compute the parameters of couplings: dense, RealNVP's residual one, Glow's.
 
 Axes: B batch, H height, W width, C channels, D dimensions, F features.
 """
@@ -19,12 +19,12 @@ __all__ = ['EDGES', 'Dense', 'GlowNet', 'OnGrid', 'ResNet', 'Started', 'TanhScal
 
 
 def symmetric(reach: float) -> Callable:
-  """An initializer: uniform in [-reach, reach]."""
+  """Returns the initializer that is uniform in [-reach, reach]."""
   return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -reach, reach)
 
 
 class Dense(nn.Module):
-  """[B, D] -> [B, features]: hidden layers and a linear one."""
+  """Hidden layers and a linear one: [B, D] -> [B, features]."""
 
   features: int
   hidden: Sequence[int]
@@ -42,9 +42,9 @@ class Dense(nn.Module):
 
 
 class TanhScale(nn.Module):
-  """The second half of a network's numbers becomes g tanh(.), with one learned g.
+  """A network whose second half of outputs becomes g tanh(.), with one trained g.
 
-  Where both g and the network's last layer start at 0, neither would ever move.
+  If both g and the network's last layer were 0 initially, their gradients would be 0, too.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1.
   """
@@ -63,7 +63,7 @@ class TanhScale(nn.Module):
 class ResNet(nn.Module):
   """RealNVP's network: weight-normalised convolutions, batch normalisation, a sum of 1x1 skips.
 
-  Convolutions that a normalisation or another layer's gain follows have no gain of their own.
+  A convolution before a normalisation or before another layer's gain has no gain of its own.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1 (after its program).
   """
@@ -71,7 +71,7 @@ class ResNet(nn.Module):
   features: int
   width: int = 64
   blocks: int = 8
-  factor: float = 1.0  # of what the first normalisation makes of x: 2 in couplings of checkerboards
+  factor: float = 1.0  # of the normalised input: 2 in couplings of checkerboards
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
@@ -90,9 +90,9 @@ class ResNet(nn.Module):
 
 
 class OnGrid(nn.Module):
-  """Lets a network see one colour of a checkerboard where its pixels are, zeros between, and reads the other colour.
+  """A network on the full grid: its input is one colour of a checkerboard, with zeros between, its output the other.
 
-  [B, H/2, W/2, 2 C] -> [B, H/2, W/2, N 2 C]. The colours themselves are the last channel of what the network sees.
+  [B, H/2, W/2, 2 C] -> [B, H/2, W/2, N 2 C]. The last channel of the network's input is the mask of the colour.
   """
 
   network: Callable  # features -> module
@@ -101,18 +101,18 @@ class OnGrid(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B h w D']) -> Float[Array, 'B h w F']:
-    board, blank, numbers = checkerboard(), jnp.zeros_like(x), self.features // x.shape[-1]
+    board, blank, count = checkerboard(), jnp.zeros_like(x), self.features // x.shape[-1]
     place = lambda half, other: board.inverse({}, None, (half, other) if self.kept == 0 else (other, half))[0]
     colour = jnp.ones_like(x[..., :2])
     h = self.network(self.features // 2)(jnp.concatenate([place(x, blank), place(colour, 0 * colour)], -1))
-    moved = [board.forward({}, None, part)[0][1 - self.kept] for part in jnp.split(h, numbers, -1)]
-    return jnp.concatenate(moved, -1)
+    parts = [board.forward({}, None, part)[0][1 - self.kept] for part in jnp.split(h, count, -1)]
+    return jnp.concatenate(parts, -1)
 
 
 class GlowNet(nn.Module):
-  """3x3, 1x1 and 3x3 convolutions, the last 0 at the start and scaled by exp(3 s).
+  """3x3, 1x1 and 3x3 convolutions; the last is 0 initially, its output scaled by exp(3 s).
 
-  Padding is told apart by a channel of its own (`EDGES`), and the hidden maps are normalised by their own start.
+  A channel of its own marks the padding (`EDGES`). The hidden maps are normalised by the first batch.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039 (after its program).
   """
@@ -136,7 +136,7 @@ class GlowNet(nn.Module):
 
 
 class ZeroConv(nn.Module):
-  """A 3x3 convolution that is 0 at the start, its output scaled by exp(3 s)."""
+  """A 3x3 convolution that is 0 initially, its output scaled by exp(3 s)."""
 
   features: int
   edge: str = 'padding'
@@ -151,7 +151,7 @@ class ZeroConv(nn.Module):
 
 
 class Started(nn.Module):
-  """(x + bias) exp(s) by channel, of mean 0 and variance 1 over the batch that it is initialised with."""
+  """The map (x + bias) exp(s) by channel, with mean 0 and variance 1 over the batch of `init`."""
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
@@ -162,8 +162,8 @@ class Started(nn.Module):
     return ((x + bias) * jnp.exp(s)).astype(x.dtype)
 
 
-def _padded(x: jax.Array) -> jax.Array:
-  """Puts zeros around each image, and beside it a channel that is 1 there and 0 in the image.
+def _pad(x: jax.Array) -> jax.Array:
+  """Pads each image with zeros, and appends a channel that is 1 in the padding and 0 in the image.
 
   [B, H, W, C] -> [B, H + 2, W + 2, C + 1].
   """
@@ -171,12 +171,12 @@ def _padded(x: jax.Array) -> jax.Array:
   return jnp.concatenate([jnp.pad(x, AROUND), outside], -1)
 
 
-def _bordered(x: jax.Array) -> jax.Array:
-  """Puts zeros around each image and a channel beside it that is 1 at the border of the image alone."""
+def _mark_border(x: jax.Array) -> jax.Array:
+  """Pads each image with zeros, and appends a channel that is 1 at the border of the image alone."""
   height, width = (np.isin(np.arange(n), (0, n - 1)) for n in x.shape[1:3])
   border = jnp.asarray(height[:, None] | width[None], x.dtype)[None, :, :, None]
   return jnp.pad(jnp.concatenate([x, jnp.broadcast_to(border, (*x.shape[:3], 1))], -1), AROUND)
 
 
 AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
-EDGES = {'padding': _padded, 'image': _bordered}  # where the channel beside the image is 1
+EDGES = {'padding': _pad, 'image': _mark_border}  # where the appended channel is 1

@@ -1,7 +1,8 @@
-"""Convolutional generators and critics without pooling: DCGAN, and what WGAN, WGAN-GP and InfoGAN made of it.
+"""Convolutional generators and critics without pooling: those of DCGAN, WGAN, WGAN-GP and InfoGAN.
 
-Axes: B batch, Z latents, F features, H height, W width, C channels. Layers that are normalised have no bias; `bias`
-says whether the others do.
+Layers with a normalisation have no bias; `bias` says whether the others do.
+
+Axes: B batch, Z latents, F features, H height, W width, C channels.
 
 Reference: Radford et al. 2016, arXiv:1511.06434, section 3.
 """
@@ -22,10 +23,10 @@ small = nn.initializers.normal(0.02)
 
 
 class Generator(nn.Module):
-  """Transposed convolutions of stride 2 from a small image to [B, H, W, C], a normalisation and a rectifier between.
+  """Transposed convolutions of stride 2 from a small image to [B, H, W, C], with normalisations and rectifiers between.
 
-  The first layer is linear and is normalised by channel; where dense layers stand in front of it, all of them are
-  normalised by unit. Sizes that are not a power of two times the first are cropped on the way.
+  The first layer is linear and normalised by channel. If dense layers precede it, all of them are normalised by unit.
+  Sizes that are not a power of two times the first are cropped on the way.
   """
 
   channels: Sequence[int]  # of the layers' inputs, the small image's first
@@ -94,10 +95,11 @@ class Critic(nn.Module):
 
 
 class Recognizer(nn.Module):
-  """Q(c|x) from a critic's features [B, F]: logits of the categorical code, means of the continuous ones.
+  """The posterior Q(c|x) from a critic's features [B, F]: logits of the categorical code, means of the continuous ones.
 
-  Reference: Chen et al. 2016, arXiv:1606.03657, appendix C.1; the continuous codes' deviation is held at one, but its
-  layer's outputs are there, as in the released code.
+  The deviation of the continuous codes is fixed at one, but its layer's outputs exist, as in the released code.
+
+  Reference: Chen et al. 2016, arXiv:1606.03657, appendix C.1.
   """
 
   classes: int

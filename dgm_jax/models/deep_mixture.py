@@ -16,9 +16,9 @@ __all__ = ['DeepMixture']
 
 
 class DeepMixture(nn.Module):
-  """A normal variable sent through one of K affine maps, then through one of the next layer's, down to the data.
+  """A standard normal variable mapped by one of K affine maps a layer, from the top down to the data.
 
-  The maps are kept by their inverses, from the data upwards: u = kernel x + bias. Each path is a normal
+  The parameters are those of the inverse maps, from the data upwards: u = kernel x + bias. Each path is a normal
   distribution, and the prod K of them share the layers' parameters.
 
   Reference: van den Oord & Schrauwen 2014, Factoring variations in natural images with deep Gaussian mixture models.
@@ -35,7 +35,7 @@ class DeepMixture(nn.Module):
     self.logits = [self.param(f'logits_{i}', nn.initializers.zeros, shape[:1]) for i, shape in enumerate(shapes)]
 
   def __call__(self, x: Float[Array, 'B D']) -> tuple[Float[Array, 'B P D'], Float[Array, ' P']]:
-    """What x is at the top of every path, and the log-weight of the path with its maps' log-determinants, in nats.
+    """Maps x to the top of every path, and returns the paths' log-weights with their log-determinants, in nats.
 
     The density of x is the sum over the paths of exp(log-weight) N(top; 0, I).
     """
@@ -48,7 +48,7 @@ class DeepMixture(nn.Module):
     return tops, log_weights
 
   def generate(self, top: Float[Array, 'B D'], path: Sequence[Int[Array, ' B']]) -> Float[Array, 'B D']:
-    """The data that a normal variable `top` becomes along a path, one component a layer, the data's layer first."""
+    """Maps a normal variable `top` to data along a path, one component a layer, the data's layer first."""
     layers = list(zip(self.kernels, self.biases, path, strict=True))
     for kernel, bias, component in layers[::-1]:
       inverses = matrices.each(jnp.linalg.inv, kernel)[component]
@@ -56,7 +56,7 @@ class DeepMixture(nn.Module):
     return top
 
   def weights(self) -> list[Float[Array, ' K']]:
-    """The logits of every layer's components, the data's layer first."""
+    """Returns the logits of every layer's components, the data's layer first."""
     return list(self.logits)
 
 

@@ -1,4 +1,4 @@
-"""Noise for whole pixels that is learned instead of uniform.
+"""A trained distribution of the noise that dequantizes whole pixels.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -14,7 +14,7 @@ __all__ = ['Dequantizer']
 class Dequantizer(nn.Module):
   """Noise u in (0, 1) for each pixel, u = sigmoid(mean + deviation e) with normal e, and log q(u) [B] in nats.
 
-  Mean and deviation are read from the whole pixels by two convolutions. At the start the noise is nearly uniform.
+  Two convolutions compute mean and deviation from the whole pixels. Initially the noise is nearly uniform.
 
   Reference: Ho et al. 2019, arXiv:1902.00275, section 3.1 (with one layer in place of its flow).
   """
@@ -29,8 +29,8 @@ class Dequantizer(nn.Module):
   ) -> tuple[Float[Array, 'B H W C'], Float[Array, 'B']]:
     h = jnp.floor(self.levels * x) / ((self.levels - 1) / 2) - 1
     h = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype)(h))
-    numbers = nn.Conv(2 * x.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
-    mean, raw = jnp.split(numbers.astype(jnp.float32), 2, -1)
+    params = nn.Conv(2 * x.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
+    mean, raw = jnp.split(params.astype(jnp.float32), 2, -1)
     log_deviation = raw + 0.5  # a normal of deviation 1.65 is nearest to a logistic
     e = jax.random.normal(key, x.shape)
     v = mean + jnp.exp(log_deviation) * e

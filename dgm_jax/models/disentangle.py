@@ -1,4 +1,4 @@
-"""The judge of FactorVAE: a deep network that tells latents from latents whose dimensions were shuffled.
+"""The discriminator of FactorVAE, which separates latents from latents with shuffled dimensions.
 
 Axes: B batch, Z latents.
 """
@@ -18,7 +18,7 @@ he = nn.initializers.he_normal()
 class LatentDiscriminator(nn.Module):
   """Dense layers with leaky rectifiers of slope 0.2, and two classes; their difference is the logit of the first.
 
-  The released codes of the paper differ in its depth; six layers of 1000 units are those of Locatello et al. 2019.
+  The paper and its released code differ in the depth; six layers of 1000 units are those of Locatello et al. 2019.
 
   Reference: Kim & Mnih 2018, arXiv:1802.05983, appendix A.
   """
@@ -28,7 +28,7 @@ class LatentDiscriminator(nn.Module):
 
   @nn.compact
   def __call__(self, z: Float[Array, 'B Z']) -> Float[Array, ' B']:
-    """Logit that z comes from q(z) rather than from the product of its marginals."""
+    """Computes the logit that z comes from q(z) and not from the product of its marginals."""
     h = z
     for size in self.hidden:
       h = jax.nn.leaky_relu(nn.Dense(size, kernel_init=he, dtype=self.dtype)(h), 0.2)

@@ -1,7 +1,7 @@
-"""Flows of data to noise, each a bijection of one example's shape made of layers of `dgm_jax.nn`.
+"""Flows from data to noise, each a bijection for examples of one shape, composed of layers of `dgm_jax.nn`.
 
-They are values (`dgm_jax.nn.reversible.Bijection`) rather than modules, since a gradient without activations needs the
-parameters of every layer as an argument; the networks in their couplings are linen modules.
+They are values (`dgm_jax.nn.reversible.Bijection`) and no modules, since a gradient without activations needs the
+parameters of every layer as an argument. The networks in their couplings are linen modules.
 """
 
 import math
@@ -20,13 +20,18 @@ __all__ = [
   'realnvp', 'realnvp_dense',
 ]  # fmt: skip
 
+
+def _spline() -> coupling.Elementwise:
+  return coupling.spline(8, 4.0)
+
+
 STARTS = {
   'zeros': lambda x: jnp.zeros(x.shape[1:]),
-  # Of a logistic, as wide as each dimension of the data.
+  # Scales each dimension of the data to the deviation of a logistic.
   'data': lambda x: jnp.log(math.pi / math.sqrt(3)) - jnp.log(x.std(0) + 1e-3),
 }
-ELEMENTWISE = {'affine': coupling.affine, 'spline': lambda: coupling.spline(8, 4.0)}
-MEMORY = {'plain': lambda part: part, 'reversible': rev.reversible}  # what is kept for the gradient
+ELEMENTWISE = {'affine': coupling.affine, 'spline': _spline}
+MEMORY = {'plain': rev.plain, 'reversible': rev.reversible}  # activations stored for the gradient: all, none
 EDGES = tuple(conditioners.EDGES)
 GEOMETRIES = ('grid', 'squeezed')
 
@@ -35,31 +40,31 @@ def nice(
   shape: Sequence[int], hidden: Sequence[int] = (1000,) * 5, couplings: int = 4, start: str = 'zeros',
   memory: str = 'plain', dtype=None,
 ) -> Bijection:  # fmt: skip
-  """Additive couplings of even and odd dimensions in turn, and one scaling.
+  """Returns NICE: additive couplings of even and odd dimensions in turn, and one scaling.
 
   Reference: Dinh et al. 2014, arXiv:1410.8516, section 5.1.
   """
   small = conditioners.symmetric(0.01)
   network = lambda features: conditioners.Dense(features, hidden, start=small, last=small, dtype=dtype)
   layers = [coupling.coupling(network, coupling.additive(), i % 2) for i in range(couplings)]
-  moved = rev.chain(coupling.even_odd(), *layers, rev.invert(coupling.even_odd()))
-  return rev.chain(bijections.flatten(tuple(shape)), MEMORY[memory](moved), bijections.scale(STARTS[start]))
+  inside = rev.chain(coupling.even_odd(), *layers, rev.invert(coupling.even_odd()))
+  return rev.chain(bijections.flatten(tuple(shape)), MEMORY[memory](inside), bijections.scale(STARTS[start]))
 
 
 def realnvp_dense(
   shape: Sequence[int], hidden: Sequence[int] = (64, 64), couplings: int = 8, activation: str = 'relu',
   elementwise: str = 'affine', memory: str = 'plain', unroll: int = 1, dtype=None,
 ) -> Bijection:  # fmt: skip
-  """Affine (or spline) couplings of the two halves of a vector in turn, on data of mean 0 and variance 1.
+  """Returns affine (or spline) couplings of the two halves of a vector in turn, on data of mean 0 and variance 1.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 3; Durkan et al. 2019, arXiv:1906.04032.
   """
   dense = lambda features: conditioners.Dense(features, hidden, activation, dtype=dtype)
   network = dense if elementwise == 'spline' else lambda features: conditioners.TanhScale(dense, features, 1.0)
   layers = [coupling.coupling(network, ELEMENTWISE[elementwise](), i) for i in (0, 1)]
-  moved = [rev.repeat(couplings // 2, rev.chain(*layers), unroll)] if couplings > 1 else []
-  moved += layers[:1] if couplings % 2 else []
-  inside = rev.chain(coupling.even_odd(), *map(MEMORY[memory], moved), rev.invert(coupling.even_odd()))
+  parts = [rev.repeat(couplings // 2, rev.chain(*layers), unroll)] if couplings > 1 else []
+  parts += layers[:1] if couplings % 2 else []
+  inside = rev.chain(coupling.even_odd(), *map(MEMORY[memory], parts), rev.invert(coupling.even_odd()))
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), inside)
 
 
@@ -67,33 +72,35 @@ def realnvp(
   shape: Sequence[int], width: int = 64, blocks: int = 8, scales: int = 2, geometry: str = 'grid',
   channel_factor: float = 1.0, memory: str = 'reversible', dtype=None,
 ) -> Bijection:  # fmt: skip
-  """Couplings of checkerboards and of channels, batch-normalised, half of the numbers leaving at each scale.
+  """Returns RealNVP: batch-normalised couplings of checkerboards and of channels.
+
+  At each scale half of the dimensions leave.
 
   Args:
     shape: (H, W, C), divisible by 2^scales.
     width: channels of the residual networks at the first scale; twice as many at each next one.
     blocks: residual blocks of each network.
-    scales: how often the image is seen at half the size, and once more.
-    geometry: networks of checkerboards see the full 'grid' as in the paper, or, four times cheaper, the 'squeezed' one.
+    scales: the number of scales, each half the size of the one before.
+    geometry: of the inputs of checkerboards' networks: 'grid', as in the paper, or 'squeezed', four times cheaper.
     channel_factor: of the first normalisation in couplings of channels; in those of checkerboards it is 2.
-    memory: what is kept for the gradient.
+    memory: a key of `MEMORY`.
     dtype: of the networks.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, sections 3.4 to 3.7.
   """
   resnet = lambda width, factor: lambda features: conditioners.ResNet(features, width, blocks, factor, dtype)
 
-  def of_colours(width, kept):
+  def colour_coupling(width, kept):
     on_grid = lambda features: conditioners.OnGrid(resnet(width, 2.0), features, kept)
-    return _normed(on_grid if geometry == 'grid' else resnet(width, 2.0), kept, 0.0, 2)
+    return _normalised(on_grid if geometry == 'grid' else resnet(width, 2.0), kept, 0.0, 2)
 
   def scale(level):
     size = width * 2**level
     if level == scales - 1:
-      return _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0, 1)])
-    colours = _within(coupling.checkerboard(), [of_colours(size, kept) for kept in (0, 1, 0)])
+      return _within(coupling.checkerboard(), [colour_coupling(size, kept) for kept in (0, 1, 0, 1)])
+    colours = _within(coupling.checkerboard(), [colour_coupling(size, kept) for kept in (0, 1, 0)])
     channels = _within(
-      coupling.halves(), [_normed(resnet(2 * size, channel_factor), kept, 1.0, 1) for kept in (0, 1, 0)]
+      coupling.halves(), [_normalised(resnet(2 * size, channel_factor), kept, 1.0, 1) for kept in (0, 1, 0)]
     )
     channels = _within(coupling.squeeze(), [channels])
     return rev.chain(colours, channels, coupling.checkerboard(), rev.on(0, scale(level + 1)))
@@ -102,7 +109,7 @@ def realnvp(
   return MEMORY[memory](scale(0))
 
 
-def _normed(network: Callable, kept: int, start: float, pixels: int) -> Bijection:
+def _normalised(network: Callable, kept: int, start: float, pixels: int) -> Bijection:
   scaled = lambda features: conditioners.TanhScale(network, features, start)
   layer = coupling.coupling(scaled, coupling.affine(), kept)
   return rev.chain(layer, rev.on(1 - kept, bijections.batch_norm(pixels=pixels)))
@@ -116,16 +123,16 @@ def glow(
   shape: Sequence[int], width: int = 512, steps: int = 32, levels: int = 3, memory: str = 'reversible',
   unroll: int = 1, edge: str = 'padding', act: Callable = jax.nn.relu, dtype=None,
 ) -> Bijection:  # fmt: skip
-  """Steps of actnorm, 1x1 convolution and affine coupling; half of the channels leave at each level.
+  """Returns Glow: steps of actnorm, 1x1 convolution and affine coupling; half of the channels leave at each level.
 
-  What leaves is scaled and shifted as the rest tells: a normal prior with learned mean and deviation.
+  Channels that leave have a normal prior, whose mean and deviation a network computes from the rest.
 
   Args:
     shape: (H, W, C), divisible by 2^levels.
     width: hidden channels of each coupling's network.
-    steps: a level.
-    levels: how often the image is squeezed.
-    memory: what is kept for the gradient.
+    steps: of each level.
+    levels: the number of levels, each with a squeeze.
+    memory: a key of `MEMORY`.
     unroll: steps written out in the compiled loop; all of them on a CPU, whose convolutions are slow in a loop.
     edge: where the networks' extra channel is one: in the 'padding', as in the program, or at the 'image' border.
     act: the nonlinearity of those networks.
@@ -135,8 +142,8 @@ def glow(
   """
   network = lambda features: conditioners.GlowNet(features, width, act, edge, dtype)
   prior = lambda features: conditioners.ZeroConv(features, edge, dtype)
-  moved = _within(coupling.halves(), [coupling.coupling(network, coupling.sigmoid_affine())])
-  step = rev.chain(bijections.actnorm(), bijections.invertible_dense(), moved)
+  step_coupling = _within(coupling.halves(), [coupling.coupling(network, coupling.sigmoid_affine())])
+  step = rev.chain(bijections.actnorm(), bijections.invertible_dense(), step_coupling)
 
   def level(number):
     layers = [coupling.squeeze(), rev.repeat(steps, step, unroll)]
@@ -152,11 +159,13 @@ def maf(
   shape: Sequence[int], hidden: Sequence[int] = (1024,), layers: int = 5, activation: str = 'relu',
   elementwise: str = 'affine', unroll: int = 1, dtype=None,
 ) -> Bijection:  # fmt: skip
-  """Masked autoregressive flow: dense forward, one dimension after another back; batch-normalised, order reversed.
+  """Returns a masked autoregressive flow, batch-normalised, with the order reversed after each layer.
+
+  The density is one evaluation of the networks, a sample one evaluation for each dimension.
 
   Reference: Papamakarios et al. 2017, arXiv:1705.07057, section 3.
   """
-  layer = made.autoregressive(_made(hidden, activation, dtype), ELEMENTWISE[elementwise]())
+  layer = made.autoregressive(_network(hidden, activation, dtype), ELEMENTWISE[elementwise]())
   step = rev.chain(layer, bijections.reverse(), bijections.batch_norm(1e-5), bijections.scale(), bijections.shift())
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
 
@@ -165,32 +174,35 @@ def iaf(
   shape: Sequence[int], hidden: Sequence[int] = (64, 64), layers: int = 4, activation: str = 'relu',
   unroll: int = 1, dtype=None,
 ) -> Bijection:  # fmt: skip
-  """Inverse autoregressive flow: draws at once, while a density takes one turn for each dimension.
+  """Returns an inverse autoregressive flow.
+
+  A sample is one evaluation of the networks, a density one evaluation for each dimension.
 
   Reference: Kingma et al. 2016, arXiv:1606.04934, section 3.
   """
-  layer = rev.invert(made.autoregressive(_made(hidden, activation, dtype), coupling.affine(jnp.tanh)))
+  layer = rev.invert(made.autoregressive(_network(hidden, activation, dtype), coupling.affine(jnp.tanh)))
   step = rev.chain(layer, bijections.reverse())
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
 
 
 def planar(shape: Sequence[int], layers: int = 32, start: float = 0.1, unroll: int = 1, dtype=None) -> Bijection:
-  """Planar maps, from the data to the noise.
+  """Returns planar maps, from the data to the noise.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, section 4.1.
   """
-  del dtype  # its numbers are few
+  del dtype  # its parameters are few
   return rev.chain(
     bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, bijections.planar(start), unroll),
     bijections.scale(), bijections.shift(),
   )  # fmt: skip
 
 
-def _made(hidden: Sequence[int], activation: str, dtype) -> Callable:
-  return lambda numbers: made.MADE(tuple(hidden), numbers, activation, dtype)
+def _network(hidden: Sequence[int], activation: str, dtype) -> Callable:
+  """Returns the function that creates a MADE by its number of parameters a dimension."""
+  return lambda num_parameters: made.MADE(tuple(hidden), num_parameters, activation, dtype)
 
 
 def latent_shapes(part: Bijection, params, stats, shape: Sequence[int], n: int):
-  """Shapes of the noise of n examples, a tree of arrays [n, ...]."""
+  """Returns the shapes of the noise of n examples, a tree of arrays [n, ...]."""
   x = jax.ShapeDtypeStruct((n, *shape), jnp.result_type(jnp.float32, *jax.tree.leaves(params)))
   return jax.eval_shape(lambda params, stats, x: part.forward(params, stats, x)[0], params, stats, x)

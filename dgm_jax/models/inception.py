@@ -1,7 +1,9 @@
 """The Inception network of published Frechet distances, layer by layer.
 
-Its last block pools by maximum where the others take means, means leave the padding out, and there are 1,008 classes:
-with other Inception networks, figures do not compare. Axes: B batch, H height, W width, C channels.
+Its last block pools by maximum, the others by means that exclude the padding, and there are 1,008 classes. Figures of
+other Inception networks are not comparable.
+
+Axes: B batch, H height, W width, C channels.
 
 Reference: Szegedy et al. 2016, arXiv:1512.00567; Heusel et al. 2017, arXiv:1706.08500, appendix A1.
 """
@@ -19,7 +21,7 @@ SIDE = 299
 
 
 class Conv(nn.Module):
-  """A convolution without bias, normalised by stored statistics, and a rectifier."""
+  """A convolution without bias, a normalisation with stored statistics, and a rectifier."""
 
   features: int
   kernel: Sequence[int] = (1, 1)
@@ -41,7 +43,7 @@ class Conv(nn.Module):
 
 
 class Inception(nn.Module):
-  """[B, 299, 299, 3] in [-1, 1] -> logits [B, classes] without the last bias, and features [B, 2048]."""
+  """The network: [B, 299, 299, 3] in [-1, 1] -> logits [B, classes] without the last bias, and features [B, 2048]."""
 
   classes: int = 1008
 
@@ -62,7 +64,7 @@ class Inception(nn.Module):
     x = BlockE(_max)(x)
     features = x.mean((1, 2))
     kernel = self.param('kernel', nn.initializers.lecun_normal(), (features.shape[1], self.classes))
-    self.param('bias', nn.initializers.zeros, (self.classes,))  # of the file; the score is made without
+    self.param('bias', nn.initializers.zeros, (self.classes,))  # of the file; the score excludes it
     return features @ kernel, features
 
 
@@ -82,7 +84,7 @@ class BlockA(nn.Module):
 
 
 class BlockB(nn.Module):
-  """Halves the image: [B, 35, 35, 288] -> [B, 17, 17, 768]."""
+  """A block that halves the image: [B, 35, 35, 288] -> [B, 17, 17, 768]."""
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B I J F']:
@@ -91,7 +93,7 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-  """Branches of rows and columns of seven: [B, 17, 17, 768] -> the same."""
+  """Branches of rows and columns of seven: [B, 17, 17, 768] -> the same shape."""
 
   width: int
 
@@ -105,7 +107,7 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-  """Halves the image: [B, 17, 17, 768] -> [B, 8, 8, 1280]."""
+  """A block that halves the image: [B, 17, 17, 768] -> [B, 8, 8, 1280]."""
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B I J F']:
@@ -117,7 +119,7 @@ class BlockD(nn.Module):
 class BlockE(nn.Module):
   """Branches that fork into a row and a column of three: [B, 8, 8, C] -> [B, 8, 8, 2048]."""
 
-  pool: Callable[[Array], Array]  # of 3x3, which leaves the size as it is
+  pool: Callable[[Array], Array]  # over 3x3; preserves the size
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B I J F']:
@@ -127,7 +129,10 @@ class BlockE(nn.Module):
 
 
 def resize(x: Float[Array, 'B H W C'], side: int = SIDE) -> Float[Array, 'B I J C']:
-  """Bilinear as in the first TensorFlow: pixel i of the result lies at i * H / side, not at its middle."""
+  """Resizes images bilinearly, as the first TensorFlow did.
+
+  Pixel i of the result lies at i * H / side, not at its middle.
+  """
 
   def along(x: Array, axis: int) -> Array:
     size = x.shape[axis]

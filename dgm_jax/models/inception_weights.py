@@ -1,8 +1,8 @@
-"""Weights of the Inception network by the names of the files that people have.
+"""Weights of the Inception network by the names in published files.
 
-The network of published distances is to be had as a graph of TensorFlow (classify_image_graph_def.pb, 2015-12-05) and
-as a state of PyTorch made from it (weights-inception-2015-12-05-6726825d.pth of torch-fidelity, and
-pt_inception-2015-12-05-6726825d.pth of pytorch-fid). Both hold the same numbers.
+The network of published distances is available as a graph of TensorFlow, classify_image_graph_def.pb of 2015-12-05. Two
+states of PyTorch are converted from it: weights-inception-2015-12-05-6726825d.pth of torch-fidelity, and
+pt_inception-2015-12-05-6726825d.pth of pytorch-fid. The weights in all of them are equal.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ['convolutions', 'from_graph', 'from_state']
 
-# Of each kind of block, its convolutions in the order in which `models.inception` makes them: (TensorFlow, PyTorch).
+# Block -> its convolutions, in the order of their creation in `models.inception`: (TensorFlow, PyTorch).
 BLOCKS = {
   'BlockA': (
     ('conv', 'branch1x1'), ('tower/conv_1', 'branch5x5_2'), ('tower/conv', 'branch5x5_1'),
@@ -48,7 +48,7 @@ PLACES = (
   ('BlockC_0', 'Mixed_6b'), ('BlockC_1', 'Mixed_6c'), ('BlockC_2', 'Mixed_6d'), ('BlockC_3', 'Mixed_6e'),
   ('BlockD_0', 'Mixed_7a'), ('BlockE_0', 'Mixed_7b'), ('BlockE_1', 'Mixed_7c'),
 )  # fmt: skip
-LEAVES = {  # of a convolution: (TensorFlow, PyTorch)
+LEAVES = {  # arrays of a convolution: (TensorFlow, PyTorch)
   ('params', 'conv/kernel'): ('conv2d_params', 'conv.weight'),
   ('params', 'scale'): ('batchnorm/gamma', 'bn.weight'),
   ('params', 'bias'): ('batchnorm/beta', 'bn.bias'),
@@ -59,38 +59,39 @@ GRAPH, STATE = 0, 1  # the columns of the tables above
 
 
 def from_graph(constants: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The arrays of TensorFlow's graph, by their paths in `models.inception.Inception`.
+  """Returns the arrays of TensorFlow's graph, by their paths in `models.inception.Inception`.
 
   Raises:
     KeyError: an array is missing.
   """
-  return _converted(constants, GRAPH, lambda array: array)
+  return _convert(constants, GRAPH, lambda array: array)
 
 
 def from_state(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The arrays of PyTorch's state, whose output channels lead, by their paths in `models.inception.Inception`.
+  """Returns the arrays of PyTorch's state, by their paths in `models.inception.Inception`.
+
+  Output channels are the first axis in the state, and the last in the result.
 
   Raises:
     KeyError: an array is missing.
   """
-  turned = lambda array: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-  return _converted(state, STATE, turned)
+  return _convert(state, STATE, lambda array: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T)
 
 
-def _converted(arrays: Mapping[str, np.ndarray], column: int, turned: Callable) -> dict[str, np.ndarray]:
-  """Renames all arrays; `turned` puts the input's channels of a kernel last but one."""
-  found = {}
+def _convert(arrays: Mapping[str, np.ndarray], column: int, transpose: Callable) -> dict[str, np.ndarray]:
+  """Renames all arrays; `transpose` moves a kernel's output channels to the last axis, its input channels before."""
+  weights = {}
   for path, names in convolutions():
     for (collection, leaf), leaves in LEAVES.items():
       name = names[column] + ('/', '.')[column] + leaves[column]
-      found[f'{collection}/{path}/{leaf}'] = np.asarray(turned(arrays[name]), np.float32)
+      weights[f'{collection}/{path}/{leaf}'] = np.asarray(transpose(arrays[name]), np.float32)
   weight, bias = (('softmax/weights', 'softmax/biases'), ('fc.weight', 'fc.bias'))[column]
-  ends = {'params/kernel': turned(arrays[weight]), 'params/bias': arrays[bias]}
-  return found | {path: np.asarray(array, np.float32) for path, array in ends.items()}
+  ends = {'params/kernel': transpose(arrays[weight]), 'params/bias': arrays[bias]}
+  return weights | {path: np.asarray(array, np.float32) for path, array in ends.items()}
 
 
 def convolutions() -> Iterator[tuple[str, tuple[str, str]]]:
-  """Each convolution's path in the network and its names in the two files."""
+  """Yields each convolution's path in the network and its names in the two files."""
   for i, names in enumerate(STEM):
     yield f'Conv_{i}', names
   for number, (block, place) in enumerate(PLACES):

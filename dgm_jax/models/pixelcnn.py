@@ -1,9 +1,9 @@
-"""PixelCNN and Gated PixelCNN: what each pixel's distribution is, given those before it in raster order.
+"""PixelCNN and Gated PixelCNN: the distribution of each pixel given those before it in raster order.
 
-Every network is called as (image, condition) on whole images, or drawn from position by position: `rows` computes
-what a row needs of the rows above it, `pixels` one position of it.
+Every network is called as (image, condition) on whole images. For sampling, position by position, `rows` computes the
+features of a row from the rows above it, and `pixels` one position of the row.
 
-Axes: B batch, H height, W width, C channels, D condition, P numbers of a pixel's distribution.
+Axes: B batch, H height, W width, C channels, D condition, P parameters of a pixel's distribution.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dgm_jax.nn import masked
-from dgm_jax.nn.masked import WHOLE, Place, Pointwise, from_image, gate, group_sizes, shared
+from dgm_jax.nn.masked import WHOLE, Place, Pointwise, condition_at, from_image, gate, group_sizes
 
 __all__ = ['Condition', 'GatedLayer', 'GatedPixelCNN', 'PixelCNN', 'head']
 
@@ -23,80 +23,83 @@ Condition = Float[Array, 'B D'] | Float[Array, 'B H W D'] | None
 
 
 class PixelCNN(nn.Module):
-  """Masked convolutions with residual blocks; a wedge above and to the right of a pixel stays out of its sight.
+  """A PixelCNN: masked convolutions with residual blocks.
+
+  Its receptive field lacks a wedge above and to the right of a pixel.
 
   Reference: van den Oord et al. 2016, arXiv:1601.06759, table 1.
   """
 
-  numbers: int
+  num_parameters: int
   hidden: int = 16  # h; the maps between blocks have 2 h
   blocks: int = 7
   head: int = 32
-  groups: int = 1  # channels that are drawn one after another
+  groups: int = 1  # autoregressive groups within a pixel
   first: int = 7  # the side of the first kernel
   size: int = 3
   dtype: jnp.dtype | str = 'float32'
 
   def __call__(self, image: Float[Array, 'B H W C'], condition: Condition = None) -> Float[Array, 'B H W P']:
-    """The numbers of all pixels."""
+    """Computes the parameters of all pixels."""
     return self.pixels(image, self.rows(image, condition), condition)
 
   def rows(self, image: Float[Array, 'B H W C'], condition: Condition = None, at: Place = WHOLE) -> Any:
-    """Nothing: each position is computed from those before it."""
+    """Returns nothing: each position is computed from those before it."""
     return ()
 
   @nn.compact
   def pixels(
     self, image: Float[Array, 'B H W C'], above: Any, condition: Condition = None, at: Place = WHOLE
   ) -> Float[Array, '*S P']:
-    """The numbers of the pixels at a place."""
+    """Computes the parameters of the pixels at a place."""
     wide, narrow, options = (
       group_sizes(2 * self.hidden, self.groups),
       group_sizes(self.hidden, self.groups),
       {'dtype': self.dtype},
     )
-    seen = shared(condition, at)
-    # Blocks add up: with a share of the variance each, the sum stays of one size however many they are.
+    condition = condition_at(condition, at)
+    # The blocks are summed. Each has a share of the variance, so that the sum's is independent of their number.
     share = nn.initializers.variance_scaling(2.0 / max(self.blocks, 1), 'fan_avg', 'uniform')
     x = masked.MaskedConv(wide, masked.causal(self.first, False), True, from_image, **options)(image, at)
     for _ in range(self.blocks):
-      y = _conditioned(Pointwise(narrow, **options)(jax.nn.relu(x)), seen, self.dtype)
+      y = _add_condition(Pointwise(narrow, **options)(jax.nn.relu(x)), condition, self.dtype)
       y = masked.MaskedConv(narrow, masked.causal(self.size, False), **options)(jax.nn.relu(y), at)
       x = x + Pointwise(wide, init=share, **options)(jax.nn.relu(y))
-    return head(x, (self.head, self.head), self.numbers, self.groups, self.dtype)
+    return head(x, (self.head, self.head), self.num_parameters, self.groups, self.dtype)
 
 
-def head(x, hidden: Sequence[int], numbers: int, groups: int, dtype):
-  """1x1 layers after the rectifier, and the numbers, float32."""
+def head(x, hidden: Sequence[int], num_parameters: int, groups: int, dtype):
+  """Applies 1x1 layers after the rectifier and returns the parameters, float32."""
   for features in hidden:
     x = Pointwise(group_sizes(features, groups), dtype=dtype)(jax.nn.relu(x))
-  last = Pointwise(group_sizes(numbers, groups), init=nn.initializers.glorot_uniform(), dtype=dtype)
+  last = Pointwise(group_sizes(num_parameters, groups), init=nn.initializers.glorot_uniform(), dtype=dtype)
   return last(jax.nn.relu(x)).astype(jnp.float32)
 
 
-def _conditioned(y, condition, dtype):
-  """y plus a linear map of the condition, if there is one."""
+def _add_condition(y, condition, dtype):
+  """Adds a linear map of the condition to y, if there is a condition."""
   if condition is None:
     return y
   return y + nn.Dense(y.shape[-1], use_bias=False, dtype=dtype)(condition)
 
 
 class GatedPixelCNN(nn.Module):
-  """A vertical stack for the rows above and a horizontal one for the pixels before: every previous pixel is seen.
+  """A Gated PixelCNN: a vertical stack for the rows above and a horizontal one for the pixels before.
 
-  The image enters the vertical stack from the row above, so that the link to the horizontal stack needs no shift.
+  The receptive field is every previous pixel. The image enters the vertical stack from the row above, so that the link
+  to the horizontal stack needs no shift.
 
   Reference: van den Oord et al. 2016, arXiv:1606.05328, section 2 and figure 2.
   """
 
-  numbers: int
+  num_parameters: int
   features: int = 32
   layers: int = 7
   head: int = 32
   groups: int = 1
   first: int = 7
   size: int = 3
-  dropout: float = 0.0  # where there is an rng of that name
+  dropout: float = 0.0  # applied if there is an rng of that name
   dtype: jnp.dtype | str = 'float32'
 
   def setup(self):
@@ -106,14 +109,14 @@ class GatedPixelCNN(nn.Module):
     ]
 
   def __call__(self, image: Float[Array, 'B H W C'], condition: Condition = None) -> Float[Array, 'B H W P']:
-    """The numbers of all pixels."""
+    """Computes the parameters of all pixels."""
     return self.pixels(image, self.rows(image, condition), condition)
 
   def rows(self, image: Float[Array, 'B H W C'], condition: Condition = None, at: Place = WHOLE) -> Any:
-    """What each layer of the vertical stack tells the horizontal one, [..., 2 F] each."""
+    """Computes the link of each layer from the vertical stack to the horizontal one, [..., 2 F] each."""
     x, links = image, []
     for layer in self.stack:
-      x, link = layer.vertical(x, shared(condition, at), at)
+      x, link = layer.vertical(x, condition_at(condition, at), at)
       links.append(link)
     return links
 
@@ -121,37 +124,37 @@ class GatedPixelCNN(nn.Module):
   def pixels(
     self, image: Float[Array, 'B H W C'], above: Any, condition: Condition = None, at: Place = WHOLE
   ) -> Float[Array, '*S P']:
-    """The numbers of the pixels at a place."""
+    """Computes the parameters of the pixels at a place."""
     x = image
     for layer, link in zip(self.stack, masked.column(above, at), strict=True):
-      x = layer.horizontal(x, link, shared(condition, at), at)
-    return head(x, (self.head,), self.numbers, self.groups, self.dtype)
+      x = layer.horizontal(x, link, condition_at(condition, at), at)
+    return head(x, (self.head,), self.num_parameters, self.groups, self.dtype)
 
 
 class GatedLayer(nn.Module):
-  """One layer of both stacks."""
+  """A layer of both stacks."""
 
   sizes: Sequence[int]  # features of each color
   size: int  # the side of the square kernel that the two stacks share
-  first: bool  # reads the image, strictly before the pixel, and has no residual
+  first: bool  # its input is the image strictly before the pixel; it has no residual
   dropout: float
   dtype: jnp.dtype | str
 
   def setup(self):
     half, features = self.size // 2, sum(self.sizes)
-    twice, read = tuple(2 * n for n in self.sizes), from_image if self.first else masked.remembered
+    twice, window = tuple(2 * n for n in self.sizes), from_image if self.first else masked.from_cache
     above = masked.rectangle(half + self.first, self.first, half, half)
-    self.down = masked.Conv(2 * features, above, read, dtype=self.dtype)
+    self.down = masked.Conv(2 * features, above, window, dtype=self.dtype)
     self.link = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
-    self.across = masked.MaskedConv(twice, masked.before(self.size), self.first, read, dtype=self.dtype)
+    self.across = masked.MaskedConv(twice, masked.before(self.size), self.first, window, dtype=self.dtype)
     self.out = Pointwise(self.sizes, dtype=self.dtype)
     self.drop = nn.Dropout(self.dropout)
-    # Without a condition these are never called, and have no parameters.
+    # Without a condition these are never called, so they have no parameters.
     self.condition_down = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
     self.condition_across = nn.Dense(2 * features, use_bias=False, dtype=self.dtype)
 
   def vertical(self, x, condition, at: Place):
-    """The next map of the vertical stack [..., F], and what the horizontal one is told [..., 2 F]."""
+    """Computes the next map of the vertical stack [..., F], and the link to the horizontal one [..., 2 F]."""
     y = self.down(x, at)
     link = self.link(y)
     if condition is not None:
@@ -159,7 +162,7 @@ class GatedLayer(nn.Module):
     return gate(y, (sum(self.sizes),)), link
 
   def horizontal(self, x, link, condition, at: Place):
-    """The next map of the horizontal stack, [..., F]."""
+    """Computes the next map of the horizontal stack, [..., F]."""
     y = self.across(x, at) + link
     if condition is not None:
       y += self.condition_across(condition)

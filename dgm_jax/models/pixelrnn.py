@@ -1,6 +1,6 @@
 """PixelRNN: a masked convolution and recurrent layers over the image, with residual connections.
 
-Axes: B batch, H height, W width, C channels, D condition, P numbers of a pixel's distribution.
+Axes: B batch, H height, W width, C channels, D condition, P parameters of a pixel's distribution.
 """
 
 from typing import Any
@@ -18,17 +18,19 @@ __all__ = ['PixelRNN']
 
 
 class PixelRNN(nn.Module):
-  """The network; with Diagonal BiLSTMs each pixel is told by all before it, with Row LSTMs by a cone above it.
+  """The network.
+
+  With Diagonal BiLSTMs the receptive field of a pixel is all pixels before it, with Row LSTMs a cone above it.
 
   Reference: van den Oord et al. 2016, arXiv:1601.06759, section 3 and table 1.
   """
 
-  numbers: int
+  num_parameters: int
   hidden: int = 16  # h of a recurrent layer; the maps between them have 2 h
   layers: int = 7
   layer: str = 'diagonal_bilstm'  # or row_lstm
   head: int = 32
-  groups: int = 1  # channels that are drawn one after another
+  groups: int = 1  # autoregressive groups within a pixel
   first: int = 7  # the side of the first kernel
   size: int = 3  # of a Row LSTM's kernels
   dtype: jnp.dtype | str = 'float32'
@@ -40,7 +42,7 @@ class PixelRNN(nn.Module):
     self.widen = [Pointwise(wide, dtype=self.dtype) for _ in range(self.layers)]
 
   def __call__(self, image: Float[Array, 'B H W C'], condition: Condition = None) -> Float[Array, 'B H W P']:
-    """The numbers of all pixels."""
+    """Computes the parameters of all pixels."""
     wider = ((0, 0), (0, 0), (0, self.margin), (0, 0))
     if condition is not None and condition.ndim == 4:
       condition = jnp.pad(condition, wider, 'edge')
@@ -49,19 +51,19 @@ class PixelRNN(nn.Module):
 
   @property
   def margin(self) -> int:
-    """How many columns past the last one the sampler must run."""
+    """The number of columns past the last one that a sampler must compute."""
     return LAYERS[self.layer].margin
 
   def rows(self, image: Float[Array, 'B H W C'], condition: Condition = None, at: Place = WHOLE) -> Any:
-    """What each recurrent layer tells a row of those above it."""
+    """Computes the input of each recurrent layer's row from the rows above."""
     return [layer.above(image, condition, at) for layer in self.stack]
 
   @nn.compact
   def pixels(
     self, image: Float[Array, 'B H W C'], above: Any, condition: Condition = None, at: Place = WHOLE
   ) -> Float[Array, '*S P']:
-    """The numbers of the pixels at a place."""
+    """Computes the parameters of the pixels at a place."""
     x = self.before(image, at)
-    for layer, widen, told in zip(self.stack, self.widen, masked.column(above, at), strict=True):
-      x = x + widen(layer(x, told, condition, at))
-    return head(x, (self.head, self.head), self.numbers, self.groups, self.dtype)
+    for layer, widen, above_layer in zip(self.stack, self.widen, masked.column(above, at), strict=True):
+      x = x + widen(layer(x, above_layer, condition, at))
+    return head(x, (self.head, self.head), self.num_parameters, self.groups, self.dtype)

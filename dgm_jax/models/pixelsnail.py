@@ -1,6 +1,6 @@
 """PixelSNAIL: gated residual blocks between layers of attention over all previous pixels.
 
-Axes: B batch, H height, W width, C channels, D condition, P numbers of a pixel's distribution.
+Axes: B batch, H height, W width, C channels, D condition, P parameters of a pixel's distribution.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dgm_jax.models.pixelcnn import Condition
 from dgm_jax.nn import attention, masked
-from dgm_jax.nn.masked import WHOLE, Place, rectangle, shared
+from dgm_jax.nn.masked import WHOLE, Place, condition_at, rectangle
 from dgm_jax.nn.weightnorm import GatedResnet, NormConv
 
 __all__ = ['CausalAttention', 'PixelSNAIL', 'coordinates']
@@ -21,9 +21,9 @@ BEFORE = rectangle(1, 0, 1, 0)  # 2x2: above and to the left
 
 
 class CausalAttention(nn.Module):
-  """What the positions before one's own tell it.
+  """Attention of each position to those before it.
 
-  A key and a value are made of a position's map, pixel and coordinates, a query of its map and coordinates.
+  A key and a value are computed from a position's map, pixel and coordinates, a query from its map and coordinates.
 
   Reference: Chen et al. 2018, arXiv:1712.09763, figure 2 (after its program).
   """
@@ -51,7 +51,10 @@ class CausalAttention(nn.Module):
 
   @nn.compact
   def _one(self, x, image, at: Place):
-    """At one position, whose own pixel is yet unknown: its key and value are made at the next."""
+    """Attends from one position.
+
+    Its own pixel is not sampled yet, so its key and value are computed at the next position.
+    """
     batch, height, width = image.shape[:3]
     last = self.variable('cache', 'last', jnp.zeros_like, x)
     keys = self.variable('cache', 'keys', jnp.zeros, (batch, height * width, self.keys), x.dtype)
@@ -76,18 +79,18 @@ class CausalAttention(nn.Module):
 
 
 def coordinates(height: int, width: int) -> Float[Array, '1 H W 2']:
-  """Row and column of every position, in [-1/2, 1/2)."""
+  """Returns row and column of every position, in [-1/2, 1/2)."""
   rows, columns = jnp.arange(height) / height - 0.5, jnp.arange(width) / width - 0.5
   return jnp.stack(jnp.meshgrid(rows, columns, indexing='ij'), -1)[None]
 
 
 class PixelSNAIL(nn.Module):
-  """The network, whose numbers are of whole pixels: no order among a pixel's channels.
+  """The network; it models whole pixels, without an order of their channels.
 
   Reference: Chen et al. 2018, arXiv:1712.09763, section 3.
   """
 
-  numbers: int
+  num_parameters: int
   features: int = 256
   blocks: int = 12
   resnets: int = 4  # in each block, before the attention
@@ -100,27 +103,27 @@ class PixelSNAIL(nn.Module):
   dtype: jnp.dtype | str = 'float32'
 
   def __call__(self, image: Float[Array, 'B H W C'], condition: Condition = None) -> Float[Array, 'B H W P']:
-    """The numbers of all pixels."""
+    """Computes the parameters of all pixels."""
     return self.pixels(image, self.rows(image, condition), condition)
 
   def rows(self, image: Float[Array, 'B H W C'], condition: Condition = None, at: Place = WHOLE) -> Any:
-    """Nothing: each position is computed from those before it."""
+    """Returns nothing: each position is computed from those before it."""
     return ()
 
   @nn.compact
   def pixels(
     self, image: Float[Array, 'B H W C'], above: Any, condition: Condition = None, at: Place = WHOLE
   ) -> Float[Array, '*S P']:
-    """The numbers of the pixels at a place."""
+    """Computes the parameters of the pixels at a place."""
     if self.groups != 1:
       raise ValueError(f'PixelSNAIL draws whole pixels, got a likelihood of {self.groups} channels one after another')
-    seen, common = shared(condition, at), (self.nonlinearity, self.dropout, self.dtype)
+    condition, common = condition_at(condition, at), (self.nonlinearity, self.dropout, self.dtype)
     first = lambda taps: NormConv(self.features, taps, masked.from_image_with_ones, dtype=self.dtype)
-    read = masked.with_ones(image) if at.row is None else image
-    x = first(rectangle(1, 1, 1, 1))(read, at) + first(rectangle(1, 0, 1, -1))(read, at)
+    inputs = masked.with_ones(image) if at.row is None else image
+    x = first(rectangle(1, 1, 1, 1))(inputs, at) + first(rectangle(1, 0, 1, -1))(inputs, at)
     for _ in range(self.blocks):
       for _ in range(self.resnets):
-        x = GatedResnet(BEFORE, *common)(x, None, seen, at)
-      told = CausalAttention(self.keys, self.values, self.chunk, *common)(x, image, at)
-      x = GatedResnet(None, *common)(x, told, None, at)
-    return NormConv(self.numbers, dtype=self.dtype)(jax.nn.elu(x)).astype(jnp.float32)
+        x = GatedResnet(BEFORE, *common)(x, None, condition, at)
+      attended = CausalAttention(self.keys, self.values, self.chunk, *common)(x, image, at)
+      x = GatedResnet(None, *common)(x, attended, None, at)
+    return NormConv(self.num_parameters, dtype=self.dtype)(jax.nn.elu(x)).astype(jnp.float32)

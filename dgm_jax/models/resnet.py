@@ -1,7 +1,7 @@
-"""Classifiers of images: residual networks, reversible ones, and ones that can be inverted up to the last features.
+"""Classifiers of images: residual networks, reversible ones, and ones that are invertible up to the last features.
 
-Each is a chain (`dgm_jax.nn.reversible`) of layers that cannot be inverted and of stretches whose activations need not
-be kept. Its statistics are seen once a step, however often a layer is evaluated.
+Each is a chain (`dgm_jax.nn.reversible`) of layers without an inverse and of invertible parts whose activations need
+not be stored. A step updates the statistics once, however often a layer is evaluated.
 
 Axes: B batch, H height, W width, C channels, K classes.
 """
@@ -24,21 +24,21 @@ __all__ = [
   'resnet', 'revnet',
 ]  # fmt: skip
 
-MEMORY = {'plain': lambda part: part, 'reversible': rev.reversible}  # what is kept for the gradient
+MEMORY = {'plain': rev.plain, 'reversible': rev.reversible}  # activations stored for the gradient: all, none
 EPSILON, SMALL_EPSILON = 1e-3, 1e-5  # of the normalisation: RevNet's program, i-RevNet's
 
 
 class Classifier(NamedTuple):
-  """The way to the features, and from them to the logits [B, K]."""
+  """The map to the features, and from them to the logits [B, K]."""
 
   features: Bijection
   head: Bijection
 
 
 class Residual(nn.Module):
-  """Normalised, rectified and convolved, as often as there are kernels: what a unit adds.
+  """The residual of a unit: normalisation, rectifier and convolution for each kernel.
 
-  Of three kernels, the inner two have a quarter of the channels.
+  With three kernels, the inner two have a quarter of the channels.
 
   Reference: He et al. 2016, arXiv:1603.05027, figure 1b.
   """
@@ -46,7 +46,7 @@ class Residual(nn.Module):
   features: int
   kernels: Sequence[int] = (3, 3)
   stride: int = 1
-  fresh: bool = False  # its input was normalised and rectified already
+  fresh: bool = False  # its input is already normalised and rectified
   act: Callable = nn.relu
   epsilon: float = EPSILON
   dtype: jnp.dtype | str | None = None
@@ -63,7 +63,7 @@ class Residual(nn.Module):
 
 
 class Shortcut(nn.Module):
-  """The input in the shape of a unit's output: averages and channels of zeros, or a 1x1 convolution."""
+  """The input in the shape of a unit's output: by means and channels of zeros, or by a 1x1 convolution."""
 
   features: int
   stride: int
@@ -80,7 +80,7 @@ class Shortcut(nn.Module):
 
 
 class Stem(nn.Module):
-  """A convolution, normalised and rectified."""
+  """A convolution with normalisation and rectifier."""
 
   features: int
   act: Callable = nn.relu
@@ -93,7 +93,7 @@ class Stem(nn.Module):
 
 
 class Unit(nn.Module):
-  """x + F(x)."""
+  """A residual unit, x + F(x)."""
 
   features: int
   kernels: Sequence[int]
@@ -109,7 +109,7 @@ class Unit(nn.Module):
 
 
 class FirstUnit(nn.Module):
-  """The unit of two streams that may change their shape: y1 = x1 + F(x2), y2 = x2 + G(y1), shortcuts on both."""
+  """A unit of two streams that may change their shape: y1 = x1 + F(x2), y2 = x2 + G(y1), with shortcuts."""
 
   features: int  # of each stream
   kernels: Sequence[int]
@@ -127,7 +127,7 @@ class FirstUnit(nn.Module):
 
 
 class Head(nn.Module):
-  """Normalised, rectified, averaged over positions, linear: [B, H, W, C] -> [B, K], float32."""
+  """Normalisation, rectifier, mean over positions, linear layer: [B, H, W, C] -> [B, K], float32."""
 
   classes: int
   act: Callable = nn.relu
@@ -141,17 +141,22 @@ class Head(nn.Module):
 
 
 def conv(features: int, size: int, stride: int, dtype) -> nn.Conv:
-  """Without a bias, padded to keep the size up to the stride; weights as He et al. 2015, by their fan-out."""
-  start = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+  """Returns a convolution without bias whose padding preserves the size, up to the stride.
+
+  The weights are those of He et al. 2015, by their fan-out.
+  """
+  init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
   padding = [((size - 1) // 2,) * 2] * 2
-  return nn.Conv(features, (size, size), (stride, stride), padding, use_bias=False, kernel_init=start, dtype=dtype)
+  return nn.Conv(features, (size, size), (stride, stride), padding, use_bias=False, kernel_init=init, dtype=dtype)
 
 
 def resnet(
   shape: Sequence[int], classes: int, units: Sequence[int] = (5, 5, 5), channels: Sequence[int] = (16, 16, 32, 64),
   kernels: Sequence[int] = (3, 3), act: Callable = nn.relu, unroll: int = 1, dtype=None,
 ) -> Classifier:  # fmt: skip
-  """Residual network; with three kernels the channels of the stages, though not of the stem, are four times as many.
+  """Returns a residual network.
+
+  With three kernels the channels of the stages, though not of the stem, are four times as many.
 
   Reference: He et al. 2016, arXiv:1603.05027; Gomez et al. 2017, arXiv:1707.04585, table 2 (its sizes).
   """
@@ -169,7 +174,7 @@ def revnet(
   shape: Sequence[int], classes: int, units: Sequence[int] = (3, 3, 3), channels: Sequence[int] = (32, 32, 64, 112),
   kernels: Sequence[int] = (3, 3), memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1, dtype=None,
 ) -> Classifier:  # fmt: skip
-  """Reversible residual network: each stage's units after its first keep no activations.
+  """Returns a reversible residual network: each stage's units after its first store no activations.
 
   Args:
     shape: of an image.
@@ -177,7 +182,7 @@ def revnet(
     units: of each stage.
     channels: of the stem and of each stage, both streams together; four times as many with three kernels.
     kernels: of each residual function.
-    memory: what is kept for the gradient.
+    memory: a key of `MEMORY`.
     act: the nonlinearity.
     unroll: units written out in the compiled loop.
     dtype: of the activations.
@@ -201,10 +206,10 @@ def irevnet(
   stream: int = 16, first: int = 1, kernels: Sequence[int] = (3, 3, 3),
   memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1, dtype=None,
 ) -> Classifier:  # fmt: skip
-  """A network whose last features give the image back: (x1, x2) -> (S x2, F(x2) + S x1), S space to depth.
+  """Returns a network whose last features determine the image: (x1, x2) -> (S x2, F(x2) + S x1), S space to depth.
 
-  Where the first stage has more channels than the image, zeros are put behind them and the network is injective (a);
-  else it is bijective (b).
+  If the first stage has more channels than the image, channels of zeros are appended and the network is injective (a).
+  Otherwise it is bijective (b).
 
   Args:
     shape: (H, W, C) of an image.
@@ -212,9 +217,9 @@ def irevnet(
     blocks: of each stage.
     strides: of each stage's first block.
     stream: channels of each of the two streams in the first stage; a stride of 2 makes four times as many.
-    first: the factor of the space to depth in front.
+    first: the factor of the initial space to depth.
     kernels: of each F.
-    memory: what is kept for the gradient.
+    memory: a key of `MEMORY`.
     act: the nonlinearity.
     unroll: blocks written out in the compiled loop.
     dtype: of the activations.
@@ -229,8 +234,8 @@ def irevnet(
   def block(stride, fresh=False):
     residual = lambda features: Residual(features, kernels, stride, fresh, act, SMALL_EPSILON, dtype)
     smaller = [coupling.squeeze(stride)] if stride > 1 else []
-    moved = coupling.coupling(residual, coupling.additive(), 1)
-    return rev.chain(*(rev.on(0, s) for s in smaller), moved, *(rev.on(1, s) for s in smaller), coupling.swap())
+    additive = coupling.coupling(residual, coupling.additive(), 1)
+    return rev.chain(*(rev.on(0, s) for s in smaller), additive, *(rev.on(1, s) for s in smaller), coupling.swap())
 
   for stage, (n, stride) in enumerate(zip(blocks, strides, strict=True)):
     layers.append(block(stride, stage == 0))
@@ -239,9 +244,9 @@ def irevnet(
   return Classifier(MEMORY[memory](features), rev.one_way(Head(classes, act, dtype, SMALL_EPSILON)))
 
 
-def logits(made: Classifier, params, stats, x: jax.Array):
-  """The logits [B, K] of images, and the statistics that were used."""
-  of = lambda name: None if stats is None else stats[name]
-  h, _, features = made.features.forward(params['features'], of('features'), x)
-  y, _, head = made.head.forward(params['head'], of('head'), h)
+def logits(classifier: Classifier, params, stats, x: jax.Array):
+  """Computes the logits [B, K] of images, and the statistics of this call."""
+  stats_of = lambda name: None if stats is None else stats[name]
+  h, _, features = classifier.features.forward(params['features'], stats_of('features'), x)
+  y, _, head = classifier.head.forward(params['head'], stats_of('head'), h)
   return y, {'features': features, 'head': head}

@@ -16,7 +16,7 @@ from dgm_jax.models.adversary import OUTPUTS, Verdict, glorot
 
 __all__ = ['Critic', 'First', 'Generator', 'Residual', 'Up', 'double', 'pool', 'wide']
 
-wide = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')  # of 3x3 layers that a rectifier stands before
+wide = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')  # of 3x3 layers after a rectifier
 
 
 class Generator(nn.Module):
@@ -44,7 +44,7 @@ class Generator(nn.Module):
 class Critic(nn.Module):
   """Two residual blocks that halve the image and two that do not, then a mean over positions.
 
-  [B, H, W, C] -> value [B] and features [B, F]; no normalisation but, if asked for, that of each example.
+  [B, H, W, C] -> value [B] and features [B, F]. There is no normalisation by default.
   """
 
   width: int = 128
@@ -78,7 +78,7 @@ class Up(nn.Module):
 
 
 class First(nn.Module):
-  """The block next to the image, which has no rectifier in front: [B, H, W, C] -> [B, H / 2, W / 2, width]."""
+  """The block next to the image, without a first rectifier: [B, H, W, C] -> [B, H / 2, W / 2, width]."""
 
   width: int
   dtype: jnp.dtype | str
@@ -90,7 +90,7 @@ class First(nn.Module):
 
 
 class Residual(nn.Module):
-  """The branch of a block: two layers, a rectifier before each: [B, H, W, C] -> [B, H, W, width]."""
+  """The branch of a block: two layers, each after a rectifier: [B, H, W, C] -> [B, H, W, width]."""
 
   width: int
   norm: Callable | None
@@ -105,12 +105,12 @@ class Residual(nn.Module):
 
 
 def double(x: Float[Array, 'B H W C']) -> Float[Array, 'B I J C']:
-  """Every pixel twice in both directions."""
+  """Repeats every pixel twice in both directions."""
   return x.repeat(2, 1).repeat(2, 2)
 
 
 def pool(x: Float[Array, 'B H W C']) -> Float[Array, 'B I J C']:
-  """Means of squares of 2 x 2."""
+  """Averages squares of 2 x 2 pixels."""
   return nn.avg_pool(x, (2, 2), (2, 2))
 
 

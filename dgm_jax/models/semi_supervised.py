@@ -1,4 +1,4 @@
-"""The classifier that is a discriminator, and its generator: semi-supervised MNIST by feature matching.
+"""A classifier that is also a discriminator, and its generator: semi-supervised MNIST by feature matching.
 
 Axes: B batch, Z latents, F features, K classes, D pixels.
 
@@ -17,15 +17,15 @@ from dgm_jax.nn.norm import BatchNorm
 
 __all__ = ['NoisyClassifier', 'SoftplusGenerator', 'WeightNormDense']
 
-INSIDE = 1e-6  # what the released code adds beneath the root of a generator's weight norm
+INSIDE = 1e-6  # summand under the root of a generator's weight norm, as in the released code
 
 
 class WeightNormDense(nn.Module):
-  """A linear map whose output units have weights of a given length, started by the data: [B, F] -> [B, features].
+  """A linear map whose output units have weights of a fixed length, initialised by data: [B, F] -> [B, features].
 
-  Length and shift start so that the outputs of the first batch have mean 0 and variance 1. The length lies in the
-  collection 'constants' where no player may change it: a discriminator that can make its weights longer makes its
-  noise count for less, and the noise is all that holds it.
+  Initially the outputs of the first batch have mean 0 and variance 1. The length is in the collection 'constants',
+  where no player may change it. A discriminator with longer weights would reduce the effect of its noise, which is its
+  only regularisation.
   """
 
   features: int
@@ -35,7 +35,7 @@ class WeightNormDense(nn.Module):
   def __call__(self, h: Float[Array, 'B F']) -> Float[Array, 'B G']:
     theta = self.param('theta', nn.initializers.normal(0.1), (h.shape[-1], self.features))
     y = h @ (theta / jnp.linalg.norm(theta, axis=0, keepdims=True))
-    deviation = jnp.maximum(y.std(0), 1e-6)  # a batch of one has none
+    deviation = jnp.maximum(y.std(0), 1e-6)  # 0 in a batch of one
     length = (
       self.param('length', lambda key: 1 / deviation)
       if self.learned
@@ -46,9 +46,9 @@ class WeightNormDense(nn.Module):
 
 
 class NoisyClassifier(nn.Module):
-  """Dense layers with normal noise in front of each: [B, ...] -> logits [B, K] and the last features [B, F].
+  """Dense layers with normal noise before each: [B, ...] -> logits [B, K] and the last features [B, F].
 
-  Noise is drawn where there is a key 'noise' for it: 0.3 on the pixels, 0.5 on all that follows.
+  If there is a key 'noise', its deviation is 0.3 on the pixels and 0.5 on hidden layers.
   """
 
   hidden: Sequence[int] = (1000, 500, 250, 250, 250)

@@ -1,8 +1,9 @@
 """Encoders and decoders of variational autoencoders with one or more stochastic layers.
 
-Axes: B batch, k samples, D pixels (H W C), Z_l latents of layer l; layer 0 is next to
-the data. Sizes are those of Burda et al. 2016, appendix C, when
-`hidden=((200, 200),), latents=(50,)` or `hidden=((200, 200), (100, 100)), latents=(100, 50)`.
+Axes: B batch, k samples, D pixels (H W C), Z_l latents of layer l; layer 0 is next to the data.
+
+Sizes are those of Burda et al. 2016, appendix C, if `hidden=((200, 200),), latents=(50,)` or `hidden=((200, 200), (100,
+100)), latents=(100, 50)`.
 """
 
 from collections.abc import Sequence
@@ -17,11 +18,11 @@ __all__ = ['Decoder', 'Encoder']
 
 
 class Encoder(nn.Module):
-  """q(z_0|x), q(z_1|z_0), ...: each a diagonal normal whose parameters a network computes."""
+  """The posteriors q(z_0|x), q(z_1|z_0), ...: diagonal normals whose parameters a network computes."""
 
   hidden: Sequence[Sequence[int]]
   latents: Sequence[int]
-  channels: Sequence[int] = ()  # of strided convolutions in front of the first layer; none: the pixels are flattened
+  channels: Sequence[int] = ()  # of strided convolutions before the first layer; (): the pixels are flattened
   activation: str = 'tanh'
   dtype: jnp.dtype | str = 'float32'
 
@@ -31,29 +32,29 @@ class Encoder(nn.Module):
     self.heads = [NormalHead(size, self.dtype) for size in self.latents]
 
   def __call__(self, x: Float[Array, 'B H W C']) -> list[tuple[Array, Array]]:
-    """Mean and log-variance of every layer, the means handed up: used to make the parameters."""
+    """Computes mean and log-variance of every layer from the means of the layer below; for initialisation."""
     layers = [self.first(x)]
     for level in range(1, len(self.latents)):
       layers.append(self.above(layers[-1][0], level))
     return layers
 
   def first(self, x: Float[Array, 'B H W C']) -> tuple[Float[Array, 'B Z'], Float[Array, 'B Z']]:
-    """Mean and log-variance of q(z_0|x)."""
+    """Computes mean and log-variance of q(z_0|x)."""
     h = self.images(x) if self.images else x
     return self.heads[0](self.bodies[0](h.reshape(h.shape[0], -1)))
 
   def above(self, z: Float[Array, '*B Y'], level: int) -> tuple[Float[Array, '*B Z'], Float[Array, '*B Z']]:
-    """Mean and log-variance of q(z_level|z_(level-1)), level >= 1."""
+    """Computes mean and log-variance of q(z_level|z_(level-1)), level >= 1."""
     return self.heads[level](self.bodies[level](z))
 
 
 class Decoder(nn.Module):
-  """p(x|z_0), p(z_0|z_1), ...; the top layer has a standard normal prior."""
+  """The likelihood p(x|z_0) and the priors p(z_0|z_1), ...; that of the top layer is standard normal."""
 
   hidden: Sequence[Sequence[int]]
   latents: Sequence[int]
   shape: tuple[int, int, int]
-  parameters: int  # numbers that the likelihood needs for each pixel
+  num_parameters: int  # of the likelihood of a pixel
   channels: Sequence[int] = ()
   activation: str = 'tanh'
   dtype: jnp.dtype | str = 'float32'
@@ -63,24 +64,24 @@ class Decoder(nn.Module):
     self.bodies = [MLP(sizes, self.activation, self.dtype) for sizes in self.hidden]
     self.heads = [NormalHead(size, self.dtype) for size in self.latents[:-1]]
     if self.channels:
-      self.output = Upsample(self.channels, depth * self.parameters, (height, width), dtype=self.dtype)
+      self.output = Upsample(self.channels, depth * self.num_parameters, (height, width), dtype=self.dtype)
     else:
-      init = side_by_side(self.parameters)
-      self.output = nn.Dense(height * width * depth * self.parameters, kernel_init=init, dtype=self.dtype)
+      init = side_by_side(self.num_parameters)
+      self.output = nn.Dense(height * width * depth * self.num_parameters, kernel_init=init, dtype=self.dtype)
 
   def __call__(self, z: Float[Array, '*B Z']) -> tuple[Float[Array, '*B D'], ...]:
-    """From the top latents down by means: used to make the parameters, and for pictures."""
+    """Computes the pixels from the top latents, by the means of the layers below; for initialisation and pictures."""
     for level in range(len(self.latents) - 1, 0, -1):
       z = self.below(z, level)[0]
     return self.pixels(z)
 
   def below(self, z: Float[Array, '*B Z'], level: int) -> tuple[Float[Array, '*B Y'], Float[Array, '*B Y']]:
-    """Mean and log-variance of p(z_(level-1)|z_level), level >= 1."""
+    """Computes mean and log-variance of p(z_(level-1)|z_level), level >= 1."""
     return self.heads[level - 1](self.bodies[level](z))
 
   def pixels(self, z: Float[Array, '*B Z']) -> tuple[Float[Array, '*B D'], ...]:
-    """The likelihood's parameters for every pixel, flattened, float32."""
-    # Two axes only: a product over [B, k, Z] costs its gradient a transposed copy.
+    """Computes the likelihood's parameters for every pixel, flattened, float32."""
+    # Two axes only: the gradient of a product over [B, k, Z] needs a transposed copy.
     out = self.output(self.bodies[0](z.reshape(-1, z.shape[-1]))).astype(jnp.float32)
-    parts = jnp.split(out, self.parameters, -1)
+    parts = jnp.split(out, self.num_parameters, -1)
     return tuple(part.reshape(*z.shape[:-1], -1) for part in parts)

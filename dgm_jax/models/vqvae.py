@@ -1,4 +1,4 @@
-"""Autoencoders whose latents are codes: one level of them or several, each quantized given the levels above it.
+"""Autoencoders with latent codes: one level or several, each quantized given the levels above it.
 
 Levels go from the top, the smallest map and the first to be quantized, to the bottom. Pixels are in [0, 1].
 
@@ -17,19 +17,20 @@ from jaxtyping import Array, Float, Int
 from dgm_jax.nn import quantize
 from dgm_jax.nn.blocks import TransposedConv, halvings
 
-__all__ = ['VQVAE', 'Down', 'Passed', 'Residual', 'Up', 'Widen', 'level_names', 'level_sizes']
+__all__ = ['VQVAE', 'Down', 'Outputs', 'Residual', 'Up', 'Widen', 'level_names', 'level_sizes']
 
 
 def level_names(count: int) -> tuple[str, ...]:
-  """What the levels are called, from the top: top, middle (middle_1, middle_2, ... of several), bottom."""
+  """Returns the names of the levels from the top: top, middle (middle_1, middle_2, ... of several), bottom."""
   middle = ['middle'] if count == 3 else [f'middle_{i}' for i in range(1, count - 1)]
   return ('top', *middle, 'bottom')[:count]
 
 
 def level_sizes(size: tuple[int, int], strides: Sequence[int]) -> list[list[tuple[int, int]]]:
-  """For each level, from the top, the size of its map and those on the way up to the next larger map or the image.
+  """Returns the sizes of the maps of each level, from the top.
 
-  Odd sizes are rounded up on the way down: ((28, 28), (2, 4)) gives [[(4, 4), (7, 7)], [(7, 7), (14, 14), (28, 28)]].
+  They are that of its own map and those on the way up to the next larger map or the image. Odd sizes are rounded up on
+  the way down: ((28, 28), (2, 4)) gives [[(4, 4), (7, 7)], [(7, 7), (14, 14), (28, 28)]].
   """
   ups = halvings(size, sum(map(_doublings, strides)))[::-1]
   ends = list(itertools.accumulate(map(_doublings, strides), initial=0))
@@ -40,8 +41,8 @@ def _doublings(stride: int) -> int:
   return stride.bit_length() - 1
 
 
-class Passed(NamedTuple):
-  """A batch on its way through; lists are by level, from the top."""
+class Outputs(NamedTuple):
+  """The outputs of the network for a batch; lists are by level, from the top."""
 
   x: Any  # [B, H, W, C] the reconstruction
   z: list  # [B, h, w, D] before quantization, or [B, h, w, G, D] of several codes a place
@@ -49,7 +50,7 @@ class Passed(NamedTuple):
 
 
 class Residual(nn.Module):
-  """Blocks of a 3x3 and a 1x1 convolution around which the input passes, and a rectifier at the end.
+  """Residual blocks of a 3x3 and a 1x1 convolution, with a rectifier at the end.
 
   Reference: van den Oord et al. 2017, arXiv:1711.00937, section 4.1.
   """
@@ -88,7 +89,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-  """The mirror of `Down`, onto maps of the given sizes with `features` channels: [B, h, w, .] -> [B, *sizes[-1], F]."""
+  """The mirror of `Down`, to maps of `sizes` with `features` channels: [B, h, w, .] -> [B, *sizes[-1], F]."""
 
   sizes: Sequence[tuple[int, int]]  # after each doubling; an odd one is cropped
   features: int
@@ -110,7 +111,7 @@ class Up(nn.Module):
 
 
 class Widen(nn.Module):
-  """4x4 transposed convolutions of stride 2 and nothing between: [B, h, w, .] -> [B, *sizes[-1], F]."""
+  """Linear 4x4 transposed convolutions of stride 2: [B, h, w, .] -> [B, *sizes[-1], F]."""
 
   sizes: Sequence[tuple[int, int]]
   features: int
@@ -126,9 +127,8 @@ class Widen(nn.Module):
 class VQVAE(nn.Module):
   """Encoders, codebooks and decoders of all levels.
 
-  With one level it is VQ-VAE, with two or three VQ-VAE-2: a level is quantized from its own features and from what the
-  decoder of the level above makes of all codes above; the image is made of all levels' codes, brought to the bottom's
-  size.
+  With one level it is VQ-VAE, with two or three VQ-VAE-2. A level is quantized from its own features and from a
+  decoder's features of all codes above. The image is decoded from all levels' codes, enlarged to the bottom's size.
 
   Reference: van den Oord et al. 2017, arXiv:1711.00937; Razavi et al. 2019, arXiv:1906.00446, algorithm 1.
   """
@@ -152,38 +152,38 @@ class VQVAE(nn.Module):
     self.heads = [nn.Conv(self.per_place * self.features, (1, 1), dtype=self.dtype) for _ in levels]
     start = nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform', in_axis=1, out_axis=0)
     self.codebooks = [self.param(f'codebook_{name}', start, (self.codes, self.features)) for name in self.names]
-    # Of the codes of a level and all above, on the next map: what its encoder is told, and what joins its codes.
+    # From the codes of a level and all above, at the size of the next map: features for its encoder, and for its codes.
     self.tellers = [Up(self.sizes[i][1:], self.features, **common) for i in levels[:-1]]
     wide = self.per_place * self.features
     self.joiners = [Widen(self.sizes[i][1:], (i + 1) * wide, self.dtype) for i in levels[:-1]]
     self.decoder = Up(self.sizes[-1][1:], self.shape[-1], **common)
 
-  def __call__(self, x: Float[Array, 'B H W C']) -> Passed:
-    """Reconstructs images; the decoder's gradient passes the codes straight to the encoders."""
+  def __call__(self, x: Float[Array, 'B H W C']) -> Outputs:
+    """Reconstructs images; gradients pass straight from the decoder's inputs to the encoders (straight-through)."""
     maps, joined, zs, codes = self._maps(x), None, [], []
     for i, features in enumerate(maps):
-      told = features if joined is None else jnp.concatenate([self.tellers[i - 1](joined), features], -1)
-      z = self.heads[i](told).astype(jnp.float32)
+      inputs = features if joined is None else jnp.concatenate([self.tellers[i - 1](joined), features], -1)
+      z = self.heads[i](inputs).astype(jnp.float32)
       z = z if self.per_place == 1 else z.reshape(*z.shape[:3], self.per_place, self.features)
       code = quantize.nearest(z, self.codebooks[i])
       joined = self._join(i, joined, quantize.straight_through(z, self.codebooks[i][code]))
       zs, codes = [*zs, z], [*codes, code]
-    return Passed(self._image(joined), zs, codes)
+    return Outputs(self._image(joined), zs, codes)
 
   def encode(self, x: Float[Array, 'B H W C']) -> list[Int[Array, 'B ...']]:
-    """The codes of each level, from the top."""
+    """Computes the codes of each level, from the top."""
     return self(x).codes
 
   def decode(self, codes: list[Int[Array, 'B ...'] | None]) -> Float[Array, 'B H W C']:
-    """The image of each level's codes, from the top; zeros stand for the vectors of a level that is None."""
+    """Decodes the codes of each level, from the top; the vectors of a level that is None are zero."""
     batch, joined = next(len(code) for code in codes if code is not None), None
     for i, code in enumerate(codes):
-      nothing = jnp.zeros((batch, *self.sizes[i][0], self.per_place * self.features))
-      joined = self._join(i, joined, nothing if code is None else self.codebooks[i][code])
+      zeros = jnp.zeros((batch, *self.sizes[i][0], self.per_place * self.features))
+      joined = self._join(i, joined, zeros if code is None else self.codebooks[i][code])
     return self._image(joined)
 
   def _maps(self, x: Array) -> list[Array]:
-    """What the encoders see at each level, from the top; each sees the map of the one below it."""
+    """Computes the encoders' maps of each level, from the top; the input of each is the map of the level below."""
     maps, h = [], x - 0.5
     for encoder in reversed(self.encoders):
       h = encoder(h)
@@ -191,7 +191,7 @@ class VQVAE(nn.Module):
     return maps
 
   def _join(self, i: int, joined: Array | None, vectors: Array) -> Array:
-    """The vectors of level i beside those of all levels above, brought to its size."""
+    """Concatenates the vectors of level i with those of all levels above, enlarged to its size."""
     vectors = vectors.astype(self.dtype).reshape(*vectors.shape[:3], -1)
     return vectors if joined is None else jnp.concatenate([self.joiners[i - 1](joined), vectors], -1)
 

@@ -1,1 +1,1 @@
-"""Layers: pure linen modules that the models are built from."""
+"""Layers: pure linen modules and functions that the models are composed of."""

@@ -1,4 +1,4 @@
-"""Attention over the positions before one's own.
+"""Causal attention: each position attends to those before it.
 
 Axes: B batch, N positions in raster order, K features of keys, V features of values.
 """
@@ -11,32 +11,33 @@ from jaxtyping import Array, Float
 
 __all__ = ['attend', 'attend_in_chunks']
 
-# Keeps the first position's quotient defined, as in the authors' program: it attends to nothing and gets zero.
+# Keeps the quotient of the first position defined, as in the authors' program: it attends to nothing and is zero.
 _NOTHING = 1e-6
-FEW = 2**24  # scores of a whole batch that a layer may keep
+FEW = 2**24  # most scores of a whole batch that a layer stores for the gradient
 
 
 def attend(
   query: Float[Array, 'B M K'], key: Float[Array, 'B N K'], value: Float[Array, 'B N V'], first: Array | int = 0
 ) -> Float[Array, 'B M V']:
-  """Averages of the values of earlier positions, weighted by the softmax of query . key / sqrt(K).
+  """Averages the values of earlier positions, weighted by the softmax of query . key / sqrt(K).
 
   Args:
     query: of the positions first, first + 1, ...
-    key: of all positions; those from a query's own on are not seen.
-    value: likewise.
+    key: of all positions; a query's own and later ones are masked.
+    value: of all positions.
     first: the position of the first query.
 
-  Returns: [B, M, V]; zero at position 0.
+  Returns:
+    [B, M, V]; zero at position 0.
 
   Reference: Chen et al. 2018, arXiv:1712.09763, section 2.
   """
   scores = jnp.einsum('bmk,bnk->bmn', query, key, preferred_element_type=jnp.float32) / math.sqrt(query.shape[-1])
   own = first + jnp.arange(query.shape[1])
-  seen = (jnp.arange(key.shape[1])[None] < own[:, None])[None]
-  # The largest score that is seen, or 0 where there is none; no gradient passes a softmax's shift.
-  top = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True, where=seen, initial=-1e30))
-  weights = jnp.where(seen, jnp.exp(jnp.where(seen, scores - top, 0.0)), 0.0)
+  mask = (jnp.arange(key.shape[1])[None] < own[:, None])[None]
+  # The largest unmasked score, or -1e30 if there is none. The shift of a softmax has no gradient.
+  top = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True, where=mask, initial=-1e30))
+  weights = jnp.where(mask, jnp.exp(jnp.where(mask, scores - top, 0.0)), 0.0)
   total = weights.sum(-1, keepdims=True) + _NOTHING
   return jnp.einsum('bmn,bnv->bmv', (weights / total).astype(value.dtype), value)
 
@@ -44,11 +45,11 @@ def attend(
 def attend_in_chunks(
   query: Float[Array, 'B N K'], key: Float[Array, 'B N K'], value: Float[Array, 'B N V'], chunk: int
 ) -> Float[Array, 'B N V']:
-  """`attend` for all positions in chunks of at most so many queries.
+  """Computes `attend` for all positions, in chunks of at most `chunk` queries.
 
-  Where the scores of all are few, a chunk is compared with no key beyond its end: c chunks have (c + 1) / 2c of the
-  arithmetic of `attend`, and their scores are kept for the gradient. Where they are many, one chunk's are held at a
-  time, forward and backward.
+  If all scores fit in memory, a chunk skips the keys beyond its end: c chunks take (c + 1) / 2c of the arithmetic of
+  `attend`, and their scores are stored for the gradient. Otherwise one chunk's scores are in memory at a time, forward
+  and backward.
   """
   batch, n, features = query.shape
   size = max(d for d in range(1, min(chunk, n) + 1) if n % d == 0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from dgm_jax.internal.roots import root
 from dgm_jax.nn.coupling import event_sum
-from dgm_jax.nn.reversible import Bijection, bijection, permutation, zeros
+from dgm_jax.nn.reversible import Bijection, bijection, no_params, permutation, zeros
 
 __all__ = [
   'actnorm', 'batch_norm', 'flatten', 'invertible_dense', 'logit', 'planar', 'radial', 'reverse', 'scale', 'shift',
@@ -19,14 +19,23 @@ __all__ = [
 ]  # fmt: skip
 
 
-def scale(start: Callable = lambda x: jnp.zeros(x.shape[1:])) -> Bijection:
-  """y = x exp(s), one s for every number of an example.
+def _zero_start(x: jax.Array) -> jax.Array:
+  """Returns zeros in the shape of an example."""
+  return jnp.zeros(x.shape[1:])
+
+
+def scale(start: Callable = _zero_start) -> Bijection:
+  """Returns the layer y = x exp(s), with one s for every dimension of an example.
 
   Args:
-    start: first batch -> first s.
+    start: first batch -> initial s.
 
   Reference: Dinh et al. 2014, arXiv:1410.8516, section 3.3.
   """
+
+  def init(key, x):
+    del key
+    return {'log_scale': start(x)}
 
   def forward(params, stats, x):
     s = params['log_scale'][None]
@@ -36,20 +45,31 @@ def scale(start: Callable = lambda x: jnp.zeros(x.shape[1:])) -> Bijection:
     s = params['log_scale'][None]
     return y * jnp.exp(-s), _same(y, -s.sum())
 
-  return bijection(lambda key, x: {'log_scale': start(x)}, forward, inverse)
+  return bijection(init, forward, inverse)
 
 
 def shift() -> Bijection:
-  """y = x + bias, one for every number of an example, 0 at the start."""
-  return bijection(
-    lambda key, x: {'bias': jnp.zeros(x.shape[1:])},
-    lambda params, stats, x: (x + params['bias'][None], zeros(x), {}),
-    lambda params, stats, y: (y - params['bias'][None], zeros(y)),
-  )
+  """Returns the layer y = x + bias, with one bias for every dimension of an example, initially 0."""
+
+  def init(key, x):
+    del key
+    return {'bias': jnp.zeros(x.shape[1:])}
+
+  def forward(params, stats, x):
+    del stats
+    return x + params['bias'][None], zeros(x), {}
+
+  def inverse(params, stats, y):
+    del stats
+    return y - params['bias'][None], zeros(y)
+
+  return bijection(init, forward, inverse)
 
 
 def actnorm() -> Bijection:
-  """y = (x + bias) exp(s) by channel, started so that over the first batch every channel has mean 0 and variance 1.
+  """Returns the layer y = (x + bias) exp(s) by channel.
+
+  Initially every channel of the first batch has mean 0 and variance 1.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.1.
   """
@@ -70,20 +90,18 @@ def actnorm() -> Bijection:
 
 
 def batch_norm(eps: float = 1e-4, pixels: int = 1) -> Bijection:
-  """y = (x - mean) / sqrt(variance + eps) by channel; gradients flow through the batch's own mean and variance.
+  """Returns the layer y = (x - mean) / sqrt(variance + eps) by channel; gradients pass the batch's mean and variance.
 
   Args:
     eps: added to variances.
-    pixels: so many pixels, each with all channels, lie behind one another on the last axis; their channels share
-      statistics.
+    pixels: the number of pixels of C channels each on the last axis (after a squeeze); they share the C statistics.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 3.7.
   """
-
-  apart = lambda x: x.reshape(*x.shape[:-1], pixels, x.shape[-1] // pixels)
+  split = lambda x: x.reshape(*x.shape[:-1], pixels, x.shape[-1] // pixels)
 
   def forward(params, stats, x):
-    h = apart(x)
+    h = split(x)
     axes = tuple(range(h.ndim - 1))
     used = {'mean': h.mean(axes), 'variance': h.var(axes)} if stats is None else stats
     log_std = 0.5 * jnp.log(used['variance'] + eps)
@@ -93,15 +111,17 @@ def batch_norm(eps: float = 1e-4, pixels: int = 1) -> Bijection:
   def inverse(params, stats, y):
     if stats is None:
       raise ValueError('the inverse of batch_norm needs the statistics that forward has used')
-    h, log_std = apart(y), 0.5 * jnp.log(stats['variance'] + eps)
+    h, log_std = split(y), 0.5 * jnp.log(stats['variance'] + eps)
     x = h * jnp.exp(_channels(log_std, h)) + _channels(stats['mean'], h)
     return x.reshape(y.shape), _same(y, _positions(h) * log_std.sum())
 
-  return bijection(lambda key, x: {}, forward, inverse)
+  return bijection(no_params, forward, inverse)
 
 
 def invertible_dense() -> Bijection:
-  """y = x W over channels (a 1x1 convolution), W = P L (U + diag(sign exp(s))), a random rotation at the start.
+  """Returns the layer y = x W over channels (a 1x1 convolution) with W = P L (U + diag(sign exp(s))).
+
+  Initially W is a random rotation.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.2.
   """
@@ -117,7 +137,7 @@ def invertible_dense() -> Bijection:
     }  # fmt: skip
 
   def factors(params):
-    # Neither is trained: both have slope 0, and what averages and rounding do to them is undone here.
+    # Neither is trained, since both have gradient 0. Averaging and rounding change them, which is undone here.
     order, sign = jnp.round(params['order']).astype(jnp.int32), jnp.sign(params['sign'])
     lower = jnp.tril(params['lower'], -1) + jnp.eye(len(sign), dtype=sign.dtype)
     upper = jnp.triu(params['upper'], 1) + jnp.diag(sign * jnp.exp(params['log_scale']))
@@ -137,17 +157,17 @@ def invertible_dense() -> Bijection:
 
 
 def reverse() -> Bijection:
-  """Channels in the opposite order."""
+  """Returns the layer that reverses the order of channels."""
   return permutation(lambda x: x[..., ::-1], lambda y: y[..., ::-1])
 
 
 def flatten(shape: tuple[int, ...]) -> Bijection:
-  """[B, *shape] -> [B, D]."""
+  """Returns the layer [B, *shape] -> [B, D]."""
   return permutation(lambda x: x.reshape(x.shape[0], -1), lambda y: y.reshape(y.shape[0], *shape))
 
 
 def shift_scale(shift: float, factor: float) -> Bijection:
-  """y = shift + factor x, with both fixed: such as from [0, 1] to [-1, 1]."""
+  """Returns the layer y = shift + factor x with both fixed, such as from [0, 1] to [-1, 1]."""
 
   def forward(params, stats, x):
     return shift + factor * x, _same(x, x[0].size * math.log(factor)), {}
@@ -155,11 +175,13 @@ def shift_scale(shift: float, factor: float) -> Bijection:
   def inverse(params, stats, y):
     return (y - shift) / factor, _same(y, -y[0].size * math.log(factor))
 
-  return bijection(lambda key, x: {}, forward, inverse)
+  return bijection(no_params, forward, inverse)
 
 
 def logit(alpha: float) -> Bijection:
-  """y = logit(alpha + (1 - 2 alpha) x) for x in [0, 1]; the inverse may leave [0, 1] by alpha / (1 - 2 alpha).
+  """Returns the layer y = log(p) - log(1 - p) with p = alpha + (1 - 2 alpha) x, for x in [0, 1].
+
+  The inverse may leave [0, 1] by alpha / (1 - 2 alpha).
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 4.1 (both ends shrunk, as in its program).
   """
@@ -173,14 +195,16 @@ def logit(alpha: float) -> Bijection:
     log_det = event_sum(jax.nn.log_sigmoid(y) + jax.nn.log_sigmoid(-y) - log_factor)
     return (jax.nn.sigmoid(y) - alpha) / (1 - 2 * alpha), log_det
 
-  return bijection(lambda key, x: {}, forward, inverse)
+  return bijection(no_params, forward, inverse)
 
 
 def planar(start: float = 0.1) -> Bijection:
-  """y = x + u tanh(w x + b) on [B, D], with u held where the map is increasing; inverted by halving an interval.
+  """Returns the layer y = x + u tanh(w x + b) on [B, D], with u constrained so that the map is increasing.
+
+  The inverse is computed by bisection.
 
   Args:
-    start: standard deviation of u; those of w and b are 1.
+    start: initial standard deviation of u; those of w and b are 1.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equations 10 to 12 and appendix A.1.
   """
@@ -191,13 +215,13 @@ def planar(start: float = 0.1) -> Bijection:
     size = x.shape[1:]
     return {'u': start * draw(for_u, size), 'w': draw(for_w, size) / math.sqrt(size[0]), 'b': draw(for_b, ())}
 
-  def held(params):
+  def constrained(params):
     u, w = params['u'], params['w']
     along = u @ w
     return u + (jax.nn.softplus(along) - 1 - along) * w / (w @ w + 1e-12), w, params['b']
 
   def at(params, x, inside):
-    u, w, b = held(params)
+    u, w, b = constrained(params)
     bent = jnp.tanh(inside + b)
     return bent[:, None] * u[None], jnp.log1p((1 - bent**2) * (u @ w))
 
@@ -206,8 +230,8 @@ def planar(start: float = 0.1) -> Bijection:
     return x + step, log_det, {}
 
   def inverse(params, stats, y):
-    u, w, b = held(params)
-    middle, reach = y @ w, jnp.abs(u @ w)  # the map moves nothing further along w than by `reach`
+    u, w, b = constrained(params)
+    middle, reach = y @ w, jnp.abs(u @ w)  # the map shifts x along w by at most `reach`
     inside = root(lambda a: a + (u @ w) * jnp.tanh(a + b), middle, middle - reach, middle + reach)
     step, log_det = at(params, y, inside)
     return y - step, -log_det
@@ -216,7 +240,7 @@ def planar(start: float = 0.1) -> Bijection:
 
 
 def radial() -> Bijection:
-  """y = x + beta (x - centre) / (alpha + |x - centre|) on [B, D], beta > -alpha.
+  """Returns the layer y = x + beta (x - centre) / (alpha + |x - centre|) on [B, D], with beta > -alpha.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equation 14 and appendix A.2.
   """
@@ -225,22 +249,22 @@ def radial() -> Bijection:
     zero = jnp.zeros(())
     return {'centre': jax.random.normal(key, x.shape[1:]), 'alpha': zero, 'beta': zero + math.log(math.expm1(1))}
 
-  def read(params):
+  def constrained(params):
     alpha = jax.nn.softplus(params['alpha'])
     return params['centre'][None], alpha, jax.nn.softplus(params['beta']) - alpha
 
   def log_det(alpha, beta, radius, dims):
-    pull = beta / (alpha + radius)
-    return (dims - 1) * jnp.log1p(pull) + jnp.log1p(pull * alpha / (alpha + radius))
+    stretch = beta / (alpha + radius)
+    return (dims - 1) * jnp.log1p(stretch) + jnp.log1p(stretch * alpha / (alpha + radius))
 
   def forward(params, stats, x):
-    centre, alpha, beta = read(params)
+    centre, alpha, beta = constrained(params)
     radius = _norm(x - centre)
     y = x + (beta / (alpha + radius))[:, None] * (x - centre)
     return y, log_det(alpha, beta, radius, x.shape[1]), {}
 
   def inverse(params, stats, y):
-    centre, alpha, beta = read(params)
+    centre, alpha, beta = constrained(params)
     outer = _norm(y - centre)
     half = 0.5 * (outer - alpha - beta)
     radius = half + jnp.sqrt(half**2 + alpha * outer)
@@ -251,12 +275,12 @@ def radial() -> Bijection:
 
 
 def _norm(x: jax.Array) -> jax.Array:
-  """Length of each row, whose gradient at 0 is finite."""
+  """Computes the length of each row; its gradient at 0 is finite."""
   return jnp.sqrt(jnp.square(x).sum(1) + 1e-30)
 
 
 def _channels(values: jax.Array, x: jax.Array) -> jax.Array:
-  """[C] with the rank of x."""
+  """Reshapes [C] to broadcast with x."""
   return values.reshape(*[1] * (x.ndim - 1), -1)
 
 
@@ -265,5 +289,5 @@ def _positions(x: jax.Array) -> int:
 
 
 def _same(x: jax.Array, value: jax.Array | float) -> jax.Array:
-  """One log-determinant for all examples, [B]."""
+  """Returns one log-determinant for all examples, [B]."""
   return zeros(x) + value

@@ -1,4 +1,4 @@
-"""Dense and convolutional stacks, and heads that emit the parameters of a density.
+"""Dense and convolutional stacks, and heads that compute the parameters of a density.
 
 Axes: ... any leading axes, F features, H height, W width, C channels.
 """
@@ -21,7 +21,7 @@ glorot = nn.initializers.glorot_uniform()
 
 
 def side_by_side(n: int, init: Callable = glorot) -> Callable:
-  """An initializer for n kernels [in, out] drawn on their own and laid side by side as [in, n out].
+  """Returns the initializer of n independent kernels [in, out], concatenated as [in, n out].
 
   One product then serves n heads, each with the fan of a head of its own.
   """
@@ -53,9 +53,9 @@ class MLP(nn.Module):
 
 
 class NormalHead(nn.Module):
-  """Mean and log-variance of a diagonal normal, float32: [..., F] -> 2 x [..., features].
+  """A head of mean and log-variance of a diagonal normal, float32: [..., F] -> 2 x [..., features].
 
-  A linear layer gives the logarithm of the standard deviation, as in Burda et al. 2016, appendix C.
+  A linear layer computes the logarithm of the standard deviation, as in Burda et al. 2016, appendix C.
   """
 
   features: int
@@ -83,9 +83,9 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-  """4x4 transposed convolutions of stride 2, the mirror of `Downsample` onto an image of the given size.
+  """4x4 transposed convolutions of stride 2, the mirror of `Downsample`, to an image of `size`.
 
-  Activations stand between the layers, not after the last, which has `features` channels.
+  Activations are between the layers, not after the last, which has `features` channels.
   """
 
   channels: Sequence[int]
@@ -112,9 +112,9 @@ class Upsample(nn.Module):
 class TransposedConv(nn.Module):
   """A transposed convolution of stride 2, `nn.ConvTranspose` to rounding: [B, h, w, E] -> [B, 2 h, 2 w, F].
 
-  On a CPU XLA's own multiplies the zeros that it inserts between pixels: where features are many it takes six to
-  eighteen times as long, gradients included. So it is one convolution of stride 1 there, which gives the four pixels of
-  each 2x2 square as channels. Elsewhere vendors' programs skip the zeros.
+  On a CPU XLA's transposed convolution multiplies the zeros that it inserts between pixels. With many features it takes
+  six to eighteen times as long, gradients included. So on a CPU this is one convolution of stride 1, which computes the
+  four pixels of each 2x2 square as channels. On other devices vendors' programs skip the zeros.
   """
 
   features: int
@@ -127,27 +127,27 @@ class TransposedConv(nn.Module):
   def __call__(self, x: Float[Array, 'B h w E']) -> Float[Array, 'B H W F']:
     kernel = self.param('kernel', self.kernel_init, (self.kernel, self.kernel, x.shape[-1], self.features))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = jax.lax.platform_dependent(x, kernel, cpu=_in_squares, default=_transposed)
+    y = jax.lax.platform_dependent(x, kernel, cpu=_in_squares, default=_transpose)
     if not self.use_bias:
       return y
     return y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)[None, None, None]
 
 
-def _transposed(x: Array, kernel: Array) -> Array:
+def _transpose(x: Array, kernel: Array) -> Array:
   return jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME', dimension_numbers=NHWC)
 
 
 def _in_squares(x: Array, kernel: Array) -> Array:
-  """Rows 2i and 2i + 1 of the result see rows i - reach to i + reach; so do columns."""
+  """Computes rows 2i and 2i + 1 of the result, and columns likewise, from rows i - reach to i + reach."""
   (batch, height, width, _), size = x.shape, kernel.shape[0]
-  middle = min(size - 1, (size + 1) // 2)  # what of the kernel row 2i sees row i with
+  middle = min(size - 1, (size + 1) // 2)  # the kernel's row between output row 2i and input row i
   reach = middle // 2
 
   def part(kernel, axis, r):
-    nothing = jnp.zeros_like(jax.lax.index_in_dim(kernel, 0, axis))
+    zeros = jnp.zeros_like(jax.lax.index_in_dim(kernel, 0, axis))
     taps = [middle + 2 * d - r for d in range(-reach, reach + 1)]
-    seen = [jax.lax.index_in_dim(kernel, q, axis) if 0 <= q < size else nothing for q in taps]
-    return jnp.concatenate(seen, axis)
+    rows = [jax.lax.index_in_dim(kernel, q, axis) if 0 <= q < size else zeros for q in taps]
+    return jnp.concatenate(rows, axis)
 
   square = jnp.concatenate([part(part(kernel, 0, r), 1, c) for r in (0, 1) for c in (0, 1)], -1)
   y = jax.lax.conv_general_dilated(x, square, (1, 1), 'SAME', dimension_numbers=NHWC)
@@ -156,7 +156,7 @@ def _in_squares(x: Array, kernel: Array) -> Array:
 
 
 def halvings(size: tuple[int, int], n: int) -> list[tuple[int, int]]:
-  """The sizes of an image that is halved n times, odd sizes rounded up: [(28, 28), (14, 14), (7, 7), (4, 4)]."""
+  """Returns the sizes of an image that is halved n times, rounded up: [(28, 28), (14, 14), (7, 7), (4, 4)]."""
   sizes = [size]
   for _ in range(n):
     sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))

@@ -1,8 +1,8 @@
-"""Couplings: one half of the numbers is moved elementwise, by amounts that a network reads from the other half.
+"""Couplings: one half of the dimensions is mapped elementwise, with parameters that a network computes from the other.
 
-The halves are cut out, never masked: a coupling acts on a pair of arrays. Its gradient evaluates the network once.
+The halves are a pair of arrays, never a mask. The gradient of a coupling evaluates the network once.
 
-Axes: B batch, ... positions, C channels or dimensions, N numbers for each of them.
+Axes: B batch, ... positions, C channels or dimensions, N parameters for each of them.
 """
 
 import math
@@ -23,23 +23,35 @@ __all__ = [
 
 
 class Elementwise(NamedTuple):
-  """An increasing map of every element of x [B, ..., C], given `numbers` numbers for each in h [B, ..., N C]."""
+  """An increasing map of every element of x [B, ..., C], with `num_parameters` N for each in h [B, ..., N C]."""
 
-  numbers: int
+  num_parameters: int  # N
   forward: Callable  # (h, x) -> (y, log-determinant [B])
   inverse: Callable  # (h, y) -> (x, log-determinant [B])
 
 
 def additive() -> Elementwise:
-  """y = x + h: volume is kept.
+  """Returns the map y = x + h, which preserves volume.
 
   Reference: Dinh et al. 2014, arXiv:1410.8516, section 3.2.
   """
-  return Elementwise(1, lambda h, x: (x + h, zeros(x)), lambda h, y: (y - h, zeros(y)))
+
+  def forward(h, x):
+    return x + h, zeros(x)
+
+  def inverse(h, y):
+    return y - h, zeros(y)
+
+  return Elementwise(num_parameters=1, forward=forward, inverse=inverse)
 
 
-def affine(log_scale: Callable = lambda raw: raw) -> Elementwise:
-  """y = (x + shift) exp(log_scale(raw)), where h holds the shifts, then the raw numbers.
+def _identity(raw: jax.Array) -> jax.Array:
+  """Returns the raw parameters as log-scales."""
+  return raw
+
+
+def affine(log_scale: Callable = _identity) -> Elementwise:
+  """Returns the map y = (x + shift) exp(log_scale(raw)); h contains the shifts, then the raw parameters.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, equation 4 (shifted first, as in its program).
   """
@@ -54,11 +66,11 @@ def affine(log_scale: Callable = lambda raw: raw) -> Elementwise:
     s = log_scale(raw)
     return y * jnp.exp(-s) - shift, -event_sum(s)
 
-  return Elementwise(2, forward, inverse)
+  return Elementwise(num_parameters=2, forward=forward, inverse=inverse)
 
 
 def sigmoid_affine() -> Elementwise:
-  """`affine` with the scale sigmoid(raw + 2) < 1.
+  """Returns `affine` with the scale sigmoid(raw + 2) < 1.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039 (its program).
   """
@@ -66,34 +78,36 @@ def sigmoid_affine() -> Elementwise:
 
 
 def spline(bins: int, bound: float) -> Elementwise:
-  """Monotone rational-quadratic splines on [-bound, bound], the identity outside.
+  """Returns monotone rational-quadratic splines on [-bound, bound], with the identity outside.
 
   Reference: Durkan et al. 2019, arXiv:1906.04032, section 3.1.
   """
 
-  def read(h, x):
+  def knots(h, x):
     # [B, ..., N C] -> [B, ..., C, N]
-    numbers = jnp.moveaxis(h.reshape(*h.shape[:-1], 3 * bins - 1, x.shape[-1]), -2, -1)
-    return rational.knots(numbers, bound)
+    params = jnp.moveaxis(h.reshape(*h.shape[:-1], 3 * bins - 1, x.shape[-1]), -2, -1)
+    return rational.knots(params, bound)
 
   def forward(h, x):
-    y, log_slope = rational.forward(read(h, x), x)
+    y, log_slope = rational.forward(knots(h, x), x)
     return y, event_sum(log_slope)
 
   def inverse(h, y):
-    x, log_slope = rational.inverse(read(h, y), y)
+    x, log_slope = rational.inverse(knots(h, y), y)
     return x, -event_sum(log_slope)
 
-  return Elementwise(3 * bins - 1, forward, inverse)
+  return Elementwise(num_parameters=3 * bins - 1, forward=forward, inverse=inverse)
 
 
 def coupling(network: Callable[[int], nn.Module], elementwise: Elementwise, kept: int = 0) -> Bijection:
-  """Of a pair (a, b), moves one half elementwise by the numbers that a network reads from the other.
+  """Maps one half of a pair (a, b) elementwise, with parameters that a network g computes from the other half.
+
+  If a is kept, forward is y = (a, f(b; g(a))) with log det = sum log f'(b; g(a)); inverse is x = (a, f^-1(b; g(a))).
 
   Args:
     network: features -> a linen module [B, ..., C] -> [B, ..., features]; it may have batch statistics.
-    elementwise: the map.
-    kept: which half stays, 0 or 1.
+    elementwise: the map f.
+    kept: the half that stays, 0 or 1.
 
   Raises:
     ValueError: at trace time, x is not a pair.
@@ -101,41 +115,41 @@ def coupling(network: Callable[[int], nn.Module], elementwise: Elementwise, kept
   moved = 1 - kept
 
   def module(x):
-    return network(elementwise.numbers * pair('coupling', x)[moved].shape[-1])
+    return network(elementwise.num_parameters * pair('coupling', x)[moved].shape[-1])
 
   def init(key, x):
     return module(x).init(key, x[kept])['params']
 
   def forward(params, stats, x):
-    h, seen = apply(module(x), params, stats, x[kept])
+    h, used = apply(module(x), params, stats, x[kept])
     y, log_det = elementwise.forward(h, x[moved])
-    return _pair(kept, x[kept], y), log_det, seen
+    return _pair(kept, x[kept], y), log_det, used
 
   def inverse(params, stats, y):
     h, _ = apply(module(y), params, stats, y[kept])
     x, log_det = elementwise.inverse(h, y[moved])
     return _pair(kept, y[kept], x), log_det
 
-  def pull(params, stats, seen, y, cotangents):
+  def inverse_and_vjp(params, stats, used, y, cotangents):
     dy, dlog_det = cotangents
-    read = lambda params, a: apply(module(y), params, stats, a)
-    h, back, _ = jax.vjp(read, params, y[kept], has_aux=True)
+    evaluate = lambda params, a: apply(module(y), params, stats, a)
+    h, back, _ = jax.vjp(evaluate, params, y[kept], has_aux=True)
     x, _ = elementwise.inverse(h, y[moved])
     _, back_elementwise = jax.vjp(elementwise.forward, h, x)
     dh, dx = back_elementwise((dy[moved], dlog_det))
     dparams, da = back(dh)
     return _pair(kept, y[kept], x), dparams, _pair(kept, dy[kept] + da, dx)
 
-  return Bijection(init, forward, inverse, pull)
+  return Bijection(init=init, forward=forward, inverse=inverse, inverse_and_vjp=inverse_and_vjp)
 
 
 def halves() -> Bijection:
-  """[B, ..., 2 C] -> its first and its second channels."""
+  """Returns the layer [B, ..., 2 C] -> its first and its second channels."""
   return permutation(lambda x: tuple(jnp.split(x, 2, -1)), lambda y: jnp.concatenate(y, -1))
 
 
 def even_odd() -> Bijection:
-  """[B, D] -> dimensions 0, 2, ... and 1, 3, ...
+  """Returns the layer [B, D] -> dimensions 0, 2, ... and 1, 3, ...
 
   Reference: Dinh et al. 2014, arXiv:1410.8516, section 5.1.
   """
@@ -149,7 +163,7 @@ def even_odd() -> Bijection:
 
 
 def checkerboard() -> Bijection:
-  """[B, H, W, C] -> the pixels with i + j even and those with i + j odd, each [B, H/2, W/2, 2 C].
+  """Returns the layer [B, H, W, C] -> pixels with i + j even, and pixels with i + j odd, each [B, H/2, W/2, 2 C].
 
   Channels are those of the upper pixel of each square, then those of the lower.
   """
@@ -166,7 +180,7 @@ def checkerboard() -> Bijection:
 
 
 def squeeze(factor: int = 2) -> Bijection:
-  """[B, H, W, C] -> [B, H/f, W/f, f f C], sub-pixels by rows, each with its channels.
+  """Returns the layer [B, H, W, C] -> [B, H/f, W/f, f f C], sub-pixels by rows, each with its channels.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 3.6.
   """
@@ -174,12 +188,14 @@ def squeeze(factor: int = 2) -> Bijection:
 
 
 def swap() -> Bijection:
-  """(a, b) -> (b, a)."""
+  """Returns the layer (a, b) -> (b, a)."""
   return permutation(lambda x: pair('swap', x)[::-1], lambda y: pair('swap', y)[::-1])
 
 
 def pad(kept: int, channels: int) -> Bijection:
-  """Puts zeros behind `kept` channels until there are `channels`: injective only, the inverse drops what is there.
+  """Returns the layer that appends channels of zeros to `kept` channels, up to `channels`.
+
+  It is injective only; the inverse drops the appended channels.
 
   Reference: Jacobsen et al. 2018, arXiv:1802.07088, section 3.1.
   """
@@ -188,7 +204,7 @@ def pad(kept: int, channels: int) -> Bijection:
 
 
 def to_depth(x: jax.Array, factor: int = 2) -> jax.Array:
-  """Space to depth.
+  """Moves space to depth.
 
   Raises:
     ValueError: the factor does not divide height and width.
@@ -201,14 +217,14 @@ def to_depth(x: jax.Array, factor: int = 2) -> jax.Array:
 
 
 def from_depth(y: jax.Array, factor: int = 2) -> jax.Array:
-  """Depth to space, the inverse of `to_depth`."""
+  """Moves depth to space, the inverse of `to_depth`."""
   batch, height, width, channels = y.shape
   y = y.reshape(batch, height, width, factor, factor, channels // factor**2)
   return y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * factor, width * factor, -1)
 
 
 def event_sum(x: jax.Array) -> jax.Array:
-  """The sum of each example's numbers, [B]."""
+  """Sums over each example, [B]."""
   return x.reshape(x.shape[0], math.prod(x.shape[1:])).sum(1)
 
 

@@ -1,6 +1,6 @@
-"""Autoregressive maps of vectors: a masked network gives the numbers that move each dimension, from those before it.
+"""Autoregressive maps of vectors: a masked network computes the parameters of each dimension from those before it.
 
-Axes: B batch, D dimensions, N numbers for each of them.
+Axes: B batch, D dimensions, N parameters for each of them.
 
 Reference: Germain et al. 2015, arXiv:1502.03509; Papamakarios et al. 2017, arXiv:1705.07057.
 """
@@ -22,7 +22,7 @@ __all__ = ['MADE', 'autoregressive', 'masks']
 
 
 def masks(dims: int, hidden: Sequence[int], numbers: int) -> list[np.ndarray]:
-  """Which weights [in, out] of each layer may be other than 0, so that the numbers of d see dimensions before d only.
+  """Returns the masks [in, out] of each layer's weights by which outputs of d depend on dimensions before d only.
 
   Hidden units have the degrees 1 to D - 1 in turn, so that every degree is in every layer of at least D - 1 units.
   """
@@ -33,16 +33,16 @@ def masks(dims: int, hidden: Sequence[int], numbers: int) -> list[np.ndarray]:
 
 
 class MADE(nn.Module):
-  """[B, D] -> [B, N D], the first D of which are the first numbers of all dimensions; 0 at the start."""
+  """A masked network [B, D] -> [B, N D], initially 0; the first D outputs are the dimensions' first parameters."""
 
   hidden: Sequence[int]
-  numbers: int
+  num_parameters: int  # N
   activation: str = 'relu'
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B D']) -> Float[Array, 'B F']:
-    h, allowed = x, masks(x.shape[1], self.hidden, self.numbers)
+    h, allowed = x, masks(x.shape[1], self.hidden, self.num_parameters)
     for i, mask in enumerate(allowed):
       last = i == len(allowed) - 1
       kernel = self.param(f'kernel_{i}', nn.initializers.zeros if last else glorot, mask.shape)
@@ -54,27 +54,30 @@ class MADE(nn.Module):
 
 
 def autoregressive(network: Callable[[int], nn.Module], elementwise: Elementwise) -> Bijection:
-  """Moves every dimension by numbers read from those before it: all at once forward, one after another back.
+  """Maps every dimension with parameters from those before it: all at once forward, one after another inverse.
 
   Args:
     network: N -> a masked module [B, D] -> [B, N D].
     elementwise: the map.
   """
-  module = network(elementwise.numbers)
-  read = lambda params, x: module.apply({'params': params}, x)
+  module = network(elementwise.num_parameters)
+  evaluate = lambda params, x: module.apply({'params': params}, x)
+
+  def init(key, x):
+    return module.init(key, x)['params']
 
   def forward(params, stats, x):
-    return *elementwise.forward(read(params, x), x), {}
+    return *elementwise.forward(evaluate(params, x), x), {}
 
   def inverse(params, stats, y):
     places = jnp.arange(y.shape[1])[None]
 
-    def turn(x, d):
-      # Up to d all is right, since its numbers are. What is not found yet stays 0: made of numbers that are wrong, it
-      # may overflow, and a weight of 0 does not undo that.
-      return jnp.where(places <= d, elementwise.inverse(read(params, x), y)[0], 0), None
+    def step(x, d):
+      # Dimensions up to d are right, since their parameters are. Later ones stay 0: from wrong parameters they may
+      # overflow, and a weight of 0 does not undo that.
+      return jnp.where(places <= d, elementwise.inverse(evaluate(params, x), y)[0], 0), None
 
-    x, _ = jax.lax.scan(turn, jnp.zeros_like(y), places[0, :-1])
-    return elementwise.inverse(read(params, x), y)
+    x, _ = jax.lax.scan(step, jnp.zeros_like(y), places[0, :-1])
+    return elementwise.inverse(evaluate(params, x), y)
 
-  return bijection(lambda key, x: module.init(key, x)['params'], forward, inverse)
+  return bijection(init, forward, inverse)

@@ -1,7 +1,7 @@
 """Recurrent layers over images, which work on whole images, on one row, or on one position, as in `dgm_jax.nn.masked`.
 
-A layer has two methods: `above` computes what a row needs of the rows above it, `__call__` one position of it; on
-whole images `above` gives nothing and `__call__` does all.
+A layer has two methods: `above` computes the inputs of a row from the rows above it, `__call__` one position of the
+row. On whole images `above` returns nothing and `__call__` does all.
 
 Axes: B batch, H height, W width, C channels in, F features out, S steps of a scan.
 """
@@ -16,15 +16,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dgm_jax.nn import masked
-from dgm_jax.nn.masked import Place, Pointwise, shared
+from dgm_jax.nn.masked import Place, Pointwise, condition_at
 
-__all__ = ['LAYERS', 'DiagonalBiLSTM', 'Kept', 'RowLSTM', 'lstm', 'skew', 'unskew']
+__all__ = ['LAYERS', 'Cache', 'DiagonalBiLSTM', 'RowLSTM', 'lstm', 'skew', 'unskew']
 
-_FORGET = 1.0  # added to the forget gate, so that a new layer remembers
+_FORGET = 1.0  # added to the forget gate, so that initially the cell decays slowly
 
 
 def skew(x: Float[Array, 'B H W F']) -> Float[Array, 'B H S F']:
-  """Moves row r to the right by r, with zeros around: S = H + W - 1, and a diagonal becomes a column."""
+  """Shifts row r to the right by r, with zeros around: S = H + W - 1, and a diagonal becomes a column."""
   batch, height, width, features = x.shape
   flat = jnp.pad(x, ((0, 0), (0, 0), (0, height), (0, 0))).reshape(batch, -1, features)
   return flat[:, :-height].reshape(batch, height, height + width - 1, features)
@@ -38,8 +38,12 @@ def unskew(x: Float[Array, 'B H S F']) -> Float[Array, 'B H W F']:
 
 
 def lstm(y: Float[Array, '*S G'], cell: Float[Array, '*T F'], sizes: Sequence[int]):
-  """The new output and cell, [..., F] both, where y holds the four gates of each color in turn and sizes are its
-  features.
+  """Returns the new output and cell, [..., F] both, from the four gates of each color in turn.
+
+  Args:
+    y: [..., 4 F] gates.
+    cell: [..., F].
+    sizes: the features of each color.
 
   Reference: van den Oord et al. 2016, arXiv:1601.06759, equation 3.
   """
@@ -50,8 +54,8 @@ def lstm(y: Float[Array, '*S G'], cell: Float[Array, '*T F'], sizes: Sequence[in
   return jax.nn.sigmoid(out) * jnp.tanh(cell), cell
 
 
-class Kept(nn.Module):
-  """A memory of the sampler: the variable of a shape, at first of zeros."""
+class Cache(nn.Module):
+  """A cache of the sampler: the variable of a shape, initially zeros."""
 
   @nn.compact
   def __call__(self, shape: tuple[int, ...], dtype) -> nn.Variable:
@@ -59,15 +63,10 @@ class Kept(nn.Module):
 
 
 class RowLSTM(nn.Module):
-  """Takes in a row at a time: of the row above, a position is told by those beside it, of its own by those before.
+  """An LSTM over rows: a position depends on its neighbours in the row above, and on earlier positions of its own row.
 
-  Args of a call:
-    x: [..., C].
-    above: what the method `above` has given, at the same place.
-    condition: [B, D], [B, H, W, D] or None.
-    at: where.
-
-  Returns: [..., F].
+  A call takes x [..., C], the result of the method `above` at the same place, a condition and a place. It returns
+  [..., F]. The condition is [B, D], [B, H, W, D] or None.
 
   Reference: van den Oord et al. 2016, arXiv:1601.06759, section 3.1.
   """
@@ -76,7 +75,7 @@ class RowLSTM(nn.Module):
   size: int  # of both kernels, in a row; odd
   dtype: jnp.dtype | str = 'float32'
 
-  margin = 0  # columns past the last one that it needs
+  margin = 0  # columns past the last one that a sampler must compute
 
   def setup(self):
     features, gates = sum(self.sizes), tuple(4 * size for size in self.sizes)
@@ -84,64 +83,64 @@ class RowLSTM(nn.Module):
     self.condition = nn.Dense(4 * features, use_bias=False, dtype=self.dtype)
     self.across = self.param('across', masked.halved, (self.size, features, 4 * features))
     self.start = self.param('start', nn.initializers.zeros, (2, features))  # output and cell above the image
-    self.kept = Kept()
+    self.kept = Cache()
 
   def above(self, image: Float[Array, 'B H W C'], condition, at: Place) -> Any:
-    """What the row above adds to the gates [B, W, 4 F], and its cells [B, W, F]."""
+    """Computes the row above's part of the gates [B, W, 4 F], and its cells [B, W, F]."""
     del condition
     if at.row is None:
       return ()
     batch, width, features = image.shape[0], at.width, sum(self.sizes)
     memory = self.kept((2, batch, width, features), self.dtype)
     h, cell = jnp.where(at.row == 0, self._start(batch, width), memory.value)
-    return self._told(h), cell
+    return self._from_row(h), cell
 
   def __call__(self, x: Float[Array, '*S C'], above: Any, condition, at: Place) -> Float[Array, '*S F']:
     y = self.inward(x, at)
     if condition is not None:
-      y += self.condition(shared(condition, at))
+      y += self.condition(condition_at(condition, at))
     if at.row is None:
       return self._whole(y)
-    told, cell = above
-    h, cell = lstm(y + told, cell, self.sizes)
+    gates, cell = above
+    h, cell = lstm(y + gates, cell, self.sizes)
     memory = self.kept((2, x.shape[0], at.width, sum(self.sizes)), self.dtype)
     memory.value = memory.value.at[:, :, at.column].set(jnp.stack([h, cell]))
     return h
 
   def _whole(self, y):
     def row(carry, y):
-      h, cell = lstm(y + self._told(carry[0]), carry[1], self.sizes)
+      h, cell = lstm(y + self._from_row(carry[0]), carry[1], self.sizes)
       return (h, cell), h
 
     start = self._start(y.shape[0], y.shape[2])
     return jax.lax.scan(row, (start[0], start[1]), y.swapaxes(0, 1))[1].swapaxes(0, 1)
 
-  def _told(self, h):
-    """The kernel over a whole row of outputs, as one product: XLA's convolutions on a CPU are slow inside a loop."""
+  def _from_row(self, h):
+    """Convolves a row of outputs, as one product: XLA's convolutions in loops are slow on a CPU."""
     half, width = self.size // 2, h.shape[1]
     padded = jnp.pad(h, ((0, 0), (half, half), (0, 0)))
     beside = jnp.concatenate([padded[:, i : i + width] for i in range(self.size)], -1)
     return beside @ self.across.astype(self.dtype).reshape(beside.shape[-1], -1)
 
   def _start(self, batch: int, width: int):
-    """[2, B, W, F]."""
+    """Returns output and cell above the image, [2, B, W, F]."""
     return jnp.broadcast_to(self.start.astype(self.dtype)[:, None, None], (2, batch, width, sum(self.sizes)))
 
 
 class DiagonalBiLSTM(nn.Module):
-  """Goes over the image along both diagonals: a position is told by all before it.
+  """An LSTM along both diagonals of the image: a position depends on all before it.
 
-  From left to right a position follows the ones to its left and above; from right to left those to its right and
-  above, and of that way it is told what the row above has found. Arguments as of `RowLSTM`.
+  From left to right a position depends on those to its left and above. From right to left it depends on those to its
+  right and above; this output of the row above is added. The arguments are those of `RowLSTM`.
 
-  A map that hides each position's own pixel has no place in the row above that saw the last pixel of that row: the
-  way back must begin in a column past it.
+  A mask of each position's own pixel leaves no position in the row above that depends on the last pixel of that row.
+  So the pass from right to left begins one column past it.
 
   Reference: van den Oord et al. 2016, arXiv:1601.06759, section 3.2 and figure 3.
   """
 
   sizes: Sequence[int]
-  size: int  # not used: its kernels are of 1x1 and of two positions
+  size: int  # unused: its kernels are of 1x1 and of two positions
   dtype: jnp.dtype | str = 'float32'
 
   margin = 1
@@ -150,13 +149,13 @@ class DiagonalBiLSTM(nn.Module):
     features, gates = sum(self.sizes), tuple(4 * size for size in self.sizes)
     self.inward = [Pointwise(gates, dtype=self.dtype) for _ in range(2)]
     self.condition = [nn.Dense(4 * features, use_bias=False, dtype=self.dtype) for _ in range(2)]
-    # Of each way: the gates by the output beside and the one above; output and cell beyond the image.
-    self.across = self.param('across', _of_each_way, (2, 2 * features, 4 * features))
+    # For each direction: weights from the outputs beside and above to the gates; output and cell beyond the image.
+    self.across = self.param('across', _init_both, (2, 2 * features, 4 * features))
     self.start = self.param('start', nn.initializers.zeros, (2, 2, features))
-    self.kept, self.kept_input, self.kept_back = Kept(), Kept(), Kept()
+    self.kept, self.kept_input, self.kept_back = Cache(), Cache(), Cache()
 
   def above(self, image: Float[Array, 'B H W C'], condition, at: Place) -> Any:
-    """What the way back has made of the row above, and the outputs of the way there, [B, W, F] both."""
+    """Computes the row above's outputs from right to left, and those from left to right, [B, W, F] both."""
     if at.row is None:
       return ()
     memory = self._memory(image.shape[0], at.width)
@@ -169,24 +168,24 @@ class DiagonalBiLSTM(nn.Module):
       there, back = jax.vmap(self._diagonals)(y, self.across.astype(self.dtype), self.start.astype(self.dtype))
       return there + jnp.pad(back[:, :-1, ::-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
     (back, upper), memory = above, self._memory(x.shape[0], at.width)
-    seen = self.kept_input((x.shape[0], at.width, x.shape[-1]), self.dtype)
-    seen.value = seen.value.at[:, at.column].set(x)
+    inputs = self.kept_input((x.shape[0], at.width, x.shape[-1]), self.dtype)
+    inputs.value = inputs.value.at[:, at.column].set(x)
     beside, cell = jnp.where(at.column == 0, self._start(0), memory.value[:, :, at.column - 1])
     h, cell = self._step(self.across[0].astype(self.dtype), self._gates(0, x, condition, at), beside, upper, cell)
     memory.value = memory.value.at[:, :, at.column].set(jnp.stack([h, cell]))
     return h + back
 
   def _back(self, batch: int, condition, at: Place):
-    """The way back through the row above."""
+    """Computes the row above from right to left."""
     features = sum(self.sizes)
     memory = self.kept_back((batch, at.width, features), self.dtype)
-    seen = self.kept_input((batch, at.width, 2 * features), self.dtype)
-    y = self._gates(1, seen.value, condition, at._replace(row=jnp.maximum(at.row - 1, 0)))
+    inputs = self.kept_input((batch, at.width, 2 * features), self.dtype)
+    y = self._gates(1, inputs.value, condition, at._replace(row=jnp.maximum(at.row - 1, 0)))
     upper = jnp.where(at.row <= 1, self._start(1)[0], memory.value)
     kernel, start = self.across[1].astype(self.dtype), jnp.broadcast_to(self._start(1), (2, batch, features))
 
-    def position(carry, told):
-      h, cell = self._step(kernel, told[0], carry[0], told[1], carry[1])
+    def position(carry, inputs):
+      h, cell = self._step(kernel, inputs[0], carry[0], inputs[1], carry[1])
       return (h, cell), h
 
     row = jax.lax.scan(position, (start[0], start[1]), (y.swapaxes(0, 1), upper.swapaxes(0, 1)), reverse=True)[1]
@@ -194,39 +193,39 @@ class DiagonalBiLSTM(nn.Module):
     return jnp.where(at.row == 0, 0, memory.value)
 
   def _diagonals(self, y, kernel, start):
-    """The outputs [B, H, W, F] of one way, from left to right, given the input's part of the gates [B, H, W, 4 F]."""
+    """Computes the outputs [B, H, W, F] from left to right, from the input's part of the gates [B, H, W, 4 F]."""
     batch, height, width = y.shape[:3]
     outside = jnp.broadcast_to(start[:, None, None], (2, batch, height, start.shape[-1]))
 
-    def diagonal(carry, told):
-      y, number = told
+    def diagonal(carry, inputs):
+      y, number = inputs
       upper = jnp.concatenate([outside[0, :, :1], carry[0, :, :-1]], 1)
-      made = jnp.stack(self._step(kernel, y, carry[0], upper, carry[1]))
+      new = jnp.stack(self._step(kernel, y, carry[0], upper, carry[1]))
       inside = (jnp.arange(height) <= number)[None, None, :, None]  # the rows that the diagonal has entered
-      carry = jnp.where(inside, made, outside)
+      carry = jnp.where(inside, new, outside)
       return carry, carry[0]
 
-    told = skew(y).transpose(2, 0, 1, 3), jnp.arange(height + width - 1)
-    return unskew(jax.lax.scan(diagonal, outside, told)[1].transpose(1, 2, 0, 3))
+    inputs = skew(y).transpose(2, 0, 1, 3), jnp.arange(height + width - 1)
+    return unskew(jax.lax.scan(diagonal, outside, inputs)[1].transpose(1, 2, 0, 3))
 
   def _step(self, kernel, y, beside, upper, cell):
     upper = jnp.broadcast_to(upper, beside.shape)
     return lstm(y + jnp.concatenate([beside, upper], -1) @ kernel, cell, self.sizes)
 
-  def _gates(self, way: int, x, condition, at: Place):
-    y = self.inward[way](x)
-    return y if condition is None else y + self.condition[way](shared(condition, at))
+  def _gates(self, direction: int, x, condition, at: Place):
+    y = self.inward[direction](x)
+    return y if condition is None else y + self.condition[direction](condition_at(condition, at))
 
   def _memory(self, batch: int, width: int) -> nn.Variable:
-    """Output and cell of the last position of each column."""
+    """Returns the cache of output and cell of the last position of each column."""
     return self.kept((2, batch, width, sum(self.sizes)), self.dtype)
 
-  def _start(self, way: int):
-    return self.start[way].astype(self.dtype)[:, None]
+  def _start(self, direction: int):
+    return self.start[direction].astype(self.dtype)[:, None]
 
 
-def _of_each_way(key, shape, dtype='float32'):
-  """Two kernels with the deviation that each would have alone."""
+def _init_both(key, shape, dtype='float32'):
+  """Initialises two kernels, each with the deviation that it would have alone."""
   draw = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
   return jnp.stack([draw(one, shape[1:], dtype) for one in jax.random.split(key, shape[0])])
 

@@ -18,7 +18,7 @@ MIN_BIN, MIN_SLOPE = 1e-3, 1e-3  # of the whole interval; of the derivative at a
 
 
 class Knots(NamedTuple):
-  """Where the pieces meet, and how steep the spline is there; 1 at both ends."""
+  """The knots between the pieces, and the slopes there; 1 at both ends."""
 
   x: jax.Array  # [..., K + 1]
   y: jax.Array  # [..., K + 1]
@@ -26,7 +26,10 @@ class Knots(NamedTuple):
 
 
 def knots(numbers: Float[Array, '*S N'], bound: float) -> Knots:
-  """Knots from N = 3 K - 1 unconstrained numbers: K widths, K heights, K - 1 slopes; all 0 gives the identity."""
+  """Computes knots from N = 3 K - 1 unconstrained parameters: K widths, K heights, K - 1 slopes.
+
+  If all of them are 0, the spline is the identity.
+  """
   bins = (numbers.shape[-1] + 1) // 3
   widths, heights, slopes = jnp.split(numbers, [bins, 2 * bins], -1)
   inner = MIN_SLOPE + jax.nn.softplus(slopes + math.log(math.expm1(1 - MIN_SLOPE)))
@@ -51,7 +54,7 @@ class _Piece(NamedTuple):
 
 
 def _piece(knots: Knots, edges: jax.Array, at: jax.Array) -> _Piece:
-  """The piece of each element whose edges enclose it."""
+  """Returns the piece of each element whose edges enclose it."""
   index = jnp.clip((at[..., None] >= edges[..., 1:-1]).sum(-1), 0, edges.shape[-1] - 2)[..., None]
   take = lambda values, shift: jnp.take_along_axis(values, index + shift, -1)[..., 0]
   x, y = take(knots.x, 0), take(knots.y, 0)
@@ -59,14 +62,14 @@ def _piece(knots: Knots, edges: jax.Array, at: jax.Array) -> _Piece:
 
 
 def _log_slope(p: _Piece, t: jax.Array) -> jax.Array:
-  """Of the piece at a share t of its width."""
+  """Computes the log-slope of the piece at a share t of its width."""
   steep = p.height / p.width
   top = jnp.square(steep) * (p.right * t**2 + 2 * steep * t * (1 - t) + p.left * (1 - t) ** 2)
   return jnp.log(top) - 2 * jnp.log(steep + (p.left + p.right - 2 * steep) * t * (1 - t))
 
 
 def forward(knots: Knots, x: Float[Array, '*S']) -> tuple[Float[Array, '*S'], Float[Array, '*S']]:
-  """y, and log dy/dx of each element."""
+  """Computes y, and log dy/dx of each element."""
   inside = (x > knots.x[..., 0]) & (x < knots.x[..., -1])
   x_in = jnp.where(inside, x, 0.5 * (knots.x[..., 0] + knots.x[..., -1]))
   p = _piece(knots, knots.x, x_in)
@@ -76,13 +79,16 @@ def forward(knots: Knots, x: Float[Array, '*S']) -> tuple[Float[Array, '*S'], Fl
 
 
 def inverse(knots: Knots, y: Float[Array, '*S']) -> tuple[Float[Array, '*S'], Float[Array, '*S']]:
-  """x, and log dy/dx there; the root of a quadratic in the form that loses no digits."""
+  """Computes x, and log dy/dx there.
+
+  The root of the quadratic is in the form without cancellation.
+  """
   inside = (y > knots.y[..., 0]) & (y < knots.y[..., -1])
   y_in = jnp.where(inside, y, 0.5 * (knots.y[..., 0] + knots.y[..., -1]))
   p = _piece(knots, knots.y, y_in)
   steep, up = p.height / p.width, y_in - p.y
   bend = p.left + p.right - 2 * steep
   a, b, c = p.height * (steep - p.left) + up * bend, p.height * p.left - up * bend, -steep * up
-  # Rounding may put the root beyond the piece, by far where it is steep, and its slope is then below 0.
+  # Rounding may move the root out of the piece, far out if it is steep, where the slope is below 0.
   t = jnp.clip(2 * c / (-b - jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, 0.0))), 0.0, 1.0)
   return jnp.where(inside, p.x + t * p.width, y), jnp.where(inside, _log_slope(p, t), 0.0)

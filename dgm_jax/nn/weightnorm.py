@@ -1,7 +1,6 @@
-"""Weight-normalised causal layers, started from the data, and the gated residual block that is made of them.
+"""Weight-normalised causal layers with data-dependent initialisation, and the gated residual block of them.
 
-When a module is initialised, it sets each feature's scale and bias so that over the batch and all positions the
-feature has mean 0 and a given standard deviation.
+Initially each feature has mean 0 and a fixed standard deviation over the first batch and all positions.
 
 Axes: as in `dgm_jax.nn.masked`.
 
@@ -15,40 +14,40 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dgm_jax.nn.masked import WHOLE, Place, Taps, correlate, remembered
+from dgm_jax.nn.masked import WHOLE, Place, Taps, correlate, from_cache
 
-__all__ = ['GatedResnet', 'NormConv', 'NormUpsample', 'concat_elu', 'normalised']
+__all__ = ['GatedResnet', 'NormConv', 'NormUpsample', 'concat_elu', 'weight_norm']
 
 
 def concat_elu(x: Float[Array, '*S C']) -> Float[Array, '*S D']:
-  """elu of x and of -x, side by side: [..., C] -> [..., 2 C]."""
+  """Computes elu of x and of -x, side by side: [..., C] -> [..., 2 C]."""
   return jax.nn.elu(jnp.concatenate([x, -x], -1))
 
 
 NONLINEARITIES: dict[str, Callable] = {'elu': jax.nn.elu, 'concat_elu': concat_elu}
 
 
-def normalised(module: nn.Module, shape: tuple[int, ...], apply: Callable, deviation: float):
-  """`apply(kernel) + bias` for the kernel g v / |v| of a module, with one g for each of the last axis' features."""
+def weight_norm(module: nn.Module, shape: tuple[int, ...], apply: Callable, deviation: float):
+  """Computes `apply(kernel) + bias` for the kernel g v / |v| of a module, with one g for each feature (last axis)."""
   direction = module.param('direction', nn.initializers.normal(0.05), shape)
   unit = direction * jax.lax.rsqrt(jnp.square(direction).sum(range(len(shape) - 1), keepdims=True))
   scale, bias = nn.initializers.ones, nn.initializers.zeros
   if module.is_initializing():
     y = apply(unit).astype(jnp.float32)
     mean, variance = y.mean(range(y.ndim - 1)), y.var(range(y.ndim - 1))
-    start = deviation * jax.lax.rsqrt(variance + 1e-10)
-    scale, bias = (lambda key, shape: start), (lambda key, shape: -mean * start)
+    init = deviation * jax.lax.rsqrt(variance + 1e-10)
+    scale, bias = (lambda key, shape: init), (lambda key, shape: -mean * init)
   scale, bias = module.param('scale', scale, shape[-1:]), module.param('bias', bias, shape[-1:])
   y = apply(unit * scale.reshape(*[1] * (len(shape) - 1), -1))
   return y + bias.astype(y.dtype).reshape(*[1] * (y.ndim - 1), -1)
 
 
 class NormConv(nn.Module):
-  """A weight-normalised convolution over the causal taps alone, or, without taps, of 1x1."""
+  """A weight-normalised convolution over the causal taps alone or, without taps, of 1x1."""
 
   features: int
   taps: Taps | None = None
-  read: Callable = remembered
+  window: Callable = from_cache
   deviation: float = 1.0
   dtype: jnp.dtype | str = 'float32'
 
@@ -57,23 +56,19 @@ class NormConv(nn.Module):
     x = x.astype(self.dtype)
     if self.taps is None:
       apply = lambda kernel: x @ kernel.astype(self.dtype)
-      return normalised(self, (x.shape[-1], self.features), apply, self.deviation)
-    window = None if at.row is None else self.read(self, x, self.taps, at)
+      return weight_norm(self, (x.shape[-1], self.features), apply, self.deviation)
+    window = None if at.row is None else self.window(self, x, self.taps, at)
     apply = lambda kernel: correlate(x, window, kernel.astype(self.dtype), self.taps, at)
     channels = (x if window is None else window).shape[-1]
-    return normalised(self, (self.taps.count, channels, self.features), apply, self.deviation)
+    return weight_norm(self, (self.taps.count, channels, self.features), apply, self.deviation)
 
 
 class NormUpsample(nn.Module):
-  """A weight-normalised transposed convolution of stride 2 that looks at nothing further down, nor to the right.
+  """A weight-normalised transposed convolution of stride 2 that depends on nothing further down or to the right.
 
-  Of `across` = 3 columns each input position reaches the two of its own and the one before; of 2, its own alone.
-
-  Args of a call:
-    x: [B, H, W, C], [B, W, C] or [B, C], half an image.
-    at: in the image of twice the size.
-
-  Returns: [B, 2 H, 2 W, F], [B, 2 W, F] or [B, F].
+  With `across` = 3 an input position reaches its own two output columns and the one before; with 2, its own alone. A
+  call takes half an image x, [B, H, W, C], [B, W, C] or [B, C], and a place in the whole image. It returns
+  [B, 2 H, 2 W, F], [B, 2 W, F] or [B, F].
   """
 
   features: int
@@ -83,7 +78,7 @@ class NormUpsample(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE) -> Float[Array, '*T F']:
     shape = (2, self.across, x.shape[-1], self.features)
-    return normalised(
+    return weight_norm(
       self, shape, lambda kernel: self._spread(x.astype(self.dtype), kernel.astype(self.dtype), at), 1.0
     )
 
@@ -97,7 +92,7 @@ class NormUpsample(nn.Module):
 
 
 def _interleave(y):
-  """[..., W, k, F] -> [..., 2 W, F]."""
+  """Interleaves columns, [..., W, k, F] -> [..., 2 W, F]."""
   if y.shape[-2] == 3:
     before, even, odd = (part[..., 0, :] for part in jnp.split(y, 3, -2))
     following = jnp.concatenate([before[..., 1:, :], jnp.zeros_like(before[..., :1, :])], -2)
@@ -106,22 +101,17 @@ def _interleave(y):
 
 
 class GatedResnet(nn.Module):
-  """x + a * sigmoid(b), where two convolutions of x, another map and a condition give (a, b).
+  """A residual block x + a * sigmoid(b); two convolutions of x, another map and a condition give (a, b).
 
-  Args of a call:
-    x: [..., F].
-    other: [..., G] at the same places, or None.
-    condition: [..., D] that broadcasts, or None.
-    at: where.
-
-  Returns: [..., F].
+  A call takes x [..., F], another map [..., G] at the same place, a condition [..., D] that broadcasts, and a place. It
+  returns [..., F]. The other map and the condition may be None.
 
   Reference: Salimans et al. 2017, arXiv:1701.05517, section 2 (after its program).
   """
 
   taps: Taps | None  # None: 1x1
   nonlinearity: str = 'concat_elu'
-  dropout: float = 0.0  # where there is an rng of that name
+  dropout: float = 0.0  # applied if there is an rng of that name
   dtype: jnp.dtype | str = 'float32'
 
   @nn.compact
@@ -133,7 +123,7 @@ class GatedResnet(nn.Module):
     y = nn.Dropout(self.dropout, deterministic=not self.has_rng('dropout'))(act(y))
     y = NormConv(2 * features, self.taps, deviation=0.1, dtype=self.dtype)(y, at)
     if condition is not None:
-      start = nn.initializers.normal(0.05)
-      y = y + nn.Dense(2 * features, use_bias=False, kernel_init=start, dtype=self.dtype)(condition)
+      init = nn.initializers.normal(0.05)
+      y = y + nn.Dense(2 * features, use_bias=False, kernel_init=init, dtype=self.dtype)(condition)
     a, b = jnp.split(y, 2, -1)
     return x + a * jax.nn.sigmoid(b)

@@ -1,4 +1,4 @@
-"""Wiring: one file a family, one function a system, each `config -> System`.
+"""The systems: one file a family, one function `config -> System` a system.
 
 A file lists in CONDITIONAL the systems that can be conditioned on labels, in LABELLED those that cannot do without, and
 in POINTS those of data that are points.
@@ -18,7 +18,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-# Of data, by the likelihood of a pixel or the last function of a generator.
+# The range of the data, by the likelihood of a pixel or the output function of a generator.
 RANGES = {
   'bernoulli': (0, 1), 'sigmoid': (0, 1), 'discretized_logistic': (-1, 1), 'logistic_mixture': (-1, 1),
   'categorical': (-1, 1), 'tanh': (-1, 1),
@@ -26,10 +26,10 @@ RANGES = {
 
 
 def build(config: ConfigDict) -> System:
-  """The system that `config.system` names: 'vae.iwae' is `dgm_jax.systems.vae.iwae(config)`.
+  """Builds the system that `config.system` names: 'vae.iwae' is `dgm_jax.systems.vae.iwae(config)`.
 
   Raises:
-    UserError: there is no such system, or it takes no labels and `config.conditional` is set, or no points.
+    UserError: there is no such system, or it has no labels and `config.conditional` is set, or the data are points.
   """
   function = experiment.by_path('dgm_jax.systems', config.system)
   listed = lambda table: _listed(function, table)
@@ -39,7 +39,7 @@ def build(config: ConfigDict) -> System:
   )
   experiment.require(
     not config.conditional or listed('CONDITIONAL'),
-    'config.conditional=True is for systems that can be told a label (autoregressive.*, vq.prior),'
+    'config.conditional=True is for systems that can be conditioned on labels (autoregressive.*, vq.prior),'
     f' not {config.system}',
   )
   return function(config)

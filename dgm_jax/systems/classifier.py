@@ -1,6 +1,8 @@
-"""Classifiers of images: `resnet`, `revnet` and `irevnet` show what reversibility costs, `classifier` judges samples.
+"""Classifiers of images: `classifier` evaluates samples; the others show the costs of reversibility.
 
-Images are pixels in [0, 1] (preprocess: scale) with labels. Axes: B batch, H height, W width, C channels, K classes.
+Images are pixels in [0, 1] (preprocess: scale) with labels.
+
+Axes: B batch, H height, W width, C channels, K classes.
 """
 
 import functools
@@ -24,18 +26,18 @@ __all__ = ['classifier', 'irevnet', 'resnet', 'revnet']
 LABELLED = __all__
 
 
-class Parts(NamedTuple):
-  """The network and how it is trained."""
+class ClassifierParts(NamedTuple):
+  """The network and its training."""
 
   network: networks.Classifier
-  decay: float  # of half the squares of what decays
+  decay: float  # weight of half the squares of the parameters that decay
   momentum: float  # of the running statistics
-  reach: int  # pixels that images are moved by at most
+  reach: int  # largest shift of an image, in pixels
   flip: Callable  # (key, x) -> x
 
 
 def resnet(config: ConfigDict) -> System:
-  """Residual network.
+  """Builds a residual network.
 
   Reference: He et al. 2016, arXiv:1603.05027.
   """
@@ -43,7 +45,7 @@ def resnet(config: ConfigDict) -> System:
 
 
 def revnet(config: ConfigDict) -> System:
-  """Reversible residual network.
+  """Builds a reversible residual network.
 
   Reference: Gomez et al. 2017, arXiv:1707.04585.
   """
@@ -51,7 +53,7 @@ def revnet(config: ConfigDict) -> System:
 
 
 def irevnet(config: ConfigDict) -> System:
-  """Network that can be inverted up to its last features; it draws images from features.
+  """Builds a network that is invertible up to its last features; its view `reconstruct` inverts them.
 
   Reference: Jacobsen et al. 2018, arXiv:1802.07088.
   """
@@ -59,37 +61,37 @@ def irevnet(config: ConfigDict) -> System:
 
 
 def classifier(config: ConfigDict) -> System:
-  """Trained on the cross-entropy of its labels; `extra` keeps the average of its parameters, which is what judges."""
+  """Builds a classifier that is trained by cross-entropy; the average of its parameters evaluates samples."""
   network = models.build('config.model.network', Classifier, config.model.network.to_dict(), dtype=config.dtype)
 
   def loss(key: Key, state: State, batch: Batch):
     logits, _ = network.apply({'params': state.params['classifier']}, batch['x'], rngs={'dropout': key})
     return losses.auxiliary_classifier(logits, batch['y']).mean(), ({}, {})
 
-  def judge(key: Key, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def classify(key: Key, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     del key
     return network.apply({'params': state.params['classifier']}, x)
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    logits, _ = judge(key, state, batch['x'])
-    return _judged(logits, batch['y'])
+    logits, _ = classify(key, state, batch['x'])
+    return _metrics(logits, batch['y'])
 
-  def start(key: Key, batch: Batch):
+  def init_networks(key: Key, batch: Batch):
     params = {'classifier': network.init(key, batch['x'][:1])['params']}
     return params, averages(params, {}, ('classifier',))
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('classifier',)))
   move = chain(move, average('classifier', config.model.average))
-  return system(start, move, evaluate, None, judge=judge)
+  return system(init_networks, move, evaluate, None, judge=classify)
 
 
-def _judged(logits: jax.Array, labels: jax.Array) -> Metrics:
+def _metrics(logits: jax.Array, labels: jax.Array) -> Metrics:
   wrong = (logits.argmax(1) != labels).astype(jnp.float32)
   return {'cross_entropy_nats': losses.auxiliary_classifier(logits, labels), 'error_percent': 100 * wrong}
 
 
-def parts(config: ConfigDict, build: Callable) -> Parts:
-  """The network that `config.model.network` describes.
+def build_parts(config: ConfigDict, build: Callable) -> ClassifierParts:
+  """Builds the network that `config.model.network` describes, and reads the settings of its training.
 
   Raises:
     UserError: the network has no such setting, or a setting is out of range.
@@ -103,19 +105,25 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   experiment.require(model.reach >= 0, f'config.model.reach must not be negative, got {model.reach}')
   filled = {'shape': tuple(config.data.shape), 'classes': model.classes, 'dtype': config.dtype}
   network = models.build('config.model.network', build, settings, **filled)
-  return Parts(network, model.l2, model.momentum, model.reach, FLIPS[model.flip])
+  return ClassifierParts(network, model.l2, model.momentum, model.reach, FLIPS[model.flip])
 
 
-def _mirrored(key: Key, x: jax.Array) -> jax.Array:
-  """A half of the images, each at random, from right to left."""
+def _mirror(key: Key, x: jax.Array) -> jax.Array:
+  """Mirrors each image horizontally with probability one half."""
   return jnp.where(jax.random.bernoulli(key, shape=(x.shape[0], 1, 1, 1)), x[:, :, ::-1], x)
 
 
-FLIPS = {'none': lambda key, x: x, 'horizontal': _mirrored}
+def _keep(key: Key, x: jax.Array) -> jax.Array:
+  """Returns the images as they are."""
+  del key
+  return x
 
 
-def moved(key: Key, x: jax.Array, reach: int) -> jax.Array:
-  """Each image moved by up to `reach` pixels along each axis, zeros where nothing is left."""
+FLIPS = {'none': _keep, 'horizontal': _mirror}
+
+
+def shift(key: Key, x: jax.Array, reach: int) -> jax.Array:
+  """Shifts each image by up to `reach` pixels along each axis; uncovered pixels are zero."""
   padded = jnp.pad(x, [(0, 0), (reach, reach), (reach, reach), (0, 0)])
   corner = jax.random.randint(key, (x.shape[0], 2), 0, 2 * reach + 1)
   cut = lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), x.shape[1:])
@@ -123,68 +131,69 @@ def moved(key: Key, x: jax.Array, reach: int) -> jax.Array:
 
 
 def _system(config: ConfigDict, build: Callable) -> System:
-  made, squares = parts(config, build), DECAYS[config.model.get('decays', 'kernels')]
+  parts, squares = build_parts(config, build), DECAYS[config.model.get('decays', 'kernels')]
 
-  def start(key: Key, batch: Batch):
+  def init_networks(key: Key, batch: Batch):
     mean = batch['x'].mean(0)
     x, keys = batch['x'] - mean[None], jax.random.split(key)
-    params = {'features': made.network.features.init(keys[0], x)}
-    h = made.network.features.forward(params['features'], None, x)[0]
-    params['head'] = made.network.head.init(keys[1], h)
-    seen = networks.logits(made.network, params, None, x)[1]
-    return {'classifier': params}, {'mean': mean, 'stats': seen}
+    params = {'features': parts.network.features.init(keys[0], x)}
+    h = parts.network.features.forward(params['features'], None, x)[0]
+    params['head'] = parts.network.head.init(keys[1], h)
+    statistics = networks.logits(parts.network, params, None, x)[1]
+    return {'classifier': params}, {'mean': mean, 'stats': statistics}
 
   def loss(key: Key, state: State, batch: Batch):
     for_place, for_flip = jax.random.split(key)
-    x = made.flip(for_flip, moved(for_place, batch['x'] - state.extra['mean'][None], made.reach))
-    y, seen = networks.logits(made.network, state.params['classifier'], None, x)
+    x = parts.flip(for_flip, shift(for_place, batch['x'] - state.extra['mean'][None], parts.reach))
+    y, statistics = networks.logits(parts.network, state.params['classifier'], None, x)
     nats = optax.softmax_cross_entropy_with_integer_labels(y, batch['y']).mean()
-    stats = running(state.extra['stats'], seen, made.momentum)
+    stats = running(state.extra['stats'], statistics, parts.momentum)
     error = 100 * (y.argmax(1) != batch['y']).mean()
-    value = nats + made.decay * squares(state.params['classifier'])
+    value = nats + parts.decay * squares(state.params['classifier'])
     return value, ({'stats': stats}, {'cross_entropy_nats': nats, 'error_percent': error})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
-    return _judged(_logits(made, state, batch['x']), batch['y'])
+    return _metrics(_logits(parts, state, batch['x']), batch['y'])
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('classifier',)))
   invertible = build is networks.irevnet
-  return system(start, move, evaluate, None, reconstruct=functools.partial(_reconstruct, made) if invertible else None)
+  reconstruct = functools.partial(_reconstruct, parts) if invertible else None
+  return system(init_networks, move, evaluate, None, reconstruct=reconstruct)
 
 
-def _logits(made: Parts, state: State, x: jax.Array) -> jax.Array:
+def _logits(parts: ClassifierParts, state: State, x: jax.Array) -> jax.Array:
   x = x - state.extra['mean'][None]
-  return networks.logits(made.network, state.params['classifier'], state.extra['stats'], x)[0]
+  return networks.logits(parts.network, state.params['classifier'], state.extra['stats'], x)[0]
 
 
-def features(made: Parts, state: State, x: jax.Array) -> jax.Array:
-  """Returns the last features of images that a network which can be inverted has."""
+def features(parts: ClassifierParts, state: State, x: jax.Array) -> jax.Array:
+  """Computes the last features of images by an invertible network."""
   params, stats = state.params['classifier']['features'], state.extra['stats']['features']
-  return made.network.features.forward(params, stats, x - state.extra['mean'][None])[0]
+  return parts.network.features.forward(params, stats, x - state.extra['mean'][None])[0]
 
 
-def image(made: Parts, state: State, h: jax.Array) -> jax.Array:
-  """Finds images again from their last features."""
+def image(parts: ClassifierParts, state: State, h: jax.Array) -> jax.Array:
+  """Inverts the network: returns the images of last features."""
   params, stats = state.params['classifier']['features'], state.extra['stats']['features']
-  return made.network.features.inverse(params, stats, h)[0] + state.extra['mean'][None]
+  return parts.network.features.inverse(params, stats, h)[0] + state.extra['mean'][None]
 
 
-def _reconstruct(made: Parts, key: Key, state: State, x: jax.Array) -> jax.Array:
+def _reconstruct(parts: ClassifierParts, key: Key, state: State, x: jax.Array) -> jax.Array:
   del key
-  return image(made, state, features(made, state, x))
+  return image(parts, state, features(parts, state, x))
 
 
 def _weights(params) -> jax.Array:
-  """Sums half the squares of the weights of convolutions and of the last layer, also where layers are stacked."""
+  """Sums half the squares of the weights of convolutions and of the last layer, stacked layers included."""
   leaves = jax.tree_util.tree_leaves_with_path(params)
   return 0.5 * sum(jnp.square(leaf).sum() for path, leaf in leaves if path[-1].key == 'kernel')
 
 
 def _all(params) -> jax.Array:
-  """Sums half the squares of all parameters, gains and biases too."""
+  """Sums half the squares of all parameters, including gains and biases."""
   return 0.5 * sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
 
 
-# What decays: RevNet's program takes kernels alone, i-RevNet's all parameters.
+# Parameters that decay: RevNet's program has kernels alone, i-RevNet's all parameters.
 DECAYS = {'kernels': _weights, 'all': _all}

@@ -1,7 +1,9 @@
-"""Posterior collapse where everything is known: a linear-Gaussian autoencoder, and the remedies that are spoken of.
+"""Posterior collapse in a linear-Gaussian autoencoder, whose optimum is known, and the common remedies.
 
-With a decoder of full covariance the latents are left unused; with a diagonal one they carry the dependence of the
-dimensions. What differs between the systems is the objective. Axes: B batch, D dimensions, Z latents.
+With a decoder of full covariance the latents are unused. With a diagonal covariance they carry the dependence of the
+dimensions. The systems differ in their objective.
+
+Axes: B batch, D dimensions, Z latents.
 """
 
 import math
@@ -19,7 +21,7 @@ __all__ = ['annealing', 'capacity', 'elbo', 'free_bits']
 
 
 def elbo(config: ConfigDict) -> System:
-  """The evidence lower bound itself.
+  """Builds the system that maximises the evidence lower bound.
 
   Reference: Lucas et al. 2019, arXiv:1911.02469, section 4.
   """
@@ -27,7 +29,7 @@ def elbo(config: ConfigDict) -> System:
 
 
 def annealing(config: ConfigDict) -> System:
-  """The divergence is weighted from 0 to 1 over `config.model.warmup` steps.
+  """Builds the system that weights the divergence from 0 to 1 over `config.model.warmup` steps.
 
   Reference: Bowman et al. 2016, arXiv:1511.06349, section 3.1.
   """
@@ -35,7 +37,7 @@ def annealing(config: ConfigDict) -> System:
 
 
 def free_bits(config: ConfigDict) -> System:
-  """Each latent has an allowance of `config.model.floor` nats.
+  """Builds the system that does not penalise the first `config.model.floor` nats of each latent.
 
   Reference: Kingma et al. 2016, arXiv:1606.04934, equation 15.
   """
@@ -44,7 +46,9 @@ def free_bits(config: ConfigDict) -> System:
 
 
 def capacity(config: ConfigDict) -> System:
-  """The divergence is drawn to a capacity of `config.model.capacity` nats with the weight `config.model.gamma`.
+  """Builds the system that penalises the distance of the divergence from `config.model.capacity` nats.
+
+  The weight is `config.model.gamma`.
 
   Reference: Burgess et al. 2018, arXiv:1804.03599, equation 8.
   """
@@ -52,14 +56,18 @@ def capacity(config: ConfigDict) -> System:
 
 
 def _system(config: ConfigDict, bound: bounds.Bound) -> System:
-  """The linear-Gaussian model, trained on the bound."""
+  """Returns the System that trains the linear-Gaussian model on a bound."""
   experiment.one_of('config.model.decoder', config.model.decoder, linear.DECODERS)
   latents, encoder = config.model.latents, linear.LinearEncoder(config.model.latents)
-  posterior = posteriors.chain(
-    lambda key, x: encoder.init(key, _flat(x[:1]))['params'],
-    lambda key, state, x: encoder.apply({'params': state.params['encoder']}, _flat(x)),
-    (latents,),
-  )
+
+  def init(key, x):
+    return encoder.init(key, _flat(x[:1]))['params']
+
+  def encode(key, state, x):
+    del key
+    return encoder.apply({'params': state.params['encoder']}, _flat(x))
+
+  posterior = posteriors.chain(init, encode, (latents,))
   decoder = _decoder(config, linear.DECODERS[config.model.decoder](math.prod(config.data.shape)))
   model = bounds.compose(posterior, posteriors.standard(latents), decoder)
   bound = bounds.with_metrics(bound, kl_nats=lambda terms, state: terms.kl.mean())
@@ -68,7 +76,7 @@ def _system(config: ConfigDict, bound: bounds.Bound) -> System:
 
 
 def _decoder(config: ConfigDict, network) -> bounds.Decoder:
-  """p(x|z), normal with a covariance that is the same for all z."""
+  """Returns the normal p(x|z), whose covariance is the same for all z."""
   shape, dims = tuple(config.data.shape), math.prod(config.data.shape)
 
   def normal(state, z):
@@ -85,13 +93,17 @@ def _decoder(config: ConfigDict, network) -> bounds.Decoder:
     x = _flat(x) if z.ndim == 2 else _flat(x)[:, None]
     return distributions.multivariate_normal_log_prob(x, *normal(state, z))
 
-  return bounds.Decoder(
-    init=init,
-    log_prob=log_prob,
-    mean=lambda key, state, z: normal(state, z)[0].reshape(-1, *shape),
-    sample=lambda key, state, z: distributions.multivariate_normal_sample(key, *normal(state, z)).reshape(-1, *shape),
-    bits=lambda nats: likelihoods.gaussian(config.data.levels).bits(nats, dims),
-  )
+  def mean(key, state, z):
+    del key
+    return normal(state, z)[0].reshape(-1, *shape)
+
+  def sample(key, state, z):
+    return distributions.multivariate_normal_sample(key, *normal(state, z)).reshape(-1, *shape)
+
+  def bits(nats):
+    return likelihoods.gaussian(config.data.levels).bits(nats, dims)
+
+  return bounds.Decoder(init=init, log_prob=log_prob, mean=mean, sample=sample, bits=bits)
 
 
 def _flat(x):

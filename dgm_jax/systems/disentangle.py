@@ -1,8 +1,7 @@
-"""Autoencoders whose latents are to be factors: beta-VAE, controlled capacity, FactorVAE, beta-TCVAE, DIP-VAE.
+"""Autoencoders for disentangled latents: beta-VAE, controlled capacity, FactorVAE, beta-TCVAE, DIP-VAE.
 
-They differ in what is added to the bound. The numbers that weigh it come from `config.model`; each system also takes
-them as arguments, so that many weights can be trained in one program by `jax.vmap` over them (`python -m
-dgm_jax.study`).
+They differ in the penalty that is added to the bound. Its weights come from `config.model`. Each system also takes them
+as arguments, so that one program trains many weights by `jax.vmap` (`python -m dgm_jax.study`).
 
 Axes: B batch, D pixels, Z latents.
 """
@@ -24,14 +23,24 @@ __all__ = ['beta_vae', 'capacity_vae', 'dip_vae', 'factor_vae', 'tc_vae']
 WEIGHTS = {'minibatch': losses.minibatch_weights, 'stratified': losses.stratified_weights}
 DIVERGENCES = ('closed', 'sampled')
 COVARIANCES = ('means', 'aggregate')
-PARTS = {
-  'reconstruction_nats': lambda terms, state: -terms.log_px_z.mean(), 'kl_nats': lambda terms, state: terms.kl.mean()
-}  # fmt: skip
+
+
+def _reconstruction(terms: Terms, state: State) -> jax.Array:
+  del state
+  return -terms.log_px_z.mean()
+
+
+def _kl(terms: Terms, state: State) -> jax.Array:
+  del state
+  return terms.kl.mean()
+
+
+PARTS = {'reconstruction_nats': _reconstruction, 'kl_nats': _kl}  # metrics of all systems, by name
 Weight = jax.Array | float | None
 
 
 def beta_vae(config: ConfigDict, beta: Weight = None) -> System:
-  """The divergence from the prior weighed by `config.model.beta`.
+  """Builds the system whose divergence from the prior has the weight `config.model.beta`.
 
   Reference: Higgins et al. 2017, beta-VAE, equation 4.
   """
@@ -39,7 +48,9 @@ def beta_vae(config: ConfigDict, beta: Weight = None) -> System:
 
 
 def capacity_vae(config: ConfigDict, gamma: Weight = None) -> System:
-  """The mean divergence held at a capacity, which rises from 0 to `config.model.capacity` nats over `capacity_steps`.
+  """Builds the system that penalises the distance of the mean divergence from a capacity.
+
+  The capacity rises from 0 to `config.model.capacity` nats over `capacity_steps`. The weight is `gamma`.
 
   Reference: Burgess et al. 2018, arXiv:1804.03599, equation 8.
   """
@@ -48,11 +59,12 @@ def capacity_vae(config: ConfigDict, gamma: Weight = None) -> System:
 
 
 def tc_vae(config: ConfigDict, beta: Weight = None) -> System:
-  """The bound whose divergence has its total correlation, estimated from the batch, weighed by `beta`.
+  """Builds the system that weights the total correlation, a part of the divergence, by `beta`.
 
-  `config.model.divergence`: 'closed' adds beta - 1 total correlations to the closed divergence (Locatello et al.
-  2019), 'sampled' weighs one of the three parts of a draw's divergence (Chen et al. 2018). `config.model.estimator`:
-  'minibatch' is what both have, 'stratified' is without bias. The metric is the stratified one of either.
+  The total correlation is estimated from the batch. With `config.model.divergence` = 'closed', beta - 1 total
+  correlations are added to the closed divergence (Locatello et al. 2019). With 'sampled', one of the three parts of a
+  sample's divergence is weighted (Chen et al. 2018). `config.model.estimator` = 'minibatch' is that of both papers,
+  'stratified' is unbiased. The metric is always the stratified one.
 
   Reference: Chen et al. 2018, arXiv:1802.04942, equation 4; Locatello et al. 2019, arXiv:1811.12359, appendix.
   """
@@ -76,9 +88,10 @@ def tc_vae(config: ConfigDict, beta: Weight = None) -> System:
 
 
 def dip_vae(config: ConfigDict, off_diagonal: Weight = None) -> System:
-  """The covariance of the means (type I) or of the aggregated posterior (type II) drawn to the identity.
+  """Builds the system that penalises the distance of the latents' covariance from the identity.
 
-  Off the diagonal by `config.model.off_diagonal`, on it by `diagonal_ratio` times as much.
+  The covariance is that of the means (type I) or of the aggregated posterior (type II). The weight of entries off the
+  diagonal is `config.model.off_diagonal`; those on it weigh `diagonal_ratio` times as much.
 
   Reference: Kumar et al. 2018, arXiv:1711.00848, equations 6 and 7.
   """
@@ -96,38 +109,38 @@ def dip_vae(config: ConfigDict, off_diagonal: Weight = None) -> System:
 
 
 def factor_vae(config: ConfigDict, gamma: Weight = None) -> System:
-  """The total correlation, estimated by a discriminator, weighed by `gamma`; both players move at once.
+  """Builds the system that penalises the total correlation, estimated by a discriminator, with the weight `gamma`.
 
-  The batch's first half is the autoencoder's, and the discriminator's for latents as they are; the second half's
-  latents are shuffled.
+  Both players move at once. The first half of the batch trains the autoencoder and gives the discriminator latents of
+  the joint distribution; the latents of the second half are permuted.
 
   Reference: Kim & Mnih 2018, arXiv:1802.05983, algorithm 2.
   """
   gamma = _weight(config, 'gamma', gamma)
-  model, judge = _model(config), LatentDiscriminator(tuple(config.model.discriminator), config.dtype)
-  logit = lambda state, z: judge.apply({'params': state.params['discriminator']}, z)
+  model, discriminator = _model(config), LatentDiscriminator(tuple(config.model.discriminator), config.dtype)
+  logit = lambda state, z: discriminator.apply({'params': state.params['discriminator']}, z)
 
   def bound(terms: Terms, state: State):
     correlation = losses.total_correlation(logit(state, _codes(terms)[0])).mean()
     value = bounds.elbo(terms, state)[0].mean() - gamma * correlation
     return value, ({}, {'total_correlation_nats': correlation})
 
-  def judge_loss(key: Key, state: State, batch: Batch):
+  def discriminator_loss(key: Key, state: State, batch: Batch):
     first, second = _halves(batch['x'])
-    joint = _codes(model.draw(key, state, first))[0]  # what the other player's loss has made, too
+    joint = _codes(model.draw(key, state, first))[0]  # shared with the other player's loss: same key
     for_noise, for_shuffle = jax.random.split(jax.random.fold_in(key, 1))
-    apart = losses.permute_latents(for_shuffle, _codes(model.draw(for_noise, state, second))[0])
-    return losses.total_correlation_discriminator(logit(state, joint), logit(state, apart)).mean(), ({}, {})
+    permuted = losses.permute_latents(for_shuffle, _codes(model.draw(for_noise, state, second))[0])
+    return losses.total_correlation_discriminator(logit(state, joint), logit(state, permuted)).mean(), ({}, {})
 
   def networks(key: Key, batch: Batch):
-    for_model, for_judge = jax.random.split(key)
+    for_model, for_discriminator = jax.random.split(key)
     params, extra = model.networks(for_model, batch)
-    start = judge.init(for_judge, jnp.zeros((1, config.model.latents)))['params']
-    return params | {'discriminator': start}, extra
+    init = discriminator.init(for_discriminator, jnp.zeros((1, config.model.latents)))['params']
+    return params | {'discriminator': init}, extra
 
   move = descend(
     model=bounds.player(config, model, bounds.with_metrics(bound, **PARTS), lambda x: _halves(x)[0]),
-    discriminator=Player(judge_loss, optim.make(config, 'discriminator'), ('discriminator',)),
+    discriminator=Player(discriminator_loss, optim.make(config, 'discriminator'), ('discriminator',)),
   )
   return bounds.close(config, model._replace(networks=networks), move)
 
@@ -137,7 +150,7 @@ def _system(config: ConfigDict, bound: Bound, **metrics) -> System:
 
 
 def _model(config: ConfigDict) -> Model:
-  """Encoder and decoder after `config.model.encoder` and `.decoder`, {'hidden', 'activation'} each."""
+  """Builds encoder and decoder after `config.model.encoder` and `.decoder`, {'hidden', 'activation'} each."""
   model = config.model
   for name in ('encoder', 'decoder'):
     experiment.one_of(f'config.model.{name}.activation', getattr(model, name).activation, ACTIVATIONS)
@@ -149,21 +162,21 @@ def _model(config: ConfigDict) -> Model:
 
 
 def _codes(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """z, mean and logvar [B, Z]."""
-  return terms.latents[0].z, *terms.latents[0].numbers
+  """Returns z, mean and logvar, [B, Z] each."""
+  return terms.latents[0].z, *terms.latents[0].params
 
 
 def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Every other example, and those between: with a stride, so that a batch that is spread over devices stays there."""
+  """Splits a batch into even and odd examples; with this stride a batch that is spread over devices stays there."""
   experiment.require(x.shape[0] % 2 == 0, f'config.batch_size must be even for two players, got {x.shape[0]}')
   pairs = x.reshape(-1, 2, *x.shape[1:])
   return pairs[:, 0], pairs[:, 1]
 
 
-def _weight(config: ConfigDict, name: str, given: Weight = None) -> jax.Array | float:
-  """Returns the weight given, else that of the config."""
-  if given is not None:
-    return given
+def _weight(config: ConfigDict, name: str, value: Weight = None) -> jax.Array | float:
+  """Returns the value if it is not None, else that of the config."""
+  if value is not None:
+    return value
   value = float(getattr(config.model, name))
   experiment.require(value >= 0, f'config.model.{name} must not be negative, got {value}')
   return value

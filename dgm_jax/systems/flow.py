@@ -1,7 +1,8 @@
 """Normalizing flows, trained on their exact likelihood.
 
-Images are dequantized pixels in [0, 1) (preprocess: dequantize), points of a plane are what they are (identity). Axes:
-B batch, D dimensions of an example.
+Images are dequantized pixels in [0, 1) (preprocess: dequantize), points of a plane are unchanged (identity).
+
+Axes: B batch, D dimensions of an example.
 """
 
 import math
@@ -28,33 +29,36 @@ __all__ = ['glow', 'iaf', 'maf', 'nice', 'planar', 'realnvp', 'realnvp_dense']
 POINTS = __all__
 
 
-class Noise(NamedTuple):
-  """A density of independent numbers that the data is turned into."""
+class Base(NamedTuple):
+  """The base distribution of a flow, with independent dimensions."""
 
   log_prob: Callable  # [B, D] -> [B] nats
   sample: Callable  # (key, shape) -> array
 
 
-NOISES = {
-  'normal': Noise(distributions.standard_normal_log_prob, jax.random.normal),
-  'logistic': Noise(
-    lambda z: distributions.logistic_log_prob(z, jnp.zeros_like(z), jnp.zeros_like(z)), jax.random.logistic
-  ),
+def _standard_logistic_log_prob(z: jax.Array) -> jax.Array:
+  """Computes the log-density of the standard logistic distribution, [B, D] -> [B] nats."""
+  return distributions.logistic_log_prob(z, jnp.zeros_like(z), jnp.zeros_like(z))
+
+
+BASES = {
+  'normal': Base(log_prob=distributions.standard_normal_log_prob, sample=jax.random.normal),
+  'logistic': Base(log_prob=_standard_logistic_log_prob, sample=jax.random.logistic),
 }
 
 
-class Parts(NamedTuple):
-  """What is in front of the flow, the flow, its noise, and the data that it is about."""
+class FlowParts(NamedTuple):
+  """The preprocessing, the flow, its base distribution, and the data that they model."""
 
-  opening: Bijection  # the data's interval to the line; no parameters
+  preprocessing: Bijection  # maps the data's interval to the line; no parameters
   flow: Bijection
-  noise: Noise
+  base: Base
   shape: tuple[int, ...]
   dequantizer: Dequantizer | None
 
 
 def nice(config: ConfigDict) -> System:
-  """Additive couplings and one scaling.
+  """Builds NICE: additive couplings and one scaling.
 
   Reference: Dinh et al. 2014, arXiv:1410.8516.
   """
@@ -62,7 +66,7 @@ def nice(config: ConfigDict) -> System:
 
 
 def realnvp(config: ConfigDict) -> System:
-  """Affine couplings of checkerboards and channels at several scales.
+  """Builds RealNVP: affine couplings of checkerboards and channels at several scales.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803.
   """
@@ -70,7 +74,7 @@ def realnvp(config: ConfigDict) -> System:
 
 
 def realnvp_dense(config: ConfigDict) -> System:
-  """Affine or spline couplings of the halves of a vector.
+  """Builds affine or spline couplings of the halves of a vector.
 
   Reference: Dinh et al. 2017, arXiv:1605.08803, section 3.
   """
@@ -78,7 +82,7 @@ def realnvp_dense(config: ConfigDict) -> System:
 
 
 def glow(config: ConfigDict) -> System:
-  """Actnorm, 1x1 convolutions and affine couplings at several levels.
+  """Builds Glow: actnorm, 1x1 convolutions and affine couplings at several levels.
 
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039.
   """
@@ -86,7 +90,7 @@ def glow(config: ConfigDict) -> System:
 
 
 def maf(config: ConfigDict) -> System:
-  """Masked autoregressive flow.
+  """Builds a masked autoregressive flow.
 
   Reference: Papamakarios et al. 2017, arXiv:1705.07057.
   """
@@ -94,7 +98,9 @@ def maf(config: ConfigDict) -> System:
 
 
 def iaf(config: ConfigDict) -> System:
-  """Inverse autoregressive flow, by its likelihood: each density takes as many turns as there are dimensions.
+  """Builds an inverse autoregressive flow, trained on its likelihood.
+
+  Each density takes as many evaluations of the networks as there are dimensions.
 
   Reference: Kingma et al. 2016, arXiv:1606.04934, section 3.
   """
@@ -102,15 +108,15 @@ def iaf(config: ConfigDict) -> System:
 
 
 def planar(config: ConfigDict) -> System:
-  """Planar flow.
+  """Builds a planar flow.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770.
   """
   return _system(config, flows.planar)
 
 
-def parts(config: ConfigDict, build: Callable) -> Parts:
-  """The flow that `config.model.network` describes, for the data of the experiment.
+def build_parts(config: ConfigDict, build: Callable) -> FlowParts:
+  """Builds the flow that `config.model.network` describes, for the data of the experiment.
 
   Raises:
     UserError: the flow has no such setting, or a setting is out of range.
@@ -120,7 +126,7 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
   for name, allowed in CHOICES.items():
     if name in settings:
       experiment.one_of(f'config.model.network.{name}', settings[name], allowed)
-  experiment.one_of('config.model.noise', model.noise, NOISES)
+  experiment.one_of('config.model.noise', model.noise, BASES)
   experiment.one_of('config.model.dequantization', model.dequantization, ('uniform', 'variational'))
   experiment.require(0 <= model.alpha < 0.5, f'config.model.alpha must be in [0, 0.5), got {model.alpha}')
   experiment.require(0 <= model.momentum < 1, f'config.model.momentum must be in [0, 1), got {model.momentum}')
@@ -130,13 +136,13 @@ def parts(config: ConfigDict, build: Callable) -> Parts:
     images or not (model.alpha or model.dequantization == 'variational'),
     'config.model.alpha and .dequantization=variational are for pixels in [0, 1), not for points of a plane',
   )
-  if images:  # whose bits are counted, and whose levels are found again, in these units
+  if images:  # bits per dimension and the variational dequantizer assume these units
     experiment.one_of('config.data.preprocess of a flow of images', config.data.preprocess, DEQUANTIZED)
-  opening = bijections.logit(model.alpha) if model.alpha else rev.chain()
+  preprocessing = bijections.logit(model.alpha) if model.alpha else rev.chain()
   variational = model.dequantization == 'variational'
   dequantizer = Dequantizer(model.dequantizer_width, config.data.levels, dtype=config.dtype) if variational else None
   flow = models.build('config.model.network', build, settings, shape=shape, dtype=config.dtype)
-  return Parts(opening, flow, NOISES[model.noise], shape, dequantizer)
+  return FlowParts(preprocessing, flow, BASES[model.noise], shape, dequantizer)
 
 
 STATISTICS = {'flow': ('stats',)}  # entries of `State.extra`, by network
@@ -148,126 +154,134 @@ CHOICES = {
 
 
 def average_of(model: ConfigDict) -> float:
-  """The decay of the parameters' average, which is then what is measured and drawn from; 0: none."""
+  """Returns the decay of the parameters' average, which is evaluated and sampled; 0: no average."""
   return model.get('average', 0.0)
 
 
 class Likelihood(NamedTuple):
-  """What a flow says of a batch."""
+  """The log-likelihood of a batch under a flow."""
 
   log_prob: jax.Array  # [B] nats, of the data in its own units
-  opened: jax.Array  # [B] nats, of what lies behind the opening
-  seen: Any  # statistics of the batch
+  preprocessed: jax.Array  # [B] nats, of the data after the preprocessing
+  statistics: Any  # of the batch
 
 
-def likelihood(made: Parts, params, stats, x: jax.Array) -> Likelihood:
-  """log p(x) of data in its own space, [B, ...]; with the batch's own statistics where `stats` is None."""
-  y, log_det_opening, _ = made.opening.forward({}, stats, x)
-  z, log_det, seen = made.flow.forward(params, stats, y)
-  opened = losses.change_of_variables(noise_log_prob(made.noise, z), log_det)
-  return Likelihood(losses.change_of_variables(opened, log_det_opening), opened, seen)
+def likelihood(parts: FlowParts, params, stats, x: jax.Array) -> Likelihood:
+  """Computes log p(x) of data in its own space, [B, ...]; with the batch's own statistics if `stats` is None."""
+  y, log_det_preprocessing, _ = parts.preprocessing.forward({}, stats, x)
+  z, log_det, statistics = parts.flow.forward(params, stats, y)
+  preprocessed = losses.change_of_variables(base_log_prob(parts.base, z), log_det)
+  log_prob = losses.change_of_variables(preprocessed, log_det_preprocessing)
+  return Likelihood(log_prob=log_prob, preprocessed=preprocessed, statistics=statistics)
 
 
-def noise_log_prob(noise: Noise, z) -> jax.Array:
-  """Of a tree of latents, [B] nats."""
-  return sum(noise.log_prob(leaf.reshape(leaf.shape[0], -1)) for leaf in jax.tree.leaves(z))
+def base_log_prob(base: Base, z) -> jax.Array:
+  """Computes the log-density of a tree of latents under the base distribution, [B] nats."""
+  return sum(base.log_prob(leaf.reshape(leaf.shape[0], -1)) for leaf in jax.tree.leaves(z))
 
 
 def _system(config: ConfigDict, build: Callable) -> System:
-  made, momentum, decay = parts(config, build), config.model.momentum, config.model.l2
-  names, mean = ('flow', 'dequantizer') if made.dequantizer else ('flow',), average_of(config.model)
+  parts, momentum, decay = build_parts(config, build), config.model.momentum, config.model.l2
+  names, mean = ('flow', 'dequantizer') if parts.dequantizer else ('flow',), average_of(config.model)
 
   def networks(key: Key, batch: Batch):
     for_flow, for_dequantizer = jax.random.split(key)
     params = {}
-    if made.dequantizer:
-      params['dequantizer'] = made.dequantizer.init(for_dequantizer, batch['x'][:1], for_dequantizer)['params']
-    y = made.opening.forward({}, None, batch['x'])[0]
-    params['flow'] = made.flow.init(for_flow, y)
-    seen = made.flow.forward(params['flow'], None, y)[2]
-    extra = {'stats': jax.tree.map(lambda leaf: leaf.astype(jnp.float32), seen)}
+    if parts.dequantizer:
+      params['dequantizer'] = parts.dequantizer.init(for_dequantizer, batch['x'][:1], for_dequantizer)['params']
+    y = parts.preprocessing.forward({}, None, batch['x'])[0]
+    params['flow'] = parts.flow.init(for_flow, y)
+    statistics = parts.flow.forward(params['flow'], None, y)[2]
+    extra = {'stats': jax.tree.map(lambda leaf: leaf.astype(jnp.float32), statistics)}
     return params, averages(params, extra, names, 'stats') if mean else extra
 
   def loss(key: Key, state: State, batch: Batch):
-    x, log_q = _dequantized(made, key, state, batch['x'])
-    found = likelihood(made, state.params['flow'], None, x)
-    stats = running(state.extra['stats'], found.seen, momentum)
-    bound = (found.log_prob - log_q).mean()
+    x, log_q = _dequantized(parts, key, state, batch['x'])
+    fit = likelihood(parts, state.params['flow'], None, x)
+    stats = running(state.extra['stats'], fit.statistics, momentum)
+    bound = (fit.log_prob - log_q).mean()
     return -bound + decay * _gains(state.params['flow']), ({'stats': stats}, {'nll_nats': -bound})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
-    x, log_q = _dequantized(made, key, state, batch['x'])
-    found = likelihood(made, state.params['flow'], state.extra['stats'], x)
-    metrics = {'nll_nats': log_q - found.log_prob}
-    if len(made.shape) == 3:
-      bits = losses.bits_per_dim(metrics['nll_nats'], math.prod(made.shape))
+    x, log_q = _dequantized(parts, key, state, batch['x'])
+    fit = likelihood(parts, state.params['flow'], state.extra['stats'], x)
+    metrics = {'nll_nats': log_q - fit.log_prob}
+    if len(parts.shape) == 3:
+      bits = losses.bits_per_dim(metrics['nll_nats'], math.prod(parts.shape))
       metrics['bits_per_dim'] = bits + math.log2(config.data.levels)
-    return metrics | ({'nll_logit_nats': log_q - found.opened} if config.model.alpha else {})
+    return metrics | ({'nll_logit_nats': log_q - fit.preprocessed} if config.model.alpha else {})
 
   move = descend(model=Player(loss, optim.make(config, 'model'), names))
   move = chain(move, *(average(name, mean, *STATISTICS.get(name, ())) for name in names)) if mean else move
-  sample = lambda key, state, n: _draw(made, key, state, n, config.model.temperature)
-  return system(networks, move, evaluate, sample, **_views(made))
+
+  def sample(key: Key, state: State, n: int) -> jax.Array:
+    return _draw(parts, key, state, n, config.model.temperature)
+
+  return system(networks, move, evaluate, sample, **_views(parts))
 
 
-def _dequantized(made: Parts, key: Key, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """x in [0, 1) and the log-density of its noise, [B] nats a bin: 0 for the uniform noise that the data came with."""
-  if made.dequantizer is None:
+def _dequantized(parts: FlowParts, key: Key, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns x in [0, 1) and the log-density of its noise, [B] nats a bin; 0 for the data's own uniform noise."""
+  if parts.dequantizer is None:
     return x, jnp.zeros(x.shape[0])
-  noise, log_q = made.dequantizer.apply({'params': state.params['dequantizer']}, x, key)
-  levels = made.dequantizer.levels
+  noise, log_q = parts.dequantizer.apply({'params': state.params['dequantizer']}, x, key)
+  levels = parts.dequantizer.levels
   pixels = jnp.floor(levels * x)
   return jnp.minimum((pixels + noise) / levels, jnp.nextafter((pixels + 1) / levels, jnp.float32(0))), log_q
 
 
 def _gains(params) -> jax.Array:
-  """The squares of the gains of weight-normalised convolutions and of those of tanh, summed."""
+  """Sums the squared gains of weight-normalised convolutions and of tanh."""
   leaves = jax.tree_util.tree_leaves_with_path(params)
   gains = [leaf for path, leaf in leaves if path[-1].key.rpartition('/')[2] == 'scale']
   return sum((jnp.square(leaf).sum() for leaf in gains), jnp.zeros(()))
 
 
-def _inverse(made: Parts, state: State, z) -> jax.Array:
-  y, _ = made.flow.inverse(state.params['flow'], state.extra['stats'], z)
-  return made.opening.inverse({}, {}, y)[0]
+def _inverse(parts: FlowParts, state: State, z) -> jax.Array:
+  y, _ = parts.flow.inverse(state.params['flow'], state.extra['stats'], z)
+  return parts.preprocessing.inverse({}, {}, y)[0]
 
 
-def _shapes(made: Parts, state: State, n: int):
-  return flows.latent_shapes(made.flow, state.params['flow'], state.extra['stats'], made.shape, n)
+def _shapes(parts: FlowParts, state: State, n: int):
+  return flows.latent_shapes(parts.flow, state.params['flow'], state.extra['stats'], parts.shape, n)
 
 
-def _draw(made: Parts, key: Key, state: State, n: int, temperature: float) -> jax.Array:
-  """n draws, with noise whose deviation is `temperature` times that of the likelihood."""
-  shapes, tree = jax.tree.flatten(_shapes(made, state, n))
+def _draw(parts: FlowParts, key: Key, state: State, n: int, temperature: float) -> jax.Array:
+  """Samples n examples; the deviation of the noise is `temperature` times that of the base distribution."""
+  shapes, tree = jax.tree.flatten(_shapes(parts, state, n))
   keys = jax.random.split(key, len(shapes))
-  noise = [temperature * made.noise.sample(key, leaf.shape) for key, leaf in zip(keys, shapes, strict=True)]
-  return _inverse(made, state, jax.tree.unflatten(tree, noise))
+  noise = [temperature * parts.base.sample(key, leaf.shape) for key, leaf in zip(keys, shapes, strict=True)]
+  return _inverse(parts, state, jax.tree.unflatten(tree, noise))
 
 
-def _views(made: Parts) -> dict[str, Any]:
+def _views(parts: FlowParts) -> dict[str, Any]:
   def log_prob(key, state, x, labels=None):
     del key, labels
-    return likelihood(made, state.params['flow'], state.extra['stats'], x).log_prob
+    return likelihood(parts, state.params['flow'], state.extra['stats'], x).log_prob
 
   def encode(key, state, x):
     del key
-    y = made.opening.forward({}, {}, x)[0]
-    z = made.flow.forward(state.params['flow'], state.extra['stats'], y)[0]
+    y = parts.preprocessing.forward({}, {}, x)[0]
+    z = parts.flow.forward(state.params['flow'], state.extra['stats'], y)[0]
     return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(z)], 1)
 
   def decode(key, state, z):
     del key
-    one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), _shapes(made, state, 1))
-    return _inverse(made, state, jax.vmap(ravel_pytree(one)[1])(z))
+    one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), _shapes(parts, state, 1))
+    return _inverse(parts, state, jax.vmap(ravel_pytree(one)[1])(z))
 
   def draw(key, state, n, labels=None, temperature=1.0):
     del labels
-    return _draw(made, key, state, n, temperature)
+    return _draw(parts, key, state, n, temperature)
 
-  prior = Prior(
-    sample=lambda key, state, n: made.noise.sample(key, (n, math.prod(made.shape))),
-    log_prob=lambda key, state, z: made.noise.log_prob(z),
-    normal=made.noise is NOISES['normal'],
-  )
-  images = {'encode': encode, 'decode': decode, 'prior': prior} if len(made.shape) == 3 else {}
+  def sample_latents(key, state, n):
+    del state
+    return parts.base.sample(key, (n, math.prod(parts.shape)))
+
+  def latent_log_prob(key, state, z):
+    del key, state
+    return parts.base.log_prob(z)
+
+  prior = Prior(sample=sample_latents, log_prob=latent_log_prob, normal=parts.base is BASES['normal'])
+  images = {'encode': encode, 'decode': decode, 'prior': prior} if len(parts.shape) == 3 else {}
   return {'log_prob': log_prob, 'draw': draw, **images}

@@ -1,17 +1,19 @@
-"""Generative adversarial networks: two players, each a loss of its own, and moves in turn or at once.
+"""Generative adversarial networks: two players, each with a loss of its own, and moves in turn or at once.
 
-Every system takes its objective from `config.model.objective`, or names it, and may have in `config.model`: penalties
+The objective is `config.model.objective`, or fixed by the system. `config.model` may contain penalties
 (`critic.regularisers`, {name: weight}), bounds on weights (`generator.constraints` and `critic.constraints`, {name:
-bound}) and `historical` averaging. Where the critic moves n times for each move of the generator (`critic_steps`),
-`config.batch_size` is n times the size of a minibatch: every move sees data of its own, and the whole turn is one step.
-With `lazy` = m a step is m turns, and the penalties are in the first alone, m times as large.
+bound}) and `historical` averaging.
+
+If the critic moves n times for each move of the generator (`critic_steps`), `config.batch_size` is n times the size of
+a minibatch: every move has data of its own, and the whole turn is one step. With `lazy` = m a step is m turns; the
+penalties are in the first alone, m times as large.
 
 Axes: B batch, n generated examples, Z latents.
 """
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,51 +39,61 @@ from dgm_jax.core import (
 )
 from dgm_jax.models.dcgan import Recognizer
 from dgm_jax.systems.parts import games
-from dgm_jax.systems.parts.games import GENERATED, REAL, Game, forward, inference, noted
-from dgm_jax.systems.parts.objectives import Played, Term, chosen, critic_loss, generator_loss, historical, regularisers
+from dgm_jax.systems.parts.games import GENERATED, REAL, Game, forward, inference, update_statistics
+from dgm_jax.systems.parts.objectives import (
+  GameBatch,
+  Term,
+  choose_objective,
+  critic_loss,
+  generator_loss,
+  historical,
+  regularisers,
+)
 
 __all__ = ['dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp']
 POINTS = __all__
 
 
-class Play(NamedTuple):
-  """How a system differs from the game of two networks."""
+class Variant(NamedTuple):
+  """The differences of a system from the game of two networks."""
 
-  judge: str = 'discriminator'  # the player whom the critic belongs to
-  owns: tuple[str, ...] = ('critic',)  # the judge's networks
-  terms: tuple[Sequence[Term], Sequence[Term]] = ((), ())  # added to the loss of the judge, of the generator
-  joint: bool = False  # whether the critic sees real and generated examples in one pass
+  critic_player: str = 'discriminator'  # the player that owns the critic
+  owns: tuple[str, ...] = ('critic',)  # the networks of this player
+  terms: tuple[Sequence[Term], Sequence[Term]] = ((), ())  # added to the loss of this player, and of the generator
+  joint: bool = False  # whether real and generated examples share one pass of the critic
 
 
 def gan(config: ConfigDict) -> System:
-  """Both players at once, on the same data and the same generated examples.
+  """Builds the system whose players move at once, on the same data and the same generated examples.
 
   Reference: Goodfellow et al. 2014, arXiv:1406.2661, equation 1 and section 3.
   """
   for name in ('critic_steps', 'lazy'):
     experiment.require(_count(config, name) == 1, f'config.model.{name} is for players in turn: take system=gan.dcgan')
   game = games.build(config)
-  players = descend(**_judge(config, game, Play()), **_generator(config, game, Play()))
-  move = _after(players, *games.constrained(game, 'critic', 'generator'), *_past(config))
+  players = descend(**_critic_player(config, game, Variant()), **_generator_player(config, game, Variant()))
+  move = _after(players, *games.projections(game, 'critic', 'generator'), *_past(config))
   return _system(config, game, _averaging(config, move))
 
 
 def dcgan(config: ConfigDict) -> System:
-  """The discriminator first, then the generator against what it has become.
+  """Builds the system in which the discriminator moves first, then the generator against the updated discriminator.
 
-  Strided convolutions stand for all pooling: a mean over positions steadied the game, and slowed it down, in the
-  paper's trials. Batch normalisation kept its generator from giving a single point; it is no cure for lost modes.
+  Strided convolutions replace all pooling. In the paper's trials a mean over positions stabilised training, but slowed
+  it down. Batch normalisation kept the generator from giving a single point; it does not prevent lost modes.
 
   Reference: Radford et al. 2016, arXiv:1511.06434, section 3.
   """
   game = games.build(config)
-  return _system(config, game, _in_turn(config, game, Play()))
+  return _system(config, game, _in_turn(config, game, Variant()))
 
 
 def improved_gan(config: ConfigDict) -> System:
-  """Players in turn, with any of: feature matching (`model.objective`), minibatch discrimination
-  (`model.critic.kernels`), historical averaging (`model.historical`), labels smoothed on one side
-  (`model.real_label`, the target itself) and virtual batch normalisation (`model.generator.norm`).
+  """Builds the system of players in turn, with any of five techniques.
+
+  They are feature matching (`model.objective`), minibatch discrimination (`model.critic.kernels`), historical averaging
+  (`model.historical`), one-sided label smoothing (`model.real_label`, the target itself) and virtual batch
+  normalisation (`model.generator.norm`).
 
   Reference: Salimans et al. 2016, arXiv:1606.03498, section 3.
   """
@@ -89,7 +101,9 @@ def improved_gan(config: ConfigDict) -> System:
 
 
 def wgan(config: ConfigDict) -> System:
-  """A critic whose weights are clipped after each of its moves; `model.critic_steps` of them for one of the generator.
+  """Builds the system whose critic's weights are clipped after each of its moves.
+
+  The critic moves `model.critic_steps` times for each move of the generator.
 
   Reference: Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1.
   """
@@ -99,7 +113,9 @@ def wgan(config: ConfigDict) -> System:
 
 
 def wgan_gp(config: ConfigDict) -> System:
-  """A critic whose slope between real and generated examples is drawn to one with the weight `model.penalty`.
+  """Builds the system that penalises the critic's slope between real and generated examples.
+
+  The penalty is the squared difference of the slope from one. Its weight is `model.penalty`.
 
   Reference: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1.
   """
@@ -109,7 +125,10 @@ def wgan_gp(config: ConfigDict) -> System:
 
 
 def _wasserstein(config: ConfigDict, key: str, name: str, value: float) -> System:
-  """Players in turn with Wasserstein's objective and one constraint or regulariser more, of the system's own key."""
+  """Returns the system of players in turn with Wasserstein's objective and one more constraint or regulariser.
+
+  Its value is a config key of the system's own.
+  """
   config, others = config.copy_and_resolve_references(), dict(config.model.critic.get(key, {}))
   objective = config.model.get('objective', 'wasserstein')
   experiment.require(
@@ -124,10 +143,10 @@ def _wasserstein(config: ConfigDict, key: str, name: str, value: float) -> Syste
   with config.unlocked():
     config.model.objective, config.model.critic[key] = 'wasserstein', others | {name: value}
   game, joint = games.build(config), not games.ties_examples(config.model)
-  return _system(config, game, _in_turn(config, game, Play('critic', joint=joint)))
+  return _system(config, game, _in_turn(config, game, Variant('critic', joint=joint)))
 
 
-def _in_turn(config: ConfigDict, game: Game, play: Play) -> Move:
+def _in_turn(config: ConfigDict, game: Game, variant: Variant) -> Move:
   steps, lazy, past = _count(config, 'critic_steps'), _count(config, 'lazy'), _past(config)
   experiment.require(
     not past or lazy == 1, f'config.model.historical counts steps, not turns: set config.model.lazy={lazy} to 1'
@@ -138,28 +157,30 @@ def _in_turn(config: ConfigDict, game: Game, play: Play) -> Move:
     f'config.batch_size={config.batch_size} must be a multiple of {parts}, the product of critic_steps, lazy and'
     f' accumulate: try --config.batch_size={max(1, config.batch_size // parts) * parts}',
   )
-  # steps_per_call = 1 asks for a program without loops.
+  # steps_per_call = 1 asks for a program without loops, since convolutions in loops are slow on a CPU.
   unroll = steps if config.steps_per_call == 1 else 1
 
   def turn(times: float) -> Move:
-    critic = _after(descend(**_judge(config, game, play, times)), *games.constrained(game, 'critic'))
-    generator = _after(descend(**_generator(config, game, play)), *games.constrained(game, 'generator'))
+    critic = _after(descend(**_critic_player(config, game, variant, times)), *games.projections(game, 'critic'))
+    generator = _after(descend(**_generator_player(config, game, variant)), *games.projections(game, 'generator'))
     return _averaging(config, chain(repeat(steps, critic, unroll), generator, *past))
 
   return turns(lazy, turn(lazy), turn(0.0))
 
 
-def _judge(config: ConfigDict, game: Game, play: Play, times: float = 1.0) -> dict[str, Player]:
-  """`times` multiplies the weights of penalties; 0 leaves them out."""
+def _critic_player(config: ConfigDict, game: Game, variant: Variant, times: float = 1.0) -> dict[str, Player]:
+  """Returns the player of the critic, by name; `times` multiplies the weights of penalties, 0 leaves them out."""
   model, moves = config.model, _count(config, 'critic_steps') * _count(config, 'lazy')
-  terms = [*historical(model, 'critic'), *regularisers(model, times), *play.terms[0]]
-  loss = critic_loss(game, chosen(model), terms, play.joint)
-  return {play.judge: Player(loss, optim.make(config, play.judge, moves), play.owns)}
+  terms = [*historical(model, 'critic'), *regularisers(model, times), *variant.terms[0]]
+  loss = critic_loss(game, choose_objective(model), terms, variant.joint)
+  return {variant.critic_player: Player(loss, optim.make(config, variant.critic_player, moves), variant.owns)}
 
 
-def _generator(config: ConfigDict, game: Game, play: Play) -> dict[str, Player]:
+def _generator_player(config: ConfigDict, game: Game, variant: Variant) -> dict[str, Player]:
   model, steps, ratio = config.model, _count(config, 'critic_steps'), _count(config, 'ratio')
-  loss = generator_loss(game, chosen(model), [*historical(model, 'generator'), *play.terms[1]], steps, ratio)
+  loss = generator_loss(
+    game, choose_objective(model), [*historical(model, 'generator'), *variant.terms[1]], steps, ratio
+  )
   return {'generator': Player(loss, optim.make(config, 'generator', _count(config, 'lazy')), ('generator',))}
 
 
@@ -172,7 +193,7 @@ def _count(config: ConfigDict, name: str) -> int:
 
 
 def _past(config: ConfigDict) -> list[Move]:
-  return [games.remember('critic', 'generator')] if config.model.get('historical', 0.0) else []
+  return [games.update_history('critic', 'generator')] if config.model.get('historical', 0.0) else []
 
 
 def _after(move: Move, *others: Move) -> Move:
@@ -181,70 +202,88 @@ def _after(move: Move, *others: Move) -> Move:
 
 def _averaging(config: ConfigDict, move: Move) -> Move:
   decay = config.model.average
-  return _after(move, *([average('generator', decay, *games.BESIDE)] if decay else []))
+  return _after(move, *([average('generator', decay, *games.AVERAGED_EXTRAS)] if decay else []))
 
 
 def _system(config: ConfigDict, game: Game, move: Move) -> System:
   model = config.model
 
   def networks(key: Key, batch: Batch):
-    params, extra = games.start(game, key, batch)
-    return params, games.keep(params, extra, model)
+    params, extra = games.init_networks(game, key, batch)
+    return params, games.with_averages(extra, params, model)
 
   views = games.views(game, model.prior == 'normal')
   return system(networks, move, games.values(game), games.sampler(game), **views)
 
 
 def infogan(config: ConfigDict) -> System:
-  """A GAN whose generator keeps the information of some latents in its images, where a third network can find it.
+  """Builds a GAN whose images keep the information of some latents, which a third network recovers.
 
-  Latents are noise, a categorical code as one-hot, then continuous codes. Both players' losses hold minus the bound of
-  the information, as released: the paper's minimax over the value alone would leave open who trains the recognizer.
+  Latents are noise, a categorical code as one-hot, then continuous codes. The losses of both players contain minus the
+  bound of the information, as in the released code. The paper's minimax over the value alone does not say who trains
+  the recognizer.
 
   Reference: Chen et al. 2016, arXiv:1606.03657, equation 6.
   """
   model, game = config.model, _coded_game(config)
-  terms = [_information_found(game, model)], [_information_kept(game, model)]
-  move = _in_turn(config, game, Play(owns=('critic', 'recognizer'), terms=terms))
+  terms = [_critic_information(game, model)], [_generator_information(game, model)]
+  move = _in_turn(config, game, Variant(owns=('critic', 'recognizer'), terms=terms))
 
   def networks(key: Key, batch: Batch):
-    params, extra = games.start(game, key, batch)
+    params, extra = games.init_networks(game, key, batch)
     width = jax.eval_shape(lambda z: _features(game, params, extra, z), game.prior(key, 1)).shape[-1]
-    made = game.networks['recognizer'].init(key, jnp.zeros((1, width)))
-    extra |= games.by_kind('recognizer', made)
-    return params | {'recognizer': made['params']}, games.keep(params, extra, model)
+    variables = game.networks['recognizer'].init(key, jnp.zeros((1, width)))
+    extra |= games.statistics_by_kind('recognizer', variables)
+    params |= {'recognizer': variables['params']}
+    return params, games.with_averages(extra, params, model)
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     z = game.prior(key, batch['x'].shape[0])
-    found = recognized(game, state, games.decode(game, state, z), GENERATED)
-    categorical, gaussian = _information(model, z, found)
+    codes = recognize(game, state, games.decode(game, state, z), GENERATED)
+    categorical, gaussian = _information(model, z, codes)
     measured = {'categorical_information_nats': categorical, 'gaussian_information_nats': gaussian}
     return games.values(game)(key, state, batch) | measured
 
-  views = games.views(game) | {
-    'cluster': lambda key, state, x: recognized(game, state, x, REAL)[0],
-    'class_sweeps': lambda key, state: class_sweeps(game, model, key),
-    'continuous_sweeps': lambda key, state: continuous_sweeps(game, model, key),
-  }
+  views = games.views(game) | _code_views(game, model)
   return system(networks, move, evaluate, games.sampler(game), **views)
 
 
+def _code_views(game: Game, model: ConfigDict) -> dict[str, Callable]:
+  """Returns the views of a system with codes, by name."""
+
+  def cluster(key, state, x):
+    del key
+    return recognize(game, state, x, REAL)[0]
+
+  def classes(key, state):
+    del state
+    return class_sweeps(game, model, key)
+
+  def continuous(key, state):
+    del state
+    return continuous_sweeps(game, model, key)
+
+  return {'cluster': cluster, 'class_sweeps': classes, 'continuous_sweeps': continuous}
+
+
 def _coded_game(config: ConfigDict) -> Game:
-  """A game whose latents hold codes, with the network that finds them."""
+  """Builds the game whose latents hold codes, with the network that recovers them."""
   model, game = config.model, games.build(config)
   filled = {'classes': model.classes, 'continuous': model.continuous, 'dtype': config.dtype}
   filled['norm'] = games.normalisation('config.model.recognizer.norm', 'batch', model)
   recognizer = models.build('config.model.recognizer', Recognizer, model.recognizer.to_dict(), **filled)
-  return game._replace(prior=functools.partial(_coded, model), networks=game.networks | {'recognizer': recognizer})
+  return game._replace(
+    prior=functools.partial(_sample_latents, model), networks=game.networks | {'recognizer': recognizer}
+  )
 
 
-def recognized(game: Game, state: State, x: jax.Array, kind: str):
-  """Returns what the recognizer finds of the codes of examples: the logits of the class and the continuous codes."""
+def recognize(game: Game, state: State, x: jax.Array, kind: str):
+  """Recovers the codes of examples: returns the logits of the class and the continuous codes."""
   return inference(game, 'recognizer', state, inference(game, 'critic', state, x, kind)[1], kind)
 
 
-def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
-  """[n, latents + classes + continuous]: noise and continuous codes uniform on (-1, 1), the class uniform."""
+def _sample_latents(model: ConfigDict, key: Key, n: int) -> jax.Array:
+  """Samples latents [n, latents + classes + continuous]; noise and codes on (-1, 1) and the class are uniform."""
   for_noise, for_class = jax.random.split(key)
   noise = games.uniform(for_noise, n, model.latents + model.continuous)
   code = jax.nn.one_hot(jax.random.randint(for_class, (n,), 0, model.classes), model.classes)
@@ -252,7 +291,7 @@ def _coded(model: ConfigDict, key: Key, n: int) -> jax.Array:
 
 
 def class_sweeps(game: Game, model: ConfigDict, key: Key) -> jax.Array:
-  """[classes, 10, Z]: a row for each class, a column for each draw of everything else."""
+  """Returns latents [classes, 10, Z]: a row for each class, a column for each sample of all other latents."""
   draws = game.prior(key, 10)[None]
   z = jnp.broadcast_to(draws, (model.classes, 10, draws.shape[-1]))
   code = jnp.broadcast_to(jnp.eye(model.classes)[:, None], (model.classes, 10, model.classes))
@@ -260,7 +299,10 @@ def class_sweeps(game: Game, model: ConfigDict, key: Key) -> jax.Array:
 
 
 def continuous_sweeps(game: Game, model: ConfigDict, key: Key) -> jax.Array:
-  """[5 x codes, 10, Z]: five draws for each continuous code, which goes from -2 to 2 though trained on (-1, 1)."""
+  """Returns latents [5 x codes, 10, Z]: five rows for each continuous code.
+
+  The code goes from -2 to 2 along a row, beyond its training range (-1, 1).
+  """
   draws = game.prior(key, 5)[None, :, None]
   z = jnp.broadcast_to(draws, (model.continuous, 5, 10, draws.shape[-1]))
   line = jnp.broadcast_to(jnp.linspace(-2, 2, 10), (5, 10))
@@ -269,13 +311,13 @@ def continuous_sweeps(game: Game, model: ConfigDict, key: Key) -> jax.Array:
   return z.reshape(-1, 10, z.shape[-1])
 
 
-def _information(model: ConfigDict, z: jax.Array, recognized) -> tuple[jax.Array, jax.Array]:
-  """Lower bounds of the information in the categorical code and in the continuous ones, nats [n] each."""
-  logits, mean = recognized
-  code = z[:, model.latents : model.latents + model.classes].argmax(1)
+def _information(model: ConfigDict, z: jax.Array, codes) -> tuple[jax.Array, jax.Array]:
+  """Computes lower bounds of the information in the categorical and in the continuous codes, nats [n] each."""
+  logits, mean = codes
+  label = z[:, model.latents : model.latents + model.classes].argmax(1)
   rest, entropy = z[:, model.latents + model.classes :], model.continuous * math.log(2.0)
   gaussian = losses.infogan_gaussian_information(rest, mean, jnp.zeros_like(mean), entropy=entropy)
-  return losses.infogan_categorical_information(code, logits), gaussian
+  return losses.infogan_categorical_information(label, logits), gaussian
 
 
 def _features(game: Game, params, extra, z: jax.Array) -> jax.Array:
@@ -283,26 +325,31 @@ def _features(game: Game, params, extra, z: jax.Array) -> jax.Array:
   return inference(game, 'critic', state, games.decode(game, state, z), GENERATED)[1]
 
 
-def _found(game: Game, played: Played, model: ConfigDict, key: Key):
-  """Minus the weighted bound of a batch, what the recognizer has seen, and both bounds."""
-  out, seen = forward(game, 'recognizer', played.state, played.of_fake.features, key)
-  categorical, gaussian = _information(model, played.z, out)
+def _neg_information(game: Game, game_batch: GameBatch, model: ConfigDict, key: Key):
+  """Returns minus the weighted bound of a batch, the recognizer's statistics, and both bounds."""
+  out, statistics = forward(game, 'recognizer', game_batch.state, game_batch.fake_score.features, key)
+  categorical, gaussian = _information(model, game_batch.z, out)
   bounds = {'categorical_information_nats': categorical.mean(), 'gaussian_information_nats': gaussian.mean()}
-  return -(model.weight * categorical.mean() + model.gaussian_weight * gaussian.mean()), seen, bounds
+  return -(model.weight * categorical.mean() + model.gaussian_weight * gaussian.mean()), statistics, bounds
 
 
-def _information_found(game: Game, model: ConfigDict) -> Term:
-  """Minus the information, to the player of critic and recognizer."""
+def _critic_information(game: Game, model: ConfigDict) -> Term:
+  """Returns the term minus the information for the player of critic and recognizer."""
 
-  def term(key: Key, played: Played):
-    value, seen, bounds = _found(game, played, model, key)
-    # The recognizer learns of generated images alone; of real ones, on which it sorts, only the statistics are noted.
-    _, of_real = forward(game, 'recognizer', played.state, played.of_real.features, key)
-    return value, noted(game, 'recognizer', played.state, **{REAL: of_real, GENERATED: seen}), bounds
+  def term(key: Key, game_batch: GameBatch):
+    value, statistics, bounds = _neg_information(game, game_batch, model, key)
+    # The recognizer is trained on generated images alone. It classifies real ones, so their statistics are kept, too.
+    _, of_real = forward(game, 'recognizer', game_batch.state, game_batch.real_score.features, key)
+    kinds = {REAL: of_real, GENERATED: statistics}
+    return value, update_statistics(game, 'recognizer', game_batch.state, **kinds), bounds
 
   return term
 
 
-def _information_kept(game: Game, model: ConfigDict) -> Term:
-  """Minus the information, to the generator."""
-  return lambda key, played: (_found(game, played, model, key)[0], {}, {})
+def _generator_information(game: Game, model: ConfigDict) -> Term:
+  """Returns the term minus the information for the generator."""
+
+  def term(key: Key, game_batch: GameBatch):
+    return _neg_information(game, game_batch, model, key)[0], {}, {}
+
+  return term

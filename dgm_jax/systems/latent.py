@@ -1,4 +1,4 @@
-"""Mixtures: latents that are the choice of a component.
+"""Mixtures: the latent is the index of a component.
 
 Axes: B batch, D pixels, K components, F features.
 """
@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import distributions, optim
 from dgm_jax.classical import em, mixture
-from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, descend, system
+from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
 from dgm_jax.models.deep_mixture import DeepMixture
 from dgm_jax.systems.parts import likelihoods
+from dgm_jax.systems.parts.moves import without_optimizer
 
 __all__ = ['deep_gmm', 'gmm']
 
@@ -24,10 +25,10 @@ COVARIANCES = {
 
 
 def gmm(config: ConfigDict) -> System:
-  """A mixture of normals trained by EM, an EM step being a Move.
+  """Builds a mixture of normals trained by EM; an EM step is a Move.
 
-  Step t takes the statistics of its batch with the rate (t + 1)^-power, and all earlier ones with the rest. With
-  power 0 and a batch that is the whole training split it is EM; with a power in (1/2, 1] it is stepwise EM.
+  Step t weighs the statistics of its batch with the rate (t + 1)^-power, and all earlier ones with the rest. With power
+  0 and a batch that is the whole training split it is EM. With a power in (1/2, 1] it is stepwise EM.
 
   Reference: Dempster et al. 1977; Cappe & Moulines 2009, arXiv:0712.4273, equations 7 and 8.
   """
@@ -42,10 +43,10 @@ def gmm(config: ConfigDict) -> System:
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
     del key
     x, current = centred(state, batch['x']), _mixture(state)
-    found, log_likelihood = mixture.respond(structure, mixture.natural(structure, current), x)
+    statistics, log_likelihood = mixture.respond(structure, mixture.natural(structure, current), x)
     rate = (state.step + 1).astype(jnp.float32) ** -model.power
-    sums = (1 - rate) * state.extra['sums'] + rate * found.sums / x.shape[0]
-    new = em.maximise(structure, found._replace(sums=sums), pixels, model.regularization)
+    sums = (1 - rate) * state.extra['sums'] + rate * statistics.sums / x.shape[0]
+    new = em.maximise(structure, statistics._replace(sums=sums), pixels, model.regularization)
     state = state.replace(params={'mixture': new._asdict()}, extra=state.extra | {'sums': sums})
     return state, {'nll_nats': -log_likelihood / x.shape[0]}
 
@@ -56,19 +57,21 @@ def gmm(config: ConfigDict) -> System:
     x = mixture.sample(structure, _mixture(state), key, n) + state.extra['centre'][None]
     return x.reshape(n, *config.data.shape)
 
-  start = lambda key, batch: _start(structure, model, key, _flat(batch['x']))
-  return system(start, Move(lambda params: {}, apply), evaluate, sample)
+  def networks(key: Key, batch: Batch):
+    return _init_mixture(structure, model, key, _flat(batch['x']))
+
+  return system(networks, without_optimizer(apply), evaluate, sample)
 
 
-def _start(structure: mixture.Structure, model: ConfigDict, key: Key, x: jax.Array):
-  """Components at random examples, each with the variances of all; every family has room for them."""
+def _init_mixture(structure: mixture.Structure, model: ConfigDict, key: Key, x: jax.Array):
+  """Returns components at random examples, each with the variances of all data, which every structure can represent."""
   centre = x.mean(0)
   x = x - centre[None]
-  chosen = jax.random.randint(key, (model.components,), 0, x.shape[0])
-  found = mixture.statistics(structure, x, jnp.full((x.shape[0], model.components), 1 / model.components))
-  around = em.maximise(structure, found, x.shape[1], model.regularization)
-  first = mixture.Mixture(around.weights, x[chosen], around.covariances)
-  return {'mixture': first._asdict()}, {'centre': centre, 'sums': jnp.zeros_like(found.sums)}
+  index = jax.random.randint(key, (model.components,), 0, x.shape[0])
+  statistics = mixture.statistics(structure, x, jnp.full((x.shape[0], model.components), 1 / model.components))
+  whole = em.maximise(structure, statistics, x.shape[1], model.regularization)
+  first = mixture.Mixture(whole.weights, x[index], whole.covariances)
+  return {'mixture': first._asdict()}, {'centre': centre, 'sums': jnp.zeros_like(statistics.sums)}
 
 
 def _mixture(state: State) -> mixture.Mixture:
@@ -76,10 +79,10 @@ def _mixture(state: State) -> mixture.Mixture:
 
 
 def deep_gmm(config: ConfigDict) -> System:
-  """A deep mixture of normals: all paths through the layers are summed, and the exact likelihood climbed by gradient.
+  """Builds a deep mixture of normals, whose exact likelihood is maximised by gradient, summed over all paths.
 
-  At the responsibilities of the E-step the gradient of the likelihood is that of the M-step's objective, so that this
-  is EM with the M-step a step of gradient, as in the paper, where the paths are also guessed.
+  At the responsibilities of the E-step the gradient of the likelihood is that of the M-step's objective. So this is EM
+  with a gradient step as its M-step, as in the paper, which also guesses the paths.
 
   Reference: van den Oord & Schrauwen 2014, Factoring variations in natural images with deep Gaussian mixture models.
   """
@@ -111,7 +114,7 @@ def deep_gmm(config: ConfigDict) -> System:
   def networks(key, batch):
     x = _flat(batch['x'])
     params = network.init(key, x[:1])['params']
-    # The first layer begins by centring and scaling the data, as far as it varies.
+    # The initial first layer centres the data and scales it, with a floor for dimensions that hardly vary.
     scale = 1 / jnp.sqrt(x.var(0) + 1e-3)
     params['kernel_0'] = params['kernel_0'] * scale[None, None]
     params['bias_0'] = params['bias_0'] - (params['kernel_0'] @ x.mean(0)[:, None])[..., 0]
@@ -126,6 +129,6 @@ def _flat(x: jax.Array) -> jax.Array:
 
 
 def _densities(log_prob: jax.Array, config: ConfigDict) -> Metrics:
-  """Of a density of dequantized pixels in [0, 1]: a bound on the probability of the levels."""
+  """Returns the metrics of a density of dequantized pixels in [0, 1], which bounds the probability of the levels."""
   bits = likelihoods.gaussian(config.data.levels).bits(-log_prob, math.prod(config.data.shape))
   return {'nll_nats': -log_prob, 'bits_per_dim': bits}

@@ -1,5 +1,6 @@
-"""Variational autoencoders: trained on the ELBO (`vae`), on the importance-weighted bound (`iwae`), or with a prior of
-pseudo-inputs (`vamp`).
+"""Variational autoencoders.
+
+`vae` is trained on the ELBO, `iwae` on the importance-weighted bound, `vamp` with a prior of pseudo-inputs.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +14,7 @@ __all__ = ['iwae', 'vae', 'vamp']
 
 
 def vae(config: ConfigDict) -> System:
-  """Trained on the mean over k samples of the ELBO, the top layer's divergence in closed form.
+  """Builds the system that maximises the mean ELBO of k samples, with the top layer's divergence in closed form.
 
   Reference: Kingma & Welling 2014, arXiv:1312.6114, equation 10.
   """
@@ -21,7 +22,7 @@ def vae(config: ConfigDict) -> System:
 
 
 def iwae(config: ConfigDict) -> System:
-  """Trained on the importance-weighted bound of k samples.
+  """Builds the system that maximises the importance-weighted bound of k samples.
 
   Reference: Burda et al. 2016, arXiv:1509.00519, equation 8.
   """
@@ -29,9 +30,10 @@ def iwae(config: ConfigDict) -> System:
 
 
 def vamp(config: ConfigDict) -> System:
-  """Trains on the ELBO under the mixture of the posteriors of `config.model.pseudo_inputs` learned images.
+  """Builds the system that maximises the ELBO under the mixture of the posteriors of trained images.
 
-  The divergence, which is taken at the samples, is weighted from 0 to 1 over `config.model.warmup` steps.
+  There are `config.model.pseudo_inputs` images. The divergence, taken at the samples, is weighted from 0 to 1 over
+  `config.model.warmup` steps.
 
   Reference: Tomczak & Welling 2018, arXiv:1705.07120, equations 9 and 10.
   """
@@ -49,13 +51,13 @@ def vamp(config: ConfigDict) -> System:
 
 
 def _standard(config: ConfigDict) -> bounds.Model:
-  """The model under the prior N(0, I)."""
+  """Builds the model under the prior N(0, I)."""
   posterior, decoder = _networks(config)
   return bounds.compose(posterior, posteriors.standard(config.model.latents[-1]), decoder)
 
 
 def _networks(config: ConfigDict) -> tuple[bounds.Posterior, bounds.Decoder]:
-  """Posterior and decoder after `config.model`."""
+  """Builds posterior and decoder after `config.model`."""
   model = config.model
   experiment.one_of('config.model.activation', model.activation, (*ACTIVATIONS, 'gated'))
   experiment.require(

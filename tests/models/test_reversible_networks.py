@@ -162,7 +162,7 @@ def test_images_come_back_from_their_last_features():
     if i == 0:
       decayed = metrics['model/loss'] - metrics['model/cross_entropy_nats']
       np.testing.assert_allclose(decayed, 0.5 * 5e-4 * squares, rtol=1e-4)
-  made = classifier.parts(settings('irevnet_cifar10', blocks=(3, 3), stream=2, first=2), resnet.irevnet)
+  made = classifier.build_parts(settings('irevnet_cifar10', blocks=(3, 3), stream=2, first=2), resnet.irevnet)
   features = jax.jit(lambda x: classifier.features(made, state, x))(batch['x'])
   assert features.shape == (12, 2, 2, 16)
   np.testing.assert_allclose(jax.jit(system.views.reconstruct)(None, state, batch['x']), batch['x'], atol=1e-4)

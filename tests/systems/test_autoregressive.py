@@ -52,7 +52,7 @@ def make(name, channels, kind, height, width, condition=None):
   """The network, what its numbers mean, and random parameters: gains about one, kernels that keep the scale."""
   network, settings = NETWORKS[name]
   pixel = getattr(pixels, kind)(channels, SETTINGS)
-  module = network(pixel.numbers, groups=pixel.groups, **settings)
+  module = network(pixel.num_parameters, groups=pixel.groups, **settings)
   x = jax.random.normal(jax.random.key(3), (2, height, width, channels))
   params = jax.eval_shape(module.init, jax.random.key(0), x, condition)['params']
   return module, pixel, at_random(params)
@@ -60,7 +60,7 @@ def make(name, channels, kind, height, width, condition=None):
 
 def drawing(name, channels, kind, height, width, condition=None):
   module, pixel, params = make(name, channels, kind, height, width, condition)
-  return raster.Drawing(module, params, pixel, condition)
+  return raster.PixelModel(module, params, pixel, condition)
 
 
 def dependence(name, channels, kind, height, width):
@@ -94,7 +94,7 @@ def test_drawing_with_a_memory_gives_the_pixels_of_drawing_without(name, channel
   known = jnp.zeros((2, 4, 4), bool)
   fast, slow = (
     jax.jit(lambda key, sampler=sampler: sampler(key, subject, given, known))(jax.random.key(6))
-    for sampler in (raster.incremental, raster.naive)
+    for sampler in (raster.sample_incremental, raster.sample_naive)
   )
   np.testing.assert_array_equal(fast, slow)
   assert len(np.unique(fast)) >= 2
@@ -105,7 +105,7 @@ def test_known_pixels_stay_and_the_others_follow_from_them():
   given = jax.random.bernoulli(jax.random.key(7), 0.5, (2, 4, 4, 1)).astype(jnp.float32)
   known = jnp.zeros((2, 4, 4), bool).at[:, :, ::2].set(True)
   draw = jax.jit(lambda key, sampler: sampler(key, subject, given, known), static_argnums=1)
-  fast, slow = (draw(jax.random.key(8), sampler) for sampler in (raster.incremental, raster.naive))
+  fast, slow = (draw(jax.random.key(8), sampler) for sampler in (raster.sample_incremental, raster.sample_naive))
   np.testing.assert_array_equal(fast, slow)
   np.testing.assert_array_equal(fast[:, :, ::2], given[:, :, ::2])
 
@@ -124,7 +124,9 @@ def test_all_images_of_three_by_three_have_probability_one_and_are_drawn_as_ofte
   assert abs(probability.sum() - 1) < 1e-6
   n = 4096
   nothing = jnp.zeros((n, 3, 3, 1))
-  drawn = jax.jit(lambda key: raster.incremental(key, subject, nothing, jnp.zeros((n, 3, 3), bool)))(jax.random.key(9))
+  drawn = jax.jit(lambda key: raster.sample_incremental(key, subject, nothing, jnp.zeros((n, 3, 3), bool)))(
+    jax.random.key(9)
+  )
   counts = np.bincount(np.asarray(drawn).reshape(n, 9).astype(int) @ 2 ** np.arange(8, -1, -1), minlength=512)
   expected = n * probability
   often = expected >= 5

@@ -53,7 +53,7 @@ def test_clusters_are_read_from_real_images_as_such(infogan):
   hidden = features @ state.params['recognizer']['Dense_0']['kernel']
   np.testing.assert_allclose(lone(kept)['mean'], hidden.mean(0), atol=0.05)
   found = system.views.cluster(KEY, state, x)
-  wrong = gan.recognized(game, state, x, 'generated')[0]
+  wrong = gan.recognize(game, state, x, 'generated')[0]
   assert np.abs(found - wrong).max() > 1e-3
 
 

@@ -132,22 +132,22 @@ def test_the_critic_judges_both_kinds_as_it_would_each_alone(norm):
   judge = lambda x: games.forward(game, 'critic', state, x, KEY)
   ((of_real, _), seen_real), ((of_fake, _), seen_fake) = judge(real), judge(fake)
   assert seen_real.keys() == seen_fake.keys() == ({'batch_stats'} if norm == 'batch' else set())
-  score = objectives._apart if norm == 'batch' else objectives._together
+  score = objectives._score_separately if norm == 'batch' else objectives._score_jointly
   *scores, noted = score(game, state, real, fake, KEY, KEY)
   np.testing.assert_allclose([scores[0].value, scores[1].value], [of_real, of_fake], rtol=1e-5, atol=1e-7)
-  assert same(noted, games.noted(game, 'critic', state, real=seen_real, generated=seen_fake))
+  assert same(noted, games.update_statistics(game, 'critic', state, real=seen_real, generated=seen_fake))
   if norm == 'batch':
     mean = noted['critic_statistics']['real']['BatchNorm_0']['mean']
     start = state.extra['critic_statistics']['real']['BatchNorm_0']['mean']
     np.testing.assert_allclose(mean, 0.9 * start + 0.1 * seen_real['batch_stats']['BatchNorm_0']['mean'], rtol=1e-5)
     with pytest.raises(ValueError, match='generated real'):  # together they have statistics of no kind
-      objectives._together(game, state, real, fake, KEY, KEY)
+      objectives._score_jointly(game, state, real, fake, KEY, KEY)
 
 
 @pytest.mark.parametrize(('critic', 'tied'), [({}, False), ({'norm': 'batch'}, True), ({'kernels': 2}, True)])
 def test_layers_that_tie_examples_are_known(critic, tied, monkeypatch):
   known = []
-  for name, ties in (('_apart', True), ('_together', False)):
+  for name, ties in (('_score_separately', True), ('_score_jointly', False)):
     score = getattr(objectives, name)
     monkeypatch.setattr(objectives, name, lambda *args, ties=ties, score=score: known.append(ties) or score(*args))
   settings = config('dcgan_mnist:tiny_wgan')
@@ -178,7 +178,7 @@ def test_a_clipped_linear_critic_reaches_the_bound():
     value = state.params['critic']['w'] * batch['x']
     return losses.wasserstein_critic(value, jnp.zeros_like(value)).mean(), ({}, {})
 
-  move = core.chain(core.descend(critic=core.Player(loss, tx, ('critic',))), *games.constrained(game, 'critic'))
+  move = core.chain(core.descend(critic=core.Player(loss, tx, ('critic',))), *games.projections(game, 'critic'))
   params = {'critic': {'w': jnp.asarray(0.0)}}
   state = core.State(jnp.zeros((), jnp.int32), params, move.init(params), {})
   one = lambda state, _: (move.apply(KEY, state, {'x': jnp.full(4, 3.0)})[0], state.params['critic']['w'])
@@ -238,8 +238,8 @@ def test_a_held_loss_adds_the_pull_of_the_past():
   history = {'history': {'critic': {'w': jnp.array([0.0, 4.0])}}}
   state = core.State(jnp.zeros((), jnp.int32), params, {}, history)
   (term,) = objectives.historical(ml_collections.ConfigDict({'historical': 0.5}), 'critic')
-  played = objectives.Played(state, *[None] * 6)
-  assert float(objectives._added(jnp.asarray(3.0), {}, {}, [term], KEY, played)[0]) == 3 + 0.5 * (1 + 4)
+  played = objectives.GameBatch(state, *[None] * 6)
+  assert float(objectives._with_terms(jnp.asarray(3.0), {}, {}, [term], KEY, played)[0]) == 3 + 0.5 * (1 + 4)
 
 
 def test_smoothed_labels_have_the_optimum_of_the_sheet():
@@ -250,14 +250,14 @@ def test_smoothed_labels_have_the_optimum_of_the_sheet():
 
 def test_players_at_once_see_the_same_generated_examples(monkeypatch):
   seen = []
-  original = games.fakes
+  original = games.generate
 
   def noting(*args):
     fake, statistics = original(*args)
     jax.debug.callback(lambda x: seen.append(np.asarray(x)), fake)
     return fake, statistics
 
-  monkeypatch.setattr(objectives, 'fakes', noting)
+  monkeypatch.setattr(objectives, 'generate', noting)
   settings = config('gan_points:tiny')
   system, state = started(settings)
   jax.block_until_ready(system.step(KEY, state, batch(settings)))
@@ -267,14 +267,14 @@ def test_players_at_once_see_the_same_generated_examples(monkeypatch):
 
 def test_statistics_are_kept_by_their_own_networks_steps(monkeypatch):
   """One batch more for the generator, and one of each kind for the critic."""
-  made, original = [], games.fakes
+  made, original = [], games.generate
 
   def noting(*args):
     fake, seen = original(*args)
     jax.debug.callback(lambda *parts: made.append(parts), fake, seen, ordered=True)
     return fake, seen
 
-  monkeypatch.setattr(objectives, 'fakes', noting)
+  monkeypatch.setattr(objectives, 'generate', noting)
   settings = config('dcgan_mnist:tiny')
   system, state = started(settings)
   start = [np.asarray(leaf) for leaf in jax.tree.leaves(state.extra['generator_statistics'])]
@@ -311,7 +311,7 @@ def test_each_network_of_infogan_moves_in_its_own_turn_and_the_value_head_is_not
 
   def information(params):
     there = state.replace(params=params)
-    found = gan.recognized(game, there, system.views.decode(KEY, there, z), 'real')
+    found = gan.recognize(game, there, system.views.decode(KEY, there, z), 'real')
     return sum(bound.mean() for bound in gan._information(settings.model, z, found))
 
   slope = jax.grad(information)(state.params)

@@ -37,11 +37,11 @@ def told(request, monkeypatch):
   with settings.unlocked():
     settings.data.update({'shape': (8, 8, 1), 'examples': 100, 'class_shares': SHARES})
   if settings.system == 'vq.prior':
-    monkeypatch.setattr(vq.code_priors, 'draw', lambda made, key, params, n, y, t: conditions.append(y) or n)
+    monkeypatch.setattr(vq.code_priors, 'sample', lambda made, key, params, n, y, t: conditions.append(y) or n)
     monkeypatch.setattr(vq, 'views', lambda network: {'codes': None, 'image': lambda key, state, n: jnp.zeros(n)})
   else:
     drawn = lambda key, drawing, given, known: conditions.append(drawing.condition) or given
-    monkeypatch.setattr(raster, 'incremental', drawn)
+    monkeypatch.setattr(raster, 'sample_incremental', drawn)
   state = core.State(0, {'model': {}}, {}, {})
   return systems.build(settings), state, conditions
 
@@ -59,7 +59,7 @@ def test_pictures_have_a_class_to_each_row(told):
   system, state, conditions = told
   system.views.row_sample(KEY, state, 36)
   np.testing.assert_array_equal(conditions[0].argmax(1), np.repeat(np.arange(6), 6))
-  assert (conditions[0].argmax(1) == labels.by_rows(36, 10)).all()
+  assert (conditions[0].argmax(1) == labels.labels_by_row(36, 10)).all()
 
 
 def test_the_grid_of_samples_is_the_one_by_rows(monkeypatch):

@@ -69,7 +69,7 @@ def coders(settings, state):
     own = 2 * [{'hidden': hidden, 'activation': model.activation}]
   latents = model.latents if isinstance(model.latents, tuple) else (model.latents,)
   parameters = 1 if model.likelihood == 'bernoulli' else 2
-  decoder = Decoder(latents=latents, shape=tuple(settings.data.shape), parameters=parameters, **own[1])
+  decoder = Decoder(latents=latents, shape=tuple(settings.data.shape), num_parameters=parameters, **own[1])
   modules = {'encoder': Encoder(latents=latents, **own[0]), 'decoder': decoder}
   bound = lambda name: lambda *args, method: modules[name].apply({'params': state.params[name]}, *args, method=method)
   return bound('encoder'), bound('decoder')
@@ -367,7 +367,7 @@ def test_vq_prior():
   settings.model.top = settings.model.bottom.to_dict() | {'dropout': 0.5}
   metrics, play = played(settings)
   turn, network = play('top'), vq.autoencoder(settings)
-  params, made = turn.state.params, code_priors.priors(settings, network)
+  params, made = turn.state.params, code_priors.build_priors(settings, network)
   found = once(lambda: network.apply({'params': params['vqvae']}, turn.batch['x'], method='encode'))
   label = jnp.asarray(np.eye(10)[np.asarray(turn.batch['y'])], jnp.float32)
 
@@ -399,7 +399,7 @@ def test_reversible_classifiers(name):
   if name == 'resnet':
     del settings.model.network['memory']
   metrics, play = played(settings)
-  play, made = play('model'), classifier.parts(settings, getattr(classifier.networks, name))
+  play, made = play('model'), classifier.build_parts(settings, getattr(classifier.networks, name))
   place, side = jax.random.split(play.key)
   corners = np.asarray(jax.random.randint(place, (4, 2), 0, 3))
   padded = np.pad(play.x - np.asarray(play.state.extra['mean'])[None], [(0, 0), (1, 1), (1, 1), (0, 0)])

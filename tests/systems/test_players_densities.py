@@ -36,7 +36,7 @@ def test_a_flow_climbs_its_likelihood(name):
   settings.model.network = {'layers': 2} if network is None else settings.model.network.to_dict() | network
   metrics, play = played(settings)
   play, model = play('model'), settings.model
-  made, x, log_q = flow.parts(settings, getattr(flow.flows, name)), play.x, np.zeros(4)
+  made, x, log_q = flow.build_parts(settings, getattr(flow.flows, name)), play.x, np.zeros(4)
   if made.dequantizer:
     dequantize = lambda: made.dequantizer.apply({'params': play.state.params['dequantizer']}, play.batch['x'], play.key)
     noise, log_q = map(np.asarray, once(dequantize))
@@ -96,7 +96,7 @@ def test_pixels_are_coded_one_after_another_with_dropout(name):
   smaller = lambda state: state.replace(params=jax.tree.map(lambda leaf: 0.3 * leaf, state.params))
   metrics, play = played(settings, 2, change=smaller)
   play, model = play('model'), settings.model
-  network, x = autoregressive.parts(settings, models.AUTOREGRESSIVE[name]).network, play.x
+  network, x = autoregressive.build_parts(settings, models.AUTOREGRESSIVE[name]).network, play.x
   read = jnp.asarray(2 * x - 1 if model.likelihood == 'bernoulli' else x)
   told = jnp.asarray(np.eye(10)[np.asarray(play.batch['y'])], jnp.float32) if settings.conditional else None
   apply = lambda: network.apply({'params': play.state.params['model']}, read, told, rngs={'dropout': play.key})

@@ -211,7 +211,7 @@ def test_infogan_both_players_raise_the_information():
   metrics, play = played(settings_of('infogan_mnist:tiny', weight=0.7, gaussian_weight=0.3))
   turn = play('discriminator')
   for_z, *keys = jax.random.split(turn.key, 5)
-  z = gan._coded(turn.settings.model, for_z, len(turn.x))
+  z = gan._sample_latents(turn.settings.model, for_z, len(turn.x))
   assert z.shape == (4, 4 + 10 + 2)
   np.testing.assert_array_equal(np.sort(np.asarray(z[:, 4:14]), 1), np.eye(10)[[9] * 4])
   (real, _), (fake, features) = judged(turn, keys, z)
@@ -222,7 +222,7 @@ def test_infogan_both_players_raise_the_information():
   assert_same(metrics['discriminator/loss'], value - 0.7 * categorical - 0.3 * gaussian)
   turn = play('generator')
   for_z, *keys = jax.random.split(turn.key, 4)
-  z, game = gan._coded(turn.settings.model, for_z, len(turn.x)), games.build(turn.settings)
+  z, game = gan._sample_latents(turn.settings.model, for_z, len(turn.x)), games.build(turn.settings)
   critic = turn.state.params['critic']
   fake, features = once(lambda: seen(game.networks['critic'], critic, generated(turn, game, z, keys[0]), keys[1]))
   categorical, gaussian = information(turn, z, features, keys[2])
@@ -247,7 +247,7 @@ def test_semi_supervised_classes_and_features():
 
   for_z, for_choice, *noise = jax.random.split(turn.key, 5)
   known, x = state.extra['labelled'], turn.batch['x']
-  chosen = semi_supervised.dealt(for_choice, 10, 4)
+  chosen = semi_supervised.shuffle(for_choice, 10, 4)
   shown = lambda: (known['x'][chosen], x[::2], generate(for_z))
   right, real, made = once(lambda: [judge(images, key)[0] for images, key in zip(shown(), noise, strict=True)])
   supervised = -log_softmax(right)[np.arange(4), np.asarray(known['y'])[chosen]].mean()

@@ -50,10 +50,10 @@ def test_a_deep_mixture_begins_by_centring_and_scaling_the_data():
 def test_a_classifier_begins_with_the_statistics_of_centred_images():
   settings = settings_of('revnet_cifar10:tiny')
   _, state, batch = started(settings)
-  made = classifier.parts(settings, classifier.networks.revnet)
+  parts = classifier.build_parts(settings, classifier.networks.revnet)
   mean = np.asarray(batch['x']).mean(0)
   np.testing.assert_allclose(state.extra['mean'], mean, rtol=1e-5)
-  see = lambda x: classifier.networks.logits(made.network, state.params['classifier'], None, x)[1]
+  see = lambda x: classifier.networks.logits(parts.network, state.params['classifier'], None, x)[1]
   seen = jax.jit(see)(batch['x'] - jnp.asarray(mean)[None])
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), state.extra['stats'], seen)
 

@@ -376,7 +376,7 @@ def test_a_fresh_model_guesses_the_mean_of_the_data(likelihood, channels):
 
 def test_blank_pixels_start_within_reach():
   # The paper clips the mean to [.001, .999]: a logit of -6.9, not minus infinity.
-  start = likelihoods.bernoulli().start(jnp.array([0.0, 0.5, 1.0]))
+  start = likelihoods.bernoulli().init_bias(jnp.array([0.0, 0.5, 1.0]))
   np.testing.assert_allclose(start, [[np.log(0.001 / 0.999), 0, np.log(0.999 / 0.001)]], rtol=1e-4)
 
 

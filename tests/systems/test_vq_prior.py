@@ -20,7 +20,7 @@ from dgm_jax.commands import extract, sample
 from dgm_jax.errors import UserError
 from dgm_jax.evals import codes as measured
 from dgm_jax.evals import generated, rejection
-from dgm_jax.models.code_prior import repeated
+from dgm_jax.models.code_prior import enlarge
 from dgm_jax.runs import graft, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
@@ -39,9 +39,9 @@ def two_levels():
   """
   settings = config('vqvae2_mnist', 'tiny_prior')
   settings.model.vqvae.update({'codes': 2, 'strides': (2, 4)})
-  made = code_priors.priors(settings, vq.autoencoder(settings))
-  label, found = LABELS[:3], code_priors.random(made, jax.random.key(0), 3)
-  start = lambda key: {name: code_priors.start(prior, key, found, label, name) for name, prior in made.items()}
+  made = code_priors.build_priors(settings, vq.autoencoder(settings))
+  label, found = LABELS[:3], code_priors.random_codes(made, jax.random.key(0), 3)
+  start = lambda key: {name: code_priors.init_prior(prior, key, found, label, name) for name, prior in made.items()}
   leaves, tree = jax.tree.flatten(jax.eval_shape(start, jax.random.key(1)))
   keys = jax.random.split(jax.random.key(2), len(leaves))
   drawn = [0.7 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
@@ -93,7 +93,7 @@ def test_all_codes_have_probability_one_and_are_drawn_as_often_as_they_should(tw
   n, p = 20_000, top * bottom
 
   def draw(key, temperature):
-    return code_priors.draw(made, key, params, n, jnp.broadcast_to(LABELS[4][None], (n, 10)), temperature)
+    return code_priors.sample(made, key, params, n, jnp.broadcast_to(LABELS[4][None], (n, 10)), temperature)
 
   draw = jax.jit(draw)
   drawn = draw(jax.random.key(3), 1.0)
@@ -105,7 +105,7 @@ def test_all_codes_have_probability_one_and_are_drawn_as_often_as_they_should(tw
 
 
 def test_a_position_above_is_repeated_over_those_it_covers():
-  rows = repeated(jnp.arange(6.0).reshape(1, 2, 3, 1), (3, 5))[0, ..., 0]
+  rows = enlarge(jnp.arange(6.0).reshape(1, 2, 3, 1), (3, 5))[0, ..., 0]
   np.testing.assert_array_equal(rows, [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]])
 
 

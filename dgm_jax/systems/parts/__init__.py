@@ -1,1 +1,1 @@
-"""What systems are put together of; none of it is a system."""
+"""The parts that systems are composed of; none of them is a system."""

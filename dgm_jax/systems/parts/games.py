@@ -1,9 +1,10 @@
-"""What all adversarial systems share: the networks of a game, how they are applied, and what is kept beside them.
+"""The parts that adversarial systems share: the networks of a game, their application, and their statistics.
 
 A generator maps latents [n, Z] to data; a critic maps data to a value [B] and features [B, F]. Training applies both
-with the statistics of the batch at hand and with noise; whatever else sees the averages in `State.extra`. Networks that
-judge are trained on batches of real examples and on batches of generated ones. Each kind has averages of its own, so
-that an example is later normalised as its kind was in training.
+with the statistics of the current batch and with noise. Evaluation uses the averages in `State.extra`.
+
+A critic is trained on batches of real examples and on batches of generated ones. Each kind has averages of its own, so
+that in evaluation an example is normalised as its kind was in training.
 """
 
 import functools
@@ -19,54 +20,61 @@ from dgm_jax import config as experiment
 from dgm_jax import losses, models
 from dgm_jax.core import Batch, Key, Metrics, Move, Params, State, averages
 from dgm_jax.nn.norm import BatchNorm, LayerNorm, VirtualBatchNorm, directions, running, spectral
+from dgm_jax.systems.parts.moves import without_optimizer
 from dgm_jax.views import Prior
 
 __all__ = [
   'GENERATED',
+  'INIT_EXAMPLES',
   'REAL',
-  'SHOWN',
   'Game',
   'build',
-  'by_kind',
-  'constrained',
   'decode',
-  'fakes',
   'forward',
+  'generate',
   'inference',
-  'keep',
+  'init_networks',
   'normalisation',
-  'noted',
-  'remember',
+  'projections',
   'sampler',
-  'start',
+  'statistics_by_kind',
   'ties_examples',
   'uniform',
+  'update_history',
+  'update_statistics',
   'values',
   'views',
+  'with_averages',
 ]  # fmt: skip
 
+
+def clip(params: Any, bound: float) -> Any:
+  """Clips parameters to [-bound, bound]."""
+  return losses.clip_parameters(params, bound=bound)
+
+
 NORMS = ('none', 'batch', 'virtual', 'layer')
-SHOWN = 128  # examples, and latents, that parameters and statistics start from
-REAL, GENERATED = 'real', 'generated'  # kinds of examples, each with batch statistics of its own in a judge
-BESIDE = ('generator_statistics', 'generator_spectral')  # what is averaged along with the generator
-STATISTICS = 'batch_stats'  # the collection that is averaged, in the entry <network>_statistics of `State.extra`
-# Constraints: those that move the weights after each step, and those that networks are applied through.
-PROJECTIONS = {'clip': lambda params, bound: losses.clip_parameters(params, bound=bound)}
+INIT_EXAMPLES = 128  # number of examples, and of latents, that initialise parameters and statistics
+REAL, GENERATED = 'real', 'generated'  # kinds of examples, each with batch statistics of its own in a critic
+AVERAGED_EXTRAS = ('generator_statistics', 'generator_spectral')  # entries of `State.extra` averaged with the generator
+STATISTICS = 'batch_stats'  # the collection averaged in the entry <network>_statistics of `State.extra`
+# Constraints: projections of the weights after each step, and normalised weights that networks are applied with.
+PROJECTIONS = {'clip': clip}
 WEIGHT_NORMS = {'spectral': spectral}
 
 
 def uniform(key: Key, n: int, size: int) -> jax.Array:
-  """Latents [n, size], uniform on (-1, 1)."""
+  """Samples latents [n, size], uniform on (-1, 1)."""
   return jax.random.uniform(key, (n, size), minval=-1.0)
 
 
 def normal(key: Key, n: int, size: int) -> jax.Array:
-  """Latents [n, size], standard normal."""
+  """Samples latents [n, size], standard normal."""
   return jax.random.normal(key, (n, size))
 
 
 def wide_uniform(key: Key, n: int, size: int) -> jax.Array:
-  """Latents [n, size], uniform with unit variance."""
+  """Samples latents [n, size], uniform with unit variance."""
   return 3**0.5 * uniform(key, n, size)
 
 
@@ -74,17 +82,17 @@ PRIORS = {'uniform': uniform, 'normal': normal, 'wide_uniform': wide_uniform}
 
 
 class Game(NamedTuple):
-  """The networks of a game and where latents come from."""
+  """The networks of a game and the prior of its latents."""
 
-  networks: dict[str, nn.Module]  # 'generator', 'critic', and what else a system has
+  networks: dict[str, nn.Module]  # 'generator', 'critic', and further ones of a system
   constraints: dict[str, dict[str, float]]  # network -> constraint of its weights -> bound
   prior: Callable[[Key, int], jax.Array]  # (key, n) -> latents [n, Z]
-  references: int  # latents that virtual batch normalisation refers to
+  references: int  # number of reference latents of virtual batch normalisation
   momentum: float  # of the averages of batch statistics
 
 
 def build(config: ConfigDict) -> Game:
-  """The game that `config.model` describes.
+  """Builds the game that `config.model` describes.
 
   `model.generator` and `model.critic` name a `network` and give its settings, the `norm` of its layers and the
   `constraints` of its weights, each with a bound.
@@ -107,14 +115,14 @@ def build(config: ConfigDict) -> Game:
   return Game(networks, constraints, functools.partial(sample, size=model.latents), references, model.momentum)
 
 
-def _network(config: ConfigDict, role: str, known: dict[str, Callable], **more) -> nn.Module:
-  """The network that `config.model.<role>` describes: its name as `network`, the rest its settings."""
+def _network(config: ConfigDict, role: str, table: dict[str, Callable], **more) -> nn.Module:
+  """Builds the network that `config.model.<role>` describes: `network` is its name, the rest its settings."""
   settings = dict(config.model.to_dict()[role])
   name, norm = settings.pop('network'), settings.pop('norm', 'none')
   settings.pop('constraints', None)
   if role == 'critic':
     settings.pop('regularisers', None)
-  network = experiment.choose(f'config.model.{role}.network', name, known)
+  network = experiment.choose(f'config.model.{role}.network', name, table)
   if norm != 'none':
     more['norm'] = normalisation(f'config.model.{role}.norm', norm, config.model)
   return models.build(f'config.model.{role}', network, settings, **more, dtype=config.dtype)
@@ -129,7 +137,7 @@ def _constraints(config: ConfigDict, role: str) -> dict[str, float]:
 
 
 def normalisation(path: str, name: str, model: ConfigDict) -> Callable:
-  """The function that makes a layer of this name; gains start around one, as those of DCGAN do."""
+  """Returns the function that creates a normalisation layer by name; gains start around one, as in DCGAN."""
   experiment.one_of(path, name, NORMS)
   gain = lambda key, shape, dtype=jnp.float32: 1 + 0.02 * jax.random.normal(key, shape, dtype)
   if name == 'batch':
@@ -140,132 +148,159 @@ def normalisation(path: str, name: str, model: ConfigDict) -> Callable:
 
 
 def ties_examples(model: ConfigDict) -> bool:
-  """Whether the critic's value of an example depends on the others of its batch."""
+  """Returns whether the critic's value of an example depends on the others of its batch."""
   return model.critic.get('norm', 'none') == 'batch' or model.critic.get('kernels', 0) > 0
 
 
-def start(game: Game, key: Key, batch: Batch) -> tuple[Params, dict[str, Any]]:
-  """Fresh generator and critic: (params, extra)."""
+def init_networks(game: Game, key: Key, batch: Batch) -> tuple[Params, dict[str, Any]]:
+  """Returns initial parameters of generator and critic: (params, extra)."""
   for_generator, for_critic, for_reference = jax.random.split(key, 3)
   reference = game.prior(for_reference, game.references)
-  z = jnp.concatenate([reference, game.prior(for_reference, SHOWN)])
-  made = {
+  z = jnp.concatenate([reference, game.prior(for_reference, INIT_EXAMPLES)])
+  variables = {
     'generator': game.networks['generator'].init(for_generator, z),
-    'critic': game.networks['critic'].init(for_critic, batch['x'][:SHOWN]),
+    'critic': game.networks['critic'].init(for_critic, batch['x'][:INIT_EXAMPLES]),
   }
-  extra = {'generator_statistics': made['generator'][STATISTICS]} if STATISTICS in made['generator'] else {}
-  extra |= by_kind('critic', made['critic'])
+  extra = {'generator_statistics': variables['generator'][STATISTICS]} if STATISTICS in variables['generator'] else {}
+  extra |= statistics_by_kind('critic', variables['critic'])
   extra |= {'reference': reference} if game.references else {}
   for name, constraints in game.constraints.items():
     for norm in constraints.keys() & WEIGHT_NORMS.keys():
-      extra[f'{name}_{norm}'] = directions(jax.random.fold_in(key, 3 + len(extra)), made[name]['params'])
-  return {name: tree['params'] for name, tree in made.items()}, extra
+      extra[f'{name}_{norm}'] = directions(jax.random.fold_in(key, 3 + len(extra)), variables[name]['params'])
+  return {name: tree['params'] for name, tree in variables.items()}, extra
 
 
-def by_kind(name: str, made: dict[str, Any]) -> dict[str, Any]:
-  """The first entry of `State.extra` for a judge's statistics of each kind of examples; {} if it has none."""
-  if STATISTICS not in made:
+def statistics_by_kind(name: str, variables: dict[str, Any]) -> dict[str, Any]:
+  """Returns the initial entry of `State.extra` for a network's statistics of each kind of examples.
+
+  Args:
+    name: the network.
+    variables: as its `init` returns them; without batch statistics the result is {}.
+  """
+  if STATISTICS not in variables:
     return {}
-  return {f'{name}_statistics': {kind: jax.tree.map(jnp.copy, made[STATISTICS]) for kind in (REAL, GENERATED)}}
+  return {f'{name}_statistics': {kind: jax.tree.map(jnp.copy, variables[STATISTICS]) for kind in (REAL, GENERATED)}}
 
 
-def keep(params: Params, extra: dict[str, Any], model: ConfigDict) -> dict[str, Any]:
-  """`extra` with the generator's moving average and the players' averages over time, where the model wants them."""
-  extra = averages(params, extra, ('generator',), *BESIDE) if model.average else extra
+def with_averages(extra: dict[str, Any], params: Params, model: ConfigDict) -> dict[str, Any]:
+  """Returns `extra` with the averages that the model asks for: of the generator, and of all players over time."""
+  extra = averages(params, extra, ('generator',), *AVERAGED_EXTRAS) if model.average else extra
   return extra | ({'history': dict(params)} if model.get('historical', 0.0) else {})
 
 
-def _weights(game: Game, name: str, state: State) -> tuple[Any, dict[str, Any]]:
-  """The parameters that a network is applied with, and what the norms of its weights have found: {norm: tree}."""
-  params, found = state.params[name], {}
+def _constrained_params(game: Game, name: str, state: State) -> tuple[Any, dict[str, Any]]:
+  """Returns the parameters that a network is applied with, and {norm of weights: its updated memory}."""
+  params, memory = state.params[name], {}
   for norm, bound in game.constraints.get(name, {}).items():
     if norm in WEIGHT_NORMS:
-      params, found[norm] = WEIGHT_NORMS[norm](params, state.extra[f'{name}_{norm}'], bound)
-  return params, found
+      params, memory[norm] = WEIGHT_NORMS[norm](params, state.extra[f'{name}_{norm}'], bound)
+  return params, memory
 
 
 def forward(game: Game, name: str, state: State, x: jax.Array, key: Key) -> tuple[Any, dict]:
   """Applies a network in training.
 
   Returns:
-    what it gives, and what it has seen: {'batch_stats': of this batch, norm of weights: its memory}.
+    its output, and its statistics {'batch_stats': of this batch, norm of weights: its updated memory}.
   """
-  params, found = _weights(game, name, state)
-  out, seen = game.networks[name].apply({'params': params}, x, rngs={'dropout': key}, mutable=[STATISTICS])
-  return out, dict(seen) | found
+  params, memory = _constrained_params(game, name, state)
+  out, statistics = game.networks[name].apply({'params': params}, x, rngs={'dropout': key}, mutable=[STATISTICS])
+  return out, dict(statistics) | memory
 
 
 def inference(game: Game, name: str, state: State, x: jax.Array, kind: str = '') -> Any:
-  """Applies a network outside training: averages for statistics, no noise.
+  """Applies a network outside training: with averaged statistics and without noise.
 
   Args:
-    kind: REAL or GENERATED, of the examples that a judge is shown; '' for a generator.
+    game: the game.
+    name: the network.
+    state: the state.
+    x: its inputs, [B, ...].
+    kind: REAL or GENERATED, the kind of the examples x; '' for a generator.
   """
-  variables = {'params': _weights(game, name, state)[0]}
+  variables = {'params': _constrained_params(game, name, state)[0]}
   if (statistics := state.extra.get(f'{name}_statistics')) is not None:
     variables[STATISTICS] = statistics[kind] if kind else statistics
   return game.networks[name].apply(variables, x)
 
 
-def noted(game: Game, name: str, state: State, **seen: dict) -> dict[str, Any]:
-  """What `State.extra` keeps beside a network's parameters after one more batch: the entries that are new.
+def update_statistics(game: Game, name: str, state: State, **statistics: dict) -> dict[str, Any]:
+  """Returns the entries of `State.extra` beside a network's parameters, updated by one more batch.
 
   Batch statistics are averaged, everything else is replaced.
 
   Args:
-    seen: what `forward` gave, as `seen`; of a judge, as `real` and `generated`.
+    game: the game.
+    name: the network.
+    state: the state.
+    **statistics: the statistics that `forward` returns, as `batch`; for a critic, as `real` and `generated`.
   """
-  kinds = {kind: dict(collections) for kind, collections in seen.items()}
+  kinds = {kind: dict(collections) for kind, collections in statistics.items()}
   batch = {kind: collections.pop(STATISTICS, None) for kind, collections in kinds.items()}
   extra = {f'{name}_{other}': tree for collections in kinds.values() for other, tree in collections.items()}
   entry = f'{name}_statistics'
   if entry in state.extra:
-    extra[entry] = running(state.extra[entry], batch.get('seen', batch), game.momentum)
+    extra[entry] = running(state.extra[entry], batch.get('batch', batch), game.momentum)
   return extra
 
 
-def fakes(game: Game, state: State, z: jax.Array, key: Key) -> tuple[jax.Array, dict]:
-  """Generated examples in training, [n, ...], and what the generator has seen."""
-  x, seen = forward(game, 'generator', state, _referred(game, state, z), key)
-  return x[game.references :], seen
+def generate(game: Game, state: State, z: jax.Array, key: Key) -> tuple[jax.Array, dict]:
+  """Generates examples in training, [n, ...]; returns them and the generator's statistics."""
+  x, statistics = forward(game, 'generator', state, _with_reference(game, state, z), key)
+  return x[game.references :], statistics
 
 
 def decode(game: Game, state: State, z: jax.Array) -> jax.Array:
-  """Generated examples, [n, ...], of latents [n, Z], each a function of its own latents."""
-  return inference(game, 'generator', state, _referred(game, state, z))[game.references :]
+  """Generates examples [n, ...] from latents [n, Z], each a function of its own latents alone."""
+  return inference(game, 'generator', state, _with_reference(game, state, z))[game.references :]
 
 
 def sampler(game: Game) -> Callable[[Key, State, int], jax.Array]:
-  """`System.sample` of a game."""
-  return lambda key, state, n: decode(game, state, game.prior(key, n))
+  """Returns `System.sample` of a game."""
+
+  def sample(key: Key, state: State, n: int) -> jax.Array:
+    return decode(game, state, game.prior(key, n))
+
+  return sample
 
 
 def views(game: Game, normal: bool = False) -> dict[str, Any]:
-  """Makes `System.views` of a game; `decode` and `prior` are of images only.
+  """Returns `System.views` of a game, by name; `decode` and `prior` are of images only.
 
   Args:
-    game: whose critic takes x for real examples; `values` has it judge generated ones as such.
+    game: the game; the view `critic` takes examples to be real, `values` takes generated ones to be generated.
     normal: whether latents are standard normal.
   """
-  prior = Prior(sample=lambda key, state, n: game.prior(key, n), normal=normal)
-  images = {'decode': lambda key, state, z: decode(game, state, z), 'prior': prior}
-  critic = lambda key, state, x: inference(game, 'critic', state, x, REAL)[0]
+
+  def sample_latents(key, state, n):
+    del state
+    return game.prior(key, n)
+
+  def decode_latents(key, state, z):
+    del key
+    return decode(game, state, z)
+
+  def critic(key, state, x):
+    del key
+    return inference(game, 'critic', state, x, REAL)[0]
+
+  images = {'decode': decode_latents, 'prior': Prior(sample=sample_latents, normal=normal)}
   return {'critic': critic} | (images if len(game.networks['generator'].shape) == 3 else {})
 
 
 def values(game: Game) -> Callable[[Key, State, Batch], Metrics]:
-  """The critic's value of real examples and of as many generated ones, [B] each, outside training."""
+  """Returns `System.evaluate` of a game: the critic's values of real and of as many generated examples, [B] each."""
 
   def measure(key: Key, state: State, batch: Batch) -> Metrics:
     fake = decode(game, state, game.prior(key, batch['x'].shape[0]))
-    critic = lambda x, kind: inference(game, 'critic', state, x, kind)[0]
-    return {'real_value': critic(batch['x'], REAL), 'fake_value': critic(fake, GENERATED)}
+    value = lambda x, kind: inference(game, 'critic', state, x, kind)[0]
+    return {'real_value': value(batch['x'], REAL), 'fake_value': value(fake, GENERATED)}
 
   return measure
 
 
-def constrained(game: Game, *names: str) -> list[Move]:
-  """The moves that bring networks' weights back within their bounds, each to follow a step of its network."""
+def projections(game: Game, *names: str) -> list[Move]:
+  """Returns the moves that project networks' weights onto their bounds, each to follow a step of its network."""
   return [
     _project(name, PROJECTIONS[constraint], bound)
     for name in names
@@ -279,27 +314,27 @@ def _project(name: str, projection: Callable, bound: float) -> Move:
     del key, batch
     return state.replace(params=state.params | {name: projection(state.params[name], bound)}), {}
 
-  return Move(lambda params: {}, apply)
+  return without_optimizer(apply)
 
 
-def remember(*names: str) -> Move:
-  """Keeps `extra['history']`, the mean over all steps so far of each network's parameters.
+def update_history(*names: str) -> Move:
+  """Returns the move that averages each network's parameters over all steps so far, in `extra['history']`.
 
   Reference: Salimans et al. 2016, arXiv:1606.03498, section 3.3.
   """
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
     del key, batch
-    rate = 1 / (state.step + 2)  # the start counts as the first
+    rate = 1 / (state.step + 2)  # the initial parameters count as the first
     history = {
       name: jax.tree.map(lambda mean, now: mean + rate * (now - mean), state.extra['history'][name], state.params[name])
       for name in names
     }
     return state.replace(extra=state.extra | {'history': history}), {}
 
-  return Move(lambda params: {}, apply)
+  return without_optimizer(apply)
 
 
-def _referred(game: Game, state: State, z: jax.Array) -> jax.Array:
-  """Latents with those of the reference batch in front."""
+def _with_reference(game: Game, state: State, z: jax.Array) -> jax.Array:
+  """Returns the latents with the reference batch in front, if there is one."""
   return jnp.concatenate([state.extra['reference'], z]) if game.references else z

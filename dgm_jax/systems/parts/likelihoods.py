@@ -1,4 +1,4 @@
-"""What a decoder's numbers mean: p(x|z) for each kind of data.
+"""Likelihoods p(x|z) for each kind of data, and the decoder that computes their parameters.
 
 Axes: ... any leading axes, D pixels, flattened.
 """
@@ -20,63 +20,88 @@ __all__ = ['LIKELIHOODS', 'Likelihood', 'bernoulli', 'decoder', 'discretized_log
 
 
 class Likelihood(NamedTuple):
-  """A family of densities of x, given `parameters` numbers a pixel (one array [..., D] for each)."""
+  """A family of densities of x with `num_parameters` parameters a pixel.
 
-  parameters: int
-  log_prob: Callable  # (x, numbers) -> [...] nats
-  mean: Callable  # numbers -> [..., D] in data space
-  sample: Callable  # (key, numbers) -> [..., D] in data space
-  start: Callable  # mean of the training data [...] -> output bias [n, ...], one row for each number
+  `params` is a tuple of that many arrays [..., D].
+  """
+
+  num_parameters: int
+  log_prob: Callable  # (x, params) -> [...] nats
+  mean: Callable  # params -> [..., D] in data space
+  sample: Callable  # (key, params) -> [..., D] in data space
+  init_bias: Callable  # mean of the training data [...] -> bias of the output [num_parameters, ...]
   bits: Callable  # (nats, D) -> bits per dimension of 8-bit pixels
 
 
-def bernoulli(levels: int = 256) -> Likelihood:
-  """Binary pixels in {0, 1}, of whatever levels they were made; the number is the logit."""
-  del levels
+def bits_per_dim(nats: jax.Array, dims: int) -> jax.Array:
+  """Converts nats of an example to bits per dimension."""
+  return nats / (dims * math.log(2))
 
-  def start(mean):
-    mean = jnp.clip(mean, 0.001, 0.999)  # Burda et al. 2016, appendix C
-    return (jnp.log(mean) - jnp.log1p(-mean))[None]
+
+def bernoulli(levels: int = 256) -> Likelihood:
+  """Returns the likelihood of binary pixels in {0, 1}; the parameter is the logit."""
+  del levels  # of the data before it is binarized
+
+  def log_prob(x, params):
+    return distributions.bernoulli_log_prob(x, params[0])
+
+  def mean(params):
+    return jax.nn.sigmoid(params[0])
+
+  def sample(key, params):
+    return jax.random.bernoulli(key, mean(params)).astype(jnp.float32)
+
+  def init_bias(data_mean):
+    data_mean = jnp.clip(data_mean, 0.001, 0.999)  # Burda et al. 2016, appendix C
+    return (jnp.log(data_mean) - jnp.log1p(-data_mean))[None]
 
   return Likelihood(
-    1,
-    lambda x, numbers: distributions.bernoulli_log_prob(x, numbers[0]),
-    lambda numbers: jax.nn.sigmoid(numbers[0]),
-    lambda key, numbers: jax.random.bernoulli(key, jax.nn.sigmoid(numbers[0])).astype(jnp.float32),
-    start,
-    lambda nats, dims: nats / (dims * math.log(2)),
+    num_parameters=1, log_prob=log_prob, mean=mean, sample=sample, init_bias=init_bias, bits=bits_per_dim
   )
 
 
 def gaussian(levels: int = 256) -> Likelihood:
-  """Pixels in [0, 1], dequantized; the numbers are mean and log-variance."""
-  return Likelihood(
-    2,
-    lambda x, numbers: distributions.normal_log_prob(x, *numbers),
-    lambda numbers: numbers[0],
-    lambda key, numbers: distributions.normal_sample(key, *numbers),
-    lambda mean: jnp.stack([mean, jnp.full_like(mean, 2 * math.log(0.25))]),
-    # A density over [0, 1] is one over bins of width 1 / levels: of 256, each pixel is 8 bits finer than its bin.
-    lambda nats, dims: nats / (dims * math.log(2)) + math.log2(levels),
-  )
+  """Returns the likelihood of dequantized pixels in [0, 1]; the parameters are mean and log-variance."""
+
+  def log_prob(x, params):
+    return distributions.normal_log_prob(x, *params)
+
+  def mean(params):
+    return params[0]
+
+  def sample(key, params):
+    return distributions.normal_sample(key, *params)
+
+  def init_bias(data_mean):
+    return jnp.stack([data_mean, jnp.full_like(data_mean, 2 * math.log(0.25))])
+
+  def bits(nats, dims):
+    # The density is over [0, 1]; a level is a bin of width 1 / levels, hence log2(levels) bits more per dimension.
+    return bits_per_dim(nats, dims) + math.log2(levels)
+
+  return Likelihood(num_parameters=2, log_prob=log_prob, mean=mean, sample=sample, init_bias=init_bias, bits=bits)
 
 
 def discretized_logistic(levels: int = 256) -> Likelihood:
-  """Pixels in [-1, 1], of so many levels; the numbers are mean and logarithm of the scale."""
+  """Returns the likelihood of pixels with `levels` values in [-1, 1]; the parameters are mean and log-scale."""
   half = (levels - 1) / 2
 
-  def sample(key, numbers):
-    mean, log_scale = numbers
-    x = mean + jnp.exp(log_scale) * jax.random.logistic(key, mean.shape)
+  def log_prob(x, params):
+    return distributions.discretized_logistic_log_prob(x, *params, levels)
+
+  def mean(params):
+    return jnp.clip(params[0], -1, 1)
+
+  def sample(key, params):
+    location, log_scale = params
+    x = location + jnp.exp(log_scale) * jax.random.logistic(key, location.shape)
     return jnp.clip(jnp.round(x * half + half), 0, levels - 1) / half - 1
 
+  def init_bias(data_mean):
+    return jnp.stack([data_mean, jnp.full_like(data_mean, math.log(0.25))])
+
   return Likelihood(
-    2,
-    lambda x, numbers: distributions.discretized_logistic_log_prob(x, *numbers, levels),
-    lambda numbers: jnp.clip(numbers[0], -1, 1),
-    sample,
-    lambda mean: jnp.stack([mean, jnp.full_like(mean, math.log(0.25))]),
-    lambda nats, dims: nats / (dims * math.log(2)),
+    num_parameters=2, log_prob=log_prob, mean=mean, sample=sample, init_bias=init_bias, bits=bits_per_dim
   )
 
 
@@ -84,43 +109,48 @@ LIKELIHOODS = {'bernoulli': bernoulli, 'discretized_logistic': discretized_logis
 
 
 def decoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activation: str) -> Decoder:
-  """Returns p(x|z) of `config.model.likelihood`, the pixels independent given z, and the priors of lower levels.
+  """Returns the decoder with the likelihood `config.model.likelihood` and the priors of the lower levels.
+
+  Pixels are independent given z.
 
   Args:
-    config: the experiment; `config.model.channels` are those of transposed convolutions, where there is such a key.
+    config: the experiment; `config.model.channels`, if it exists, are those of transposed convolutions.
     hidden: sizes of the hidden layers, for each level.
     latents: Z_l of each level.
-    activation: of the hidden layers.
+    activation: the name of the hidden layers' activation.
   """
   model, shape = config.model, tuple(config.data.shape)
   likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
   channels = tuple(model.get('channels', ()))
-  network = vae.Decoder(hidden, latents, shape, likelihood.parameters, channels, activation, config.dtype)
+  network = vae.Decoder(hidden, latents, shape, likelihood.num_parameters, channels, activation, config.dtype)
 
   def at(method, *level):
     return lambda key, state, z: network.apply({'params': state.params['decoder']}, z, *level, method=method)
 
-  numbers, shaped = at('pixels'), lambda x: x.reshape(-1, *shape)
+  pixel_params, shaped = at('pixels'), lambda x: x.reshape(-1, *shape)
 
   def log_prob(key, state, x, z):
-    x, found = x.reshape(x.shape[0], -1), numbers(key, state, z)
+    x, params = x.reshape(x.shape[0], -1), pixel_params(key, state, z)
     if z.ndim == 2 or z.shape[1] > 1:
-      return likelihood.log_prob(x if z.ndim == 2 else x[:, None], found)
-    # The encoder's own x, on two axes: XLA would binarize another shape of it a second time.
-    return likelihood.log_prob(x, tuple(n[:, 0] for n in found))[:, None]
+      return likelihood.log_prob(x if z.ndim == 2 else x[:, None], params)
+    # x stays [B, D], as in the encoder: with x[:, None] XLA would fuse, and so repeat, the binarization.
+    return likelihood.log_prob(x, tuple(param[:, 0] for param in params))[:, None]
 
   def init(key, x):
-    """Fresh parameters; the output's bias is set so that the first guess is the mean of the data."""
+    """Returns initial parameters; the bias of the output gives the mean of the data."""
     params = network.init(key, jnp.zeros((1, latents[-1])))['params']
     layer = params['output']['output'] if channels else params['output']
-    layer['bias'] = likelihood.start(x.mean((0, 1, 2)) if channels else x.mean(0).ravel()).ravel()
+    layer['bias'] = likelihood.init_bias(x.mean((0, 1, 2)) if channels else x.mean(0).ravel()).ravel()
     return params
 
-  return Decoder(
-    init=init,
-    log_prob=log_prob,
-    mean=lambda key, state, z: shaped(likelihood.mean(numbers(key, state, z))),
-    sample=lambda key, state, z: shaped(likelihood.sample(key, numbers(key, state, z))),
-    bits=lambda nats: likelihood.bits(nats, math.prod(shape)),
-    below=tuple(at('below', level) for level in range(1, len(latents))),
-  )
+  def mean(key, state, z):
+    return shaped(likelihood.mean(pixel_params(key, state, z)))
+
+  def sample(key, state, z):
+    return shaped(likelihood.sample(key, pixel_params(key, state, z)))
+
+  def bits(nats):
+    return likelihood.bits(nats, math.prod(shape))
+
+  below = tuple(at('below', level) for level in range(1, len(latents)))
+  return Decoder(init=init, log_prob=log_prob, mean=mean, sample=sample, bits=bits, below=below)

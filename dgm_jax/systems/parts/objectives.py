@@ -1,4 +1,4 @@
-"""What the players of a game minimise: an objective, and terms that are added to it.
+"""Losses of the players of a game: an objective, and terms that are added to it.
 
 Axes: B batch, n generated examples, Z latents, F features.
 """
@@ -13,76 +13,97 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses
 from dgm_jax.core import Batch, Key, Metrics, State
-from dgm_jax.systems.parts.games import GENERATED, REAL, Game, fakes, forward, noted, ties_examples
+from dgm_jax.systems.parts.games import GENERATED, REAL, Game, forward, generate, ties_examples, update_statistics
 
 __all__ = [
-  'OBJECTIVES', 'REGULARISERS', 'Objective', 'Played', 'Score', 'Term', 'chosen', 'critic_loss', 'generator_loss',
-  'historical', 'regularisers',
+  'OBJECTIVES', 'REGULARISERS', 'GameBatch', 'Objective', 'Score', 'Term', 'choose_objective', 'critic_loss',
+  'generator_loss', 'historical', 'regularisers',
 ]  # fmt: skip
 
 
 class Score(NamedTuple):
-  """What a critic says of examples."""
+  """The outputs of a critic for a batch of examples."""
 
   value: jax.Array  # [B]
   features: jax.Array  # [B, F]
 
 
 class Objective(NamedTuple):
-  """What two players minimise, as functions from `losses`."""
+  """The losses of two players, as functions from `losses`."""
 
   critic: Callable[[jax.Array, jax.Array], jax.Array]  # (values of real examples, of generated ones) -> [B]
   generator: Callable[[Score, Callable[[], Score]], jax.Array]  # (of generated ones, () -> of real ones) -> [n] or []
-  middle: float | None  # the value of an example that the critic cannot tell; None: there is none
+  middle: float | None  # the value between real and generated; None: there is none
 
 
-class Played(NamedTuple):
-  """One batch of a game, as a player's terms see it."""
+class GameBatch(NamedTuple):
+  """One batch of a game, the argument of a player's terms."""
 
   state: State
   z: jax.Array  # [n, Z]
-  real: jax.Array | None  # [B, ...], to the critic only
+  real: jax.Array | None  # [B, ...]; None in the generator's loss
   fake: jax.Array  # [n, ...]
-  of_real: Score | None
-  of_fake: Score
+  real_score: Score | None
+  fake_score: Score
   critic: Callable[[jax.Array], jax.Array]  # examples [B, ...] -> values [B]
 
 
-# (key, played) -> (what is added to the loss, entries of State.extra, metrics)
-Term = Callable[[Key, Played], tuple[jax.Array, dict[str, Any], Metrics]]
+# (key, game_batch) -> (summand of the loss, entries of State.extra, metrics)
+Term = Callable[[Key, GameBatch], tuple[jax.Array, dict[str, Any], Metrics]]
 
 
 def _of_values(loss: Callable) -> Callable:
-  return lambda fake, real: loss(fake.value)
+  """Returns the generator's loss that depends on the values of generated examples alone."""
+
+  def generator(fake: Score, real: Callable[[], Score]) -> jax.Array:
+    del real
+    return loss(fake.value)
+
+  return generator
 
 
 def _of_features(fake: Score, real: Callable[[], Score]) -> jax.Array:
-  """Feature matching by the mean over features, as released: the paper's norm sums them."""
+  """Computes feature matching by the mean over features, as the released code does; the paper's norm sums them."""
   return losses.feature_matching(real().features, fake.features) / fake.features.shape[-1]
 
 
+def _gradient_penalty(key: Key, game_batch: GameBatch) -> jax.Array:
+  return losses.gradient_penalty(game_batch.critic, game_batch.real, game_batch.fake, key)
+
+
+def _r1(key: Key, game_batch: GameBatch) -> jax.Array:
+  del key
+  return losses.r1_penalty(game_batch.critic, game_batch.real)
+
+
+def _orthogonal(key: Key, game_batch: GameBatch) -> jax.Array:
+  del key
+  return losses.orthogonal_regularization(game_batch.state.params['critic'])
+
+
+def _objective(critic: Callable, generator: Callable, middle: float | None) -> Objective:
+  """Returns the objective of a generator's loss that depends on values alone."""
+  return Objective(critic=critic, generator=_of_values(generator), middle=middle)
+
+
 OBJECTIVES = {
-  'minimax': Objective(losses.minimax_discriminator, _of_values(losses.minimax_generator), 0.0),
-  'nonsaturating': Objective(losses.minimax_discriminator, _of_values(losses.nonsaturating_generator), 0.0),
-  'feature_matching': Objective(losses.minimax_discriminator, _of_features, 0.0),
-  'least_squares': Objective(losses.least_squares_discriminator, _of_values(losses.least_squares_generator), 0.5),
-  'hinge': Objective(losses.hinge_discriminator, _of_values(losses.hinge_generator), 0.0),
-  'wasserstein': Objective(losses.wasserstein_critic, _of_values(losses.wasserstein_generator), None),
+  'minimax': _objective(losses.minimax_discriminator, losses.minimax_generator, 0.0),
+  'nonsaturating': _objective(losses.minimax_discriminator, losses.nonsaturating_generator, 0.0),
+  'feature_matching': Objective(critic=losses.minimax_discriminator, generator=_of_features, middle=0.0),
+  'least_squares': _objective(losses.least_squares_discriminator, losses.least_squares_generator, 0.5),
+  'hinge': _objective(losses.hinge_discriminator, losses.hinge_generator, 0.0),
+  'wasserstein': _objective(losses.wasserstein_critic, losses.wasserstein_generator, None),
 }
-# (key, played) -> [B] or []; times a weight each is a term of the critic's loss.
-REGULARISERS = {
-  'gradient_penalty': lambda key, played: losses.gradient_penalty(played.critic, played.real, played.fake, key),
-  'r1': lambda key, played: losses.r1_penalty(played.critic, played.real),
-  'orthogonal': lambda key, played: losses.orthogonal_regularization(played.state.params['critic']),
-}
-OF_SLOPES = ('gradient_penalty', 'r1')
+# (key, game_batch) -> [B] or []; times its weight each is a term of the critic's loss.
+REGULARISERS = {'gradient_penalty': _gradient_penalty, 'r1': _r1, 'orthogonal': _orthogonal}
+SLOPE_PENALTIES = ('gradient_penalty', 'r1')
 
 
-def chosen(model: ConfigDict) -> Objective:
-  """The objective `model.objective`, its real label `model.real_label`.
+def choose_objective(model: ConfigDict) -> Objective:
+  """Returns the objective `model.objective` with the real label `model.real_label`.
 
   Raises:
-    UserError: there is no such objective, or it has no labels and is given one.
+    UserError: there is no such objective, or a label is set and the objective has none.
   """
   name = model.get('objective', 'nonsaturating')
   objective = experiment.choose('config.model.objective', name, OBJECTIVES)
@@ -93,45 +114,53 @@ def chosen(model: ConfigDict) -> Objective:
     objective.critic is losses.minimax_discriminator,
     f'config.model.real_label={label} is for minimax, nonsaturating and feature_matching, not for {name}: set it to 1',
   )
-  critic = lambda real, fake: losses.minimax_discriminator(real, fake, real_label=label)
+
+  def critic(real: jax.Array, fake: jax.Array) -> jax.Array:
+    return losses.minimax_discriminator(real, fake, real_label=label)
+
   return objective._replace(critic=critic)
 
 
 def regularisers(model: ConfigDict, times: float = 1.0) -> list[Term]:
-  """The terms `model.critic.regularisers`, {name: weight}, of the critic's loss; one metric, `penalty`, has their sum.
+  """Returns the terms `model.critic.regularisers`, {name: weight}, of the critic's loss.
+
+  The metric `penalty` is their sum.
 
   Args:
-    times: how often each weight counts; 0: no term.
+    model: `config.model`.
+    times: factor of each weight; 0 means no term.
 
   Raises:
-    UserError: there is no such regulariser, or one of slopes where examples are tied together.
+    UserError: there is no such regulariser, or one penalises slopes while examples of a batch depend on one another.
   """
   weights = dict(model.critic.get('regularisers', {}))
   for name, weight in weights.items():
     experiment.one_of('a key of config.model.critic.regularisers', name, REGULARISERS)
     experiment.require(weight >= 0, f'config.model.critic.regularisers.{name} must not be negative, got {weight}')
     experiment.require(
-      name not in OF_SLOPES or not ties_examples(model),
+      name not in SLOPE_PENALTIES or not ties_examples(model),
       f'config.model.critic has norm={model.critic.get("norm", "none")} and kernels={model.critic.get("kernels", 0)},'
       f" which tie the examples of a batch together; {name} on each one's slope forbids that: take norm layer or none,"
       ' and no kernels',
     )
 
-  def term(key: Key, played: Played):
-    found = [(times * weight * REGULARISERS[name](key, played)).mean() for name, weight in weights.items()]
-    return sum(found[1:], found[0]), {}, {'penalty': sum(found[1:], found[0])}
+  def term(key: Key, game_batch: GameBatch):
+    penalties = [(times * weight * REGULARISERS[name](key, game_batch)).mean() for name, weight in weights.items()]
+    return sum(penalties[1:], penalties[0]), {}, {'penalty': sum(penalties[1:], penalties[0])}
 
   return [term] if weights and times else []
 
 
 def historical(model: ConfigDict, name: str) -> list[Term]:
-  """`model.historical` times the squared distance of a network's weights from their mean over time; none at 0.
+  """Returns the term of historical averaging, with the weight `model.historical`; none if it is 0.
+
+  The term is the squared distance of a network's weights from their mean over time.
 
   Reference: Salimans et al. 2016, arXiv:1606.03498, section 3.3.
   """
 
-  def term(key: Key, played: Played):
-    state = played.state
+  def term(key: Key, game_batch: GameBatch):
+    state = game_batch.state
     return weight * losses.historical_averaging(state.params[name], state.extra['history'][name]), {}, {}
 
   weight = model.get('historical', 0.0)
@@ -139,73 +168,84 @@ def historical(model: ConfigDict, name: str) -> list[Term]:
 
 
 def critic_loss(game: Game, objective: Objective, terms: list[Term], joint: bool = False) -> Callable:
-  """The loss of the player who judges.
+  """Returns the loss of the player that owns the critic.
 
   Args:
-    joint: whether real and generated examples go through the critic in one pass, whose products are larger and a tenth
-      faster; for critics that neither tie examples together nor draw noise.
+    game: the game.
+    objective: the objective.
+    terms: what is added to it.
+    joint: whether real and generated examples share one pass of the critic, which is 10 % faster. It requires a critic
+      whose examples are independent and that has no noise.
   """
 
   def loss(key: Key, state: State, batch: Batch):
     for_z, for_fake, for_real, last = jax.random.split(key, 4)
     z = game.prior(for_z, batch['x'].shape[0])
-    fake, _ = fakes(game, state, z, for_fake)
-    score = _together if joint else _apart
-    of_real, of_fake, extra = score(game, state, batch['x'], fake, for_real, last)
-    value, metrics = objective.critic(of_real.value, of_fake.value).mean(), _metrics(objective, of_real, of_fake)
+    fake, _ = generate(game, state, z, for_fake)
+    score = _score_jointly if joint else _score_separately
+    real_score, fake_score, extra = score(game, state, batch['x'], fake, for_real, last)
+    value = objective.critic(real_score.value, fake_score.value).mean()
     critic = lambda x: forward(game, 'critic', state, x, for_real)[0][0]
-    # Networks fold their layers' names into the key of their noise, so that terms may draw from it, too.
-    played = Played(state, z, batch['x'], fake, of_real, of_fake, critic)
-    return _added(value, extra, metrics, terms, last, played)
+    # `last` may serve the terms, too: networks fold their layers' names into the key of their noise.
+    game_batch = GameBatch(state, z, batch['x'], fake, real_score, fake_score, critic)
+    metrics = _metrics(objective, real_score, fake_score)
+    return _with_terms(value, extra, metrics, terms, last, game_batch)
 
   return loss
 
 
 def generator_loss(game: Game, objective: Objective, terms: list[Term], steps: int = 1, ratio: int = 1) -> Callable:
-  """The loss of the player who generates `ratio` examples for each of a batch's B / steps.
+  """Returns the loss of the player that owns the generator.
 
-  Its key is split as the critic's is: where both move at once, they see the same generated examples.
+  It generates `ratio` examples for each of a batch's B / steps. Its key is split as the critic's is, so that players
+  that move at once share the generated examples.
   """
 
   def loss(key: Key, state: State, batch: Batch):
     for_z, for_fake, for_real, last = jax.random.split(key, 4)
     z = game.prior(for_z, batch['x'].shape[0] // steps * ratio)
-    fake, seen = fakes(game, state, z, for_fake)
-    judge = lambda x, key: Score(*forward(game, 'critic', state, x, key)[0])
-    of_fake = judge(fake, last)
-    value = objective.generator(of_fake, lambda: judge(batch['x'], for_real)).mean()
-    played = Played(state, z, None, fake, None, of_fake, lambda x: judge(x, last).value)
-    return _added(value, noted(game, 'generator', state, seen=seen), {}, terms, last, played)
+    fake, statistics = generate(game, state, z, for_fake)
+    score = lambda x, key: Score(*forward(game, 'critic', state, x, key)[0])
+    critic = lambda x: score(x, last).value
+    fake_score = score(fake, last)
+    value = objective.generator(fake_score, lambda: score(batch['x'], for_real)).mean()
+    game_batch = GameBatch(state, z, None, fake, None, fake_score, critic)
+    extra = update_statistics(game, 'generator', state, batch=statistics)
+    return _with_terms(value, extra, {}, terms, last, game_batch)
 
   return loss
 
 
-def _added(value: jax.Array, extra: dict, metrics: Metrics, terms: list[Term], key: Key, played: Played):
-  """A player's loss with its terms."""
+def _with_terms(value: jax.Array, extra: dict, metrics: Metrics, terms: list[Term], key: Key, game_batch: GameBatch):
+  """Returns a player's loss with its terms added, and their entries and metrics."""
   for term in terms:
-    more, entries, measured = term(key, played)
+    more, entries, measured = term(key, game_batch)
     value, extra, metrics = value + more, extra | entries, metrics | measured
   return value, (extra, metrics)
 
 
-def _apart(game: Game, state: State, real: jax.Array, fake: jax.Array, for_real: Key, for_fake: Key):
-  """(score of real examples, of generated ones, entries of State.extra), each kind in a pass of its own."""
-  of_real, seen_real = forward(game, 'critic', state, real, for_real)
-  of_fake, seen_fake = forward(game, 'critic', state, fake, for_fake)
-  return Score(*of_real), Score(*of_fake), noted(game, 'critic', state, **{REAL: seen_real, GENERATED: seen_fake})
+def _score_separately(game: Game, state: State, real: jax.Array, fake: jax.Array, for_real: Key, for_fake: Key):
+  """Returns (score of real examples, of generated ones, entries of State.extra), from one pass for each kind."""
+  real_score, real_statistics = forward(game, 'critic', state, real, for_real)
+  fake_score, fake_statistics = forward(game, 'critic', state, fake, for_fake)
+  kinds = {REAL: real_statistics, GENERATED: fake_statistics}
+  return Score(*real_score), Score(*fake_score), update_statistics(game, 'critic', state, **kinds)
 
 
-def _together(game: Game, state: State, real: jax.Array, fake: jax.Array, for_both: Key, unused: Key):
-  """The same in one pass, in which both kinds take turns: halves of a batch over devices would have to be moved."""
+def _score_jointly(game: Game, state: State, real: jax.Array, fake: jax.Array, for_both: Key, unused: Key):
+  """Returns what `_score_separately` does, from one pass for both kinds.
+
+  Real and generated examples alternate, so that a batch that is spread over devices stays where it is.
+  """
   del unused
   both = jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:])
-  scores, seen = forward(game, 'critic', state, both, for_both)
-  of_real, of_fake = (Score(*(leaf[kind::2] for leaf in scores)) for kind in range(2))
-  return of_real, of_fake, noted(game, 'critic', state, seen=seen)
+  scores, statistics = forward(game, 'critic', state, both, for_both)
+  real_score, fake_score = (Score(*(leaf[kind::2] for leaf in scores)) for kind in range(2))
+  return real_score, fake_score, update_statistics(game, 'critic', state, batch=statistics)
 
 
-def _metrics(objective: Objective, of_real: Score, of_fake: Score) -> Metrics:
+def _metrics(objective: Objective, real_score: Score, fake_score: Score) -> Metrics:
   if objective.middle is None:
-    return {'distance': (of_real.value - of_fake.value).mean()}
-  right = of_real.value > objective.middle, of_fake.value < objective.middle
+    return {'distance': (real_score.value - fake_score.value).mean()}
+  right = real_score.value > objective.middle, fake_score.value < objective.middle
   return {'real_accuracy': right[0].mean(), 'fake_accuracy': right[1].mean()}

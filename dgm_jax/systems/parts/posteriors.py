@@ -1,4 +1,4 @@
-"""What an encoder's numbers mean: q(z|x), and the priors of its latents, which are continuous or discrete.
+"""Posteriors q(z|x), continuous or discrete, and the priors of their latents.
 
 Axes: B batch, k samples, Z latents, K pseudo-inputs.
 """
@@ -18,40 +18,43 @@ from dgm_jax.models.vae import Encoder
 from dgm_jax.systems.parts.bounds import Latent, Posterior, Prior
 
 __all__ = [
-  'FAMILIES', 'Family', 'bernoulli', 'chain', 'encoder', 'fair_bits', 'normal', 'of_family', 'pseudo_inputs',
+  'FAMILIES', 'Family', 'bernoulli', 'chain', 'encoder', 'fair_bits', 'from_family', 'normal', 'pseudo_inputs',
   'standard',
 ]  # fmt: skip
 
 
 class Family(NamedTuple):
-  """A family q(z|x) with its prior, as functions of the numbers that the encoder gives, [..., Z] each."""
+  """A family of posteriors q(z|x) with its prior.
 
-  init: Callable  # (key, x) -> parameters
-  encode: Callable  # (parameters, x) -> numbers [B, Z]
-  sample: Callable  # (key, numbers [B, 1, Z], k) -> z [B, k, Z]; it passes gradients if the prior is normal
-  log_prob: Callable  # (z, *numbers) -> [...] nats
-  square_score: Callable  # (z, *numbers) -> [...] squared length of d log q / d numbers
-  mean: Callable  # numbers -> [..., Z]
+  `params` is the tuple of the family's parameters, which the encoder computes, [..., Z] each.
+  """
+
+  init: Callable  # (key, x) -> weights of the encoder
+  encode: Callable  # (weights, x) -> params [B, Z]
+  sample: Callable  # (key, params [B, 1, Z], k) -> z [B, k, Z]; it passes gradients if the prior is normal
+  log_prob: Callable  # (z, *params) -> [...] nats
+  square_score: Callable  # (z, *params) -> [...] squared length of d log q / d params
+  mean: Callable  # params -> [..., Z]
   prior: Prior
 
 
 def chain(init: Callable, first: Callable, sizes: Sequence[int], above: Sequence[Callable] = ()) -> Posterior:
-  """Returns diagonal normals q(z_0|x), q(z_1|z_0), ...
+  """Returns the posterior of diagonal normals q(z_0|x), q(z_1|z_0), ...
 
   Args:
     init: (key, x) -> parameters of the encoder.
     first: (key, state, x) -> mean and logvar [B, Z_0] of the level next to the data.
     sizes: Z_l of each level.
-    above: (key, state, z) -> mean and logvar [..., Z_l] of each other level, given the one below it.
+    above: (key, state, z) -> mean and logvar [..., Z_l] of each other level; z is of the level below.
   """
 
   def draw(key, state, x, k):
     latents, axes = [], (x.shape[0],) if k is None else (x.shape[0], k)
     noise = jnp.split(standard_normal(key, (*axes, sum(sizes))), list(itertools.accumulate(sizes))[:-1], -1)
     for level, own in enumerate(noise):
-      numbers = above[level - 1](key, state, latents[-1].z) if level else first(key, state, x)
-      numbers = numbers if level or k is None else _per_sample(numbers)
-      latents.append(Latent(numbers[0] + jnp.exp(0.5 * numbers[1]) * own, numbers))
+      params = above[level - 1](key, state, latents[-1].z) if level else first(key, state, x)
+      params = params if level or k is None else _per_sample(params)
+      latents.append(Latent(params[0] + jnp.exp(0.5 * params[1]) * own, params))
     return latents
 
   def means(key, state, x):
@@ -60,17 +63,17 @@ def chain(init: Callable, first: Callable, sizes: Sequence[int], above: Sequence
       codes.append(up(key, state, codes[-1])[0])
     return codes
 
-  return Posterior(init, draw, means, None if above else first)
+  return Posterior(init=init, draw=draw, means=means, normal=None if above else first)
 
 
 def encoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activation: str) -> Posterior:
-  """Returns the diagonal normals of an `Encoder`.
+  """Returns the posterior of diagonal normals that an `Encoder` computes.
 
   Args:
     config: the experiment; `config.model.channels` are those of strided convolutions.
     hidden: sizes of the hidden layers, for each level.
     latents: Z_l of each level.
-    activation: of the hidden layers.
+    activation: the name of the hidden layers' activation.
   """
   network = Encoder(hidden, latents, tuple(config.model.channels), activation, config.dtype)
 
@@ -83,29 +86,42 @@ def encoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activa
 
 def standard(latents: int) -> Prior:
   """Returns the prior N(0, I)."""
-  view = views.Prior(
-    sample=lambda key, state, n: standard_normal(key, (n, latents)),
-    log_prob=lambda key, state, z: distributions.standard_normal_log_prob(z),
-    normal=True,
-  )
-  return Prior(view, kl=distributions.gaussian_kl_standard_per_dim)
+
+  def sample(key, state, n):
+    del state
+    return standard_normal(key, (n, latents))
+
+  def log_prob(key, state, z):
+    del key, state
+    return distributions.standard_normal_log_prob(z)
+
+  view = views.Prior(sample=sample, log_prob=log_prob, normal=True)
+  return Prior(view=view, kl=distributions.gaussian_kl_standard_per_dim)
 
 
 def fair_bits(latents: int) -> Prior:
   """Returns the prior of independent bits that are 1 with probability one half."""
-  view = views.Prior(
-    sample=lambda key, state, n: distributions.bernoulli_sample(key, jnp.zeros((n, latents))),
-    log_prob=lambda key, state, z: jnp.full(z.shape[:-1], -latents * jnp.log(2.0)),
-  )
-  return Prior(view, kl=lambda logits: jnp.log(2.0) - distributions.bernoulli_entropy(logits[..., None]))
+
+  def sample(key, state, n):
+    del state
+    return distributions.bernoulli_sample(key, jnp.zeros((n, latents)))
+
+  def log_prob(key, state, z):
+    del key, state
+    return jnp.full(z.shape[:-1], -latents * jnp.log(2.0))
+
+  def kl(logits):
+    return jnp.log(2.0) - distributions.bernoulli_entropy(logits[..., None])
+
+  return Prior(view=views.Prior(sample=sample, log_prob=log_prob), kl=kl)
 
 
 def pseudo_inputs(normal: Callable, shape: Sequence[int], count: int) -> Prior:
-  """Returns the mixture of the posteriors of `count` images, which are learned.
+  """Returns the prior that is the mixture of the posteriors of `count` trained images.
 
   Args:
     normal: (key, state, x) -> mean and logvar [K, Z] of the posterior of images x [K, *shape] in [0, 1].
-    shape: of an image.
+    shape: the shape of an image.
     count: K.
 
   Reference: Tomczak & Welling 2018, arXiv:1705.07120, equation 9.
@@ -118,7 +134,7 @@ def pseudo_inputs(normal: Callable, shape: Sequence[int], count: int) -> Prior:
     mean, logvar = (a.reshape(*(1,) * (z.ndim - 1), *a.shape) for a in components(key, state))
     log_q = distributions.normal_log_prob(z[..., None, :], mean, logvar)
     top = jax.lax.stop_gradient(log_q.max(-1, keepdims=True))
-    # The logarithm of a mean of equal densities is exact. ln K, taken off the logarithm of a sum, leaves rounding.
+    # For equal densities log(mean) is exact; log(sum) - log(K) leaves a rounding error.
     return top[..., 0] + jnp.log(jnp.exp(log_q - top).mean(-1))
 
   def sample(key, state, n):
@@ -130,54 +146,75 @@ def pseudo_inputs(normal: Callable, shape: Sequence[int], count: int) -> Prior:
     del x
     return {'pseudo_inputs': {'images': 0.05 + 0.01 * jax.random.normal(key, (count, *shape))}}
 
-  return Prior(views.Prior(sample, log_prob), init=init, owns=('pseudo_inputs',))
+  return Prior(view=views.Prior(sample=sample, log_prob=log_prob), init=init, owns=('pseudo_inputs',))
 
 
 def normal(config: ConfigDict) -> Family:
-  """Diagonal normals from the prior N(0, I); the numbers are mean and log-variance."""
+  """Returns the diagonal normals with the prior N(0, I); the parameters are mean and log-variance."""
   model = config.model
   network = Encoder((tuple(model.hidden),), (model.latents,), activation=model.activation, dtype=config.dtype)
 
-  def sample(key, numbers, k):
-    mean, logvar = numbers
+  def init(key, x):
+    return network.init(key, x)['params']
+
+  def encode(weights, x):
+    return network.apply({'params': weights}, x)[0]
+
+  def sample(key, params, k):
+    mean, logvar = params
     return mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (mean.shape[0], k, mean.shape[-1]))
 
   def square_score(z, mean, logvar):
     squared = jnp.square(z - mean) * jnp.exp(-logvar)
     return jnp.sum(squared * jnp.exp(-logvar) + 0.25 * jnp.square(squared - 1), -1)
 
+  def mean(params):
+    return params[0]
+
   return Family(
-    init=lambda key, x: network.init(key, x)['params'],
-    encode=lambda params, x: network.apply({'params': params}, x)[0],
+    init=init,
+    encode=encode,
     sample=sample,
     log_prob=distributions.normal_log_prob,
     square_score=square_score,
-    mean=lambda numbers: numbers[0],
+    mean=mean,
     prior=standard(model.latents),
   )
 
 
 def bernoulli(config: ConfigDict) -> Family:
-  """Independent bits, from fair ones; the number is the logit. Their samples pass no gradient."""
+  """Returns independent bits with a prior of fair bits; the parameter is the logit. Samples pass no gradient."""
   model = config.model
   network = BinaryEncoder(tuple(model.hidden), model.latents, model.activation, config.dtype)
 
-  def sample(key, numbers, k):
-    (logits,) = numbers
+  def init(key, x):
+    return network.init(key, x)['params']
+
+  def encode(weights, x):
+    return (network.apply({'params': weights}, x),)
+
+  def sample(key, params, k):
+    (logits,) = params
     return distributions.bernoulli_sample(key, jnp.broadcast_to(logits, (logits.shape[0], k, logits.shape[-1])))
 
+  def square_score(z, logits):
+    return jnp.sum(jnp.square(z - jax.nn.sigmoid(logits)), -1)
+
+  def mean(params):
+    return jax.nn.sigmoid(params[0])
+
   return Family(
-    init=lambda key, x: network.init(key, x)['params'],
-    encode=lambda params, x: (network.apply({'params': params}, x),),
+    init=init,
+    encode=encode,
     sample=sample,
     log_prob=distributions.bernoulli_log_prob,
-    square_score=lambda z, logits: jnp.sum(jnp.square(z - jax.nn.sigmoid(logits)), -1),
-    mean=lambda numbers: jax.nn.sigmoid(numbers[0]),
+    square_score=square_score,
+    mean=mean,
     prior=fair_bits(model.latents),
   )
 
 
-def of_family(family: Family, detach: Callable) -> Posterior:
+def from_family(family: Family, detach: Callable) -> Posterior:
   """Returns the posterior of a family; `detach` is applied to its samples."""
 
   def encode(key, state, x):
@@ -185,17 +222,20 @@ def of_family(family: Family, detach: Callable) -> Posterior:
     return family.encode(state.params['encoder'], x)
 
   def draw(key, state, x, k):
-    numbers = encode(key, state, x)
-    z = detach(family.sample(key, _per_sample(numbers), k))
-    return [Latent(z, _per_sample(numbers), family.log_prob(z, *_per_sample(numbers)))]
+    params = encode(key, state, x)
+    z = detach(family.sample(key, _per_sample(params), k))
+    return [Latent(z, _per_sample(params), family.log_prob(z, *_per_sample(params)))]
 
-  means = lambda key, state, x: [family.mean(encode(key, state, x))]
-  return Posterior(family.init, draw, means, encode if family.prior.view.normal else None)
+  def means(key, state, x):
+    return [family.mean(encode(key, state, x))]
+
+  normal_encode = encode if family.prior.view.normal else None
+  return Posterior(init=family.init, draw=draw, means=means, normal=normal_encode)
 
 
-def _per_sample(numbers):
-  """[B, Z] -> [B, 1, Z] each."""
-  return tuple(number[:, None] for number in numbers)
+def _per_sample(params):
+  """Inserts the axis of samples: [B, Z] -> [B, 1, Z] each."""
+  return tuple(param[:, None] for param in params)
 
 
 FAMILIES = {'bernoulli': bernoulli, 'normal': normal}

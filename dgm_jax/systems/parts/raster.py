@@ -1,8 +1,9 @@
-"""Drawing images pixel by pixel in raster order, at the cost of one pass of the network or, naively, of one a pixel.
+"""Samplers of images pixel by pixel in raster order.
 
-Both samplers draw position i with the noise of (key, i), and so the same pixels.
+`sample_incremental` costs one pass of the network, `sample_naive` one pass per pixel. Both sample position i with the
+noise of (key, i), and so give the same pixels.
 
-Axes: B batch, H height, W width, C channels, P numbers of a pixel's distribution, D condition.
+Axes: B batch, H height, W width, C channels, P parameters of a pixel's distribution, D condition.
 """
 
 from typing import NamedTuple
@@ -13,18 +14,18 @@ import jax.numpy as jnp
 from dgm_jax.nn.masked import Place
 from dgm_jax.systems.parts.pixels import Pixel
 
-__all__ = ['Drawing', 'incremental']
+__all__ = ['PixelModel', 'sample_incremental']
 
 
 class Canvas(NamedTuple):
-  """An image that is being drawn, as data and as the network reads it; [B, H, W, C] both."""
+  """The image so far, in data space and as the input of the network; [B, H, W, C] both."""
 
   x: jax.Array
-  read: jax.Array
+  inputs: jax.Array
 
 
-class Drawing(NamedTuple):
-  """What is drawn from: a network with its parameters, what its numbers mean, and what is known beforehand."""
+class PixelModel(NamedTuple):
+  """A network with its parameters, the distribution of a pixel, and the condition of the samples."""
 
   network: object  # a module with the methods rows and pixels
   params: dict
@@ -33,92 +34,97 @@ class Drawing(NamedTuple):
   temperature: float | jax.Array = 1.0
 
 
-def incremental(key: jax.Array, drawing: Drawing, given: jax.Array, known: jax.Array) -> jax.Array:
-  """Draws the pixels that are not known, each layer computing each position once.
+def sample_incremental(key: jax.Array, pixel_model: PixelModel, image: jax.Array, mask: jax.Array) -> jax.Array:
+  """Samples the pixels outside the mask; each layer computes each position once.
 
   Args:
     key: random key.
-    given: [B, H, W, C] in data space; of which only the known pixels count.
-    known: [B, H, W] bool, the pixels that are kept.
+    pixel_model: the model.
+    image: [B, H, W, C] in data space; only its pixels in the mask are used.
+    mask: [B, H, W] bool, the pixels that keep the values of the image.
 
-  Returns: [B, H, W, C] in data space.
+  Returns:
+    [B, H, W, C] in data space.
   """
-  height, width = given.shape[1:3]
-  canvas, past = _start(drawing, given, known), _margin(drawing)
-  pixels = lambda cache, read, r, c, above: _apply(
-    drawing, cache, read, Place(r, c, width + past), above, method='pixels'
-  )
+  height, width = image.shape[1:3]
+  canvas, extra_columns = _init_canvas(pixel_model, image, mask), _margin(pixel_model)
+
+  def pixels(cache, inputs, r, c, above):
+    return _apply(pixel_model, cache, inputs, Place(r, c, width + extra_columns), above, method='pixels')
 
   def row(carry, r):
     canvas, cache = carry
-    above, cache = _apply(drawing, cache, canvas.read, Place(r, None, width + past), method='rows')
+    # Once a row: layers that depend only on the rows above.
+    above, cache = _apply(pixel_model, cache, canvas.inputs, Place(r, None, width + extra_columns), method='rows')
 
+    # Left to right: each pixel, group by group.
     def position(carry, c):
       canvas, cache = carry
-      for turn in range(drawing.pixel.groups):
-        numbers, cache = pixels(cache, canvas.read, r, c, above)
-        canvas = _paint(key, drawing, canvas, known, r, c, turn, numbers)
+      for group in range(pixel_model.pixel.groups):
+        params, cache = pixels(cache, canvas.inputs, r, c, above)
+        canvas = _write_pixel(key, pixel_model, canvas, mask, r, c, group, params)
       return (canvas, cache), None
 
     canvas, cache = jax.lax.scan(position, (canvas, cache), jnp.arange(width))[0]
-    for c in range(width, width + past):
-      _, cache = pixels(cache, canvas.read, r, jnp.int32(c), above)
+    for c in range(width, width + extra_columns):
+      _, cache = pixels(cache, canvas.inputs, r, jnp.int32(c), above)
     return (canvas, cache), None
 
-  (canvas, _), _ = jax.lax.scan(row, (canvas, memory(drawing, given)), jnp.arange(height))
+  (canvas, _), _ = jax.lax.scan(row, (canvas, init_cache(pixel_model, image)), jnp.arange(height))
   return canvas.x
 
 
-def naive(key: jax.Array, drawing: Drawing, given: jax.Array, known: jax.Array) -> jax.Array:
-  """The same, running the network on the whole image for every position: what `incremental` is checked against."""
-  height, width = given.shape[1:3]
+def sample_naive(key: jax.Array, pixel_model: PixelModel, image: jax.Array, mask: jax.Array) -> jax.Array:
+  """Samples as `sample_incremental` does, with a pass over the whole image per position; the reference for tests."""
+  height, width = image.shape[1:3]
 
   def position(canvas, i):
-    for turn in range(drawing.pixel.groups):
-      numbers = drawing.network.apply({'params': drawing.params}, canvas.read, drawing.condition)
+    for group in range(pixel_model.pixel.groups):
+      params = pixel_model.network.apply({'params': pixel_model.params}, canvas.inputs, pixel_model.condition)
       r, c = i // width, i % width
-      canvas = _paint(key, drawing, canvas, known, r, c, turn, numbers[:, r, c])
+      canvas = _write_pixel(key, pixel_model, canvas, mask, r, c, group, params[:, r, c])
     return canvas, None
 
-  return jax.lax.scan(position, _start(drawing, given, known), jnp.arange(height * width))[0].x
+  return jax.lax.scan(position, _init_canvas(pixel_model, image, mask), jnp.arange(height * width))[0].x
 
 
-def memory(drawing: Drawing, image: jax.Array):
-  """The network's empty memory for a batch of images like this one."""
-  zero, width = jnp.zeros((), jnp.int32), image.shape[2] + _margin(drawing)
+def init_cache(pixel_model: PixelModel, image: jax.Array):
+  """Returns the network's cache of zeros for a batch of images of this shape."""
+  zero, width = jnp.zeros((), jnp.int32), image.shape[2] + _margin(pixel_model)
 
-  def both(image):
-    above, cache = _apply(drawing, {}, image, Place(zero, None, width), method='rows')
-    return _apply(drawing, cache, image, Place(zero, zero, width), above, method='pixels')[1]
+  def cache_of(inputs):
+    above, cache = _apply(pixel_model, {}, inputs, Place(zero, None, width), method='rows')
+    return _apply(pixel_model, cache, inputs, Place(zero, zero, width), above, method='pixels')[1]
 
-  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(both, drawing.pixel.inputs(image)))
-
-
-def _margin(drawing: Drawing) -> int:
-  """How many columns past the last one a network computes in each row, where nothing is drawn; most none."""
-  return getattr(drawing.network, 'margin', 0)
+  shapes = jax.eval_shape(cache_of, pixel_model.pixel.inputs(image))
+  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _apply(drawing: Drawing, cache, image, at: Place, *above, method: str):
-  """A method of the network at a place, and its memory afterwards."""
-  variables = {'params': drawing.params, 'cache': cache}
-  out, changed = drawing.network.apply(
-    variables, image, *above, condition=drawing.condition, at=at, method=method, mutable=['cache']
+def _margin(pixel_model: PixelModel) -> int:
+  """Returns how many columns past the last one a network computes in each row without sampling; for most, 0."""
+  return getattr(pixel_model.network, 'margin', 0)
+
+
+def _apply(pixel_model: PixelModel, cache, inputs, at: Place, *above, method: str):
+  """Applies a method of the network at a place; returns its output and the updated cache."""
+  variables = {'params': pixel_model.params, 'cache': cache}
+  out, changed = pixel_model.network.apply(
+    variables, inputs, *above, condition=pixel_model.condition, at=at, method=method, mutable=['cache']
   )
   return out, changed.get('cache', {})
 
 
-def _start(drawing: Drawing, given: jax.Array, known: jax.Array) -> Canvas:
-  x = jnp.where(known[..., None], given, 0)
-  return Canvas(x, drawing.pixel.inputs(x))
+def _init_canvas(pixel_model: PixelModel, image: jax.Array, mask: jax.Array) -> Canvas:
+  x = jnp.where(mask[..., None], image, 0)
+  return Canvas(x, pixel_model.pixel.inputs(x))
 
 
-def _paint(key, drawing: Drawing, canvas: Canvas, known, r, c, turn: int, numbers) -> Canvas:
-  """Sets a pixel, or the channel whose turn it is, to what is known of it or drawn."""
-  pixel = drawing.pixel
+def _write_pixel(key, pixel_model: PixelModel, canvas: Canvas, mask, r, c, group: int, params) -> Canvas:
+  """Writes the sample of one pixel, or of one channel group of it, unless the pixel is in the mask."""
+  pixel = pixel_model.pixel
   noise = jax.random.fold_in(key, r * canvas.x.shape[2] + c)
   old = canvas.x[:, r, c]
-  drawn = pixel.sample(noise, numbers, drawing.temperature)
-  turn_now = jnp.arange(old.shape[-1])[None] == turn if pixel.groups > 1 else jnp.ones((1, old.shape[-1]), bool)
-  new = jnp.where(turn_now & ~known[:, r, c][:, None], drawn, old)
-  return Canvas(canvas.x.at[:, r, c].set(new), canvas.read.at[:, r, c].set(pixel.inputs(new)))
+  sample = pixel.sample(noise, params, pixel_model.temperature)
+  in_group = jnp.arange(old.shape[-1])[None] == group if pixel.groups > 1 else jnp.ones((1, old.shape[-1]), bool)
+  new = jnp.where(in_group & ~mask[:, r, c][:, None], sample, old)
+  return Canvas(canvas.x.at[:, r, c].set(new), canvas.inputs.at[:, r, c].set(pixel.inputs(new)))

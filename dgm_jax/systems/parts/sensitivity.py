@@ -1,7 +1,7 @@
-"""What an autoregressive network's numbers depend on, by gradients of the network as it is, trained or not.
+"""Measures which inputs the outputs of an autoregressive network depend on, by gradients.
 
-A variable is what is drawn at once: a pixel, or a channel where channels are ordered; variables are counted in raster
-order.
+The network may be trained or not. A variable is what is sampled at once: a pixel, or a channel if channels are ordered.
+Variables are counted in raster order.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -15,24 +15,28 @@ __all__ = ['gradients']
 
 
 def gradients(key, network, params, pixel: Pixel, x: jax.Array, first: jax.Array, condition=None) -> dict:
-  """The largest gradients, of any weighting of the numbers of the variables 0 to `first`, by later and earlier inputs.
+  """Computes how strongly the outputs for variables 0 to `first` depend on later and on earlier inputs.
+
+  The outputs are combined with random normal weights from `key`, so that gradients do not cancel. A dependence is the
+  largest absolute gradient.
 
   Args:
-    key: of the weighting, normal, in which nothing cancels but by chance.
-    network: called as (image, condition).
+    key: random key of the weights.
+    network: called as (inputs, condition).
     params: of the network.
-    pixel: what the numbers mean.
+    pixel: the distribution that the outputs parametrise.
     x: [B, H, W, C] in data space.
-    first: [B] int32, of each image; past the last variable, the count begins again.
+    first: [B] int32, a variable of each image, modulo the number of variables.
     condition: [B, D], [B, H, W, D] or None.
 
-  Returns: 'later' [B], over the inputs from `first` on: exactly zero where the network is causal; 'earlier' [B].
+  Returns:
+    'later' [B], over the inputs from `first` on, exactly zero for a causal network; 'earlier' [B].
   """
-  numbers, back = jax.vjp(lambda read: network.apply({'params': params}, read, condition), pixel.inputs(x))
+  outputs, back = jax.vjp(lambda inputs: network.apply({'params': params}, inputs, condition), pixel.inputs(x))
   order = jnp.arange(x.shape[1] * x.shape[2] * pixel.groups).reshape(1, *x.shape[1:3], pixel.groups)
   first = (first % order.size)[:, None, None, None]
-  weights = jax.random.normal(key, (*x.shape[:3], pixel.groups, numbers.shape[-1] // pixel.groups))
-  weights = jnp.where((order <= first)[..., None], weights, 0).reshape(numbers.shape)
+  weights = jax.random.normal(key, (*x.shape[:3], pixel.groups, outputs.shape[-1] // pixel.groups))
+  weights = jnp.where((order <= first)[..., None], weights, 0).reshape(outputs.shape)
   size = jnp.abs(back(weights)[0]).reshape(*x.shape[:3], pixel.groups, -1).max(-1)
   late = order >= first
   return {'later': jnp.where(late, size, 0).max((1, 2, 3)), 'earlier': jnp.where(late, 0, size).max((1, 2, 3))}
