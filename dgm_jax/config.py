@@ -20,7 +20,7 @@ from dgm_jax.internal import intervals, older
 from dgm_jax.internal.files import import_file, read_text
 
 __all__ = [
-  'FREE', 'build_on', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'differences', 'from_json', 'load',
+  'FREE', 'build_on', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'from_json', 'load',
   'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value', 'with_variant', 'within',
 ]  # fmt: skip
 
@@ -358,24 +358,6 @@ def load(workdir: Path) -> ConfigDict:
     raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
   except (json.JSONDecodeError, OSError) as error:
     raise UserError(f'{path} cannot be read: {_one_line(error)}') from error
-
-
-def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
-  """What differs between two JSON configs, free keys left out: ['batch_size: 20 -> 100', ...]."""
-  lines = []
-  for key in sorted(set(old) | set(new)):
-    if not prefix and key in FREE:
-      continue
-    a, b = old.get(key), new.get(key)
-    if f'{prefix}{key}' == 'data.class_shares' and not a:
-      continue  # of a run from before that key, whose data says the same
-    if f'{prefix}{key}'.startswith('data.digest') and not (a and b):
-      continue  # of a run from before that key, or of a part that one of them does not look at
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-      lines += differences(a, b, f'{prefix}{key}.')
-    elif a != b:
-      lines.append(f'{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}')
-  return lines
 
 
 def _tuples(data):

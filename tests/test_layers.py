@@ -156,3 +156,32 @@ def _names(node: ast.AST) -> set[str]:
     return {alias.asname or alias.name for alias in node.names}
   targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
   return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+
+
+PREPOSITIONS = ('Of', 'On', 'By', 'In', 'From', 'To', 'Where', 'As', 'Without')
+PARTICIPLES = {'seen', 'made', 'found', 'told', 'held', 'noted', 'dealt', 'known', 'given', 'drawn'}
+
+
+def test_docstrings_are_sentences_about_the_thing():
+  documented = [
+    (path, node)
+    for path in FILES
+    for node in ast.walk(tree(path))
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+  ]
+  wrong = [
+    f'{path}: {ast.get_docstring(node)[:60]}'
+    for path, node in documented
+    if ast.get_docstring(node).split()[0] in PREPOSITIONS
+  ]
+  assert not wrong
+
+
+def test_nothing_is_named_by_a_lone_participle():
+  names = [
+    (path, getattr(node, 'lineno', 0), getattr(node, 'name', None) or getattr(node, 'arg', None) or node.id)
+    for path in FILES
+    for node in ast.walk(tree(path))
+    if isinstance(node, ast.FunctionDef | ast.arg) or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+  ]
+  assert not [f'{path}:{line} {name}' for path, line, name in names if name.strip('_') in PARTICIPLES]

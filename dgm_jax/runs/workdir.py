@@ -24,8 +24,7 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
-  'best', 'claim', 'commit', 'environment', 'open_subject', 'processor', 'resolve', 'shapes', 'total_steps',
-  'weights', 'with_data', 'write_json',
+  'best', 'claim', 'commit', 'differences', 'environment', 'open_subject', 'processor', 'resolve', 'shapes', 'total_steps', 'weights', 'with_data', 'write_json',
 ]  # fmt: skip
 
 PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -40,7 +39,7 @@ def claim(workdir: Path, config: ConfigDict, allow_config_change: bool) -> None:
   page = workdir / 'config.json'
   if page.exists():
     old = experiment.to_json(experiment.load(workdir))
-    changes = experiment.differences(old, experiment.to_json(config))
+    changes = differences(old, experiment.to_json(config))
     if changes and not allow_config_change:
       raise UserError(
         f'{workdir} holds a run of another config ({"; ".join(changes[:4])}{"; ..." if changes[4:] else ""});'
@@ -212,6 +211,24 @@ def weights(state: State) -> str:
 def write_json(path: Path, page) -> None:
   """Writes JSON in one piece: a reader sees the old page or the new one."""
   write_atomic(path, (json.dumps(page, indent=2) + '\n').encode())
+
+
+def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
+  """What differs between two JSON configs, free keys left out: ['batch_size: 20 -> 100', ...]."""
+  lines = []
+  for key in sorted(set(old) | set(new)):
+    if not prefix and key in experiment.FREE:
+      continue
+    a, b = old.get(key), new.get(key)
+    if f'{prefix}{key}' == 'data.class_shares' and not a:
+      continue  # of a run from before that key, whose data says the same
+    if f'{prefix}{key}'.startswith('data.digest') and not (a and b):
+      continue  # of a run from before that key, or of a part that one of them does not look at
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+      lines += differences(a, b, f'{prefix}{key}.')
+    elif a != b:
+      lines.append(f'{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}')
+  return lines
 
 
 def total_steps(config: ConfigDict) -> int:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgm_jax import config as experiment
 from dgm_jax import data, training
 from dgm_jax.commands import evaluate
 from dgm_jax.data import checks, load
@@ -260,11 +259,11 @@ def test_data_that_has_changed_is_not_taken_for_the_old(tmp_path):
 def test_a_run_from_before_checksums_is_taken_up():
   page = {'data': {'name': 'folder:x'}}
   new = {'data': {'name': 'folder:x', 'digest': {'train': '01', 'test': '02'}}}
-  assert experiment.differences(page, new) == [] == experiment.differences(new, page)
+  assert workdir.differences(page, new) == [] == workdir.differences(new, page)
   partly = {'data': {'name': 'folder:x', 'digest': {'train': '01', 'test': '02', 'valid': '03'}}}
-  assert experiment.differences(partly, new) == []
+  assert workdir.differences(partly, new) == []
   other = {'data': {'name': 'folder:x', 'digest': {'train': '01', 'test': '04'}}}
-  assert experiment.differences(other, new) == ['data.digest.test: "04" -> "02"']
+  assert workdir.differences(other, new) == ['data.digest.test: "04" -> "02"']
 
 
 def test_a_run_is_not_evaluated_on_examples_of_another_shape(tmp_path):

@@ -83,5 +83,5 @@ def test_a_run_from_before_the_shares_goes_on():
   old, new = experiment.to_json(pixelcnn()), experiment.to_json(pixelcnn())
   new['data']['class_shares'] = list(SHARES)
   del old['data']['class_shares']
-  assert experiment.differences(old, new) == []
-  assert experiment.differences(new, new | {'data': new['data'] | {'class_shares': [1.0]}}) != []
+  assert workdir.differences(old, new) == []
+  assert workdir.differences(new, new | {'data': new['data'] | {'class_shares': [1.0]}}) != []
