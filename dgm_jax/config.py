@@ -252,10 +252,6 @@ def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
     within(f'{path}.{key}', opt[key], interval)
   for i, rate in enumerate(opt.stage_rates):
     within(f'{path}.stage_rates[{i}]', rate, '(0, inf)')
-  require(
-    not config.steps or opt.warmup_steps <= config.steps,
-    f'{path}.warmup_steps={opt.warmup_steps} is longer than the run of config.steps={config.steps}',
-  )
   if opt.schedule == 'stages':
     got, expected = len(opt.stage_rates), len(config.stage_epochs)
     require(got == expected > 0, f'{path}.stage_rates has {got} rates for {expected} config.stage_epochs')

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -24,7 +25,8 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
-  'best', 'claim', 'commit', 'differences', 'environment', 'open_subject', 'processor', 'resolve', 'shapes', 'total_steps', 'weights', 'with_data', 'write_json',
+  'best', 'claim', 'commit', 'differences', 'environment', 'open_subject', 'processor', 'resolve', 'shapes',
+  'total_steps', 'weights', 'with_data', 'write_json',
 ]  # fmt: skip
 
 PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -235,16 +237,11 @@ def total_steps(config: ConfigDict) -> int:
   """Returns the length of the run.
 
   Raises:
-    UserError: it is less than one step, or than the warm-up of an optimizer.
+    UserError: it is less than one step.
   """
   steps = optim.total_steps(config)
   if steps < 1:
     raise UserError(f'the run has {steps} steps; raise config.steps or config.epochs')
-  for player, opt in config.optimizer.items():
-    if opt.warmup_steps > steps:
-      raise UserError(
-        f'config.optimizer.{player}.warmup_steps={opt.warmup_steps} is longer than the run of {steps} steps'
-      )
   return steps
 
 

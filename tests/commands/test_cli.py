@@ -52,7 +52,6 @@ def mistake(*words, **environment):
     ('--config.optimizer.model.b1=1.5', 'config.optimizer.model.b1 must be in [0, 1), got 1.5'),
     ('--config.optimizer.model.eps=-1', 'config.optimizer.model.eps must not be negative, got -1.0'),
     ('--config.optimizer.model.momentum=1', 'config.optimizer.model.momentum must be in [0, 1), got 1.0'),
-    ('--config.optimizer.model.warmup_steps=99', 'warmup_steps=99 is longer than the run of config.steps=12'),
     ('--config.data.examples=7', 'config.data.examples is filled in by the program: leave it out'),
     ('--config.source=x', 'config.source is filled in by the program: leave it out'),
     ('--processes=2', '--processes needs the address of process 0: add --coordinator=HOST:PORT'),
