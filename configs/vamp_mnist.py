@@ -4,7 +4,7 @@ Paper: Tomczak & Welling 2018, arXiv:1705.07120, sections 3 and 5, one layer of 
 jmtomczak/vae_vampprior. Differences from the program: docs/results.md.
 Command: python train.py --config=configs/vamp_mnist.py --workdir=runs/vamp_mnist
 Variants: (none); standard (the prior N(0, I), without warm-up); small (40 epochs, 5 of warm-up); tiny.
-Cost: small a quarter of an hour on two CPU cores.
+Cost: small half an hour on two CPU cores.
 Expected: no full run is recorded yet.
 """
 

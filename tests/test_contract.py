@@ -40,6 +40,7 @@ def load(path):
   return module
 
 
+FROZEN = {'vqvae'}  # the network of vq.prior that comes from another run
 VARIANTS = [
   f'{path.stem}:{variant}'
   for path in sorted(CONFIGS.glob('[a-z]*.py'))
@@ -188,6 +189,7 @@ def test_what_a_player_owns_moves_and_nothing_else(trained):
   changed = {name for name in trained.start.params if moved(name)}
   if trained.owned:  # updates in closed form have no owners
     assert changed == trained.owned
+    assert set(trained.start.params) <= trained.owned | set(trained.run.config.graft) | FROZEN
   assert not changed & set(trained.run.config.graft)
 
 

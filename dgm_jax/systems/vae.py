@@ -7,7 +7,6 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax.core import System
-from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.systems.parts import bounds, likelihoods, posteriors
 
 __all__ = ['iwae', 'vae', 'vamp']
@@ -26,6 +25,9 @@ def iwae(config: ConfigDict) -> System:
 
   Reference: Burda et al. 2016, arXiv:1509.00519, equation 8.
   """
+  experiment.require(
+    'samples' in config.model, 'config.model.samples is missing: vae.iwae needs the number of samples of its bound'
+  )
   return bounds.system(config, _standard(config), bounds.iwae, bounds.neg_bound)
 
 
@@ -43,6 +45,8 @@ def vamp(config: ConfigDict) -> System:
     model.likelihood != 'discretized_logistic',
     'config.model.likelihood=discretized_logistic has pixels in [-1, 1], pseudo-inputs are in [0, 1]: take another',
   )
+  for key in ('pseudo_inputs', 'warmup'):
+    experiment.require(key in model, f'config.model.{key} is missing, which vae.vamp needs: see configs/vamp_mnist.py')
   count = model.pseudo_inputs
   experiment.require(count >= 1, f'config.model.pseudo_inputs must be at least 1, got {count}')
   prior = posteriors.pseudo_inputs(posterior.normal, tuple(config.data.shape), count)
@@ -59,7 +63,6 @@ def _standard(config: ConfigDict) -> bounds.Model:
 def _networks(config: ConfigDict) -> tuple[bounds.Posterior, bounds.Decoder]:
   """Builds posterior and decoder after `config.model`."""
   model = config.model
-  experiment.one_of('config.model.activation', model.activation, (*ACTIVATIONS, 'gated'))
   experiment.require(
     len(model.hidden) == len(model.latents) >= 1,
     f'config.model.hidden={model.hidden} must list the layers of as many networks as there are stochastic layers in'

@@ -1,5 +1,7 @@
 """Bounds of models put together from values, and the prior of pseudo-inputs against what it must be."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from playing import begun, divergence, doubles, flat, normal, settings_of
 from scipy import stats
 
 from dgm_jax import config as experiment
-from dgm_jax import data, systems
+from dgm_jax import core, data, systems
 from dgm_jax import distributions as dist
 from dgm_jax.errors import UserError
 from dgm_jax.evals import surgery
@@ -157,6 +159,29 @@ def flow(key, state, x, k):
   return [bounds.Latent(MEAN[:, None] + jnp.exp(0.5 * LOGVAR)[:, None] * noise, None, log_q)]
 
 
+def test_units_of_a_posterior_without_parameters_are_counted_by_its_means():
+  codes = jnp.arange(4.0).reshape(2, 2)
+  gaussian = posteriors.chain(lambda key, x: {}, lambda key, state, x: (MEAN, LOGVAR), (2,))
+  mapped = gaussian._replace(draw=flow, means=lambda key, state, x: [codes], closed=False)
+  model = bounds.compose(mapped, posteriors.standard(2), decoder())
+  assert model.views['kl_per_dim'] is None
+  system = bounds.close(experiment.defaults(), model, core.Move(lambda params: {}, None))
+  ((means, _),) = system.views.layers(KEY, core.State(jnp.int32(0), {}, {}, {}), X)
+  np.testing.assert_array_equal(means, codes)
+
+
+def test_a_lower_level_may_have_a_density_of_its_own():
+  below = lambda key, state, z: (0.5 * z, jnp.zeros_like(z))
+  z = jnp.asarray([[0.3, -0.2], [1.0, 0.4]])
+  log_q = jnp.asarray([-1.5, 2.0])
+  plain = posteriors.chain(lambda key, x: {}, lambda key, state, x: (MEAN, LOGVAR), (2,))
+  two = lambda key, state, x, k: [bounds.Latent(z, None, log_q), bounds.Latent(z, (MEAN, LOGVAR))]
+  model = bounds.compose(plain._replace(draw=two), posteriors.standard(2), decoder()._replace(below=(below,)))
+  terms = model.draw(KEY, None, X)
+  log_p = -0.5 * ((np.asarray(z) * 0.5) ** 2).sum(1) - math.log(2 * math.pi)  # z - 0.5 z, of variance 1
+  np.testing.assert_allclose(terms.kls[0][:, 0], log_q - log_p, rtol=1e-5)
+
+
 def test_a_posterior_without_a_closed_form_has_the_weights_of_one_that_has():
   gaussian = posteriors.chain(lambda key, x: {}, lambda key, state, x: (MEAN, LOGVAR), (2,))
   mapped = gaussian._replace(draw=flow)
@@ -233,7 +258,60 @@ def test_fair_bits():
   prior, logits = posteriors.fair_bits(3), jnp.asarray([[0.3, -2.0, 0.0]])
   p = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
   expected = p * np.log(2 * p) + (1 - p) * np.log(2 * (1 - p))
-  np.testing.assert_allclose(prior.kl(logits), expected, rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(prior.kl(KEY, None, logits), expected, rtol=1e-5, atol=1e-7)
   bits = np.asarray(prior.view.sample(KEY, None, 4000))
   assert set(np.unique(bits)) == {0, 1} and np.abs(bits.mean(0) - 0.5).max() < 4 * 0.5 / np.sqrt(4000)
   np.testing.assert_allclose(prior.view.log_prob(KEY, None, jnp.asarray(bits)), -3 * np.log(2), rtol=1e-6)
+
+
+def test_the_prior_passes_its_gradient_to_the_encoder():
+  """The loss differentiated, against the formula: the encoder is the posterior and, at the pseudo-inputs, the prior."""
+  settings = settings_of('vamp_mnist:tiny')
+  system, state, batch = begun(settings, step=10**6)
+  moved = []
+  original = core._descend_one
+
+  def note(player, opt, key, state, batch):
+    loss = lambda own: player.loss(key, state.replace(params=state.params | own), batch)[0]
+    moved.append((jax.grad(loss)({name: state.params[name] for name in player.owns}), key))
+    return original(player, opt, key, state, batch)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(core, '_descend_one', note)
+    system.step(KEY, state, batch)
+  ((gradients, key),) = moved
+
+  def formula(encoder):
+    own = state.replace(params=state.params | {'encoder': encoder})
+    x = batch['x'].reshape(len(batch['x']), -1)
+    mean, logvar = system.views.posterior(KEY, own, batch['x'])
+    noise = standard_normal(key, (*mean.shape[:1], 1, mean.shape[1]))
+    z = mean[:, None] + jnp.exp(0.5 * logvar)[:, None] * noise
+    images = jnp.clip(own.params['pseudo_inputs']['images'], 0, 1)
+    prior_mean, prior_logvar = system.views.posterior(KEY, own, images)
+    density = lambda at, mu, log: -0.5 * (jnp.square(at - mu) * jnp.exp(-log) + log + math.log(2 * math.pi)).sum(-1)
+    log_p = jax.nn.logsumexp(density(z[..., None, :], prior_mean, prior_logvar), -1) - math.log(len(images))
+    log_q = density(z, mean[:, None], logvar[:, None])
+    pixels = jnp.clip(system.views.decode(KEY, own, z[:, 0]).reshape(x.shape), 1e-7, 1 - 1e-7)
+    log_px = (x * jnp.log(pixels) + (1 - x) * jnp.log1p(-pixels)).sum(-1)
+    return -(log_px[:, None] - (log_q - log_p)).mean()
+
+  expected = jax.grad(formula)(state.params['encoder'])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4), gradients['encoder'], expected)
+
+
+@pytest.mark.parametrize(
+  ('name', 'system', 'change', 'message'),
+  [
+    ('vae_digits:tiny', 'vae.vamp', {}, 'config.model.pseudo_inputs is missing, which vae.vamp needs'),
+    ('vae_digits:tiny', 'vae.vae', {'latents': (0,)}, r'config.model.latents must be at least 1, got \(0,\)'),
+    ('vae_estimators:tiny', '', {'activation': 'foo'}, "an activation of estimators.* must be one of .*, got 'foo'"),
+    ('vae_estimators:tiny', '', {'latents': 0}, r'config.model.latents must be at least 1, got \(0,\)'),
+    ('vae_estimators:tiny_discrete', '', {'latents': 0}, r'config.model.latents must be at least 1, got \(0,\)'),
+  ],
+)
+def test_settings_that_do_not_fit_are_one_line(name, system, change, message):
+  settings = settings_of(name, **change)
+  settings.system = system or settings.system
+  with pytest.raises(UserError, match=message):
+    systems.build(settings)

@@ -26,10 +26,13 @@ __all__ = [
 
 
 class Latent(NamedTuple):
-  """One level of latents, sampled for each example."""
+  """One level of latents, sampled for each example.
+
+  `params` are those of q itself, for a divergence in closed form, never those of a base that a flow transforms.
+  """
 
   z: jax.Array  # [..., Z]
-  params: tuple[jax.Array, ...] | None  # of q: mean and logvar if it is normal, [..., Z] or [B, 1, Z]
+  params: tuple[jax.Array, ...] | None  # of q: mean and logvar if it is normal, [..., Z] or [B, 1, Z]; None: unlike any
   log_q: jax.Array | None = None  # [...] nats; None: that of the diagonal normal with these params
 
 
@@ -65,6 +68,7 @@ class Posterior(NamedTuple):
   draw: Callable  # (key, state, x, k) -> a Latent for each level; k may be None
   means: Callable  # (key, state, x) -> codes [B, Z_l] of each level, without noise
   normal: Callable | None = None  # (key, state, x) -> mean and logvar [B, Z] of a single level that is normal
+  closed: bool = True  # whether the Latent of the top level has params
 
 
 def _no_networks(key: Key, x: jax.Array) -> dict[str, Any]:
@@ -77,7 +81,7 @@ class Prior(NamedTuple):
   """The prior p(z) of the top level."""
 
   view: views.Prior
-  kl: Callable | None = None  # params of q -> divergence from the prior [..., Z] nats; None: it is taken at the sample
+  kl: Callable | None = None  # (key, state, *params of q) -> divergence [..., Z] nats; None: it is taken at the sample
   init: Callable = _no_networks  # (key, x) -> networks of its own, by name
   owns: tuple[str, ...] = ()  # their names
 
@@ -101,6 +105,7 @@ class Model(NamedTuple):
   sample: Callable  # (key, state, n) -> [n, ...] in data space
   owns: tuple[str, ...]  # the networks that the player 'model' trains
   views: dict[str, Any]
+  means: Callable  # (key, state, x) -> codes [B, Z_l] of each level, without noise
 
 
 def compose(posterior: Posterior, prior: Prior, decoder: Decoder) -> Model:
@@ -112,9 +117,9 @@ def compose(posterior: Posterior, prior: Prior, decoder: Decoder) -> Model:
     return params | prior.init(jax.random.fold_in(key, 2), batch['x']), {}
 
   def draw(key: Key, state: State, x: jax.Array, k: int | None = None) -> Terms:
-    latents, for_terms = posterior.draw(key, state, x, k), jax.random.fold_in(key, 1)
-    log_px_z = decoder.log_prob(for_terms, state, x, latents[0].z)
-    return _weigh(prior, decoder.below, for_terms, state, log_px_z, latents)
+    latents, (for_decoder, for_prior) = posterior.draw(key, state, x, k), jax.random.split(jax.random.fold_in(key, 1))
+    log_px_z = decoder.log_prob(for_decoder, state, x, latents[0].z)
+    return _weigh(prior, decoder.below, for_prior, state, log_px_z, latents)
 
   def ancestral(key: Key, state: State, n: int) -> jax.Array:
     first, *keys = jax.random.split(key, 1 + len(decoder.below))
@@ -129,16 +134,20 @@ def compose(posterior: Posterior, prior: Prior, decoder: Decoder) -> Model:
 
   owns = ('encoder', 'decoder', *prior.owns)
   model_views = _views(posterior, prior, decoder, ancestral)
-  return Model(networks=networks, draw=draw, sample=sample, owns=owns, views=model_views)
+  return Model(networks=networks, draw=draw, sample=sample, owns=owns, views=model_views, means=posterior.means)
 
 
 def _weigh(prior: Prior, below: tuple, key: Key, state: State, log_px_z: jax.Array, latents: list[Latent]) -> Terms:
   """Computes the terms: each sample weighed by the priors of all levels."""
   top, kls = latents[-1], []
-  for own, above, down in zip(latents[:-1], latents[1:], below, strict=True):
-    kls.append(_log_normal(own.z, *own.params) - _log_normal(own.z, *down(key, state, above.z)))
+  for level, (own, above, down) in enumerate(zip(latents[:-1], latents[1:], below, strict=True), 1):
+    log_p = _log_normal(own.z, *down(jax.random.fold_in(key, level), state, above.z))
+    if own.log_q is None:
+      kls.append(_log_normal(own.z, *own.params) - log_p)
+    else:
+      kls.append((own.log_q - log_p.sum(-1))[..., None])
   ratio = sum((kl.sum(-1) for kl in kls), jnp.zeros(log_px_z.shape))
-  closed = [prior.kl(*top.params)] if prior.kl and top.params else []
+  closed = [prior.kl(key, state, *top.params)] if prior.kl and top.params else []
   log_q = distributions.normal_log_prob(top.z, *top.params) if top.log_q is None else top.log_q
   log_p = prior.view.log_prob(key, state, top.z)
   kls += closed or [(log_q - log_p)[..., None]]
@@ -173,7 +182,7 @@ def _views(posterior: Posterior, prior: Prior, decoder: Decoder, ancestral: Call
 
   own = {'encode': encode, 'decode': decode, 'posterior': posterior.normal, 'prior': prior.view}
   own |= {'reconstruct': reconstruct, 'mean_sample': mean_sample, 'bits': bits}
-  return own if prior.kl else own | {'kl_per_dim': None}
+  return own if prior.kl and posterior.closed else own | {'kl_per_dim': None}
 
 
 def system(config: ConfigDict, model: Model, bound: Bound, figures: Callable = lambda terms: {}) -> System:
@@ -219,8 +228,8 @@ def close(config: ConfigDict, model: Model, move: Move, figures: Callable = lamb
     } | figures(terms)  # fmt: skip
 
   def layers(key, state, x):
-    terms = model.draw(key, state, x)
-    means = [own.params[0] if own.params else own.z for own in terms.latents]
+    terms, codes = model.draw(key, state, x), model.means(key, state, x)
+    means = [own.params[0] if own.params else code for own, code in zip(terms.latents, codes, strict=True)]
     return list(zip(means, terms.kls, strict=True))
 
   def kl_per_dim(key, state, x):

@@ -11,14 +11,16 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from dgm_jax import config as experiment
 from dgm_jax import distributions, views
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models.binary import BinaryEncoder
 from dgm_jax.models.vae import Encoder
+from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.systems.parts.bounds import Latent, Posterior, Prior
 
 __all__ = [
-  'FAMILIES', 'Family', 'bernoulli', 'chain', 'encoder', 'fair_bits', 'from_family', 'normal', 'pseudo_inputs',
+  'FAMILIES', 'Family', 'bernoulli', 'chain', 'check_network', 'encoder', 'fair_bits', 'from_family', 'normal', 'pseudo_inputs',
   'standard',
 ]  # fmt: skip
 
@@ -75,6 +77,7 @@ def encoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activa
     latents: Z_l of each level.
     activation: the name of the hidden layers' activation.
   """
+  check_network(config, latents, activation)
   network = Encoder(hidden, latents, tuple(config.model.channels), activation, config.dtype)
 
   def at(method, *level):
@@ -82,6 +85,16 @@ def encoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activa
 
   above = [at('above', level) for level in range(1, len(latents))]
   return chain(lambda key, x: network.init(key, x[:1])['params'], at('first'), latents, above)
+
+
+def check_network(config: ConfigDict, latents: Sequence[int], activation: str) -> None:
+  """Refuses an activation that does not exist, and a level without latents.
+
+  Raises:
+    UserError: it names the setting.
+  """
+  experiment.one_of(f'an activation of {config.system}', activation, (*ACTIVATIONS, 'gated'))
+  experiment.require(all(size >= 1 for size in latents), f'config.model.latents must be at least 1, got {latents}')
 
 
 def standard(latents: int) -> Prior:
@@ -95,8 +108,11 @@ def standard(latents: int) -> Prior:
     del key, state
     return distributions.standard_normal_log_prob(z)
 
-  view = views.Prior(sample=sample, log_prob=log_prob, normal=True)
-  return Prior(view=view, kl=distributions.gaussian_kl_standard_per_dim)
+  def kl(key, state, mean, logvar):
+    del key, state
+    return distributions.gaussian_kl_standard_per_dim(mean, logvar)
+
+  return Prior(view=views.Prior(sample=sample, log_prob=log_prob, normal=True), kl=kl)
 
 
 def fair_bits(latents: int) -> Prior:
@@ -110,7 +126,8 @@ def fair_bits(latents: int) -> Prior:
     del key, state
     return jnp.full(z.shape[:-1], -latents * jnp.log(2.0))
 
-  def kl(logits):
+  def kl(key, state, logits):
+    del key, state
     return jnp.log(2.0) - distributions.bernoulli_entropy(logits[..., None])
 
   return Prior(view=views.Prior(sample=sample, log_prob=log_prob), kl=kl)
@@ -152,6 +169,7 @@ def pseudo_inputs(normal: Callable, shape: Sequence[int], count: int) -> Prior:
 def normal(config: ConfigDict) -> Family:
   """Returns the diagonal normals with the prior N(0, I); the parameters are mean and log-variance."""
   model = config.model
+  check_network(config, (model.latents,), model.activation)
   network = Encoder((tuple(model.hidden),), (model.latents,), activation=model.activation, dtype=config.dtype)
 
   def init(key, x):
@@ -185,6 +203,7 @@ def normal(config: ConfigDict) -> Family:
 def bernoulli(config: ConfigDict) -> Family:
   """Returns independent bits with a prior of fair bits; the parameter is the logit. Samples pass no gradient."""
   model = config.model
+  check_network(config, (model.latents,), model.activation)
   network = BinaryEncoder(tuple(model.hidden), model.latents, model.activation, config.dtype)
 
   def init(key, x):
