@@ -322,7 +322,8 @@ def by_path(package: str, name: str):
     UserError: there is no such module or function.
   """
   module_name, _, function = name.rpartition('.')
-  modules = importlib.import_module(package).__all__
+  listed = importlib.import_module(package)
+  modules = [name for name in listed.__all__ if not callable(getattr(listed, name, None))]
   if module_name not in modules:
     raise UserError(f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}')
   module = importlib.import_module(f'{package}.{module_name}')

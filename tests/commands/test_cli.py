@@ -129,6 +129,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(tmp_path):
     ('system=vae.iwea', "dgm_jax.systems.vae has no 'iwea'; did you mean 'iwae'?"),
     ('system=vae.networks', "dgm_jax.systems.vae has no 'networks'"),
     ('system=likelihoods.bernoulli', "dgm_jax.systems has no 'likelihoods.bernoulli'"),
+    ('system=build.build', "dgm_jax.systems has no 'build.build'; its modules are"),
     ('data.name=points:25gaussians', 'vae.vae takes images; config.data has points of (2,)'),
   ],
 )

@@ -162,7 +162,12 @@ def flow(key, state, x, k):
 def test_units_of_a_posterior_without_parameters_are_counted_by_its_means():
   codes = jnp.arange(4.0).reshape(2, 2)
   gaussian = posteriors.chain(lambda key, x: {}, lambda key, state, x: (MEAN, LOGVAR), (2,))
-  mapped = gaussian._replace(draw=flow, means=lambda key, state, x: [codes], closed=False)
+
+  def draw(key, state, x, k):
+    (own,) = flow(key, state, x, 1)
+    return [bounds.Latent(own.z[:, 0], None, own.log_q[:, 0])]
+
+  mapped = gaussian._replace(draw=draw, means=lambda key, state, x: [codes], closed=False)
   model = bounds.compose(mapped, posteriors.standard(2), decoder())
   assert model.views['kl_per_dim'] is None
   system = bounds.close(experiment.defaults(), model, core.Move(lambda params: {}, None))
@@ -290,7 +295,9 @@ def test_the_prior_passes_its_gradient_to_the_encoder():
     images = jnp.clip(own.params['pseudo_inputs']['images'], 0, 1)
     prior_mean, prior_logvar = system.views.posterior(KEY, own, images)
     density = lambda at, mu, log: -0.5 * (jnp.square(at - mu) * jnp.exp(-log) + log + math.log(2 * math.pi)).sum(-1)
-    log_p = jax.nn.logsumexp(density(z[..., None, :], prior_mean, prior_logvar), -1) - math.log(len(images))
+    log_p = jax.nn.logsumexp(density(z[..., None, :], prior_mean[None, None], prior_logvar[None, None]), -1) - math.log(
+      len(images)
+    )
     log_q = density(z, mean[:, None], logvar[:, None])
     pixels = jnp.clip(system.views.decode(KEY, own, z[:, 0]).reshape(x.shape), 1e-7, 1 - 1e-7)
     log_px = (x * jnp.log(pixels) + (1 - x) * jnp.log1p(-pixels)).sum(-1)

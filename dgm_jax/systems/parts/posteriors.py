@@ -20,8 +20,8 @@ from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.systems.parts.bounds import Latent, Posterior, Prior
 
 __all__ = [
-  'FAMILIES', 'Family', 'bernoulli', 'chain', 'check_network', 'encoder', 'fair_bits', 'from_family', 'normal', 'pseudo_inputs',
-  'standard',
+  'FAMILIES', 'Family', 'bernoulli', 'chain', 'check_network', 'encoder', 'fair_bits', 'from_family', 'normal',
+  'pseudo_inputs', 'standard',
 ]  # fmt: skip
 
 
