@@ -141,7 +141,7 @@ def config_of(**changes):
     ('data.preprocess', 'dynamic_binarise', "no preprocessing named 'dynamic_binarise' .* did you mean 'dynamic_bi"),
     ('system', 'vae.ConfigDict', "dgm_jax.systems.vae has no 'ConfigDict'"),
     ('system', 'gann.gan', "dgm_jax.systems has no 'gann.gan'"),
-    ('conditional', True, r'can be told a label \(autoregressive.*not vae\.vae'),
+    ('conditional', True, r'can be conditioned on labels \(autoregressive.*not vae\.vae'),
     ('model.likelihood', 'bernouli', "did you mean 'bernoulli'"),
     ('model.activation', 'tan', "config.model.activation must be one of .*did you mean 'tanh'"),
     ('model.samples', 0, 'config.model.samples must be at least 1, got 0'),
