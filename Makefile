@@ -35,6 +35,7 @@ lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright --pythonpath $(RUN)
+	$(RUN) -m pyright --pythonpath $(RUN) --project pyrightconfig.standard.json
 
 results: $(VENV)/.installed
 	$(RUN) -m dgm_jax.report --results

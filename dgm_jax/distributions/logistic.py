@@ -295,7 +295,7 @@ def _log_bin(x: Array, mean: Array, log_scale: Array, levels: int) -> Array:
 
 
 @_log_bin.defjvp
-def _log_bin_jvp(levels: int, primals: tuple, tangents: tuple):
+def _log_bin_jvp(levels: int, primals: tuple[Array, Array, Array], tangents: tuple):
   """Computes the slopes in closed form, from the arguments alone; autodiff would store eight arrays of their size.
 
   d/d mean = (s(a) - s(-b)) half width and d/d log_scale = a s(a) - b s(-b) - width / (exp(width) - 1), the last term

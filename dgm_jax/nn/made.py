@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen import dtypes
 from jaxtyping import Array, Float
 
 from dgm_jax.nn.blocks import ACTIVATIONS, glorot
@@ -47,7 +48,7 @@ class MADE(nn.Module):
       last = i == len(allowed) - 1
       kernel = self.param(f'kernel_{i}', nn.initializers.zeros if last else glorot, mask.shape)
       bias = self.param(f'bias_{i}', nn.initializers.zeros, mask.shape[1:])
-      h, kernel, bias = nn.dtypes.promote_dtype(h, kernel * mask, bias[None], dtype=self.dtype)
+      h, kernel, bias = dtypes.promote_dtype(h, kernel * mask, bias[None], dtype=self.dtype)
       h = h @ kernel + bias
       h = h if last else ACTIVATIONS[self.activation](h)
     return h.astype(x.dtype)

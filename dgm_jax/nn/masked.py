@@ -9,7 +9,7 @@ Axes: B batch, H height, W width, C channels in, F features out; `...` is [B, H,
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -29,8 +29,8 @@ halved = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
 class Place(NamedTuple):
   """The place where a layer computes: everywhere, one row, or one position."""
 
-  row: jax.Array | None = None  # [] int32
-  column: jax.Array | None = None  # [] int32
+  row: Any = None  # [] int32; None: every row
+  column: Any = None  # [] int32; None: every column
   width: int = 0  # of the image; 0 if everywhere
 
 
@@ -66,7 +66,7 @@ class Taps(NamedTuple):
     return self.left + self.right + 1
 
   @property
-  def count(self) -> int:
+  def count(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
     return (self.height - 1) * self.width + self.last
 
 

@@ -4,6 +4,7 @@ Axes: B batch, R reference examples, ... positions, C channels.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -110,7 +111,7 @@ class LayerNorm(nn.Module):
 
 def directions(key: Array, params: dict) -> dict:
   """Returns random unit vectors, the initial state of `spectral`: [outputs] for each kernel of the parameters."""
-  kernels = {path: leaf for path, leaf in flatten_dict(params).items() if path[-1] == 'kernel'}
+  kernels: dict[Any, Any] = {path: leaf for path, leaf in flatten_dict(params).items() if path[-1] == 'kernel'}
   keys = jax.random.split(key, len(kernels))
   return unflatten_dict(
     {path: _unit(jax.random.normal(k, leaf.shape[-1:])) for k, (path, leaf) in zip(keys, kernels.items(), strict=True)}
@@ -127,7 +128,8 @@ def spectral(params: dict, directions: dict, bound: float) -> tuple[dict, dict]:
 
   Reference: Miyato et al. 2018, arXiv:1802.05957, equations 8 to 11 and algorithm 1.
   """
-  scaled, rights = flatten_dict(params), {}
+  scaled: dict[Any, Any] = flatten_dict(params)
+  rights = {}
   for path, direction in flatten_dict(directions).items():
     kernel = scaled[path].reshape(-1, scaled[path].shape[-1]).astype(jnp.float32)
     constant = jax.lax.stop_gradient(kernel)

@@ -54,13 +54,14 @@ class NormConv(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE) -> Float[Array, '*T F']:
     x = x.astype(self.dtype)
-    if self.taps is None:
+    taps = self.taps
+    if taps is None:
       apply = lambda kernel: x @ kernel.astype(self.dtype)
       return weight_norm(self, (x.shape[-1], self.features), apply, self.deviation)
-    window = None if at.row is None else self.window(self, x, self.taps, at)
-    apply = lambda kernel: correlate(x, window, kernel.astype(self.dtype), self.taps, at)
+    window = None if at.row is None else self.window(self, x, taps, at)
+    apply = lambda kernel: correlate(x, window, kernel.astype(self.dtype), taps, at)
     channels = (x if window is None else window).shape[-1]
-    return weight_norm(self, (self.taps.count, channels, self.features), apply, self.deviation)
+    return weight_norm(self, (taps.count, channels, self.features), apply, self.deviation)
 
 
 class NormUpsample(nn.Module):
