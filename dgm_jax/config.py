@@ -8,7 +8,7 @@ import functools
 import importlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +272,7 @@ def _check_keys(config: ConfigDict, allowed: ConfigDict, path: str) -> None:
       require(fits, f'{path}.{key} must be of type {type(expected).__name__}, got {got!r}')
 
 
-def one_of(path: str, got, allowed: Iterable) -> None:
+def one_of(path: str, got: Any, allowed: Iterable) -> None:
   """Refuses a setting that is none of those allowed.
 
   Raises:
@@ -303,7 +303,7 @@ def require(holds: bool, message: str) -> None:
     raise UserError(message)
 
 
-def choose(path: str, name: str, table: Mapping):
+def choose(path: str, name: str, table: Mapping) -> Any:
   """Returns the entry of this name.
 
   Raises:
@@ -313,7 +313,7 @@ def choose(path: str, name: str, table: Mapping):
   return table[name]
 
 
-def by_path(package: str, name: str):
+def by_path(package: str, name: str) -> Callable:
   """The function that a dotted name stands for: ('dgm_jax.systems', 'vae.iwae') -> dgm_jax.systems.vae.iwae.
 
   Its package lists the module in `__all__`, and its module the function.

@@ -185,3 +185,11 @@ def test_nothing_is_named_by_a_lone_participle():
     if isinstance(node, ast.FunctionDef | ast.arg) or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
   ]
   assert not [f'{path}:{line} {name}' for path, line, name in names if name.strip('_') in PARTICIPLES]
+
+
+def test_public_functions_are_annotated():
+  for path in FILES:
+    for node in tree(path).body:
+      if isinstance(node, ast.FunctionDef) and not node.name.startswith('_'):
+        args = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        assert node.returns and all(arg.annotation for arg in args), f'{path}:{node.lineno} {node.name}'

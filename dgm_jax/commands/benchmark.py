@@ -129,7 +129,7 @@ def counts(flag: str, texts: list[str]) -> list[int]:
   return [int(text) for text in texts]
 
 
-def header(config) -> dict:
+def header(config: Any) -> dict:
   """What was measured, where, with which versions."""
   from dgm_jax.runs import workdir
 
@@ -146,7 +146,7 @@ def header(config) -> dict:
   }
 
 
-def measure(config, devices: int, steps_per_call: int, seconds: float) -> dict:
+def measure(config: Any, devices: int, steps_per_call: int, seconds: float) -> dict:
   """All figures of one setting; FLOPs, bytes and rates are of all its devices, memory of one."""
   import jax
 
@@ -180,7 +180,7 @@ def measure(config, devices: int, steps_per_call: int, seconds: float) -> dict:
     return figures | {'fit_over_scan': fit_over_scan(program, state, rate, seconds)}
 
 
-def setting(config, devices: int, steps_per_call: int):
+def setting(config: Any, devices: int, steps_per_call: int) -> Any:
   """The experiment for so many devices and steps a call, without what is not training.
 
   Logging and saving keep their cadence, rounded up to whole calls.
@@ -194,7 +194,7 @@ def setting(config, devices: int, steps_per_call: int):
   return config
 
 
-def compiled(run) -> Program:
+def compiled(run: Any) -> Program:
   """Compiles the run's call, and a call of one step."""
   import numpy as np
 
@@ -237,7 +237,7 @@ def _speed(program: Program, state, seconds: float):
   return state, rates, products
 
 
-def matrix_product(mesh) -> Callable[[], float]:
+def matrix_product(mesh: Any) -> Callable[[], float]:
   """A function that measures the FLOP/s of a float32 product, on every device of the mesh at once.
 
   The matrices are square, of the first power of two from 1024 on whose product takes 20 ms.
@@ -270,7 +270,7 @@ def matrix_product(mesh) -> Callable[[], float]:
   return measured
 
 
-def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
+def fit_over_scan(program: Program, state: Any, rate: float, seconds: float) -> dict:
   """Measures the speed of the training loop, relative to one `lax.scan` over the same steps, both in turn.
 
   Args:
@@ -310,7 +310,7 @@ def fit_over_scan(program: Program, state, rate: float, seconds: float) -> dict:
   return _compared(sides) | {'steps_a_round': steps, 'saves_a_round': saves, 'includes': includes}
 
 
-def stretch(run, rate: float, seconds: float):
+def stretch(run: Any, rate: float, seconds: float) -> Any:
   """Returns the run of a round and its number of steps.
 
   A round has whole intervals between checkpoints, or no checkpoint if one interval is too long for `seconds`.

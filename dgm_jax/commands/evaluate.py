@@ -13,6 +13,7 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -92,7 +93,7 @@ def main(argv: list[str]) -> None:
     print(f'record: {target}')
 
 
-def measure(subject, names: tuple[str, ...]) -> dict:
+def measure(subject: Any, names: tuple[str, ...]) -> dict:
   """Returns all figures that the named functions of `dgm_jax.evals` give for a subject.
 
   Raises:
@@ -109,7 +110,7 @@ def measure(subject, names: tuple[str, ...]) -> dict:
   return metrics
 
 
-def record(folder: Path, subject, split: str, metrics: dict) -> dict:
+def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:
   """A page of results/: what was trained, on what, for how long, and what came out (`records.FIELDS`)."""
   import jax
 

@@ -5,13 +5,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from dgm_jax.errors import UserError
 
 __all__ = ['seconds']
 
 
-def seconds(config) -> float | None:
+def seconds(config: Any) -> float | None:
   """Measures the time from the start of `train.py` to the end of its first call, with its programs in the cache."""
   program = Path(__file__).parents[2] / 'train.py'
   if not program.exists():

@@ -12,7 +12,7 @@ __all__ = ['collectives', 'left_out', 'peak_bytes']
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute', 'all-to-all')
 
 
-def peak_bytes(program) -> int:
+def peak_bytes(program: Any) -> int:
   """What a compiled program holds on one device: arguments, results and temporaries, shared buffers once."""
   sizes = program.memory_analysis()
   num_bytes = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes + sizes.output_size_in_bytes
@@ -37,7 +37,7 @@ def left_out(text: str) -> int:
   return executions(text, is_product)[True] - executions(text, is_product, loops=False)[True]
 
 
-def product_flops(jaxpr, loops: bool = True) -> float:
+def product_flops(jaxpr: Any, loops: bool = True) -> float:
   """Counts the FLOPs of a traced program's matrix products and convolutions, all turns of its loops included.
 
   Args:

@@ -9,6 +9,7 @@ Needs libtpu, which the extra `dgm_jax[tpu]` installs; no TPU and no metadata se
 import importlib.util
 import os
 import time
+from typing import Any
 
 from dgm_jax.errors import UserError
 from dgm_jax.runtime import signals
@@ -21,7 +22,7 @@ TYPES = {'v4': 'v4-8', 'v5e': 'v5litepod-8', 'v5p': 'v5p-8', 'v6e': 'v6e-8'}  # 
 SOURCE = "Google Cloud's pages on TPU v4, v5e, v5p and v6e: peak compute and interchip bandwidth of a chip"
 
 
-def devices(name: str):
+def devices(name: str) -> Any:
   """The devices of a slice such as 'v5e:8x8'.
 
   Raises:
@@ -45,7 +46,7 @@ def devices(name: str):
     raise UserError(f'--topology={name}: libtpu does not give it ({reason})') from error
 
 
-def cost(config, name: str) -> dict:
+def cost(config: Any, name: str) -> dict:
   """What one step costs on a slice, from its compiled program: FLOPs, memory, collectives, and an efficiency on paper.
 
   The FLOPs are those that XLA counts, which takes each loop's body once, and the products of all other turns. The

@@ -7,7 +7,7 @@ The judge is a classifier of one's own, `config.judge = 'runs/classifier_mnist'`
 
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -168,7 +168,7 @@ def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:
     yield parallel.fetch(draw(np.uint32(seed), number, subject.state))[: count - start]
 
 
-def look(judge: Judge, mesh, chunks: Iterator[np.ndarray]) -> Seen:
+def look(judge: Judge, mesh: Any, chunks: Iterator[np.ndarray]) -> Seen:
   """Shows chunks of images to a judge; no more of them is kept than what it makes of them."""
   see = jax.jit(lambda state, pixels: _float32(*judge.see(state, pixels)), out_shardings=parallel.replicated(mesh))
   probabilities, features, moments = [], [], None

@@ -4,6 +4,7 @@ Axes: K matrices, D rows and columns.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 __all__ = ['each']
 
 
-def each(decompose: Callable, matrices: Float[Array, 'K D D']):
+def each(decompose: Callable, matrices: Float[Array, 'K D D']) -> Any:
   """Decomposes every matrix of a stack: on a CPU one after the other, elsewhere all at once.
 
   A CPU hands the matrices of a stack to the very threads that wait for them, so that two stacks at a time, of two

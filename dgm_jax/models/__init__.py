@@ -5,6 +5,7 @@ The tables list the networks that an experiment may choose.
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
@@ -23,7 +24,7 @@ CRITICS = {
 CODE_ARGUMENTS = ('act', 'norm', 'dtype', 'parent', 'name')  # set by code, never by an experiment
 
 
-def build(path: str, function: Callable, settings: Mapping, **filled):
+def build(path: str, function: Callable, settings: Mapping, **filled) -> Any:
   """Builds the network that an experiment describes.
 
   Args:

@@ -6,6 +6,7 @@ parameters of every layer as an argument. The networks in their couplings are li
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ GEOMETRIES = ('grid', 'squeezed')
 
 def nice(
   shape: Sequence[int], hidden: Sequence[int] = (1000,) * 5, couplings: int = 4, start: str = 'zeros',
-  memory: str = 'plain', dtype=None,
+  memory: str = 'plain', dtype: Any = None,
 ) -> Bijection:  # fmt: skip
   """Returns NICE: additive couplings of even and odd dimensions in turn, and one scaling.
 
@@ -53,7 +54,7 @@ def nice(
 
 def realnvp_dense(
   shape: Sequence[int], hidden: Sequence[int] = (64, 64), couplings: int = 8, activation: str = 'relu',
-  elementwise: str = 'affine', memory: str = 'plain', unroll: int = 1, dtype=None,
+  elementwise: str = 'affine', memory: str = 'plain', unroll: int = 1, dtype: Any = None,
 ) -> Bijection:  # fmt: skip
   """Returns affine (or spline) couplings of the two halves of a vector in turn, on data of mean 0 and variance 1.
 
@@ -70,7 +71,7 @@ def realnvp_dense(
 
 def realnvp(
   shape: Sequence[int], width: int = 64, blocks: int = 8, scales: int = 2, geometry: str = 'grid',
-  channel_factor: float = 1.0, memory: str = 'reversible', dtype=None,
+  channel_factor: float = 1.0, memory: str = 'reversible', dtype: Any = None,
 ) -> Bijection:  # fmt: skip
   """Returns RealNVP: batch-normalised couplings of checkerboards and of channels.
 
@@ -121,7 +122,7 @@ def _within(partition: Bijection, layers: list[Bijection]) -> Bijection:
 
 def glow(
   shape: Sequence[int], width: int = 512, steps: int = 32, levels: int = 3, memory: str = 'reversible',
-  unroll: int = 1, edge: str = 'padding', act: Callable = jax.nn.relu, dtype=None,
+  unroll: int = 1, edge: str = 'padding', act: Callable = jax.nn.relu, dtype: Any = None,
 ) -> Bijection:  # fmt: skip
   """Returns Glow: steps of actnorm, 1x1 convolution and affine coupling; half of the channels leave at each level.
 
@@ -157,7 +158,7 @@ def glow(
 
 def maf(
   shape: Sequence[int], hidden: Sequence[int] = (1024,), layers: int = 5, activation: str = 'relu',
-  elementwise: str = 'affine', unroll: int = 1, dtype=None,
+  elementwise: str = 'affine', unroll: int = 1, dtype: Any = None,
 ) -> Bijection:  # fmt: skip
   """Returns a masked autoregressive flow, batch-normalised, with the order reversed after each layer.
 
@@ -172,7 +173,7 @@ def maf(
 
 def iaf(
   shape: Sequence[int], hidden: Sequence[int] = (64, 64), layers: int = 4, activation: str = 'relu',
-  unroll: int = 1, dtype=None,
+  unroll: int = 1, dtype: Any = None,
 ) -> Bijection:  # fmt: skip
   """Returns an inverse autoregressive flow.
 
@@ -185,7 +186,7 @@ def iaf(
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
 
 
-def planar(shape: Sequence[int], layers: int = 32, start: float = 0.1, unroll: int = 1, dtype=None) -> Bijection:
+def planar(shape: Sequence[int], layers: int = 32, start: float = 0.1, unroll: int = 1, dtype: Any = None) -> Bijection:
   """Returns planar maps, from the data to the noise.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, section 4.1.
@@ -202,7 +203,7 @@ def _network(hidden: Sequence[int], activation: str, dtype) -> Callable:
   return lambda num_parameters: made.MADE(tuple(hidden), num_parameters, activation, dtype)
 
 
-def latent_shapes(part: Bijection, params, stats, shape: Sequence[int], n: int):
+def latent_shapes(part: Bijection, params: Any, stats: Any, shape: Sequence[int], n: int) -> Any:
   """Returns the shapes of the noise of n examples, a tree of arrays [n, ...]."""
   x = jax.ShapeDtypeStruct((n, *shape), jnp.result_type(jnp.float32, *jax.tree.leaves(params)))
   return jax.eval_shape(lambda params, stats, x: part.forward(params, stats, x)[0], params, stats, x)

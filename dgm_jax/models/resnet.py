@@ -7,7 +7,7 @@ Axes: B batch, H height, W width, C channels, K classes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -140,7 +140,7 @@ class Head(nn.Module):
     return nn.Dense(self.classes, dtype=self.dtype)(h).astype(jnp.float32)
 
 
-def conv(features: int, size: int, stride: int, dtype) -> nn.Conv:
+def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
   """Returns a convolution without bias whose padding preserves the size, up to the stride.
 
   The weights are those of He et al. 2015, by their fan-out.
@@ -152,7 +152,7 @@ def conv(features: int, size: int, stride: int, dtype) -> nn.Conv:
 
 def resnet(
   shape: Sequence[int], classes: int, units: Sequence[int] = (5, 5, 5), channels: Sequence[int] = (16, 16, 32, 64),
-  kernels: Sequence[int] = (3, 3), act: Callable = nn.relu, unroll: int = 1, dtype=None,
+  kernels: Sequence[int] = (3, 3), act: Callable = nn.relu, unroll: int = 1, dtype: Any = None,
 ) -> Classifier:  # fmt: skip
   """Returns a residual network.
 
@@ -172,7 +172,8 @@ def resnet(
 
 def revnet(
   shape: Sequence[int], classes: int, units: Sequence[int] = (3, 3, 3), channels: Sequence[int] = (32, 32, 64, 112),
-  kernels: Sequence[int] = (3, 3), memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1, dtype=None,
+  kernels: Sequence[int] = (3, 3), memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1,
+  dtype: Any = None,
 ) -> Classifier:  # fmt: skip
   """Returns a reversible residual network: each stage's units after its first store no activations.
 
@@ -204,7 +205,7 @@ def revnet(
 def irevnet(
   shape: Sequence[int], classes: int, blocks: Sequence[int] = (18, 18, 18), strides: Sequence[int] = (1, 2, 2),
   stream: int = 16, first: int = 1, kernels: Sequence[int] = (3, 3, 3),
-  memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1, dtype=None,
+  memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1, dtype: Any = None,
 ) -> Classifier:  # fmt: skip
   """Returns a network whose last features determine the image: (x1, x2) -> (S x2, F(x2) + S x1), S space to depth.
 
@@ -244,7 +245,7 @@ def irevnet(
   return Classifier(MEMORY[memory](features), rev.one_way(Head(classes, act, dtype, SMALL_EPSILON)))
 
 
-def logits(classifier: Classifier, params, stats, x: jax.Array):
+def logits(classifier: Classifier, params: Any, stats: Any, x: jax.Array) -> Any:
   """Computes the logits [B, K] of images, and the statistics of this call."""
   stats_of = lambda name: None if stats is None else stats[name]
   h, _, features = classifier.features.forward(params['features'], stats_of('features'), x)

@@ -166,7 +166,7 @@ class Conv(nn.Module):
     return y
 
 
-def correlate(x, window, kernel, taps: Taps, at: Place):
+def correlate(x: jax.Array, window: Any, kernel: jax.Array, taps: Taps, at: Place) -> jax.Array:
   """Correlates a kernel [taps, C, F] with the whole image x, or with a window of it."""
   if at.row is None:
     # Cropped: with negative padding XLA's gradients on a CPU are wrong.
@@ -288,6 +288,6 @@ def condition_at(condition: Array | None, at: Place) -> Array | None:
   return row[:, jnp.minimum(at.column, row.shape[1] - 1)]
 
 
-def column(above, at: Place):
+def column(above: Any, at: Place) -> Any:
   """Returns the features at a place, of features [B, W, F] (or [B, H, W, F]) of the rows above."""
   return above if at.column is None else jax.tree.map(lambda a: a[:, at.column], above)

@@ -37,7 +37,7 @@ def unskew(x: Float[Array, 'B H S F']) -> Float[Array, 'B H W F']:
   return flat.reshape(batch, height, steps + 1, features)[:, :, : steps + 1 - height]
 
 
-def lstm(y: Float[Array, '*S G'], cell: Float[Array, '*T F'], sizes: Sequence[int]):
+def lstm(y: Float[Array, '*S G'], cell: Float[Array, '*T F'], sizes: Sequence[int]) -> Any:
   """Returns the new output and cell, [..., F] both, from the four gates of each color in turn.
 
   Args:

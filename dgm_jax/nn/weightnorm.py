@@ -8,6 +8,7 @@ Reference: Salimans & Kingma 2016, arXiv:1602.07868, sections 2 and 3; Salimans 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,7 +28,7 @@ def concat_elu(x: Float[Array, '*S C']) -> Float[Array, '*S D']:
 NONLINEARITIES: dict[str, Callable] = {'elu': jax.nn.elu, 'concat_elu': concat_elu}
 
 
-def weight_norm(module: nn.Module, shape: tuple[int, ...], apply: Callable, deviation: float):
+def weight_norm(module: nn.Module, shape: tuple[int, ...], apply: Callable, deviation: float) -> Any:
   """Computes `apply(kernel) + bias` for the kernel g v / |v| of a module, with one g for each feature (last axis)."""
   direction = module.param('direction', nn.initializers.normal(0.05), shape)
   unit = direction * jax.lax.rsqrt(jnp.square(direction).sum(range(len(shape) - 1), keepdims=True))

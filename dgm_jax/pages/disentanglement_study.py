@@ -94,7 +94,7 @@ def trained(
   return page, pictures
 
 
-def follower(members: ensemble.Ensemble):
+def follower(members: ensemble.Ensemble) -> Any:
   """Compiled: states [M, ...] -> what their latents carry on images of the test part, {name: [M, ...]}.
 
   'kl' [M, Z] is the mean divergence in nats; 'told' [M, K], on images of its own, the share of each factor's entropy

@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -80,7 +81,7 @@ def counted(settings: Mapping) -> dict[str, int] | None:
   return count(workdir.shapes(systems.build(config), config, parallel.mesh(1)).params)
 
 
-def shape(data, config) -> tuple[int, ...]:
+def shape(data: Any, config: Any) -> tuple[int, ...]:
   """The shape of an example."""
   if config.data.name not in SHAPES:
     return tuple(data.load(config.data, 'train').shape)

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dgm_jax.config import FREE
 from dgm_jax.internal.metrics import GIVEN
@@ -185,7 +185,7 @@ def figure(run: Run, name: str) -> str:
   return f'{name} {metrics[name]:.5g}{spread}' + (f' ({notes})' if notes else '')
 
 
-def changes(page) -> list[str]:
+def changes(page: Any) -> list[str]:
   """What the command line changed about the experiment, its length and what it was grafted from aside."""
   key = lambda override: re.split('[.=]', override, maxsplit=1)[0]
   return [override for override in page['overrides'] if key(override) not in (*FREE, 'graft')]

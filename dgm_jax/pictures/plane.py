@@ -1,5 +1,7 @@
 """Pictures of games on the line and in the plane: data, samples, and the heights of the critic."""
 
+from typing import Any
+
 import numpy as np
 
 __all__ = ['draw']
@@ -9,7 +11,7 @@ REACH, SIZE, BANDS = 1.5, 256, 12
 DATA, SAMPLE = (214, 128, 32), (24, 60, 140)
 
 
-def draw(points: np.ndarray, fake: np.ndarray, critic, reach: float | None = None) -> Image:
+def draw(points: np.ndarray, fake: np.ndarray, critic: Any, reach: float | None = None) -> Image:
   """Samples over data over bands of equal height of the critic, brighter the higher; or, on the line, histograms.
 
   Args:

@@ -19,7 +19,7 @@ def digest(state: State) -> dict[str, str]:
   return {name: of(part) for name, part in sorted(_parts(state).items())}
 
 
-def of(tree) -> str:
+def of(tree: Any) -> str:
   """The fingerprint of one tree of arrays."""
   total = [0, 0]
   for number, sums in enumerate(jax.device_get([_sums(leaf) for leaf in jax.tree.leaves(tree)])):
@@ -28,31 +28,31 @@ def of(tree) -> str:
 
 
 @jax.jit
-def finite(tree) -> jax.Array:
+def finite(tree: Any) -> jax.Array:
   """Whether every real number in a tree is finite, [] bool; not waited for."""
   checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
   return functools.reduce(jnp.logical_and, checks, jnp.bool_(True))
 
 
-def first_bad(tree) -> str:
+def first_bad(tree: Any) -> str:
   """The path of the first array that holds a NaN or an infinity, '' if there is none."""
   leaves = list(named_leaves(tree))
   good = jax.device_get([finite(leaf) for _, leaf in leaves])
   return next((name for (name, _), fine in zip(leaves, good, strict=True) if not fine), '')
 
 
-def named_leaves(tree) -> Iterator[tuple[str, Any]]:
+def named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:
   """('params/encoder/kernel', array) for every array of a tree, in its order."""
   for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
     yield '/'.join(re.sub(r'\W', '', str(entry)) for entry in path), leaf
 
 
-def shapes(tree) -> dict[str, str]:
+def shapes(tree: Any) -> dict[str, str]:
   """'path' -> 'float32[784,200]' for every array or shape of a tree."""
   return {name: f'{leaf.dtype}{list(leaf.shape)}'.replace(' ', '') for name, leaf in named_leaves(tree)}
 
 
-def num_bytes(tree) -> int:
+def num_bytes(tree: Any) -> int:
   """What the arrays or shapes of a tree take, one copy."""
   return sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 

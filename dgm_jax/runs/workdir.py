@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -210,7 +211,7 @@ def weights(state: State) -> str:
   return f'the moving averages of {", ".join(names)}' if names else 'the parameters as trained'
 
 
-def write_json(path: Path, page) -> None:
+def write_json(path: Path, page: Any) -> None:
   """Writes JSON in one piece: a reader sees the old page or the new one."""
   write_atomic(path, (json.dumps(page, indent=2) + '\n').encode())
 

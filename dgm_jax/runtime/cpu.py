@@ -8,6 +8,7 @@ import stat
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -17,7 +18,7 @@ __all__ = ['cores', 'is_only_device', 'keep_buffers', 'keep_programs', 'large_pr
 MALLOC = {'M_MMAP_MAX': (-4, 0), 'M_TRIM_THRESHOLD': (-1, 2**31 - 1), 'M_TOP_PAD': (-2, 2**28), 'M_ARENA_MAX': (-8, 1)}
 
 
-def large_programs(config) -> bool:
+def large_programs(config: Any) -> bool:
   """Whether a CPU trains this config faster with freed memory kept: where a call is one step, as with convolutions.
 
   Programs of small products are up to a fifth slower with it: their threads then share one pool.

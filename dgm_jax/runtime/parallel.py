@@ -74,7 +74,7 @@ def rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(*[None] * axis, 'data'))
 
 
-def state_shardings(mesh: Mesh, shapes, shard_params: bool):
+def state_shardings(mesh: Mesh, shapes: Any, shard_params: bool) -> Any:
   """A sharding for each leaf of the state: replicated, or large arrays spread along their longest fitting axis."""
 
   def one(leaf):
@@ -91,7 +91,7 @@ def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def fetch(tree):
+def fetch(tree: Any) -> Any:
   """Replicated device arrays as NumPy arrays, on every process."""
   return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
 
@@ -106,7 +106,7 @@ class Driver(NamedTuple):
   compile: Callable[[Callable], Callable]  # call(state, seed, arrays, index) -> the same, compiled, state donated
 
 
-def driver(name: str, mesh: Mesh, like) -> Driver:
+def driver(name: str, mesh: Mesh, like: Any) -> Driver:
   """Returns how a call is made: one program over the whole mesh ('jit'), or a step on each device ('pmap').
 
   Args:

@@ -5,7 +5,7 @@ Axes: B batch, H height, W width, C channels, D condition.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -131,7 +131,7 @@ def _system(config: ConfigDict, network: Callable) -> System:
 
 
 def log_prob_map(
-  parts: AutoregressiveParts, params, x: jax.Array, condition=None, rngs: dict | None = None
+  parts: AutoregressiveParts, params: Any, x: jax.Array, condition: Any = None, rngs: dict | None = None
 ) -> jax.Array:
   """Computes the log-probability of each pixel given those before it.
 

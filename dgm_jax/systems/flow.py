@@ -166,7 +166,7 @@ class Likelihood(NamedTuple):
   statistics: Any  # of the batch
 
 
-def likelihood(parts: FlowParts, params, stats, x: jax.Array) -> Likelihood:
+def likelihood(parts: FlowParts, params: Any, stats: Any, x: jax.Array) -> Likelihood:
   """Computes log p(x) of data in its own space, [B, ...]; with the batch's own statistics if `stats` is None."""
   y, log_det_preprocessing, _ = parts.preprocessing.forward({}, stats, x)
   z, log_det, statistics = parts.flow.forward(params, stats, y)
@@ -175,7 +175,7 @@ def likelihood(parts: FlowParts, params, stats, x: jax.Array) -> Likelihood:
   return Likelihood(log_prob=log_prob, preprocessed=preprocessed, statistics=statistics)
 
 
-def base_log_prob(base: Base, z) -> jax.Array:
+def base_log_prob(base: Base, z: Any) -> jax.Array:
   """Computes the log-density of a tree of latents under the base distribution, [B] nats."""
   return sum(base.log_prob(leaf.reshape(leaf.shape[0], -1)) for leaf in jax.tree.leaves(z))
 

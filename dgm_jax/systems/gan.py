@@ -14,7 +14,7 @@ Axes: B batch, n generated examples, Z latents.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -277,7 +277,7 @@ def _coded_game(config: ConfigDict) -> Game:
   )
 
 
-def recognize(game: Game, state: State, x: jax.Array, kind: str):
+def recognize(game: Game, state: State, x: jax.Array, kind: str) -> Any:
   """Recovers the codes of examples: returns the logits of the class and the continuous codes."""
   return inference(game, 'recognizer', state, inference(game, 'critic', state, x, kind)[1], kind)
 

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -275,7 +275,7 @@ def evaluators_of(run: Run) -> Evaluators:
   return Evaluators(measure(shown), measure('test'), mean.images(run.splits[shown], run.config, run.config.pictures))
 
 
-def saver(run: Run, manager, skipped: int = 0) -> Callable:
+def saver(run: Run, manager: Any, skipped: int = 0) -> Callable:
   """`save(state, measured)`: what `train` calls to keep a state, with the run's experiment beside it."""
   meta = {'config': experiment.to_json(run.config), 'environment': workdir.environment(), 'skipped': skipped}
 

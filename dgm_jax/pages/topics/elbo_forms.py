@@ -1,6 +1,7 @@
 """The three forms of the ELBO, each computed on its own: in closed form, and on a trained autoencoder by quadrature."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +74,7 @@ def _autoencoder() -> list[Row]:
   ]
 
 
-def by_quadrature(run, x: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+def by_quadrature(run: Any, x: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The three forms for images x [B, H, W, C] of an autoencoder with two latents and binary pixels, [B] nats each."""
   mean, logvar = (
     np.asarray(a, np.float64) for a in run.system.views.posterior(jax.random.key(0), run.state, jnp.asarray(x))

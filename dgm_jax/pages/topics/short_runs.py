@@ -1,7 +1,7 @@
 """Short trainings of any system inside a topic: no folder, no checkpoint, one compiled loop."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def digits(config: ConfigDict, steps: int, points: int = 30) -> Run:
   return Run(systems.build(config), state, curves, held_out, everything)
 
 
-def loop(system: System, batch: Callable, first: dict, steps: int, points: int = 30, seed: int = 0):
+def loop(system: System, batch: Callable, first: dict, steps: int, points: int = 30, seed: int = 0) -> Any:
   """Makes the steps in one program; `batch(key)` gives each step's batch and `first` is shown to `System.init`.
 
   Returns: the last state, and the curves.

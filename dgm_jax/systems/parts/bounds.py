@@ -261,13 +261,13 @@ def per_example(x: jax.Array) -> jax.Array:
   return x if x.ndim == 1 else x.mean(1)
 
 
-def elbo(terms: Terms, state: State):
+def elbo(terms: Terms, state: State) -> Any:
   """Computes the evidence lower bound, averaged over the samples, [B] nats."""
   del state
   return per_example(losses.elbo(terms.log_px_z, terms.kl)), ({}, {})
 
 
-def iwae(terms: Terms, state: State):
+def iwae(terms: Terms, state: State) -> Any:
   """Computes the importance-weighted bound of all samples, [B] nats."""
   del state
   return losses.importance_weighted_bound(terms.log_weights, axis=1), ({}, {})

@@ -7,7 +7,7 @@ Axes: B batch, h, w of a level, K codes, E features of an embedding, D condition
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -70,7 +70,7 @@ def random_codes(priors: dict[str, CodePrior], key: Key, n: int) -> dict[str, ja
   }
 
 
-def init_prior(prior: CodePrior, key: Key, codes: dict[str, jax.Array], label: jax.Array | None, name: str):
+def init_prior(prior: CodePrior, key: Key, codes: dict[str, jax.Array], label: jax.Array | None, name: str) -> Any:
   """Returns initial parameters of the prior over a level, from codes of all levels."""
   for_embedding, for_conditioner, for_network = jax.random.split(key, 3)
   params = {'embedding': jax.random.normal(for_embedding, (prior.codes, prior.embedding))}
@@ -83,7 +83,7 @@ def init_prior(prior: CodePrior, key: Key, codes: dict[str, jax.Array], label: j
   return params
 
 
-def condition_of(prior: CodePrior, params, above: list[jax.Array], label: jax.Array | None) -> jax.Array | None:
+def condition_of(prior: CodePrior, params: Any, above: list[jax.Array], label: jax.Array | None) -> jax.Array | None:
   """Returns the condition of a network.
 
   It is the label [B, D] at the top, None without labels. Below the top it is [B, h, w, D], from the codes above and
@@ -98,14 +98,18 @@ def condition_of(prior: CodePrior, params, above: list[jax.Array], label: jax.Ar
   return jnp.concatenate([features, spread.astype(features.dtype)], -1)
 
 
-def log_prob(prior: CodePrior, params, codes: dict[str, jax.Array], label, name: str, rngs: dict | None = None):
+def log_prob(
+  prior: CodePrior, params: Any, codes: dict[str, jax.Array], label: Any, name: str, rngs: dict | None = None
+) -> Any:
   """Computes the log-probability of the codes of a level given those above, [B] nats."""
   condition = condition_of(prior, params, [codes[level] for level in prior.above], label)
   logits = prior.network.apply({'params': params['network']}, params['embedding'][codes[name]], condition, rngs=rngs)
   return distributions.categorical_log_prob(codes[name], logits).sum(1)
 
 
-def sample(priors: dict[str, CodePrior], key: Key, params, n: int, label: jax.Array | None, temperature) -> dict:
+def sample(
+  priors: dict[str, CodePrior], key: Key, params: Any, n: int, label: jax.Array | None, temperature: float
+) -> dict:
   """Samples codes of all levels, level -> [n, h, w] int32; each position of a network is computed once."""
   codes = {}
   for (name, prior), for_level in zip(priors.items(), jax.random.split(key, len(priors)), strict=True):

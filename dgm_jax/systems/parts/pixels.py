@@ -4,7 +4,7 @@ Axes: ... any leading axes, C channels of a pixel, P parameters of its distribut
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -28,7 +28,7 @@ def _identity(x):
   return x
 
 
-def bernoulli(channels: int, model, levels: int = 256) -> Pixel:
+def bernoulli(channels: int, model: Any, levels: int = 256) -> Pixel:
   """Returns binary channels in {0, 1} with logits as parameters.
 
   The network's inputs are -1 and 1, so that the zeros of the padding are neither.
@@ -45,7 +45,7 @@ def bernoulli(channels: int, model, levels: int = 256) -> Pixel:
   return Pixel(num_parameters=channels, groups=channels, inputs=inputs, log_prob=log_prob, sample=sample)
 
 
-def categorical(channels: int, model, levels: int = 256) -> Pixel:
+def categorical(channels: int, model: Any, levels: int = 256) -> Pixel:
   """Returns channels with `model.levels` values spread evenly over [-1, 1].
 
   The parameters are the logits of the values, channel by channel.
@@ -70,7 +70,7 @@ def categorical(channels: int, model, levels: int = 256) -> Pixel:
   return Pixel(num_parameters=count, groups=channels, inputs=_identity, log_prob=log_prob, sample=sample)
 
 
-def logistic_mixture(channels: int, model, levels: int = 256) -> Pixel:
+def logistic_mixture(channels: int, model: Any, levels: int = 256) -> Pixel:
   """Returns joint channels with `levels` values over [-1, 1]: a mixture of `model.components` discretized logistics.
 
   The temperature divides the logits of the components and multiplies their scales.

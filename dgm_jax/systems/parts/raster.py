@@ -6,7 +6,7 @@ noise of (key, i), and so give the same pixels.
 Axes: B batch, H height, W width, C channels, P parameters of a pixel's distribution, D condition.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ def sample_naive(key: jax.Array, pixel_model: PixelModel, image: jax.Array, mask
   return jax.lax.scan(position, _init_canvas(pixel_model, image, mask), jnp.arange(height * width))[0].x
 
 
-def init_cache(pixel_model: PixelModel, image: jax.Array):
+def init_cache(pixel_model: PixelModel, image: jax.Array) -> Any:
   """Returns the network's cache of zeros for a batch of images of this shape."""
   zero, width = jnp.zeros((), jnp.int32), image.shape[2] + _margin(pixel_model)
 

@@ -6,6 +6,8 @@ Variables are counted in raster order.
 Axes: B batch, H height, W width, C channels.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -14,7 +16,9 @@ from dgm_jax.systems.parts.pixels import Pixel
 __all__ = ['gradients']
 
 
-def gradients(key, network, params, pixel: Pixel, x: jax.Array, first: jax.Array, condition=None) -> dict:
+def gradients(
+  key: jax.Array, network: Any, params: Any, pixel: Pixel, x: jax.Array, first: jax.Array, condition: Any = None
+) -> dict:
   """Computes how strongly the outputs for variables 0 to `first` depend on later and on earlier inputs.
 
   The outputs are combined with random normal weights from `key`, so that gradients do not cancel. A dependence is the
