@@ -6,6 +6,7 @@ Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 import difflib
 import functools
 import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -314,9 +315,9 @@ def choose(path: str, name: str, table: Mapping) -> Any:
 
 
 def by_path(package: str, name: str) -> Callable:
-  """The function that a dotted name stands for: ('dgm_jax.systems', 'vae.iwae') -> dgm_jax.systems.vae.iwae.
+  """Returns the function of a dotted name: ('dgm_jax.systems', 'vae.iwae') -> dgm_jax.systems.vae.iwae.
 
-  Its package lists the module in `__all__`, and its module the function.
+  The package lists the module in `__all__`, and the module the function.
 
   Raises:
     UserError: there is no such module or function.
@@ -325,7 +326,9 @@ def by_path(package: str, name: str) -> Callable:
   listed = importlib.import_module(package)
   modules = [name for name in listed.__all__ if not callable(getattr(listed, name, None))]
   if module_name not in modules:
-    raise UserError(f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}')
+    hint = f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}'
+    there = module_name and importlib.util.find_spec(f'{package}.{module_name.partition(".")[0]}')
+    raise UserError(hint + f': list a new one in __all__ of {package}' * bool(there))
   module = importlib.import_module(f'{package}.{module_name}')
   if function not in module.__all__:
     raise UserError(f'{package}.{module_name} has no {_named(function, module.__all__)}')

@@ -114,10 +114,10 @@ def _descend_one(player: Player, opt, key: Key, state: State, batch: Batch):
 
 
 def accumulated(function: Callable, n: int) -> Callable:
-  """`function(params, key, batch) -> tree`, made on n slices of the batch in turn, its real numbers averaged.
+  """Calls `function(params, key, batch) -> tree` on n slices of the batch in turn, and averages the results.
 
-  It holds the memory of a slice. For a loss that is a mean over examples, the gradient is that of the whole batch;
-  statistics are averaged, too, and whole numbers are those of the last slice.
+  It needs the memory of one slice. For a loss that is a mean over examples, the gradient is that of the whole batch.
+  Entries of `State.extra` that a loss returns are averaged, too; whole numbers are those of the last slice.
 
   Raises:
     ValueError: at trace time, a batch that n does not divide.

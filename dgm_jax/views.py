@@ -133,7 +133,7 @@ class Views(NamedTuple):
   complete: Complete | None = None
   causality: Causality | None = None
   classes: Classes | None = None
-  critic: AskExamples | None = None  # [B], of examples that are taken for real
+  critic: AskExamples | None = None  # [B], higher for examples that look real
   class_sweeps: Ask | None = None  # codes [rows, columns, Z]: a class a row
   continuous_sweeps: Ask | None = None  # codes [rows, columns, Z]: a continuous code moves along a row
   cluster: AskExamples | None = None  # logits [B, K]

@@ -40,6 +40,7 @@ def load(path):
   return module
 
 
+NO_HEADWAY: set[str] = set()  # systems whose lone player has a contrastive loss
 FROZEN = {'vqvae'}  # the network of vq.prior that comes from another run
 VARIANTS = [
   f'{path.stem}:{variant}'
@@ -204,7 +205,11 @@ def test_the_loss_of_a_lone_player_falls_on_a_fixed_batch(trained):
     state, metrics = trained.call(state, np.uint32(0), run.arrays, index)
     values.append(metrics[f'{player}/loss'])
   first, last = np.array(values[:20]), np.array(values[-20:])
-  assert first.mean() - last.mean() > 4 * np.sqrt((first.var() + last.var()) / 20)
+  fell = first.mean() - last.mean() > 4 * np.sqrt((first.var() + last.var()) / 20)
+  assert fell or run.config.system in NO_HEADWAY, (
+    f'the loss went from {first.mean():.4g} to {last.mean():.4g} in 300 steps on one batch; the system of a contrastive'
+    ' loss, which hovers, belongs into NO_HEADWAY'
+  )
 
 
 def test_evaluate_gives_one_float_for_each_example_whatever_the_others_are(trained):

@@ -16,7 +16,7 @@ __all__ = ['belongings', 'graft', 'owner']
 
 BY_NETWORK = ('ema', 'history')  # entries of `State.extra` where each network has its own place
 OWNERS = {'stats': 'flow', 'reference': 'generator'}  # of entries that do not begin with their network's name
-BY_ENTRY = 'ema_statistics'  # the one that has averages of other entries, by their names
+BY_ENTRY = 'ema_statistics'  # averages of other entries, under the names of those
 
 
 def graft(state: State, sources: dict[str, str]) -> State:

@@ -100,7 +100,7 @@ def with_data(config: ConfigDict, names: tuple[str, ...]) -> tuple[ConfigDict, d
   splits = {name: data.load(config.data, name) for name in names}
   checks.check_together(splits)
   checks.check_labels(splits, systems.classes(config))
-  checks.check_range(splits, config.data, systems.bounds(config))
+  checks.check_range(splits, config.data, systems.data_range(config))
   config = resolve(config, splits['train'])
   with config.unlocked():
     config.data.digest = checks.digests(splits)

@@ -13,7 +13,7 @@ from dgm_jax import config as experiment
 from dgm_jax.core import System
 
 __all__ = [
-  'autoregressive', 'baseline', 'bounds', 'build', 'classes', 'classifier', 'collapse', 'disentangle', 'estimators',
+  'autoregressive', 'baseline', 'build', 'classes', 'classifier', 'collapse', 'data_range', 'disentangle', 'estimators',
   'flow', 'gan', 'latent', 'semi_supervised', 'vae', 'vq',
 ]  # fmt: skip
 
@@ -52,8 +52,8 @@ def classes(config: ConfigDict) -> int:
   return config.model.get('classes', 0) or config.model.get('network', {}).get('classes', 0)
 
 
-def bounds(config: ConfigDict) -> tuple[float, float] | None:
-  """Returns the least and the greatest value of data that a run's model can mean, None if it is for any."""
+def data_range(config: ConfigDict) -> tuple[float, float] | None:
+  """Returns the least and the greatest value of the data that a run's model describes, None if it has no limits."""
   output = config.model.get('generator', {}).get('output', '')
   return RANGES.get(config.model.get('likelihood', output))
 
