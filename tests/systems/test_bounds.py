@@ -312,7 +312,7 @@ def test_the_prior_passes_its_gradient_to_the_encoder():
   [
     ('vae_digits:tiny', 'vae.vamp', {}, 'config.model.pseudo_inputs is missing, which vae.vamp needs'),
     ('vae_digits:tiny', 'vae.vae', {'latents': (0,)}, r'config.model.latents must be at least 1, got \(0,\)'),
-    ('vae_estimators:tiny', '', {'activation': 'foo'}, "an activation of estimators.* must be one of .*, got 'foo'"),
+    ('vae_estimators:tiny', '', {'activation': 'foo'}, "config.model.activation must be one of .*, got 'foo'"),
     ('vae_estimators:tiny', '', {'latents': 0}, r'config.model.latents must be at least 1, got \(0,\)'),
     ('vae_estimators:tiny_discrete', '', {'latents': 0}, r'config.model.latents must be at least 1, got \(0,\)'),
   ],

@@ -93,7 +93,7 @@ def check_network(config: ConfigDict, latents: Sequence[int], activation: str) -
   Raises:
     UserError: it names the setting.
   """
-  experiment.one_of(f'an activation of {config.system}', activation, (*ACTIVATIONS, 'gated'))
+  experiment.one_of('config.model.activation', activation, (*ACTIVATIONS, 'gated'))
   experiment.require(all(size >= 1 for size in latents), f'config.model.latents must be at least 1, got {latents}')
 
 
