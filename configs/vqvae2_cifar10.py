@@ -6,9 +6,8 @@ Command: python train.py --config=configs/vqvae2_cifar10.py --workdir=runs/vqvae
          python train.py --config=configs/vqvae2_cifar10.py:prior --workdir=runs/vqvae2_cifar10_prior
          python -m dgm_jax.sample --workdir=runs/vqvae2_cifar10_prior --n=64 --class=3 --temperature=0.9
 Variants: (none) the autoencoder; prior; small: a quarter of the widths, for a CPU; tiny, tiny_prior.
-Expected: nothing is published. Ours, small: a squared error of 0.0019 after 1,000 steps, 0.00089
-after 5,000; more in docs/results.md.
-Cost: `small` six minutes on a busy CPU core. The priors are for an accelerator.
+Expected: nothing is published. Ours, small: a squared error of 0.00089 after 5,000 steps; more in docs/results.md.
+Cost: `small` half an hour on a busy CPU core for these. The priors are for an accelerator.
 """
 
 from dgm_jax.config import build_on, optimizer, shrink, with_variant

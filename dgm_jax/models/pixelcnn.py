@@ -68,7 +68,7 @@ class PixelCNN(nn.Module):
     return head(x, (self.head, self.head), self.num_parameters, self.groups, self.dtype)
 
 
-def head(x: jax.Array, hidden: Sequence[int], num_parameters: int, groups: int, dtype: Any) -> Any:
+def head(x: Any, hidden: Sequence[int], num_parameters: int, groups: int, dtype: Any) -> Any:
   """Applies 1x1 layers after the rectifier and returns the parameters, float32."""
   for features in hidden:
     x = Pointwise(group_sizes(features, groups), dtype=dtype)(jax.nn.relu(x))

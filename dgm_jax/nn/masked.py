@@ -166,7 +166,7 @@ class Conv(nn.Module):
     return y
 
 
-def correlate(x: jax.Array, window: Any, kernel: jax.Array, taps: Taps, at: Place) -> jax.Array:
+def correlate(x: Any, window: Any, kernel: Any, taps: Taps, at: Place) -> Any:
   """Correlates a kernel [taps, C, F] with the whole image x, or with a window of it."""
   if at.row is None:
     # Cropped: with negative padding XLA's gradients on a CPU are wrong.

@@ -180,7 +180,7 @@ def repeat(n: int, part: Bijection, unroll: int = 1) -> Bijection:
   return Bijection(init=init, forward=forward, inverse=inverse, inverse_and_vjp=inverse_and_vjp)
 
 
-def pair(name: str, x: jax.Array) -> Any:
+def pair(name: str, x: Any) -> Any:
   """Returns x, which must be a pair: an array would be taken for the first two rows of its batch.
 
   Raises:
@@ -247,7 +247,7 @@ def reversible(part: Bijection) -> Bijection:
   return part._replace(forward=run)
 
 
-def apply(module: nn.Module, params: Any, stats: Any, x: jax.Array) -> Any:
+def apply(module: nn.Module, params: Any, stats: Any, x: Any) -> Any:
   """Applies a linen module with `stats`, or with the batch's own statistics if it is None.
 
   Returns:

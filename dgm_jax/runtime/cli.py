@@ -3,17 +3,19 @@
 Imports nothing heavy, so that `--help` and a mistyped key answer at once.
 """
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, TextIO
 
 from dgm_jax.errors import ALONE, Halt, UserError
 from dgm_jax.runtime import signals
 
-__all__ = ['run']
+__all__ = ['Unbroken', 'run']
 
 MISTAKE = 2  # exit code; those of a Halt are its own, and 128 + n follows signal n
 SETTLE_SECONDS = 0.1  # for a thread that is in the middle of a traceback
@@ -27,8 +29,9 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again:
     argv: its words, `sys.argv` if None.
     again: what the same command does after a signal.
   """
+  output = Unbroken(sys.stdout)
   try:
-    with signals.owned():
+    with contextlib.redirect_stdout(output), signals.owned():
       main(sys.argv if argv is None else argv)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -41,6 +44,35 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again:
     _quiet()
     print(f'{stopped}; the same command {again}', file=sys.stderr)
     _leave(stopped.code)
+  finally:
+    output.flush()
+
+
+class Unbroken:
+  """A stream for print whose reader may go away (`| head -1`) or whose disk may fill up: the rest is not written."""
+
+  def __init__(self, stream: TextIO):
+    self.stream = stream
+
+  def write(self, text: str) -> int:
+    """Writes text, or drops it."""
+    self._attempt(self.stream.write, text)
+    return len(text)
+
+  def flush(self) -> None:
+    """Flushes the stream, or drops what it has."""
+    self._attempt(self.stream.flush)
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self.stream, name)
+
+  def _attempt(self, function: Callable, *args: Any) -> None:
+    try:
+      function(*args)
+    except OSError:
+      # What the stream has buffered goes the same way, also at the end of the program.
+      with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 def _quiet() -> None:
@@ -52,8 +84,8 @@ def _quiet() -> None:
 
 def _leave(code: int, wait: bool = True) -> None:
   """Ends the process: at once, since a compiler may still be at work; many processes wait for one another first."""
-  sys.stdout.flush()
-  sys.stderr.flush()
+  Unbroken(sys.stdout).flush()
+  Unbroken(sys.stderr).flush()
   if wait and signals.shared():
     sys.exit(code)
   os._exit(code)

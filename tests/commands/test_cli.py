@@ -185,3 +185,24 @@ def test_threads_that_a_failed_save_leaves_behind_do_not_have_the_last_word():
     assert done.returncode == 4
     assert done.stderr.splitlines()[-1] == 'error: the disk is full'
   assert 'in a callback' in done.stderr and 'ValueError' in done.stderr  # they did have others
+
+
+def test_a_reader_that_goes_away_ends_nothing(tmp_path):
+  """`train | head -1`: the run goes on to its end, and so does the exit code."""
+  command = [sys.executable, 'train.py', '--config=configs/vae_digits.py:tiny', f'--workdir={tmp_path}/run']
+  with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+  assert process.returncode == 0, errors
+  assert 'Traceback' not in errors and 'Broken' not in errors
+  assert (tmp_path / 'run' / 'checkpoints' / '12').is_dir()
+
+
+def test_a_full_output_ends_nothing():
+  """/dev/full refuses every byte."""
+  with open('/dev/full', 'w') as full:
+    done = subprocess.run(
+      [sys.executable, '-m', 'dgm_jax.sample', '--help'], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+    )
+  assert (done.returncode, done.stderr) == (0, '')
