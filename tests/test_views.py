@@ -136,7 +136,11 @@ def test_a_view_that_is_not_there_is_one_line(lacks, measured):
 
 @pytest.mark.parametrize(
   ('name', 'measured', 'lacks'),
-  [('gan_mnist:tiny', 'likelihood.nll', 'log_prob'), ('gan_mnist:tiny', 'latent.units', 'layers')],
+  [
+    ('vae_estimators:tiny', 'likelihood.nll', 'log_prob'),
+    ('gan_mnist:tiny', 'likelihood.nll', 'log_prob'),
+    ('gan_mnist:tiny', 'latent.units', 'layers'),
+  ],
 )
 def test_a_measurement_that_does_not_fit_a_system_names_the_view(name, measured, lacks):
   config = tiny(name)

@@ -170,7 +170,8 @@ def _system(config: ConfigDict, surrogate: Surrogate) -> System:
     return jax.grad(own)(state.params['encoder'])
 
   move = descend(model=Player(loss, optim.make(config, 'model'), model.owns))
-  views = {'gradient': gradient, 'layers': None, 'kl_per_dim': None}  # the params of bits are logits, not means
+  # The params of bits are logits, not means; what is compared between estimators is the gradient, not the likelihood.
+  views = {'gradient': gradient, 'layers': None, 'kl_per_dim': None, 'log_prob': None}
   return bounds.close(config, model._replace(networks=networks), move, bounds.neg_bound, **views)
 
 
