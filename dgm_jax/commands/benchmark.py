@@ -47,7 +47,7 @@ class Program(NamedTuple):
 
 
 def define_flags() -> None:
-  """The command line, in the module's own flags."""
+  """Defines the command line in the module's own flags."""
   experiment.define_flags()
   flags.DEFINE_list('steps_per_call', [], 'Steps in one compiled call, to sweep; empty: config.steps_per_call.')
   flags.DEFINE_list('devices', [], 'Numbers of devices, to sweep; empty: all there are.')
@@ -118,7 +118,7 @@ def _write(args, config, page: dict) -> None:
 
 
 def counts(flag: str, texts: list[str]) -> list[int]:
-  """The numbers of a list flag.
+  """Reads the numbers of a list flag.
 
   Raises:
     UserError: one of them is not a positive integer.
@@ -130,7 +130,7 @@ def counts(flag: str, texts: list[str]) -> list[int]:
 
 
 def header(config: Any) -> dict:
-  """What was measured, where, with which versions."""
+  """Returns what was measured, where, and with which versions."""
   from dgm_jax.runs import workdir
 
   environment = workdir.environment()
@@ -147,7 +147,7 @@ def header(config: Any) -> dict:
 
 
 def measure(config: Any, devices: int, steps_per_call: int, seconds: float) -> dict:
-  """All figures of one setting; FLOPs, bytes and rates are of all its devices, memory of one."""
+  """Measures one setting. FLOPs, bytes and rates are totals of all its devices; memory is that of one device."""
   import jax
 
   from dgm_jax import training
@@ -181,7 +181,7 @@ def measure(config: Any, devices: int, steps_per_call: int, seconds: float) -> d
 
 
 def setting(config: Any, devices: int, steps_per_call: int) -> Any:
-  """The experiment for so many devices and steps a call, without what is not training.
+  """Returns the experiment for this number of devices and steps a call, without what is not training.
 
   Logging and saving keep their cadence, rounded up to whole calls.
   """
@@ -211,7 +211,7 @@ def compiled(run: Any) -> Program:
 
 
 def _speed(program: Program, state, seconds: float):
-  """The state after some training, steps/s and a matrix product's FLOP/s, measured in turn."""
+  """Trains, and returns the state, the steps/s and a matrix product's FLOP/s, measured in turn."""
   import jax
   import numpy as np
 
@@ -238,9 +238,9 @@ def _speed(program: Program, state, seconds: float):
 
 
 def matrix_product(mesh: Any) -> Callable[[], float]:
-  """A function that measures the FLOP/s of a float32 product, on every device of the mesh at once.
+  """Returns a function that measures the FLOP/s of a float32 product, on every device of the mesh at once.
 
-  The matrices are square, of the first power of two from 1024 on whose product takes 20 ms.
+  The matrices are square. Their size is the first power of two, from 1024 on, whose product takes 20 ms.
   """
   import jax
   import jax.numpy as jnp
@@ -323,7 +323,7 @@ def stretch(run: Any, rate: float, seconds: float) -> Any:
 
 
 def _scan(run, steps: int) -> Callable:
-  """`scan(state) -> (state, seconds)`: so many steps in one compiled loop, with nothing on the host."""
+  """Returns `scan(state) -> (state, seconds)`: `steps` steps in one compiled loop, with nothing on the host."""
   import jax
   import numpy as np
 
@@ -370,7 +370,7 @@ def _row(figures: dict) -> str:
 
 
 def _target(args, config) -> Path | None:
-  """The file for the JSON, if one was asked for."""
+  """Returns the file for the JSON, if one was asked for."""
   if args.out:
     return Path(args.out)
   name = '_'.join(filter(None, (Path(config.source.partition(':')[0]).stem, config.source.partition(':')[2])))

@@ -30,7 +30,7 @@ SPLITS = ('train', 'valid', 'test')
 
 
 def define_flags() -> None:
-  """The command line, in the module's own flags."""
+  """Defines the command line in the module's own flags."""
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
   flags.DEFINE_enum('split', 'test', SPLITS, 'Which part of the data.')
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
@@ -111,7 +111,7 @@ def measure(subject: Any, names: tuple[str, ...]) -> dict:
 
 
 def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:
-  """A page of results/: what was trained, on what, for how long, and what came out (`records.FIELDS`)."""
+  """Returns a page of results/ (`records.FIELDS`): the model, the data, the length of training and the figures."""
   import jax
 
   from dgm_jax.pages import catalogue, records, sizes
@@ -145,7 +145,7 @@ def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:
 
 
 def _samples(config, metrics: dict) -> dict[str, int]:
-  """What was drawn for figures that depend on it: importance samples, and the splits of the Inception score."""
+  """Returns the counts that figures depend on: importance samples, and the splits of the Inception score."""
   # Some systems know their likelihood exactly; that which is importance-sampled comes with its error.
   samples = {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {}
   scored = any(name.startswith('inception_score') for name in metrics)
@@ -163,7 +163,7 @@ def require_name(what: str, name: str) -> None:
 
 
 def record_name(page: dict) -> str:
-  """'iwae_mnist_1x5' from configs/iwae_mnist.py:1x5."""
+  """Returns 'iwae_mnist_1x5' for configs/iwae_mnist.py:1x5."""
   file, _, variant = page['config'].partition(':')
   return '_'.join(filter(None, (Path(file).stem, variant)))
 

@@ -23,7 +23,7 @@ flags.disclaim_key_flags()  # --help lists them as the flags of the program that
 
 
 def define_flags() -> None:
-  """The command line, in the module's own flags."""
+  """Defines the command line in the module's own flags."""
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
   flags.DEFINE_enum('split', 'train', SPLITS, 'Which part of the data.')
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")

@@ -38,7 +38,7 @@ TABLES = 'docs/tables.md'
 
 
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
-  """Writes WORKDIR/report.html, one page that needs no other file, and gives its path.
+  """Writes WORKDIR/report.html, one page that needs no other file, and returns its path.
 
   Raises:
     UserError: there is no such folder, or no metrics in it.
@@ -73,7 +73,7 @@ def _page(workdir: pathlib.Path, metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def comparison(workdirs: Sequence[str | os.PathLike]) -> tuple[str, str]:
-  """Several runs side by side: (a table for the terminal, a page with their figures, pictures and curves).
+  """Compares runs: returns a table for the terminal, and a page with their figures, pictures and curves.
 
   Raises:
     UserError: a folder is not there, or has no figures yet.
@@ -99,7 +99,7 @@ def comparison(workdirs: Sequence[str | os.PathLike]) -> tuple[str, str]:
 
 
 def _measured(folder: pathlib.Path) -> dict[str, Any]:
-  """The figures of a run's evaluation, of the test split if there are several."""
+  """Returns the figures of a run's evaluation. If there are several splits, they are those of the test split."""
   pages = sorted(folder.glob('evaluation_*.json'), key=lambda path: path.stem != 'evaluation_test')
   if not pages:
     raise UserError(f'{folder} has no figures: run python -m dgm_jax.evaluate --workdir={folder}')
@@ -107,7 +107,7 @@ def _measured(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _lead(config: Mapping, env: Mapping, metrics: Sequence[Mapping[str, Any]]) -> str:
-  """What was trained on what, how far, and where."""
+  """Says what was trained on what, how far, and where."""
   step, total = max(record['step'] for record in metrics), config.get('steps')
   devices = f'{env["devices"]} x {env["device"]}' if 'device' in env and 'devices' in env else None
   facts = (
@@ -120,7 +120,7 @@ def _lead(config: Mapping, env: Mapping, metrics: Sequence[Mapping[str, Any]]) -
 
 
 def _figures(workdir: pathlib.Path) -> str:
-  """The figures of every evaluation_<split>.json, one column a split."""
+  """Renders the figures of every evaluation_<split>.json, one column a split."""
   pictures = {
     path.stem.removeprefix('evaluation_'): records.load(path) for path in sorted(workdir.glob('evaluation_*.json'))
   }
@@ -130,7 +130,7 @@ def _figures(workdir: pathlib.Path) -> str:
 
 
 def _figure(record: Mapping[str, Any], name: str) -> str:
-  """A figure of a record with the samples it took, '' if the record lacks it."""
+  """Formats a figure of a record with the samples it took, '' if the record lacks it."""
   if name not in record['metrics']:
     return ''
   count = record.get('samples', {}).get(name)
@@ -138,7 +138,7 @@ def _figure(record: Mapping[str, Any], name: str) -> str:
 
 
 def _curves(records: Iterable[Mapping[str, Any]], split: str | None) -> str:
-  """One chart a name; names that were measured on held-out data come first."""
+  """Draws one chart a name. Names that were measured on held-out data come first."""
   charts: dict[str, dict[str, list]] = {}
   for record in records:
     line = record[split] if split else 'timing'
@@ -150,7 +150,7 @@ def _curves(records: Iterable[Mapping[str, Any]], split: str | None) -> str:
 
 
 def _pictures(folder: pathlib.Path) -> str:
-  """The newest picture of each name, inside the page."""
+  """Embeds the newest picture of each name in the page."""
   newest: dict[str, tuple[int, pathlib.Path]] = {}
   for path in folder.glob('*.png'):
     if match := re.fullmatch(r'(.+)_(\d{8,})', path.stem):
@@ -182,7 +182,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Nested settings under dotted names, as they are given on the command line."""
+  """Returns nested settings under dotted names, as the command line takes them."""
   flat = {}
   for name, value in values.items():
     flat |= _flat(value, f'{prefix}{name}.') if isinstance(value, dict) and value else {prefix + name: value}
@@ -194,7 +194,7 @@ def _number(value: float | str | list[float]) -> str:
 
 
 def update_readme(readme: str | os.PathLike, results: str | os.PathLike) -> tuple[str, str]:
-  """The README's text as it is, and as it is with the table of `results` between its markers.
+  """Returns the README's text as it is, and with the table of `results` between its markers.
 
   Raises:
     UserError: the README or one of its markers is missing.
@@ -211,7 +211,7 @@ def update_readme(readme: str | os.PathLike, results: str | os.PathLike) -> tupl
 
 
 def _flags(argv: list[str]) -> flags.FlagValues:
-  """The command line, parsed into its own flags: this module is also imported by programs with a --workdir."""
+  """Parses the command line into its own flags: programs with a --workdir also import this module."""
   values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, 'Folder of the run to report.', flag_values=values)
   for name, usage in (
@@ -281,7 +281,7 @@ def main(argv: list[str]) -> None:
 
 
 def _text(path: str) -> str:
-  """The text of a file, '' if there is none."""
+  """Returns the text of a file, '' if there is none."""
   return pathlib.Path(path).read_text(encoding='utf-8') if pathlib.Path(path).exists() else ''
 
 

@@ -29,7 +29,7 @@ flags.disclaim_key_flags()  # --help lists them as the flags of the program that
 
 
 def define_flags() -> None:
-  """The command line, in the module's own flags."""
+  """Defines the command line in the module's own flags."""
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
   flags.DEFINE_integer('n', 64, 'Number of images.', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
@@ -100,12 +100,12 @@ def main(argv: list[str]) -> None:
 
 
 def _chosen_draws(args) -> bool:
-  """Whether others are asked for than `System.sample` draws."""
+  """Returns whether the command line asks for other samples than those of `System.sample`."""
   return getattr(args, 'class') is not None or args.temperature != 1 or args.best_of > 1
 
 
 def _draws(args, key, subject):
-  """Draws as many examples as were asked for, in data space."""
+  """Draws the number of examples that was asked for, in data space."""
   import jax
 
   from dgm_jax.evals import rejection

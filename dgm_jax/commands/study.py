@@ -36,7 +36,7 @@ STUDIES = {
 
 
 def define_flags() -> None:
-  """The command line, in the module's own flags."""
+  """Defines the command line in the module's own flags."""
   flags.DEFINE_enum('name', None, sorted(STUDIES), 'Which study.')
   flags.DEFINE_string('out', '', 'Folder of its figures and pictures; empty: runs/NAME.')
   flags.DEFINE_list('only', [], 'Systems of the study to train; empty: all.')
@@ -55,7 +55,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
-  """Trains what is not there yet, and writes the page and the table."""
+  """Trains what is missing, and writes the page and the table."""
   from dgm_jax import config as experiment
 
   experiment.parse(argv, __doc__)

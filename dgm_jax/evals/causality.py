@@ -14,9 +14,10 @@ __all__ = ['causality']
 
 @needs('causality')
 def causality(seed: int, subject: Subject) -> dict[str, float]:
-  """The largest gradient of the numbers up to each variable by any input from that variable on, exactly zero if causal.
+  """Measures the largest gradient of the outputs up to each variable by any input from that variable on.
 
-  Every variable of an image is taken in turn, each on another image of the split.
+  It is exactly zero if the model is causal. Every variable of an image is taken in turn, each on another image of the
+  split.
   """
   config, view, gradients = subject.config, jax.jit(subject.system.views.causality), []
   variables = math.prod(config.data.shape)

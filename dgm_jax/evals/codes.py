@@ -23,9 +23,9 @@ def codes(seed: int, subject: Subject) -> dict[str, float]:
 
   A level has the share of its codebook in use, its perplexity, and the entropy of a code in bits.
 
-  An image's bits are counted as the number of its codes times the logarithm of the size of the codebook, as if all
-  were equally likely. `pca_mse` is the error at so many bits of principal components (`pca`); `mse_without_LEVEL` is
-  that of the autoencoder with zeros for a level's vectors, `mse` with all.
+  An image's bits are the number of its codes times the logarithm of the size of the codebook, as if all codes were
+  equally likely. `pca_mse` is the error of principal components with the same number of bits (`pca`). `mse` is the
+  error with all levels. `mse_without_LEVEL` is the error of the autoencoder with zeros for the vectors of a level.
   """
   codes = of_split(seed, subject)
   size, figures = subject.config.model.vqvae.codes, {}
@@ -45,7 +45,7 @@ def codes(seed: int, subject: Subject) -> dict[str, float]:
 
 
 def of_split(seed: int, subject: Subject) -> dict[str, np.ndarray]:
-  """The codes of all images of the split in order, level -> int32 [N, h, w].
+  """Computes the codes of all images of the split in order, level -> int32 [N, h, w].
 
   Raises:
     UserError: the system has no codes.
@@ -71,10 +71,10 @@ def _errors(subject: Subject, names: tuple[str, ...]):
 
 
 def pca(train: np.ndarray, test: np.ndarray, bits: int, widest: int = 10) -> float:
-  """Mean squared error of pixels [N, D] by principal components whose coefficients are quantized, `bits` an image.
+  """Computes the mean squared error of pixels [N, D] by quantized principal components, `bits` an image.
 
-  Bits are handed out one by one to the coefficient whose error falls most, at most `widest` each. A coefficient is
-  quantized with the levels that suit the training examples best (Lloyd's algorithm).
+  Each bit in turn goes to the coefficient whose error falls most, at most `widest` to each. A coefficient is quantized
+  with the levels that suit the training examples best (Lloyd's algorithm).
   """
   mean = train.mean(0)
   centred = train - mean
@@ -85,7 +85,7 @@ def pca(train: np.ndarray, test: np.ndarray, bits: int, widest: int = 10) -> flo
   tables = {}
 
   def after(i: int) -> float:
-    """The error of coefficient i with a bit more."""
+    """Computes the error of coefficient i with one more bit."""
     table = tables[i, widths[i] + 1] = lloyd(scores[:, i], 2 ** (widths[i] + 1))
     return float(np.square(scores[:, i] - nearest_level(scores[:, i], table)).mean())
 
@@ -108,7 +108,7 @@ def pca(train: np.ndarray, test: np.ndarray, bits: int, widest: int = 10) -> flo
 
 
 def lloyd(values: np.ndarray, levels: int, steps: int = 20) -> np.ndarray:
-  """So many levels, in order, for the least squared error of values [N] quantized to the nearest."""
+  """Finds the `levels` levels, in order, for the least squared error of values [N] quantized to the nearest."""
   table = np.quantile(values, (np.arange(levels) + 0.5) / levels)
   for _ in range(steps):
     nearest = np.searchsorted((table[1:] + table[:-1]) / 2, values)
@@ -119,5 +119,5 @@ def lloyd(values: np.ndarray, levels: int, steps: int = 20) -> np.ndarray:
 
 
 def nearest_level(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-  """Each value's nearest of the ordered levels."""
+  """Finds each value's nearest of the ordered levels."""
   return table[np.searchsorted((table[1:] + table[:-1]) / 2, values)]

@@ -44,10 +44,10 @@ PUBLISHED = Protocol()
 
 @needs('encode')
 def disentanglement(seed: int, subject: Subject, protocol: Protocol = PUBLISHED) -> dict[str, float]:
-  """All metrics of the means of the posterior.
+  """Computes all metrics of the means of the posterior.
 
-  A perfect code of the factors has 1 in the beta-VAE's and FactorVAE's metrics, DCI and modularity, yet on dSprites
-  0.90 in MIG and 0.25 in SAP, since there are fewer bins, and fewer lines, than values of a position. Noise has 0.2,
+  A perfect code of the factors has 1 in the beta-VAE's and FactorVAE's metrics, DCI and modularity. On dSprites it has
+  only 0.90 in MIG and 0.25 in SAP: there are fewer bins, and fewer lines, than values of a position. Noise has 0.2,
   0.2, 0, and 0.66 in modularity.
 
   Raises:
@@ -60,13 +60,13 @@ def disentanglement(seed: int, subject: Subject, protocol: Protocol = PUBLISHED)
 
 
 def of_means(seed: int, subject: Subject, protocol: Protocol) -> tuple[CodesOf, Sequence[int]]:
-  """The means of the posterior as a function of the factors, and how many values each factor has."""
+  """Returns the means of the posterior as a function of the factors, and the number of values of each factor."""
   simulator = data.simulator(subject.config.data)
   return prepared(coder(encoder(subject, 'encode'), simulator, seed), simulator, protocol), simulator.sizes
 
 
 def of_samples(seed: int, subject: Subject, codes_of: CodesOf, protocol: Protocol) -> dict[str, float]:
-  """Total correlation of draws from the posterior, as a normal, where the system tells their variances."""
+  """Computes the total correlation of samples of the posterior, as a normal, if the system has their variances."""
   if not subject.system.views.posterior:
     return {}
   simulator = data.simulator(subject.config.data)
@@ -77,13 +77,13 @@ def of_samples(seed: int, subject: Subject, codes_of: CodesOf, protocol: Protoco
 
 
 def scored(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> dict[str, float]:
-  """All metrics of a code but those of `trees`.
+  """Computes all metrics of a code but those of `trees`.
 
   Args:
     codes_of: factors [n, K] -> codes [n, Z].
     sizes: values of each factor.
     random: for the draws of factors.
-    protocol: how many.
+    protocol: the numbers of draws.
   """
   train, test = (_examples(codes_of, sizes, random, n) for n in (protocol.train, protocol.test))
   shared, entropy = scores.information(*train), scores.entropies(train[1])
@@ -101,7 +101,7 @@ def scored(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Pr
 
 
 def trees(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> dict[str, float]:
-  """DCI by gradient-boosted trees, minutes of them for factors of many values."""
+  """Computes DCI by gradient-boosted trees. Factors of many values take minutes."""
   importance, accuracy = scores.importances(
     *(_examples(codes_of, sizes, random, n) for n in (protocol.train, protocol.test))
   )
@@ -112,7 +112,9 @@ def trees(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Pro
 
 
 def beta_vae(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> float:
-  """Held-out accuracy of a linear classifier of the factor that pairs of examples agree on, by mean |z - z'|.
+  """Measures how well a linear classifier of mean |z - z'| finds the factor that pairs of examples agree on.
+
+  The accuracy is held-out.
 
   Reference: Higgins et al. 2017, beta-VAE, section 3, algorithm 1.
   """
@@ -123,7 +125,9 @@ def beta_vae(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: 
 
 
 def factor_vae(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol: Protocol = PUBLISHED) -> float:
-  """Held-out accuracy of the majority vote of the latent that varies least while one factor is held.
+  """Measures how well the latent that varies least, by majority vote, finds the factor that is held fixed.
+
+  The accuracy is held-out.
 
   Reference: Kim & Mnih 2018, arXiv:1802.05983, section 4.
   """
@@ -139,12 +143,15 @@ def factor_vae(codes_of: CodesOf, sizes: Sequence[int], random: Random, protocol
 
 
 def draw(random: Random, sizes: Sequence[int], *shape: int) -> np.ndarray:
-  """Independent, uniform factors, int32 [*shape, K]."""
+  """Draws independent, uniform factors, int32 [*shape, K]."""
   return random.integers(0, sizes, (*shape, len(sizes)), np.int32)
 
 
 def encoder(subject: Subject, which: str) -> Callable[[np.ndarray], jax.Array]:
-  """Compiled: images uint8 [n, H, W, C] -> the posterior's means ('encode') or log-variances ('logvar'), [n, Z]."""
+  """Compiles the function of images uint8 [n, H, W, C] to posterior means or log-variances, [n, Z].
+
+  It gives the means if `which` is 'encode', and the log-variances if it is 'logvar'.
+  """
   prepare = preprocess.evaluation(subject.config.data)
   views, key, replicated = subject.system.views, jax.random.key(0), subject.state.step.sharding
 
@@ -157,11 +164,11 @@ def encoder(subject: Subject, which: str) -> Callable[[np.ndarray], jax.Array]:
 
 
 def coder(encode: Callable, simulator: Simulator, seed: int = 0, rows: int = ROWS) -> CodesOf:
-  """Codes of images with factors of one's choice.
+  """Returns the function that gives the codes of images with chosen factors.
 
   Args:
     encode: images uint8 [rows, H, W, C] -> codes [rows, Z].
-    simulator: that draws the images.
+    simulator: draws the images.
     seed: of what the factors leave open; two calls draw anew.
     rows: images at a time; the last ones are filled up.
   """
@@ -180,7 +187,7 @@ def coder(encode: Callable, simulator: Simulator, seed: int = 0, rows: int = ROW
 
 
 def prepared(codes_of: CodesOf, simulator: Simulator, protocol: Protocol) -> CodesOf:
-  """The same from a table of every image's code, where that is less work."""
+  """Returns the same function from a table of every image's code, if that is less work."""
   images, wanted = math.prod(simulator.sizes), 3 * protocol.group * (protocol.train + protocol.test)
   if not simulator.fixed or images > wanted:
     return codes_of
@@ -195,7 +202,7 @@ def _examples(codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int) -
 
 
 def _factor(random: Random, sizes: Sequence[int], n: int) -> np.ndarray:
-  """Draws the factor that each of n draws agrees on, of two values or more, since all agree on the others."""
+  """Draws the factor that each of n draws agrees on. It has two values or more, since all agree on the others."""
   varied = np.flatnonzero(np.asarray(sizes) > 1)
   return varied[random.integers(0, len(varied), n)]
 
@@ -203,7 +210,7 @@ def _factor(random: Random, sizes: Sequence[int], n: int) -> np.ndarray:
 def _differences(
   codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int, group: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Features [n, Z] and the factor [n] on which the pairs of each agree."""
+  """Computes features [n, Z], and the factor [n] on which the pairs of each agree."""
   features, factors = [], _factor(random, sizes, n)
   for shared in np.split(factors, range(BLOCK, n, BLOCK)):
     first, second = draw(random, sizes, 2, len(shared), group)
@@ -219,7 +226,10 @@ def _differences(
 def _least(
   codes_of: CodesOf, sizes: Sequence[int], random: Random, n: int, group: int, variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The latent [n] of least variance, as a share of its variance [Z] (nan: no vote), and the factor [n] held."""
+  """Finds the latent [n] of least variance, as a share of its variance [Z], and the factor [n] held fixed.
+
+  A latent whose variance is nan has no vote.
+  """
   least, factors = [], _factor(random, sizes, n)
   for block in np.split(factors, range(BLOCK, n, BLOCK)):
     pairs, rows = draw(random, sizes, len(block), group), np.arange(len(block))

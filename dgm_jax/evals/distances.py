@@ -25,12 +25,14 @@ class Moments(NamedTuple):
 
 
 def no_moments(features: int) -> Moments:
-  """Those of no rows."""
+  """Returns the moments of no rows."""
   return Moments(0, np.zeros(features), np.zeros((features, features)))
 
 
 def add(moments: Moments, x: np.ndarray) -> Moments:
-  """Those of the rows so far and of x [N, F]; exact to rounding whatever the order and the cuts.
+  """Computes the moments of the rows so far and of x [N, F].
+
+  They are exact to rounding, whatever the order and the cuts.
 
   Reference: Chan et al. 1983, "Algorithms for computing the sample variance", equation 2.1.
   """
@@ -42,14 +44,14 @@ def add(moments: Moments, x: np.ndarray) -> Moments:
 
 
 def covariance(moments: Moments) -> np.ndarray:
-  """[F, F], unbiased."""
+  """Returns the unbiased covariance [F, F]."""
   return moments.scatter / (moments.count - 1)
 
 
 def frechet(a: Moments, b: Moments) -> float:
-  """Squared Frechet distance of the two normals with these means and covariances.
+  """Computes the squared Frechet distance of the two normals with these means and covariances.
 
-  |m_a - m_b|^2 + Tr(A + B - 2 (A B)^(1/2)); the trace of the root is the sum of the roots of the eigenvalues of
+  It is |m_a - m_b|^2 + Tr(A + B - 2 (A B)^(1/2)). The trace of the root is the sum of the roots of the eigenvalues of
   A^(1/2) B A^(1/2), which are real and not negative.
 
   Reference: Heusel et al. 2017, arXiv:1706.08500, equation 6.
@@ -62,7 +64,9 @@ def frechet(a: Moments, b: Moments) -> float:
 
 
 def kernel(x: np.ndarray, y: np.ndarray) -> float:
-  """Squared maximum mean discrepancy of x [N, F] and y [M, F], unbiased, kernel (x y / F + 1)^3; may be negative.
+  """Computes the unbiased squared maximum mean discrepancy of x [N, F] and y [M, F], kernel (x y / F + 1)^3.
+
+  It may be negative.
 
   Reference: Binkowski et al. 2018, arXiv:1801.01401, equation 4.
   """
@@ -73,7 +77,10 @@ def kernel(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def kernel_subsets(x: np.ndarray, y: np.ndarray, subsets: int = 100, size: int = 1000) -> tuple[float, float]:
-  """`kernel` on random subsets (smaller ones if there are fewer rows): mean and standard deviation over the subsets."""
+  """Computes the mean and standard deviation of `kernel` over random subsets.
+
+  If there are fewer rows than `size`, the subsets are smaller.
+  """
   random, size = np.random.default_rng(2020), min(size, len(x), len(y))
   draw = lambda rows: rows[random.choice(len(rows), size, replace=False)]
   distances = [kernel(draw(x), draw(y)) for _ in range(subsets)]
@@ -81,9 +88,10 @@ def kernel_subsets(x: np.ndarray, y: np.ndarray, subsets: int = 100, size: int =
 
 
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
-  """exp(mean KL(p(y|x) | p(y))) of p(y|x) [N, K], in [1, K]: mean and standard deviation over so many splits.
+  """Computes exp(mean KL(p(y|x) | p(y))) of p(y|x) [N, K], in [1, K].
 
-  Rows are shuffled first: samples that come class by class would fill each split with few classes.
+  It returns mean and standard deviation over the splits. Rows are shuffled first: samples that come class by class
+  would fill each split with few classes.
 
   Reference: Salimans et al. 2016, arXiv:1606.03498, section 4.
   """
@@ -97,7 +105,9 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
 
 
 def manifolds(real: np.ndarray, fake: np.ndarray, k: int = 3) -> dict[str, float]:
-  """Improved precision and recall: shares of one set within the balls that reach each example's k-th neighbour.
+  """Computes improved precision and recall.
+
+  They are the shares of one set within the balls of the other set. Each ball reaches its example's k-th neighbour.
 
   Args:
     real: [N, F].
@@ -117,9 +127,10 @@ def manifolds(real: np.ndarray, fake: np.ndarray, k: int = 3) -> dict[str, float
 
 
 def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> dict[str, float]:
-  """How many real balls hold a generated example, on average over k, and the share of real balls that hold any.
+  """Computes density and coverage by the balls of real examples that reach their k-th neighbour.
 
-  Identical distributions have density 1 and coverage 1 - 2^-k as N grows.
+  Density is the mean number of real balls that hold a generated example, over k. Coverage is the share of real balls
+  that hold any. Identical distributions have density 1 and coverage 1 - 2^-k as N grows.
 
   Reference: Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5.
   """
@@ -133,12 +144,15 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> dict[str
 
 
 def radii(x: np.ndarray, k: int) -> np.ndarray:
-  """Squared distance of each row of x [N, F] from its k-th nearest other row, [N]."""
+  """Computes the squared distance of each row of x [N, F] from its k-th nearest other row, [N]."""
   return np.concatenate([np.partition(squared_distances(x[rows], x), k, 1)[:, k] for rows in _chunks(len(x))])
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """[N, M] of rows [N, F] and [M, F]; exactly zero only up to rounding, hence never less."""
+  """Computes the squared distances [N, M] of rows [N, F] and [M, F], never less than 0.
+
+  Those of equal rows are zero only up to rounding.
+  """
   squares = np.square(x).sum(1)[:, None] + np.square(y).sum(1)[None] - 2 * x @ y.T
   return np.maximum(squares, 0)
 
@@ -148,6 +162,6 @@ def _chunks(rows: int) -> list[slice]:
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:
-  """The symmetric root of a symmetric matrix without negative eigenvalues."""
+  """Computes the symmetric root of a symmetric matrix without negative eigenvalues."""
   values, vectors = np.linalg.eigh(matrix)
   return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

@@ -50,10 +50,11 @@ class Seen(NamedTuple):
 
 @needs('sample')
 def classifier(seed: int, subject: Subject) -> dict[str, float]:
-  """All figures of `config.generated.samples` samples; where that is 0, of as many as the split has, 10,000 at most.
+  """Computes all figures of `config.generated.samples` samples.
 
-  They are compared with as many images of the split, or with all that it has. Real images of the training set are
-  measured in the samples' place (`_real`), and noise is (`_noise`).
+  If that is 0, the number of samples is that of the split, 10,000 at most. They are compared with the same number of
+  images of the split, or with all that it has. For reference, the same figures are computed with training images
+  (`_real`) and with noise (`_noise`) in place of the samples.
 
   Raises:
     UserError: there is no judge, or it judges other images.
@@ -90,7 +91,7 @@ def _refuse_few(splits: int, **counts: int) -> None:
 
 @needs('cluster')
 def clusters(seed: int, subject: Subject) -> dict[str, float]:
-  """Accuracy of the view `cluster` as a classifier, clusters and classes matched one to one in the best way.
+  """Measures the accuracy of the view `cluster` as a classifier, by the best one-to-one match of clusters to classes.
 
   Reference: Chen et al. 2016, arXiv:1606.03657, section 7.2.
   """
@@ -105,7 +106,7 @@ def clusters(seed: int, subject: Subject) -> dict[str, float]:
 
 
 def matched(cluster: np.ndarray, y: np.ndarray) -> float:
-  """The greatest share of examples that a one-to-one map of clusters [N] to classes [N] gets right."""
+  """Computes the greatest share of examples that a one-to-one map of clusters [N] to classes [N] gets right."""
   size = int(max(cluster.max(), y.max())) + 1
   table = np.zeros((size, size))
   np.add.at(table, (cluster, y), 1)
@@ -114,7 +115,10 @@ def matched(cluster: np.ndarray, y: np.ndarray) -> float:
 
 
 def compare(real: Seen, fake: Seen, splits: int = 10) -> dict[str, float]:
-  """Distances of generated from real images, and the generated ones' Inception score, a mean over so many splits."""
+  """Computes distances of generated from real images, and the generated ones' Inception score.
+
+  The score is a mean over `splits` splits.
+  """
   kid, deviation = distances.kernel_subsets(real.features, fake.features)
   score, spread = distances.inception_score(fake.probabilities, splits)
   return {
@@ -126,7 +130,7 @@ def compare(real: Seen, fake: Seen, splits: int = 10) -> dict[str, float]:
 
 
 def find(judge: str, shape: tuple[int, ...]) -> Judge:
-  """The feature function that `config.judge` names.
+  """Finds the feature function that `config.judge` names.
 
   Raises:
     UserError: there is none of that name, or it was made for images of another shape.
@@ -153,7 +157,7 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
 
 
 def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:
-  """Chunks of generated images as uint8; the same images on any number of devices, up to rounding."""
+  """Generates chunks of images as uint8. They are the same on any number of devices, up to rounding."""
   mesh, pixels, sample = subject.mesh, preprocess.pixels(subject.config.data), subject.system.sample
 
   def draw(seed, number, state):
@@ -169,7 +173,7 @@ def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:
 
 
 def look(judge: Judge, mesh: Any, chunks: Iterator[np.ndarray]) -> Seen:
-  """Shows chunks of images to a judge; no more of them is kept than what it makes of them."""
+  """Applies a judge to chunks of images. Of the images only the judge's outputs are kept."""
   see = jax.jit(lambda state, pixels: _float32(*judge.see(state, pixels)), out_shardings=parallel.replicated(mesh))
   probabilities, features, moments = [], [], None
   for pixels in chunks:
@@ -204,18 +208,18 @@ def _cut(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _classes(probabilities: np.ndarray) -> dict[str, float]:
-  """How the judge sorts them, and how sure it is."""
+  """Computes the shares of the judge's classes, and its mean confidence."""
   share = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]) / len(probabilities)
   shares = {f'share_percent_{k}': float(100 * value) for k, value in enumerate(share)} if len(share) <= 10 else {}
   return {'least_share_percent': float(100 * share.min()), 'confidence': float(probabilities.max(1).mean()), **shares}
 
 
 def _named(name: str, mark: str, count: int) -> str:
-  """'fid_classifier/10k', 'fid_classifier_real/10k'."""
+  """Formats a figure's name: 'fid_classifier/10k', 'fid_classifier_real/10k'."""
   start, _, last = name.rpartition('_')
   return counted(f'{start}{mark}_{last}' if last in ('real', 'noise', 'deviation') else f'{name}{mark}', count)
 
 
 def counted(name: str, count: int) -> str:
-  """A figure's name with the number of samples that it depends on: 'fid/10k', 'fid/400'."""
+  """Formats a figure's name with the number of samples that it depends on: 'fid/10k', 'fid/400'."""
   return f'{name}/{count // 1000}k' if count % 1000 == 0 else f'{name}/{count}'

@@ -15,10 +15,10 @@ __all__ = ['labels']
 
 @needs('log_prob_classes')
 def labels(seed: int, subject: Subject) -> dict[str, float]:
-  """The NLL given the label, that of the mixture over labels, in nats, and how often Bayes' rule finds the label.
+  """Measures the NLL given the label, and that of the mixture over labels, in nats, and Bayes' rule's accuracy.
 
-  Without a label the density is sum_y p(y) p(x|y) with the shares p(y) of the training images' labels. Of a network of
-  codes (vq.prior) both are of codes.
+  Without a label the density is sum_y p(y) p(x|y) with the shares p(y) of the training images' labels. Bayes' rule
+  classifies the label. For a network of codes (vq.prior) both likelihoods are those of codes.
   """
   view, shares = subject.system.views.log_prob_classes, jnp.asarray(subject.config.data.class_shares)
   name = 'nll_codes_nats' if subject.config.system == 'vq.prior' else 'nll_nats'

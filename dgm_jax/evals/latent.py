@@ -12,10 +12,10 @@ __all__ = ['units']
 
 @needs('layers')
 def units(seed: int, subject: Subject) -> dict[str, float | list[float]]:
-  """Active units and the divergence of each dimension in nats, layer by layer from the data upwards.
+  """Computes active units and the divergence of each dimension in nats, layer by layer from the data upwards.
 
-  A unit is active where the variance over the split of its posterior mean exceeds 0.01. Under a prior that does not
-  factorise the divergence is one number for a layer.
+  A unit is active if the variance over the split of its posterior mean exceeds 0.01. If the prior does not factorise,
+  the divergence is one number for a layer.
 
   Reference: Burda et al. 2016, arXiv:1509.00519, section 5.2.
   """

@@ -14,10 +14,10 @@ __all__ = ['nll']
 
 @needs('log_prob', 'bits')
 def nll(seed: int, subject: Subject) -> dict[str, float]:
-  """Negative log-likelihood in nats (and bits per dimension), importance-sampled with `config.nll.samples`.
+  """Estimates the negative log-likelihood in nats (and bits per dimension) by importance sampling.
 
-  log (1/L) sum_l p(x, z_l) / q(z_l|x) is a lower bound of log p(x) on average, hence this one an upper
-  bound, tight as L grows. The standard error is that over the examples of the split.
+  It takes `config.nll.samples` samples. log (1/L) sum_l p(x, z_l) / q(z_l|x) is on average a lower bound of log p(x).
+  The estimate is hence an upper bound, tight as L grows. The standard error is that over the examples of the split.
 
   Reference: Burda et al. 2016, arXiv:1509.00519, section 5.
   """

@@ -22,7 +22,7 @@ AHEAD = 2  # batches that the host may run ahead of the devices, so that a signa
 def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh, batch_size: int = 0) -> Callable:
   """Compiles `fn(key, state, batch) -> {name: [B, ...]}` for a split.
 
-  Images that training binarizes or dequantizes afresh are, here, treated once with fixed noise.
+  Images that training binarizes or dequantizes afresh are treated once here, with fixed noise.
 
   Returns: `run(seed, state) -> {name: NumPy [N, ...]}`, one row for each of the N examples, in order.
   """
@@ -51,19 +51,19 @@ def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh,
 
 
 def images(split: data.Split, config: ConfigDict, n: int) -> np.ndarray:
-  """The first n images of a split, [n, H, W, C], as a model sees them when it is evaluated."""
+  """Returns the first n images of a split, [n, H, W, C], as a model receives them in an evaluation."""
   prepare = preprocess.evaluation(config.data)
   batch = split.fetch(split.arrays, np.arange(min(n, split.size), dtype=np.int32))
   return np.asarray(prepare(jax.random.key(0), batch)['x'])
 
 
 def means(values: dict[str, np.ndarray]) -> dict[str, float]:
-  """The mean of each [N] array, in double precision."""
+  """Computes the mean of each [N] array, in double precision."""
   return {name: float(array.mean(dtype=np.float64)) for name, array in values.items()}
 
 
 @needs()
 def metrics(seed: int, subject: Subject) -> dict[str, float]:
-  """The means over the split of all that `System.evaluate` measures."""
+  """Computes the means over the split of all that `System.evaluate` measures."""
   run = per_example(subject.system.evaluate, subject.split, subject.config, subject.mesh)
   return means(run(seed, subject.state))

@@ -24,8 +24,8 @@ NEAR = 3.0  # deviations
 def modes(seed: int, subject: Subject) -> dict[str, float]:
   """Measures 2,500 samples against the mixture that a run was trained on.
 
-  Beside each figure stand `_chance`, that of as many points spread evenly over the mixture's extent, and `_ideal`, that
-  of as many points of the mixture itself.
+  Beside each figure stand `_chance` and `_ideal`, from the same number of points. `_chance` is the figure of points
+  spread evenly over the mixture's extent. `_ideal` is that of points of the mixture itself.
 
   Raises:
     UserError: the data is no mixture of normals.
@@ -41,7 +41,10 @@ def modes(seed: int, subject: Subject) -> dict[str, float]:
 
 
 def compared(x: np.ndarray, mixture: points.Mixture, seed: int = 0) -> dict[str, float]:
-  """The `coverage` of samples [N, D] beside that of chance and of the mixture: {'NAME/N', 'NAME_chance/N', ...}."""
+  """Computes the `coverage` of samples [N, D] beside that of chance and of the mixture.
+
+  The names are {'NAME/N', 'NAME_chance/N', ...}.
+  """
   random, n = np.random.default_rng(seed), len(x)
   apart = np.sqrt(np.square(mixture.centres[:, None] - mixture.centres[None]).sum(-1))
   reach = apart[apart > 0].min() / 2 if len(apart) > 1 else NEAR * mixture.deviation  # a grid's cells are then alike
@@ -52,7 +55,7 @@ def compared(x: np.ndarray, mixture: points.Mixture, seed: int = 0) -> dict[str,
 
 
 def coverage(x: np.ndarray, mixture: points.Mixture) -> dict[str, float]:
-  """How samples [N, D] fall on the modes of a mixture.
+  """Measures how samples [N, D] fall on the modes of a mixture.
 
   Returns:
     high_quality_percent: samples within three deviations of a centre; 98.9 of the mixture's own in the plane.

@@ -25,7 +25,7 @@ ROWS = 500  # images whose distances from all samples are held at a time
 
 @needs('sample')
 def parzen(seed: int, subject: Subject) -> dict[str, float]:
-  """Measures a split by normals around generated images, of a width that fits validation images best.
+  """Measures a split by normals around generated images, with the width that fits validation images best.
 
   Returns:
     parzen_log_likelihood_nats: the mean log-density of an image of pixels in [0, 1]; the greater, the better.
@@ -54,7 +54,10 @@ def parzen(seed: int, subject: Subject) -> dict[str, float]:
 
 
 def log_density(x: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
-  """Log of the mean over centres [M, D] of the normal density at x [N, D] with the deviation `width`; [N] nats."""
+  """Computes the log of the mean over centres [M, D] of the normal density at x [N, D], [N] nats.
+
+  `width` is the deviation.
+  """
   norm = math.log(len(centres)) + x.shape[1] * (0.5 * math.log(2 * math.pi) + math.log(width))
   parts = np.array_split(x, -(-len(x) // ROWS))
   exponents = (-distances.squared_distances(part, centres) / (2 * width**2) for part in parts)
@@ -62,5 +65,5 @@ def log_density(x: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
 
 
 def _flat(pixels: np.ndarray) -> np.ndarray:
-  """uint8 [N, H, W, C] as numbers in [0, 1], [N, D]."""
+  """Returns uint8 [N, H, W, C] as numbers in [0, 1], [N, D]."""
   return pixels.reshape(len(pixels), -1).astype(np.float64) / 255

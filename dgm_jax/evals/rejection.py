@@ -18,7 +18,7 @@ def draw(
   seed: int, subject: Subject, n: int, label: int | None = None, temperature: float = 1.0, best_of: int = 1,
   judge: str = '',
 ) -> np.ndarray:  # fmt: skip
-  """Images of a class, or of all in turn by rows of a grid, [n, H, W, C] in data space.
+  """Draws images of a class, or of all in turn by rows of a grid, [n, H, W, C] in data space.
 
   Args:
     seed: of the noise.
@@ -26,8 +26,8 @@ def draw(
     n: how many.
     label: their class; None for all in turn.
     temperature: below 1, likely images become likelier.
-    best_of: of so many draws of each image, the one is kept to whose class the judge gives the greatest probability,
-      or, where the system knows no classes, the one of whose class it is surest.
+    best_of: number of draws of each image. The one is kept whose class has the greatest probability by the judge.
+      If the system has no classes, it is the one with the judge's greatest probability of any class.
     judge: a classifier's workdir; '' for config.judge.
 
   Raises:

@@ -16,7 +16,7 @@ BINS = 20  # of equal width, over the range of each latent
 
 
 def information(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> np.ndarray:
-  """Mutual information of each latent, in bins, and each factor, [Z, K] nats.
+  """Computes the mutual information of each latent, in bins, and each factor, [Z, K] nats.
 
   Args:
     codes: [N, Z].
@@ -28,16 +28,17 @@ def information(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> np.
 
 
 def discrete(codes: np.ndarray, bins: int = BINS) -> np.ndarray:
-  """The bin of each code [N, Z] among those of equal width over the latent's range: whole numbers [N, Z]."""
+  """Finds the bin of each code [N, Z] among bins of equal width over the latent's range: whole numbers [N, Z]."""
   edges = [np.histogram_bin_edges(code, bins)[:-1] for code in np.asarray(codes, np.float64).T]
   return np.stack([np.digitize(code, edge) for code, edge in zip(codes.T, edges, strict=True)], 1)
 
 
 def information_beside_others(mean: np.ndarray, logvar: np.ndarray, noise: np.ndarray) -> float:
-  """What codes tell of one factor to who knows all others, in nats: I(z; factor | the others), the factor uniform.
+  """Computes the information of codes on one factor given all others, in nats: I(z; factor | the others).
 
-  With z drawn for value k of n, it is ln n + E ln (q(z | k) / sum over all values j of q(z | j)): no larger than ln n,
-  and than the divergence from the prior, and 0 where all values have one posterior. No latent need tell it alone.
+  The factor is uniform. With z drawn for value k of n, the information is
+  ln n + E ln (q(z | k) / sum over all values j of q(z | j)). It is at most ln n, and at most the divergence from the
+  prior. If all values have one posterior, it is 0. No latent need have the information alone.
 
   Args:
     mean: of Gaussian posteriors [J, n, Z]: J settings of the other factors, all n values of this one.
@@ -53,12 +54,12 @@ def information_beside_others(mean: np.ndarray, logvar: np.ndarray, noise: np.nd
 
 
 def information_drawn(log_px: np.ndarray) -> float:
-  """What drawings tell of one factor to who knows all others, in nats: no more than I(drawing; factor | the others).
+  """Computes a lower bound in nats of I(drawing; factor | the others), the information of drawings on one factor.
 
-  Under the drawing of the value k each value's image has a likelihood, and q(j) = p(image j | drawing)^t / sum of them
-  is a guess of the value; the bound is ln n + E ln q(k). Pixels err together, so that their product is too sure: t <= 1
-  is chosen among a few on every other setting and the bound taken on the rest, both ways, so that the choice adds
-  nothing. It is about 0 where all values have one drawing.
+  Under the drawing of the value k each value's image has a likelihood. A guess of the value is q(j) = p(image j |
+  drawing)^t / their sum, and the bound is ln n + E ln q(k). Pixels err together, so that their product is too sure.
+  Hence t <= 1 is chosen among a few on every other setting, and the bound is taken on the rest. This is done both ways,
+  so that the choice adds nothing. If all values have one drawing, the bound is about 0.
 
   Args:
     log_px: [J, n, n] nats, of J >= 2 settings of the other factors: each value's drawing (rows), each value's image.
@@ -73,19 +74,21 @@ def information_drawn(log_px: np.ndarray) -> float:
 
 
 def entropies(factors: np.ndarray) -> np.ndarray:
-  """Entropy of each factor in the sample, [K] nats."""
+  """Computes the entropy of each factor in the sample, [K] nats."""
   return np.array([_information(factor, factor) for factor in factors.T])
 
 
 def mig(shared: np.ndarray, entropy: np.ndarray) -> float:
-  """Mutual information gap: what the best latent tells of a factor and the second does not, over the entropy; the mean.
+  """Computes the mutual information gap, averaged over factors.
+
+  The gap is the information of the best latent on a factor less that of the second, over the entropy.
 
   Args:
     shared: [Z, K] nats, `information`.
-    entropy: [K] nats, `entropies`; a factor without any, which has one value, is left out.
+    entropy: [K] nats, `entropies`; a factor with entropy 0, which has one value, is left out.
 
   Raises:
-    ValueError: no factor has any.
+    ValueError: every factor has entropy 0.
 
   Reference: Chen et al. 2018, arXiv:1802.04942, equation 6.
   """
@@ -97,9 +100,10 @@ def mig(shared: np.ndarray, entropy: np.ndarray) -> float:
 
 
 def modularity(shared: np.ndarray) -> float:
-  """How far each latent tells of one factor alone, averaged; 0 for one that tells of none.
+  """Measures how far each latent has information on one factor alone, averaged over latents.
 
-  Factors that no latent tells of are counted; of a single factor, a latent that tells of it tells of it alone.
+  A latent without information on any factor has 0. Factors without information in any latent are counted. If there is a
+  single factor, a latent with information on it has it on that factor alone.
 
   Reference: Ridgeway & Mozer 2018, arXiv:1802.05312, section 3.
   """
@@ -110,7 +114,9 @@ def modularity(shared: np.ndarray) -> float:
 
 
 def explicitness(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
-  """Area under the ROC curve of a linear classifier of each value of each factor, averaged: 1/2 is chance.
+  """Computes the area under the ROC curve of a linear classifier of each value of each factor, averaged.
+
+  Chance is 1/2.
 
   Args:
     train: codes [N, Z] and factors [N, K] to fit on; a factor of one value is left out.
@@ -137,10 +143,10 @@ def explicitness(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, n
 
 
 def sap(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
-  """Separated attribute predictability: accuracy of the best latent alone less that of the second, averaged.
+  """Computes the separated attribute predictability: accuracy of the best latent less that of the second, averaged.
 
-  Each latent predicts each factor of two values or more by a linear support vector machine with balanced classes and
-  C = 0.01.
+  Each latent alone predicts each factor of two values or more. The classifier is a linear support vector machine with
+  balanced classes and C = 0.01.
 
   Raises:
     ValueError: every factor has one value only.
@@ -160,7 +166,9 @@ def sap(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray
 
 
 def importances(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, float]:
-  """What gradient-boosted trees make of each latent for each factor of two values or more, and their mean accuracy.
+  """Computes importances of latents to gradient-boosted trees, and the trees' mean accuracy.
+
+  There are trees for each factor of two values or more.
 
   Returns: importances [Z, K], and the accuracy.
 
@@ -179,7 +187,9 @@ def importances(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np
 
 
 def dci(importance: np.ndarray) -> tuple[float, float]:
-  """Disentanglement and completeness of importances [Z, K]: one less the normalised entropy of rows, of columns.
+  """Computes disentanglement and completeness of importances [Z, K].
+
+  They are one less the normalised entropy of rows, and of columns.
 
   Reference: Eastwood & Williams 2018, A framework for the quantitative evaluation of disentangled representations.
   """
@@ -187,18 +197,18 @@ def dci(importance: np.ndarray) -> tuple[float, float]:
 
 
 def total_correlation(covariance: np.ndarray) -> float:
-  """Total correlation in nats of the normal with this covariance [Z, Z]."""
+  """Computes the total correlation in nats of the normal with this covariance [Z, Z]."""
   return float(0.5 * (np.log(np.diag(covariance)).sum() - np.linalg.slogdet(covariance)[1]))
 
 
 def pairwise_information(codes: np.ndarray, bins: int = BINS) -> float:
-  """Mean mutual information of two latents, in bins, in nats; 0 of one latent."""
+  """Computes the mean mutual information of two latents, in bins, in nats; 0 for one latent."""
   shared = information(codes, discrete(codes, bins), bins)
   return float(shared[~np.eye(len(shared), dtype=bool)].mean()) if len(shared) > 1 else 0.0
 
 
 def _information(a: np.ndarray, b: np.ndarray) -> float:
-  """Mutual information of two columns of whole numbers [N], in nats."""
+  """Computes the mutual information of two columns of whole numbers [N], in nats."""
   _, a = np.unique(a, return_inverse=True)
   _, b = np.unique(b, return_inverse=True)
   joint = np.zeros((a.max() + 1, b.max() + 1))
@@ -211,7 +221,10 @@ def _information(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _concentration(importance: np.ndarray) -> float:
-  """One less each row's entropy over its maximum, weighed by the rows' sums; a row of one is concentrated."""
+  """Computes one less each row's entropy over its maximum, weighed by the rows' sums.
+
+  A row of one column is concentrated.
+  """
   total = importance.sum()
   if total <= 0:
     return 0.0
@@ -222,7 +235,7 @@ def _concentration(importance: np.ndarray) -> float:
 
 
 def _varied(*tables: np.ndarray) -> np.ndarray:
-  """Finds the columns that have two values or more in each table [N, K]: of the others there is nothing to tell.
+  """Finds the columns that have two values or more in each table [N, K]. The others carry no information.
 
   Raises:
     ValueError: no column has.

@@ -23,12 +23,13 @@ LogProb = Callable[[np.ndarray], np.ndarray]  # codes [S, Z] -> [S] nats
 
 @needs('posterior', 'prior.log_prob')
 def surgery(seed: int, subject: Subject) -> dict[str, float]:
-  """The mean divergence of the posteriors from the prior, as marginal divergence plus index-code information, in nats.
+  """Splits the mean divergence of posteriors from the prior into marginal divergence and index-code information.
 
-  The aggregated posterior is that of the whole split. Where latents and examples are few the figures are exact to
-  rounding, by quadrature; elsewhere the two parts are estimated, with their standard errors. The information is at
-  most ln n. `surgery_residual_nats` is what the sum of the parts and the divergence in closed form differ by. Under a
-  prior other than N(0, I) there is no closed form: the divergence is the sum of the parts, and there is no residual.
+  All are in nats. The aggregated posterior is that of the whole split. If latents and examples are few, the figures are
+  exact to rounding, by quadrature. Otherwise the two parts are estimated, with their standard errors. The information
+  is at most ln n. `surgery_residual_nats` is the difference between the sum of the parts and the divergence in closed
+  form. Under a prior other than N(0, I) there is no closed form: the divergence is the sum of the parts, and there is
+  no residual.
 
   Reference: Hoffman & Johnson 2016, ELBO surgery, equations 6 to 8.
   """
@@ -52,10 +53,10 @@ def _density(seed: int, subject: Subject) -> LogProb:
 
 
 def exact(mean: np.ndarray, logvar: np.ndarray, nodes: int = NODES, prior: LogProb | None = None) -> dict[str, float]:
-  """The decomposition of posteriors [N, Z] by Gauss-Hermite quadrature under each, in float64.
+  """Computes the decomposition of posteriors [N, Z] by Gauss-Hermite quadrature under each, in float64.
 
-  Exact for log q(z|i) and log N(z; 0, I), which are quadratic, whatever the number of nodes a dimension. `prior` is the
-  log-density of another prior.
+  It is exact for log q(z|i) and log N(z; 0, I), which are quadratic, whatever the number of nodes a dimension. `prior`
+  is the log-density of another prior.
   """
   mean, logvar = np.asarray(mean, np.float64), np.asarray(logvar, np.float64)
   points, weights = np.polynomial.hermite_e.hermegauss(nodes)
@@ -73,9 +74,9 @@ def exact(mean: np.ndarray, logvar: np.ndarray, nodes: int = NODES, prior: LogPr
 def sampled(
   seed: int, mean: np.ndarray, logvar: np.ndarray, samples: int = SAMPLES, prior: LogProb | None = None
 ) -> dict[str, float]:
-  """The decomposition of posteriors [N, Z] by samples z ~ q(z|i), the examples i taking turns.
+  """Estimates the decomposition of posteriors [N, Z] by samples z ~ q(z|i), the examples i taking turns.
 
-  The parts are unbiased. About `samples` of them are taken: a multiple of N, if N is less. `prior` is the
+  The parts are unbiased. The number of samples is about `samples`. If N is less, it is a multiple of N. `prior` is the
   log-density of a prior other than N(0, I).
   """
   count = len(mean)
@@ -94,7 +95,7 @@ def sampled(
 
 
 def _page(mean, logvar, marginal: float, information: float, closed: bool) -> dict[str, float]:
-  """The figures; `closed` where the prior is N(0, I), from which the divergence has a closed form."""
+  """Returns the figures. If the prior is N(0, I) (`closed`), the divergence has a closed form."""
   mean, logvar = np.asarray(mean, np.float64), np.asarray(logvar, np.float64)
   average = float(0.5 * (mean**2 + np.expm1(logvar) - logvar).sum(1).mean()) if closed else marginal + information
   residual = {'surgery_residual_nats': marginal + information - average} if closed else {}
@@ -107,12 +108,12 @@ def _page(mean, logvar, marginal: float, information: float, closed: bool) -> di
 
 
 def _normal(z, mean, logvar) -> np.ndarray:
-  """Log-density in nats, summed over the last axis, in float64."""
+  """Computes the log-density in nats, summed over the last axis, in float64."""
   return -0.5 * (math.log(2 * math.pi) + logvar + (z - mean) ** 2 * np.exp(-logvar)).sum(-1)
 
 
 def _log_probs(key: jax.Array, mean: jax.Array, logvar: jax.Array, index: np.ndarray, log_prior: Callable):
-  """Log q(z|i), log q(z) and log p(z) of one z ~ q(z|i) for each index, [S] each."""
+  """Computes log q(z|i), log q(z) and log p(z) of one z ~ q(z|i) for each index, [S] each."""
   z = distributions.normal_sample(key, mean[index], logvar[index])
   own = distributions.normal_log_prob(z, mean[index], logvar[index])
   rows = max(1, ROWS // mean.size)
@@ -121,5 +122,5 @@ def _log_probs(key: jax.Array, mean: jax.Array, logvar: jax.Array, index: np.nda
 
 
 def _aggregated(z: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
-  """Log q(z) = log (1/N) sum_i q(z|i), [], z [Z]."""
+  """Computes log q(z) = log (1/N) sum_i q(z|i), [], for z [Z]."""
   return jax.nn.logsumexp(distributions.normal_log_prob(z[None], mean, logvar)) - math.log(len(mean))

@@ -36,7 +36,7 @@ SPEED = ('memory', 'unroll', 'chunk')  # settings of networks that change no num
 
 
 def read(source: str, overrides: Iterable[str] = ()) -> ConfigDict:
-  """The experiment 'configs/FILE.py:VARIANT' of this clone, with its changes.
+  """Reads the experiment 'configs/FILE.py:VARIANT' of this clone, with its changes.
 
   Raises:
     UserError: there is no such file, or no such key.
@@ -47,7 +47,7 @@ def read(source: str, overrides: Iterable[str] = ()) -> ConfigDict:
 
 
 def read_text(text: str, source: str, overrides: Iterable[str] = ()) -> ConfigDict:
-  """The same from the text of the config file.
+  """Reads the same from the text of the config file.
 
   Raises:
     UserError: there is no such key.
@@ -69,7 +69,7 @@ def _read(path: Path, source: str, overrides: Iterable[str]) -> ConfigDict:
 
 
 def override(config: ConfigDict, change: str) -> None:
-  """Makes one change 'KEY.KEY=VALUE', the value of the type that is there.
+  """Makes one change 'KEY.KEY=VALUE'. The new value has the type of the old one.
 
   Raises:
     UserError: there is no such key.
@@ -85,7 +85,7 @@ def override(config: ConfigDict, change: str) -> None:
 
 
 def essence(config: ConfigDict) -> dict:
-  """What a run's figures depend on, its length and its seed aside, as JSON data with every default filled in."""
+  """Returns what a run's figures depend on, except length and seed, as JSON data with all defaults filled in."""
   page = {key: experiment.to_json(config)[key] for key in MATTER}
   data = json.loads(json.dumps(experiment.defaults().data.to_dict())) | page['data']
   page['data'] = {key: value for key, value in data.items() if key not in FILLED_IN}
@@ -95,7 +95,7 @@ def essence(config: ConfigDict) -> dict:
 
 
 def size_key(settings: Mapping) -> str:
-  """A name for all experiments whose networks have the same parameters, from their `essence`."""
+  """Returns a name for all experiments whose networks have the same parameters, from their `essence`."""
   kept = {key: settings[key] for key in SIZE} | {'data': {key: settings['data'][key] for key in SHAPE}}
   return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -41,7 +41,7 @@ FILES = {'disentanglement': 'disentangle.py'}  # study -> file of configs/
 
 
 def settings(name: str, variant: str, steps: int = 0, size: int = 0) -> ConfigDict:
-  """The experiment configs/NAME.py:VARIANT of a study, changed to so many steps and pixels a side.
+  """Reads the experiment configs/NAME.py:VARIANT of a study, changed to these steps and pixels a side.
 
   Raises:
     UserError: there is no folder configs beside the package.
@@ -60,9 +60,9 @@ def trained(
   config: ConfigDict, weight: str, weights: Sequence[float], seeds: Sequence[int],
   protocol: disentanglement.Protocol = PROTOCOL,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:  # fmt: skip
-  """Trains all members together: their figures and curves as plain data, and pictures of each weight's first seed.
+  """Trains all members together, and returns figures and curves as plain data, and pictures of first seeds.
 
-  'WEIGHT' has the latents of the trained member, 'WEIGHT_in_time' (`strip`) its drawings in the course of training.
+  'WEIGHT' has the latents of the trained member of that weight, 'WEIGHT_in_time' (`strip`) its drawings over training.
   """
   members = ensemble.make(config, weight, weights, seeds)
   call, state, look = ensemble.compiled(members), ensemble.start(members), follower(members)
@@ -95,13 +95,13 @@ def trained(
 
 
 def follower(members: ensemble.Ensemble) -> Any:
-  """Compiled: states [M, ...] -> what their latents carry on images of the test part, {name: [M, ...]}.
+  """Compiles the function of states [M, ...] to what their latents carry on test images, {name: [M, ...]}.
 
-  'kl' [M, Z] is the mean divergence in nats; 'told' [M, K], on images of its own, the share of each factor's entropy
-  that draws from the posterior tell to who knows the other factors, by whatever latents; 'alone' [M, K] the share of it
-  that the bins of one latent's mean tell to who knows nothing else, 'by' [M, K] which latent that is; 'drawn' [M, K]
-  the share that the decoder's drawings, of one draw from each posterior, tell to who knows the other factors;
-  'drawings' [M, 3 K, H, W, C] what the decoder makes of the means of `simulated` images.
+  'kl' [M, Z] is the mean divergence in nats. The next are shares of each factor's entropy. 'told' [M, K], on images of
+  its own, is the information of posterior samples given the other factors, in any latents. 'alone' [M, K] is the
+  information in the bins of one latent's mean, with no factor given; 'by' [M, K] is that latent. 'drawn' [M, K] is the
+  information in the decoder's drawings, of one draw from each posterior, given the other factors. 'drawings' [M, 3 K,
+  H, W, C] are the decodings of the means of `simulated` images.
   """
   config, test = members.config, data.load(members.config.data, 'test')
   system, prepare = systems.build(config), preprocess.evaluation(config.data)
@@ -141,7 +141,10 @@ def follower(members: ensemble.Ensemble) -> Any:
 
 
 def simulated(config: ConfigDict) -> jax.Array:
-  """Images [3 K, H, W, C] as the encoder sees them: each factor at its first, middle and last value, others midway."""
+  """Returns images [3 K, H, W, C] as the encoder receives them.
+
+  Each factor has its first, middle and last value, the others their middle one.
+  """
   simulator = data.simulator(config.data)
   middle = np.array(simulator.sizes) // 2
   factors = np.tile(middle, (3 * len(middle), 1)).astype(np.int32)
@@ -152,14 +155,14 @@ def simulated(config: ConfigDict) -> jax.Array:
 
 
 def strip(originals: jax.Array, drawings: Sequence[np.ndarray], pixels: Callable, columns: int = 14) -> np.ndarray:
-  """A row for each image [n, H, W, C]: itself, then its drawings [n, H, W, C] at times evenly from first to last."""
+  """Draws a row for each image [n, H, W, C]: itself, then its drawings [n, H, W, C], evenly from first to last."""
   times = np.linspace(0, len(drawings) - 1, min(columns, len(drawings))).round().astype(int)
   shown = np.stack([np.asarray(originals), *(drawings[time] for time in times)], 1)
   return gallery.grid(np.asarray(pixels(shown.reshape(-1, *shown.shape[2:]))), shown.shape[1])
 
 
 def _images(factors: np.ndarray, simulator: Simulator, name: str) -> dict[str, jax.Array]:
-  """Images of factors of one's choice, as a batch; only where factors determine them."""
+  """Renders images of chosen factors, as a batch. The factors must determine the images."""
   experiment.require(simulator.fixed, f'{name} leaves things open beside its factors, so that no image stands for them')
   parts = np.array_split(factors, max(1, len(factors) // 512))
   return {
@@ -169,7 +172,7 @@ def _images(factors: np.ndarray, simulator: Simulator, name: str) -> dict[str, j
 
 
 def _varied(sizes: Sequence[int]) -> np.ndarray:
-  """For each factor in turn some settings of the others with all its values, int32 [settings * sum of sizes, K]."""
+  """Draws settings of the others for each factor in turn, with all its values, int32 [settings * sum of sizes, K]."""
   random, parts = np.random.default_rng(0), []
   for factor, size in enumerate(sizes):
     part = disentanglement.draw(random, sizes, BESIDE[0])[:, None].repeat(size, 1)
@@ -179,7 +182,10 @@ def _varied(sizes: Sequence[int]) -> np.ndarray:
 
 
 def _information_of_codes(sizes: Sequence[int], mean: np.ndarray, logvar: np.ndarray) -> np.ndarray:
-  """The share of each factor's entropy that codes tell beside the others, [K], by the posteriors of `_varied`."""
+  """Computes the share of each factor's entropy that codes carry given the others, [K].
+
+  The posteriors are those of `_varied`.
+  """
   random, shares = np.random.default_rng(0), []
   ends = np.cumsum([BESIDE[0] * size for size in sizes])[:-1]
   for size, *own in zip(sizes, np.split(mean, ends), np.split(logvar, ends), strict=True):
@@ -193,7 +199,10 @@ def _information_of_codes(sizes: Sequence[int], mean: np.ndarray, logvar: np.nda
 def _likelihoods(
   system: System, state: State, beside: jax.Array, posterior: tuple[jax.Array, jax.Array], sizes: Sequence[int]
 ) -> list[jax.Array]:
-  """For each factor [settings, size, size]: log p of `_varied` images (last) given the drawings of one another."""
+  """Computes, for each factor, log p of `_varied` images (last) given the drawings of one another.
+
+  Each array is [settings, size, size].
+  """
   mean, logvar = posterior
   z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(jax.random.key(0), mean.shape)
   flat = lambda a: a.reshape(a.shape[0], -1)
@@ -209,13 +218,13 @@ def _likelihoods(
 
 
 def _information_of_images(sizes: Sequence[int], log_px: Sequence[np.ndarray]) -> np.ndarray:
-  """The share of each factor's entropy that drawings tell beside the others, [K], by `_likelihoods`."""
+  """Computes the share of each factor's entropy that drawings carry given the others, [K], by `_likelihoods`."""
   information = [max(0.0, scores.information_drawn(each)) for each in log_px]
   return np.array([nats / np.log(size) if size > 1 else 0.0 for nats, size in zip(information, sizes, strict=True)])
 
 
 def opened(shares: np.ndarray, least: float) -> list[int]:
-  """The time from which on each factor's share is so large, [K] of shares [T, K]; T if it never is."""
+  """Finds the time from which on each factor's share is at least `least`, [K] of shares [T, K]; T if it never is."""
   there = shares >= least
   return [len(column) - int(np.argmin(column[::-1])) if not column.all() else 0 for column in there.T]
 
@@ -223,8 +232,9 @@ def opened(shares: np.ndarray, least: float) -> list[int]:
 def openings(page: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Returns each member's weight and seed, and its factors in the order in which they opened, {factor: when}.
 
-  'alone' and 'drawn', where the page has those curves; the time is C in nats or the step (`_unit`), None for never.
-  With '_kl_nats' behind: the divergence in nats at that time, which is C only where gamma suffices to hold it there.
+  'alone' and 'drawn' are there if the page has those curves. The time is C in nats or the step (`_unit`), None for
+  never. Names that end in '_kl_nats' have the divergence in nats at that time. It is C only if gamma suffices to hold
+  it there.
   """
   across = page['capacity'] or [float(step) for step in page['curves']['step']]
   spent, rows = np.array(page['curves']['kl']).sum(-1), []  # [T, M]
@@ -246,7 +256,10 @@ def _unit(page: Mapping[str, Any]) -> str:
 
 
 def summary(page: Mapping[str, Any]) -> dict[str, Any]:
-  """A page without its curves but when factors opened; figures as mean and deviation over the seeds of a weight."""
+  """Returns a page without its curves, but with the times when factors opened.
+
+  Figures are mean and deviation over the seeds of a weight.
+  """
   studied = {}
   for value in dict.fromkeys(member[page['weight']] for member in page['members']):
     same = [member for member in page['members'] if member[page['weight']] == value]
@@ -265,7 +278,7 @@ def summary(page: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(studied: Mapping[str, Mapping[str, Any]]) -> str:
-  """Every system and weight with mean and spread over seeds, for a terminal."""
+  """Formats every system and weight with mean and spread over seeds, for a terminal."""
   return pages.text('study', pages.Topic('mean and spread over seeds', '', figures=[_table(studied)]))
 
 
@@ -313,7 +326,7 @@ TELLERS = {
 
 
 def _charts(page: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-  """Divergence of each latent, and what is told of each factor, of the first member; against C where there is one."""
+  """Returns each latent's divergence and each factor's shares of the first member, against C if there is one."""
   across = page['capacity'] or [float(step) for step in page['curves']['step']]
   curves = {name: np.array(page['curves'][name])[:, 0] for name in ('kl', *TELLERS) if name in page['curves']}
   names = page['factors']
@@ -347,7 +360,7 @@ def _order(page: Mapping[str, Any]) -> str:
 def _figures(
   members: ensemble.Ensemble, states: State, number: int, protocol: disentanglement.Protocol, curves: list[dict]
 ) -> dict[str, float]:
-  """What is measured of one member."""
+  """Measures one member."""
   config = members.config
   test, state = data.load(config.data, 'test'), ensemble.one_of(states, number)
   subject = Subject(config, systems.build(config), state, test, parallel.mesh(1))
@@ -367,12 +380,12 @@ def _picture(members: ensemble.Ensemble, state: State) -> np.ndarray:
 
 
 def _plain(curves: list[dict]) -> dict[str, list]:
-  """Curves as lists over time, of what is known at all times."""
+  """Returns curves as lists over time, of what is known at all times."""
   return {name: [np.asarray(point[name]).tolist() for point in curves] for name in curves[0]}
 
 
 def _capacity(config: ConfigDict, curves: list[dict]) -> list[float]:
-  """C in nats at the times of the curves; [] where there is none."""
+  """Returns C in nats at the times of the curves; [] if there is no C."""
   if 'capacity' not in config.model:
     return []
   return [config.model.capacity * min(1.0, point['step'] / config.model.capacity_steps) for point in curves]

@@ -52,7 +52,7 @@ class Table(NamedTuple):
 
 @functools.cache
 def tables() -> tuple[Table, ...]:
-  """All tables, in the order of the file."""
+  """Returns all tables, in the order of the file."""
   page = tomllib.loads((Path(__file__).parent / 'published.toml').read_text(encoding='utf-8'))
   return tuple(_table(one) for one in page['table'])
 
@@ -69,14 +69,14 @@ def _row(page: dict) -> Row:
 
 
 def _source(name: str) -> str:
-  """'configs/FILE.py:VARIANT' of 'FILE:VARIANT', '' of ''."""
+  """Returns 'configs/FILE.py:VARIANT' for 'FILE:VARIANT', '' for ''."""
   file, colon, variant = name.partition(':')
   return f'configs/{file}.py{colon}{variant}' if name else ''
 
 
 @functools.cache
 def settings(source: str, overrides: tuple[str, ...] = ()) -> dict:
-  """The `catalogue.essence` of an experiment of this clone.
+  """Returns the `catalogue.essence` of an experiment of this clone.
 
   Raises:
     UserError: there is no such file.
@@ -85,13 +85,15 @@ def settings(source: str, overrides: tuple[str, ...] = ()) -> dict:
 
 
 def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
-  """How a run belongs to a row: OWN; NEAR where training, measurement or protocol is another; SMALLER; '' if in no way.
+  """Returns how a run belongs to a row: OWN, NEAR, SMALLER, or '' if it does not.
+
+  NEAR means that training, measurement or protocol is another.
 
   Args:
     row: a published figure.
     source: the run's experiment, 'configs/FILE.py:VARIANT'.
     trained: its `catalogue.essence`.
-    samples: importance samples of its likelihood; 0 where none is known.
+    samples: importance samples of its likelihood; 0 if none is known.
 
   Raises:
     UserError: the row's experiment is not there.
@@ -109,18 +111,21 @@ def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
 
 
 def filled(trained: Mapping) -> dict:
-  """A run's settings with those that older records do not have, as they then were."""
+  """Returns a run's settings, with those that older records lack as they then were."""
   return {'dtype': 'float32'} | dict(trained)
 
 
 def _same_weights(source: str, trained: Mapping) -> bool:
-  """Whether the numbers of a run's objective are those of its variant: a weight makes no network smaller."""
+  """Returns whether the numbers of a run's objective are those of its variant: a weight makes no network smaller."""
   variant = settings(source)['model']
   return all(trained['model'].get(key) == value for key, value in variant.items() if isinstance(value, float))
 
 
 def find(source: str, trained: Mapping, samples: int = 0) -> dict[str, tuple[float, Row]]:
-  """The published numbers of a run's own row: metric -> (number, row); {} if there is none, or no clone of configs/."""
+  """Returns the published numbers of a run's own row: metric -> (number, row).
+
+  They are {} if there is no such row, or no clone of configs/.
+  """
   try:
     own = [row for table in tables() for row in table.rows if relation(row, source, trained, samples) == OWN]
   except UserError:

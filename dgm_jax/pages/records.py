@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
 
 def load(path: str | os.PathLike) -> dict[str, Any]:
-  """The JSON of a file, {} if there is no such file.
+  """Reads the JSON of a file, {} if there is no such file.
 
   Raises:
     UserError: it is not JSON.
@@ -58,7 +58,7 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def read(folder: str | os.PathLike) -> list[Run]:
-  """All runs of the records in a folder, in the order of the files' names.
+  """Reads all runs of the records in a folder, in the order of the files' names.
 
   Raises:
     UserError: a record is not JSON, or has not the fields of today's schema.
@@ -95,7 +95,7 @@ def check(where: str, page: Mapping[str, Any], fields: tuple[str, ...]) -> None:
 
 
 def _of_study(name: str, page: Mapping[str, Any]) -> list[Run]:
-  """The weights of a system as runs, their figures means over the seeds."""
+  """Returns the weights of a system as runs. Their figures are means over the seeds."""
   runs = []
   for weight, figures in page['found'].items():
     key, _, value = weight.partition(' ')
@@ -117,9 +117,9 @@ def _of_study(name: str, page: Mapping[str, Any]) -> list[Run]:
 def migrate(folder: str | os.PathLike) -> list[Path]:
   """Brings the records of a folder to today's schema, and returns those that were changed.
 
-  Published figures, which an older record copied from its config, go: they are in published.toml. What the run was is
-  read from the config file at the record's commit. What nobody noted then, the commit that trained and the number of
-  parameters, is null.
+  Published figures, which an older record copied from its config, are dropped: they are in published.toml. The
+  experiment is read from the config file at the record's commit. The commit that trained and the number of parameters
+  are null if they were not recorded.
 
   Raises:
     UserError: a record is not JSON, or its config file is not in the history.
@@ -138,7 +138,7 @@ def migrate(folder: str | os.PathLike) -> list[Path]:
 
 
 def migrated(page: dict[str, Any], shown: Callable[[str, str], str] | None = None) -> dict[str, Any]:
-  """A run's record in today's schema; `shown(commit, path)` gives the text of a file at a commit."""
+  """Returns a run's record in today's schema. `shown(commit, path)` gives the text of a file at a commit."""
   if page.get('schema') == SCHEMA:
     return page
   text = (shown or at_commit)(page['commit'], page['config'].partition(':')[0])
@@ -154,7 +154,7 @@ def migrated(page: dict[str, Any], shown: Callable[[str, str], str] | None = Non
 
 
 def migrated_study(page: dict[str, Any], shown: Callable[[str, str], str] | None = None) -> dict[str, Any]:
-  """The record of a study's system in today's schema."""
+  """Returns the record of a study's system in today's schema."""
   if page.get('schema') == SCHEMA:
     return page
   text = (shown or at_commit)(page['commit'], page['config'].partition(':')[0])
@@ -168,7 +168,7 @@ def migrated_study(page: dict[str, Any], shown: Callable[[str, str], str] | None
 
 
 def at_commit(commit: str, path: str) -> str:
-  """The text of a file of the repository at a commit.
+  """Returns the text of a file of the repository at a commit.
 
   Raises:
     UserError: the history has no such file.

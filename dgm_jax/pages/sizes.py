@@ -31,12 +31,12 @@ SHAPES = {'mnist': (28, 28, 1), 'omniglot': (105, 105, 3), 'cifar10': (32, 32, 3
 
 
 def define_flags() -> None:
-  """The command line, in the module's own flags."""
+  """Defines the command line in the module's own flags."""
   flags.DEFINE_string('results', 'results', 'Folder of the records.')
 
 
 def main(argv: list[str]) -> None:
-  """Counts what is not counted yet, and drops what no table speaks of any more."""
+  """Counts what is not counted, and drops what no table contains any more."""
   experiment.parse(argv, __doc__)
   folder = Path(flags.FLAGS.results)
   old, new = records.load(folder / FILE), {}
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
 
 
 def spoken_of(folder: Path) -> Iterator[tuple[str, dict]]:
-  """(name, essence) of every experiment that has a row, and of every record."""
+  """Returns (name, essence) of every experiment that has a row, and of every record."""
   for row in (row for table in published.tables() for row in table.rows):
     if row.experiment:
       yield row.experiment, published.settings(row.experiment, row.overrides)
@@ -63,7 +63,10 @@ def spoken_of(folder: Path) -> Iterator[tuple[str, dict]]:
 
 
 def counted(settings: Mapping) -> dict[str, int] | None:
-  """Parameters by network of an experiment, from its `catalogue.essence`; None where its data is not there."""
+  """Counts the parameters of each network of an experiment, from its `catalogue.essence`.
+
+  The result is None if the experiment's data is missing.
+  """
   from dgm_jax import data, systems
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import parallel
@@ -82,7 +85,7 @@ def counted(settings: Mapping) -> dict[str, int] | None:
 
 
 def shape(data: Any, config: Any) -> tuple[int, ...]:
-  """The shape of an example."""
+  """Returns the shape of an example."""
   if config.data.name not in SHAPES:
     return tuple(data.load(config.data, 'train').shape)
   stored = SHAPES[config.data.name]
@@ -91,7 +94,7 @@ def shape(data: Any, config: Any) -> tuple[int, ...]:
 
 
 def count(params: Mapping) -> dict[str, int]:
-  """Numbers in each network of a state, arrays or shapes."""
+  """Counts the numbers in each network of a state, arrays or shapes."""
   import jax
 
   return {name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}

@@ -15,10 +15,10 @@ WIDTH, HEIGHT, LEFT, TOP = 320, 170, 44, 8  # of the frame, and the room left fo
 
 
 def chart(title: str, series: Mapping[str, Points]) -> str:
-  """A `<figure>` with one line a series over a common frame.
+  """Draws a `<figure>` with one line a series over a common frame.
 
-  Where a steep start would flatten the rest, the vertical scale is that of each series after its first tenth, and
-  what lies outside is clipped. Points that are not finite are left out, and the caption says so.
+  If a steep start would flatten the rest, the vertical scale is that of each series after its first tenth. What lies
+  outside is clipped. Points that are not finite are left out, and the caption says so.
 
   Args:
     title: shown above, escaped.
@@ -45,7 +45,7 @@ def chart(title: str, series: Mapping[str, Points]) -> str:
 
 
 def thin(points: Points, buckets: int = 200) -> Points:
-  """At most the lowest and the highest point of each of `buckets` stretches, so that spikes stay."""
+  """Keeps at most the lowest and the highest point of each of `buckets` stretches, so that spikes stay."""
   if len(points) <= 2 * buckets:
     return points
   edges = [i * len(points) // buckets for i in range(buckets + 1)]
@@ -55,7 +55,7 @@ def thin(points: Points, buckets: int = 200) -> Points:
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-  """Multiples of 1, 2 or 5 times a power of ten in [low, high], at most `most` + 1 of them."""
+  """Returns multiples of 1, 2 or 5 times a power of ten in [low, high], at most `most` + 1 of them."""
   rough = (high - low) / most
   power = 10.0 ** math.floor(math.log10(rough))
   step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * (1 - 1e-9))
@@ -64,7 +64,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def short(value: float) -> str:
-  """A tick's label: 0.25, 1500, 20k, 1.5M."""
+  """Formats a tick's label: 0.25, 1500, 20k, 1.5M."""
   for least, unit, name in ((1e9, 1e9, 'G'), (1e6, 1e6, 'M'), (1e4, 1e3, 'k')):
     if abs(value) >= least:
       return f'{value / unit:.6g}{name}'
@@ -85,28 +85,28 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _scale(series: Sequence[Points]) -> tuple[float, float]:
-  """The values' span, without each series' first tenth if that more than triples it."""
+  """Returns the values' span, without each series' first tenth if that more than triples it."""
   low, high = _span([y for points in series for _, y in points])
   late = _span([y for points in series for _, y in points[len(points) // 10 :]])
   return late if high - low > 3 * (late[1] - late[0]) > 0 else (low, high)
 
 
 def _widened(span: tuple[float, float]) -> tuple[float, float]:
-  """The span with a little air, and never empty."""
+  """Widens the span by a margin, so that it is never empty."""
   low, high = span
   air = 0.05 * (high - low) or 0.05 * abs(low) or 1.0
   return low - air, high + air
 
 
 def _place(x: float, y: float, span: tuple[float, float], scale: tuple[float, float]) -> tuple[float, float]:
-  """Pixel coordinates inside the frame."""
+  """Computes pixel coordinates inside the frame."""
   width = span[1] - span[0]
   right = (x - span[0]) / width if width else 0.5
   return round(WIDTH * right, 2), round(HEIGHT * (scale[1] - y) / (scale[1] - scale[0]), 2)
 
 
 def _line(points: Points, span: tuple[float, float], scale: tuple[float, float], colour: str) -> str:
-  """A polyline, or one dot where there is one point."""
+  """Draws a polyline, or one dot if there is one point."""
   places = [_place(x, y, span, scale) for x, y in points]
   if len(places) == 1:
     return f'<circle cx="{places[0][0]}" cy="{places[0][1]}" r="3" fill="{colour}"/>'
@@ -115,7 +115,7 @@ def _line(points: Points, span: tuple[float, float], scale: tuple[float, float],
 
 
 def _ticks(span: tuple[float, float], scale: tuple[float, float]) -> str:
-  """Light lines across the frame at round heights, and the labels of both axes."""
+  """Draws light lines across the frame at round heights, and the labels of both axes."""
   marks = []
   for y in ticks(*scale):
     _, height = _place(span[0], y, span, scale)
@@ -128,7 +128,7 @@ def _ticks(span: tuple[float, float], scale: tuple[float, float]) -> str:
 
 
 def _legend(name: str, points: Points, colour: str) -> str:
-  """The series' name in its colour, its last value, and how many values are missing from the line."""
+  """Formats the series' name in its colour, its last value, and the number of values missing from the line."""
   missing = sum(not math.isfinite(y) for _, y in points)
   note = f', {missing} not finite' if missing else ''
   return f'<span style="color:{colour}">{html.escape(name)} <b>{points[-1][1]:.5g}</b>{note}</span>'

@@ -65,7 +65,7 @@ class Archive(NamedTuple):
 
 
 def read_archive(folder: str | os.PathLike) -> Archive:
-  """What is in a folder of records.
+  """Reads a folder of records.
 
   Raises:
     UserError: a record is not of today's schema.
@@ -74,7 +74,7 @@ def read_archive(folder: str | os.PathLike) -> Archive:
 
 
 def sections(archive: Archive) -> list[Section]:
-  """The tables of the deck and of papers, row by row, and one of all that was measured."""
+  """Returns the tables of the deck and of papers, row by row, and one of all that was measured."""
   parts = [_published(table, archive) for table in published.tables()]
   rows = [_measured(run, archive) for run in archive.runs]
   return [*parts, Section('All that was measured', ALL_LEAD, ALL, rows)]
@@ -93,7 +93,7 @@ def _published(table: published.Table, archive: Archive) -> Section:
 
 
 def _lines(row: Row, sources: Sequence[str], archive: Archive) -> list[tuple[str, ...]]:
-  """The row with its own run of most steps, and a line for each other run that belongs to it."""
+  """Returns the row with its own run of most steps, and a line for each other run that belongs to it."""
   related = [(_relation(row, run), run) for run in archive.runs]
   related = [(kind, run) for kind, run in related if kind and run.page['split'] == 'test']
   order = [OWN, NEAR, SMALLER]
@@ -115,7 +115,7 @@ def _lines(row: Row, sources: Sequence[str], archive: Archive) -> list[tuple[str
 
 
 def _label(kind: str, run: Run, row: Row, this: str, main: str) -> str:
-  """Why a run stands below a row and not in it."""
+  """Says why a run stands below a row and not in it."""
   why = {OWN: 'fewer steps', NEAR: _near(run, row), SMALLER: published.SMALLER}[kind]
   if kind == SMALLER and this == main:
     why = 'as large a network, other settings'
@@ -125,7 +125,7 @@ def _label(kind: str, run: Run, row: Row, this: str, main: str) -> str:
 
 
 def _near(run: Run, row: Row) -> str:
-  """What differs between a run and the row of its network."""
+  """Says what differs between a run and the row of its network."""
   main, trained = published.settings(row.experiment, row.overrides), published.filled(run.page['settings'])
   samples = run.page['samples'].get('nll_nats', 0)
   words = [row.differs] if row.nearest else []
@@ -135,7 +135,7 @@ def _near(run: Run, row: Row) -> str:
 
 
 def _facts(run: Run, row: Row) -> tuple[str, str, str]:
-  """(measured, steps, device) of a run in the metrics of a row, or in its own where it lacks them."""
+  """Returns (measured, steps, device) of a run in the metrics of a row, or in its own if it lacks them."""
   names = [name for name in row.figures if name in run.page['metrics']] or shown(run)
   return '\n'.join(figure(run, name) for name in names), str(run.page['steps']), run.page['device']
 
@@ -150,7 +150,7 @@ def _measured(run: Run, archive: Archive) -> tuple[str, ...]:
 
 
 def notes(run: Run) -> list[str]:
-  """What must be known to read the figures of a run."""
+  """Returns what must be known to read the figures of a run."""
   page, metrics = run.page, run.page['metrics']
   lines = [f'mean and deviation of {run.seeds} seeds'] if run.seeds > 1 else []
   if page['split'] == 'train':
@@ -168,14 +168,17 @@ def notes(run: Run) -> list[str]:
 
 
 def shown(run: Run) -> list[str]:
-  """The metrics of a run that tables show: those that do not merely explain others, if there are such; no lists."""
+  """Returns the metrics of a run that tables show, without lists.
+
+  Metrics that merely explain others are left out, unless there are no others.
+  """
   scalars = [name for name, value in run.page['metrics'].items() if not isinstance(value, list)]
   kept = [name for name in scalars if not SUPPORTING.match(name)] or scalars
   return sorted(kept, key=lambda name: POINTS.index(name) if name in POINTS else len(POINTS))
 
 
 def figure(run: Run, name: str) -> str:
-  """'nll_nats 85.541 (5000 samples)', or mean and deviation over seeds."""
+  """Formats a figure: 'nll_nats 85.541 (5000 samples)', or mean and deviation over seeds."""
   count, metrics = run.page['samples'].get(name), run.page['metrics']
   start, slash, images = name.partition('/')
   between = [(word, metrics.get(f'{start}_{word}{slash}{images}')) for word in ('chance', 'ideal')]
@@ -186,13 +189,13 @@ def figure(run: Run, name: str) -> str:
 
 
 def changes(page: Any) -> list[str]:
-  """What the command line changed about the experiment, its length and what it was grafted from aside."""
+  """Returns the command line's changes of the experiment, except its length and what it was grafted from."""
   key = lambda override: re.split('[.=]', override, maxsplit=1)[0]
   return [override for override in page['overrides'] if key(override) not in (*FREE, 'graft')]
 
 
 def _relation(row: Row, run: Run) -> str:
-  """`published.relation`, wherever the run's config file lay."""
+  """Returns `published.relation`, wherever the run's config file lay."""
   source, samples = f'configs/{Path(run.page["config"]).name}', run.page['samples'].get('nll_nats', 0)
   return published.relation(row, source, run.page['settings'], samples)
 
@@ -202,7 +205,7 @@ def _value(value: float | str) -> str:
 
 
 def _parameters(archive: Archive, settings, own: dict | None = None) -> str:
-  """How many parameters an experiment has, with commas; '-' where nobody counted."""
+  """Formats the number of parameters of an experiment, with commas; '-' if nobody counted them."""
   counted = own or archive.counts.get(catalogue.size_key(settings), {}).get('parameters')
   if counted is None:
     return '-'
@@ -213,7 +216,7 @@ def _parameters(archive: Archive, settings, own: dict | None = None) -> str:
 
 
 def short(archive: Archive) -> str:
-  """The best run of each system as a Markdown table: one row a system, by its name."""
+  """Formats the best run of each system as a Markdown table: one row a system, by its name."""
   if not archive.runs:
     return 'No records yet.'
   systems = sorted({run.page['system'] for run in archive.runs})
@@ -222,10 +225,11 @@ def short(archive: Archive) -> str:
 
 
 def best(runs: Sequence[Run]) -> Run:
-  """The run that stands for its system.
+  """Returns the run that stands for its system.
 
-  On test images before training images, without labels before with, images before points, with a published row of its
-  own before a smaller network's before none; then by the figure that leads (`LEADING`), then by steps.
+  Runs on test images come before training images, without labels before with, and images before points. Those with a
+  published row of their own come before those of a smaller network, then those without a row. Then the figure that
+  leads (`LEADING`) decides, then the steps.
   """
 
   def order(run: Run):
@@ -243,7 +247,7 @@ def best(runs: Sequence[Run]) -> Run:
 
 
 def beside(run: Run) -> tuple[Row | None, str]:
-  """The published row that a run belongs to, and how; (None, '') if to none."""
+  """Returns the published row that a run belongs to, and how; (None, '') if it belongs to none."""
   if run.page['split'] != 'test':
     return None, ''
   for wanted in (OWN, NEAR, SMALLER):
@@ -285,7 +289,7 @@ def _beside(run: Run, row: Row | None, kind: str, names: Iterable[str], archive:
 
 
 def text(parts: Iterable[Section]) -> str:
-  """For a terminal."""
+  """Formats the tables for a terminal."""
   return '\n\n'.join(['\n'.join(filter(None, [one.title, one.lead, _text(one)])) for one in parts]) + '\n'
 
 
@@ -301,7 +305,7 @@ def _text(one: Section) -> str:
 
 
 def markdown(parts: Iterable[Section]) -> str:
-  """The page docs/tables.md."""
+  """Formats the page docs/tables.md."""
   lines = [
     '# Figures, published and measured', 'Written by `python -m dgm_jax.report --tables` from results/ and'
     ' dgm_jax/pages/published.toml; not edited by hand.', LEAD,
@@ -312,14 +316,14 @@ def markdown(parts: Iterable[Section]) -> str:
 
 
 def markdown_table(one: Section) -> str:
-  """Its rows with the header, without its title."""
+  """Formats the table's rows with the header, without its title."""
   cell = lambda text: text.replace('|', r'\|').replace('<', '&lt;').replace('\n', '<br>')
   rows = [one.header, ['---'] * len(one.header), *([cell(text) for text in row] for row in one.rows)]
   return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
 
 
 def page(parts: Iterable[Section], style: str) -> str:
-  """One HTML page that needs no other file."""
+  """Formats one HTML page that needs no other file."""
   cell = lambda text, tag: f'<{tag}>{html.escape(text).replace(chr(10), "<br>")}</{tag}>'
   body = ''
   for one in parts:

@@ -22,7 +22,9 @@ Terms = list[tuple[int, list[int]]]  # sign and numbers of samples
 
 
 def parse(text: str, n: int) -> Terms:
-  """'3,17,20-5,8,9+1,2,4' -> [(1, [3, 17, 20]), (-1, [5, 8, 9]), (1, [1, 2, 4])], numbers of n samples from 0.
+  """Parses '3,17,20-5,8,9+1,2,4' to [(1, [3, 17, 20]), (-1, [5, 8, 9]), (1, [1, 2, 4])].
+
+  The numbers are those of n samples, from 0.
 
   Raises:
     UserError: it has another form, or a number is not below n.
@@ -49,7 +51,9 @@ def combined(latents: np.ndarray, terms: Terms) -> tuple[np.ndarray, np.ndarray]
 def picture(
   key: Key, system: System, state: State, n: int, terms: Terms, to_uint8: gallery.ToUint8, spread: float = 0.25
 ) -> np.ndarray:
-  """Grid with a row for each term, its samples and, last, the image of their average; below, the sum's neighbours.
+  """Draws a grid with a row for each term: its samples and, last, the image of their average.
+
+  Below are the sum's neighbours.
 
   Args:
     key: that of the samples, so that their numbers are those of the grid that `System.sample` gives.

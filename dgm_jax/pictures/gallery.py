@@ -38,7 +38,7 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
   Args:
     images: [n, h, w, c] uint8.
     columns: images a row; the least square that holds them all if None.
-    scale: each pixel, padding too, becomes scale x scale; as many as make an image's edge 56 long if None.
+    scale: each pixel, padding too, becomes scale x scale; if None, an image's edge becomes 56 long.
     padding: pixels of grey around every image.
 
   Returns:
@@ -69,17 +69,20 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -> np.ndarray:
-  """Grid of n draws from the model, with a class to each row where it is told classes; of means, with `mean_sample`."""
+  """Draws a grid of n samples of the model, or of means, with `mean_sample`.
+
+  If the model is conditioned on classes, there is a class to each row.
+  """
   draw = system.views.mean_sample or system.views.row_sample or system.sample
   return grid(to_uint8(call(draw, state, key, state, n, static=(2,))))
 
 
 @needs('sample')
 def samples_like(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
-  """Draws as many samples as x has rows: a grid of images, or a map of points [n, D].
+  """Draws the same number of samples as x has rows: a grid of images, or a map of points [n, D].
 
-  The map is of data, samples and critic, or, of a system without a critic, of the density beside samples. If D > 2,
-  it is of the first two coordinates of data and samples.
+  The map is of data, samples and critic. If the system has no critic, it is of the density beside samples. If D > 2, it
+  is of the first two coordinates of data and samples.
   """
   if x.ndim > 2:
     return samples(key, system, state, len(x), to_uint8)
@@ -93,7 +96,9 @@ def samples_like(key: Key, system: System, state: State, x: np.ndarray, to_uint8
 
 
 def density(key: Key, system: System, state: State, reach: float = 6.0, size: int = 240, n: int = 40_000) -> np.ndarray:
-  """The density of points of the plane beside a histogram of n draws, on [-reach, reach]^2; the darker the more.
+  """Draws the density of points of the plane beside a histogram of n samples, on [-reach, reach]^2.
+
+  Greater densities are darker.
 
   Args:
     key: of the draws.
@@ -118,7 +123,7 @@ def density(key: Key, system: System, state: State, reach: float = 6.0, size: in
 
 @needs('classes')
 def classes(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10) -> np.ndarray:
-  """Grid of draws of each class, a row for each; of x nothing counts."""
+  """Draws a grid of samples of each class, a row for each. x is not used."""
   del x
   return grid(to_uint8(call(system.views.classes, state, key, state, columns, static=(2,))), columns)
 
@@ -127,7 +132,7 @@ def classes(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToU
 def reconstructions(
   key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16
 ) -> np.ndarray:
-  """Grid of pairs of rows, the originals x [n, ...] above their reconstructions."""
+  """Draws a grid of pairs of rows, the originals x [n, ...] above their reconstructions."""
   above, below = np.asarray(to_uint8(x)), np.asarray(to_uint8(call(system.views.reconstruct, state, key, state, x)))
   columns = min(columns, len(above))
   blank = np.full_like(above, BACKGROUND, shape=(-len(above) % columns, *above.shape[1:]))
@@ -137,23 +142,26 @@ def reconstructions(
 
 @needs('levels')
 def levels(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16) -> np.ndarray:
-  """Grid of rows: the top level's codes alone, with each level below added in turn, and the originals x [n, ...]."""
+  """Draws a grid of rows by levels of codes, and the originals x [n, ...].
+
+  The first row has the top level's codes alone. Each next row adds the level below.
+  """
   rows = call(system.views.levels, state, key, state, x[:columns])  # [levels, n, ...]
   images = np.concatenate([*rows, x[:columns]])
   return grid(np.asarray(to_uint8(images)), min(columns, len(x)))
 
 
 def linear(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
-  """Straight lines from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z]."""
+  """Computes straight lines from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z]."""
   t = t[None, :, None]
   return (1 - t) * a[:, None] + t * b[:, None]
 
 
 def spherical(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
-  """Great-circle paths from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z].
+  """Computes great-circle paths from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z].
 
-  In many dimensions a Gaussian's mass is near a sphere, which straight lines leave. Codes along one
-  line have no great circle of their own and are joined by a straight line.
+  In many dimensions a Gaussian's mass is near a sphere, which straight lines leave. Codes along one line have no great
+  circle of their own and are joined by a straight line.
 
   Reference: White 2016, "Sampling generative networks", section 2.1.
   """
@@ -177,13 +185,13 @@ def interpolations(
   path: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] = linear,
   steps: int = 10,
 ) -> np.ndarray:
-  """Grid whose rows go from the decoded code of x[0] to that of x[1], from x[2] to x[3], and so on.
+  """Draws a grid whose rows go from the decoded code of x[0] to that of x[1], from x[2] to x[3], and so on.
 
   Args:
     key: for encoders that are random.
     system: with the views `encode` and `decode`.
     state: the trained state.
-    x: [B, ...] in the model's space; B // 2 pairs, of which the first 10 are drawn. A single image is its own pair.
+    x: [B, ...] in the model's space; at most the first 10 of B // 2 pairs are drawn. A single image is its own pair.
     to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
     path: `linear`, or `spherical` for Gaussian latents.
     steps: images a row, both ends included.
@@ -207,16 +215,16 @@ def walks(
   path: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] = linear,
   steps: int = 10,
 ) -> np.ndarray:
-  """Grid whose rows go from one draw of the latents to another, for systems without an encoder.
+  """Draws a grid whose rows go from one sample of the latents to another, for systems without an encoder.
 
-  A generator that has learned its examples by heart jumps between them. Uniform latents want straight lines, normal
+  If a generator has memorised its examples, its images jump between them. Uniform latents need straight lines, normal
   ones `spherical`.
 
   Args:
     key: of the draws.
     system: with the views `prior` and `decode`.
     state: the trained state.
-    x: [B, ...], of which only the number counts: at most B // 2 rows, and at most 10.
+    x: [B, ...]; only B is used: at most B // 2 rows, and at most 10.
     to_uint8: [n, ...] in the model's space -> uint8 [n, h, w, c].
     path: `linear` or `spherical`.
     steps: images a row, both ends included.
@@ -232,17 +240,17 @@ def walks(
 
 
 def sweeps(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, view: str) -> np.ndarray:
-  """Grid of the decodings of codes [rows, columns, Z] that the view of this name gives for a key."""
+  """Draws a grid of the decodings of codes [rows, columns, Z] that the view of this name gives for a key."""
   del x
   return _decoded(key, system, state, call(getattr(system.views, view), state, key, state), to_uint8)
 
 
 @needs('encode', 'decode', 'prior')
 def traversals(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, steps: int = 7) -> np.ndarray:
-  """Grid whose rows move one latent of x[0]'s code over the range of the prior (`ends`).
+  """Draws a grid whose rows move one latent of x[0]'s code over the range of the prior (`ends`).
 
-  The rows are the latents that carry most, at most 10, the first on top: by mean KL over x where the system has
-  `kl_per_dim`, by the variance of the codes over x otherwise.
+  The rows are the latents that carry most, at most 10, the first on top. If the system has `kl_per_dim`, they are
+  ordered by mean KL over x. Otherwise they are ordered by the variance of the codes over x.
 
   Args:
     key: for encoders that are random.
@@ -278,7 +286,7 @@ def ends(key: Key, system: System, state: State, latents: np.ndarray) -> tuple[n
 
 
 def _variant(draw: Callable, *names: str, **options) -> Callable:
-  """A picture with these options, which needs these views."""
+  """Returns a picture function with these options, which needs these views."""
   return needs(*names)(functools.partial(draw, **options))
 
 
@@ -295,14 +303,17 @@ WALKS = {  # of systems without an encoder
 
 
 def available(system: System) -> dict[str, Callable[[Key, State, np.ndarray, ToUint8], np.ndarray]]:
-  """The pictures that a system's views allow, name -> draw(key, state, x, to_uint8); as many samples as x has rows."""
+  """Returns the pictures that a system's views allow, name -> draw(key, state, x, to_uint8).
+
+  The number of samples is the number of rows of x.
+  """
   pictures = PICTURES if system.views.encode else PICTURES | WALKS
   bind = lambda draw: lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8)
   return {name: bind(draw) for name, draw in pictures.items() if fits(system, draw)}
 
 
 def _decoded(key: Key, system: System, state: State, codes: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
-  """Grid of the decodings of codes [rows, columns, Z]."""
+  """Draws a grid of the decodings of codes [rows, columns, Z]."""
   rows, columns, latents = codes.shape
   return grid(to_uint8(call(system.views.decode, state, key, state, codes.reshape(rows * columns, latents))), columns)
 
@@ -310,7 +321,7 @@ def _decoded(key: Key, system: System, state: State, codes: np.ndarray, to_uint8
 def call(function: Callable, state: State, *args, static: tuple[int, ...] = ()) -> np.ndarray:
   """Runs a function of a system under jit and returns its value as NumPy arrays, the same on every process.
 
-  `state` has the step whose sharding, the replicated one, the value gets.
+  The value gets the sharding of the state's step, which is replicated.
   """
   compiled = jax.jit(function, static_argnums=static, out_shardings=state.step.sharding)
   return jax.tree.map(np.asarray, compiled(*args))

@@ -25,7 +25,10 @@ def neighbours(images: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def picture(images: np.ndarray, train: np.ndarray, columns: int = 16) -> np.ndarray:
-  """Grid of pairs of rows, images [n, H, W, C] above their nearest in the training set; n is cut to whole rows."""
+  """Draws a grid of pairs of rows, images [n, H, W, C] above their nearest in the training set.
+
+  n is cut to whole rows.
+  """
   columns = min(columns, len(images))
   above = images[: len(images) // columns * columns]
   below = train[neighbours(above, train)[0]]

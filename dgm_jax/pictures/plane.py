@@ -12,13 +12,15 @@ DATA, SAMPLE = (214, 128, 32), (24, 60, 140)
 
 
 def draw(points: np.ndarray, fake: np.ndarray, critic: Any, reach: float | None = None) -> Image:
-  """Samples over data over bands of equal height of the critic, brighter the higher; or, on the line, histograms.
+  """Draws samples over data over bands of equal height of the critic, brighter the higher.
+
+  On the line, it draws histograms.
 
   Args:
     points: [N, D] data, D = 1 or 2.
     fake: [M, D] samples.
     critic: [n, D] -> [n].
-    reach: of the square around the origin; as far as the data goes if None.
+    reach: of the square around the origin; if None, it is that of the data.
 
   Returns:
     uint8 [256, 256, 3].
@@ -43,14 +45,14 @@ def _pixel(x: np.ndarray, reach: float) -> np.ndarray:
 
 
 def _bands(heights: np.ndarray) -> np.ndarray:
-  """Greys from 150 to 250 in steps: the edges between them are contours."""
+  """Returns greys from 150 to 250 in steps: the edges between them are contours."""
   low, high = float(heights.min()), float(heights.max())
   level = np.floor((heights - low) / max(high - low, 1e-12) * BANDS).clip(0, BANDS - 1)
   return (150 + 100 * level / (BANDS - 1)).astype(np.uint8)
 
 
 def _line(points: np.ndarray, fake: np.ndarray, heights: np.ndarray, reach: float) -> Image:
-  """Histograms of data and samples as columns, the critic as a curve."""
+  """Draws histograms of data and samples as columns, and the critic as a curve."""
   canvas = np.full((SIZE, SIZE, 3), 245, np.uint8)
   edges = np.linspace(-reach, reach, SIZE // 4 + 1)
   counts = [np.histogram(x, edges, density=True)[0].repeat(4) for x in (points, fake)]

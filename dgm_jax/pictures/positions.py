@@ -25,7 +25,7 @@ STEPS = 8
 
 
 def available(system: System, config: ConfigDict) -> dict[str, Callable]:
-  """The picture 'latents', draw(key, state, x, to_uint8), where the system and the data allow it."""
+  """Returns the picture 'latents', draw(key, state, x, to_uint8), if the system and the data allow it."""
   if config.data.name not in ('sprites', 'sprites_color', 'dsprites') or not fits(system, latents):
     return {}
 
@@ -40,7 +40,7 @@ def available(system: System, config: ConfigDict) -> dict[str, Callable]:
 
 
 def maps(codes_of: disentanglement.CodesOf, simulator: Simulator, seed: int = 0) -> np.ndarray:
-  """The mean code of a few images at every position, [Z, P down, P across]."""
+  """Computes the mean code of a few images at every position, [Z, P down, P across]."""
   across, down = next(tuple(map(simulator.names.index, names)) for names in PLACES if names[0] in simulator.names)
   columns, rows = simulator.sizes[across], simulator.sizes[down]
   factors = disentanglement.draw(np.random.default_rng(seed), simulator.sizes, DRAWS)
@@ -55,11 +55,11 @@ def maps(codes_of: disentanglement.CodesOf, simulator: Simulator, seed: int = 0)
 def latents(
   key: Key, system: System, state: State, x: np.ndarray, to_uint8: gallery.ToUint8, heat: np.ndarray
 ) -> np.ndarray:
-  """Rows of images: originals, reconstructions, one traversal a latent, those of most divergence on top.
+  """Draws rows of images: originals, reconstructions, one traversal a latent, those of most divergence on top.
 
-  Traversals go from one of `gallery.ends` to the other. The code of the first image is what the others of a row differ
-  from in one latent. Beside each traversal is the map of
-  its latent over the position: red where the mean code is positive, blue where it is negative, on one scale for all.
+  Traversals go from one of `gallery.ends` to the other. The images of a row differ from the code of the first image in
+  one latent. Beside each traversal is the map of its latent over the position. It is red if the mean code is positive
+  and blue if it is negative, on one scale for all.
 
   Args:
     key: for encoders that are random.
@@ -94,7 +94,7 @@ def _rgb(images: np.ndarray) -> np.ndarray:
 
 
 def _heat(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-  """Maps [n, P, P] in [-1, 1], blue to white to red, as images uint8 [n, *size, 3]."""
+  """Renders maps [n, P, P] in [-1, 1], blue to white to red, as images uint8 [n, *size, 3]."""
   rows, columns = (np.arange(n) * p // n for n, p in zip(size, values.shape[1:], strict=True))
   shown = values[:, rows][:, :, columns]
   fade = 1 - np.abs(shown)

@@ -16,7 +16,9 @@ __all__ = ['check', 'judge']
 
 
 def judge(source: str) -> tuple[Callable, dict]:
-  """The judge's `see` and its state: (see(variables, pixels uint8 [n, H, W, C]) -> (logits, features), variables).
+  """Returns the judge's function and its state.
+
+  They are (see(variables, pixels uint8 [n, H, W, C]) -> (logits, features), variables).
 
   Args:
     source: 'PATH#SHA256' of an .npz file, arrays by their path in the network: 'params/Conv_0/conv/kernel'.
@@ -29,13 +31,13 @@ def judge(source: str) -> tuple[Callable, dict]:
 
 
 def see(variables: dict, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Logits [n, 1008] without the last bias and features [n, 2048] of pixels uint8 [n, H, W, 1 or 3]."""
+  """Computes logits [n, 1008] without the last bias, and features [n, 2048], of pixels uint8 [n, H, W, 1 or 3]."""
   colour = jnp.broadcast_to(pixels, (*pixels.shape[:3], 3)).astype(jnp.float32)
   return Inception().apply(variables, (resize(colour) - 128) / 128)
 
 
 def load(path: pathlib.Path, digest: str) -> dict:
-  """The network's variables from a file, which must have the digest."""
+  """Reads the network's variables from a file, which must have the digest."""
   if not path.is_file():
     raise UserError(
       f'there are no Inception weights at {path}, and without them nothing may be called FID: bring the file'

@@ -10,7 +10,7 @@ __all__ = ['trained']
 
 @functools.cache
 def trained(latents: int, steps: int = 2000) -> short_runs.Run:
-  """A Bernoulli autoencoder with so many normal latents."""
+  """Trains a Bernoulli autoencoder with `latents` normal latents."""
   config = experiment.defaults()
   config.system = 'vae.vae'
   config.data.update({'name': 'digits', 'preprocess': 'dynamic_binarize', 'valid_size': 100})

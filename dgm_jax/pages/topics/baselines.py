@@ -18,7 +18,10 @@ RIDGE = 100.0  # squared levels: a pixel in the corner of a digit never varies
 
 
 def baselines() -> Topic:
-  """Uniform, histograms, one normal, a mixture by EM, a deep mixture; the normal beside its closed form."""
+  """Compares uniform, histograms, one normal, a mixture by EM and a deep mixture.
+
+  The normal stands beside its closed form.
+  """
   trained = {
     'uniform': _run('baseline.uniform', {'levels': 256}, 'scale', 8),
     'one histogram': _run('baseline.histogram', {'levels': 256}, 'scale', 13),
@@ -60,7 +63,7 @@ def _run(name: str, model: dict, prepare: str, steps: int, batch: int = 96) -> s
 
 
 def _closed_form(run: short_runs.Run) -> float:
-  """Bits per dimension of the test images under the normal with the training images' moments, in float64."""
+  """Computes bits per dimension of test images under the normal with the training images' moments, in float64."""
   x, test = (np.asarray(a['x'], np.float64).reshape(len(a['x']), -1) for a in (run.train, run.test))
   covariance = np.cov(x.T, bias=True) + RIDGE / 256**2 * np.eye(x.shape[1])
   offset = test - x.mean(0)

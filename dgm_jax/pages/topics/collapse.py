@@ -18,7 +18,7 @@ REMEDY = {'capacity': {'capacity': 0.7, 'gamma': 2.0}, 'free_bits': {'floor': 0.
 
 
 def collapse() -> Topic:
-  """Bound and divergence of every case beside their closed forms."""
+  """Measures bound and divergence of every case beside their closed forms."""
   rho = 0.8
   used, full = _run(rho, 'diagonal', 'elbo'), _run(rho, 'full', 'elbo')
   settings = {'capacity': 0.0, 'gamma': 100.0}
@@ -52,7 +52,7 @@ def collapse() -> Topic:
 
 
 def _entropy(rho: float) -> float:
-  """The bound's maximum, minus the entropy of the data."""
+  """Returns the bound's maximum, minus the entropy of the data."""
   return -(1 + math.log(2 * math.pi)) - 0.5 * math.log(1 - rho**2)
 
 
@@ -79,7 +79,7 @@ def _run(rho: float, decoder: str, objective: str, changes: dict | None = None) 
 
 
 def _draw(key: jax.Array, rho: float, n: int) -> jax.Array:
-  """[n, 1, 2, 1] with unit variances and correlation rho."""
+  """Draws [n, 1, 2, 1] with unit variances and correlation rho."""
   noise = jax.random.normal(key, (2, n))
   return jnp.stack([noise[0], rho * noise[0] + math.sqrt(1 - rho**2) * noise[1]], 1).reshape(n, 1, 2, 1)
 

@@ -9,7 +9,10 @@ LOW, HIGH = np.array([38, 70, 140.0]), np.array([217, 119, 6.0])  # blue to oran
 
 
 def scatter(points: np.ndarray, colour: np.ndarray, low: float, high: float) -> np.ndarray:
-  """Points [n, 2] of the square [low, high]^2 on white, uint8 [SIZE, SIZE, 3], from blue to orange by colour [n]."""
+  """Draws points [n, 2] of the square [low, high]^2 on white, uint8 [SIZE, SIZE, 3].
+
+  Their colours go from blue to orange by `colour` [n].
+  """
   canvas = np.full((SIZE, SIZE, 3), 255, np.uint8)
   place = np.floor((points - low) / (high - low) * SIZE).astype(int)
   inside = ((place >= 0) & (place < SIZE - 1)).all(1)
@@ -21,6 +24,6 @@ def scatter(points: np.ndarray, colour: np.ndarray, low: float, high: float) -> 
 
 
 def side_by_side(*images: np.ndarray) -> np.ndarray:
-  """Images of one height, uint8 [H, W, C], with a gap of white between them."""
+  """Joins images of one height, uint8 [H, W, C], with a gap of white between them."""
   gap = np.full((images[0].shape[0], 12, images[0].shape[2]), 255, np.uint8)
   return np.concatenate([part for image in images for part in (image, gap)][:-1], 1)

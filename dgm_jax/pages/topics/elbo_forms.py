@@ -19,7 +19,10 @@ EDGE, STEP = 8.0, 0.04  # of the grid over the latents
 
 
 def elbo_forms() -> Topic:
-  """Evidence minus posterior KL = negative energy plus entropy = reconstruction minus prior KL."""
+  """Compares the three forms of the ELBO.
+
+  Evidence minus posterior KL = negative energy plus entropy = reconstruction minus prior KL.
+  """
   with jax.enable_x64(True):
     linear = _linear()
   return Topic(
@@ -33,7 +36,7 @@ def elbo_forms() -> Topic:
 
 
 def linear_gaussian(x: float, mean: float, variance: float) -> tuple[float, float, float]:
-  """The three forms for p(z) = N(0, 1), p(x|z) = N(z, 1), q = N(mean, variance), in nats."""
+  """Computes the three forms for p(z) = N(0, 1), p(x|z) = N(z, 1), q = N(mean, variance), in nats."""
   log_two_pi = math.log(2 * math.pi)
   evidence = -0.5 * (log_two_pi + math.log(2) + x**2 / 2)
   posterior_kl = 0.5 * (variance / 0.5 + (mean - x / 2) ** 2 / 0.5 - 1 - math.log(variance / 0.5))
@@ -75,7 +78,10 @@ def _autoencoder() -> list[Row]:
 
 
 def by_quadrature(run: Any, x: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The three forms for images x [B, H, W, C] of an autoencoder with two latents and binary pixels, [B] nats each."""
+  """Computes the three forms for images x [B, H, W, C], [B] nats each.
+
+  The autoencoder has two latents and binary pixels.
+  """
   mean, logvar = (
     np.asarray(a, np.float64) for a in run.system.views.posterior(jax.random.key(0), run.state, jnp.asarray(x))
   )
@@ -83,7 +89,7 @@ def by_quadrature(run: Any, x: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Ar
   flat = x.reshape(len(x), -1).astype(np.float64)
 
   def log_px_z(z):
-    """[M, B] of codes z [M, 2]."""
+    """Computes log p(x|z) [M, B] of codes z [M, 2]."""
     probs = np.clip(np.asarray(decode(jnp.asarray(z, jnp.float32)), np.float64).reshape(len(z), -1), 1e-12, 1 - 1e-12)
     return np.log(probs) @ flat.T + np.log1p(-probs) @ (1 - flat.T)
 
@@ -104,7 +110,7 @@ def by_quadrature(run: Any, x: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Ar
 
 
 def _under(log_px_z, i: int, mean: np.ndarray, logvar: np.ndarray) -> tuple[float, float]:
-  """E_q log p(x_i, z) and E_q log p(x_i|z) by quadrature."""
+  """Computes E_q log p(x_i, z) and E_q log p(x_i|z) by quadrature."""
   points, weights = np.polynomial.hermite_e.hermegauss(NODES)
   z = mean + np.exp(0.5 * logvar) * np.stack(np.meshgrid(points, points, indexing='ij'), -1).reshape(-1, 2)
   weight = np.outer(weights, weights).ravel() / weights.sum() ** 2

@@ -19,7 +19,10 @@ GOLDEN = {1: -7.6588, 2: -7.3259, 3: -7.1536, 4: -7.0947}  # probabilistic PCA's
 
 
 def em() -> Topic:
-  """EM for every family of covariances beside scikit-learn; EM as mean field; probabilistic PCA and factor analysis."""
+  """Compares EM for every family of covariances with scikit-learn, and EM with mean field.
+
+  Probabilistic PCA and factor analysis follow.
+  """
   with jax.enable_x64(True):
     rows, traces, picture = [], {}, None
     for name, structure in _structures().items():
@@ -38,7 +41,7 @@ def em() -> Topic:
 
 
 def points() -> np.ndarray:
-  """A cloud of four normals, [N, D], float64."""
+  """Draws a cloud of four normals, [N, D], float64."""
   random = np.random.default_rng(0)
   centres = 2 * random.normal(size=(K, D))
   return centres[random.integers(K, size=N)] + random.normal(size=(N, D)) @ np.diag([0.5, 1, 1.5]) + 5
@@ -79,7 +82,7 @@ def _parity(name: str, structure: mixture.Structure):
 
 
 def _point() -> list[Row]:
-  """The iterates of EM, and those of coordinate ascent with a point for q(parameters)."""
+  """Compares the iterates of EM with those of coordinate ascent with a point for q(parameters)."""
   x, structure, start = jnp.asarray(points() - points().mean(0)), mixture.full(), _start('full')
   start = start._replace(means=start.means - points().mean(0)[None])
   fitted, trace = jax.jit(lambda x, s: algorithm.fit(structure, x, s, STEPS, -1.0))(x, start)

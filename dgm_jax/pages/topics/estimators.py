@@ -20,7 +20,10 @@ KINDS = ('reparametrized', 'score', 'constant_baseline', 'optimal_baseline', 'le
 
 
 def estimators() -> Topic:
-  """The variances of the estimators of d/dm E_N(m, 1)[z^2] at m = 1, unbiasedness by enumeration, and training."""
+  """Measures the variances of the estimators of d/dm E_N(m, 1)[z^2] at m = 1.
+
+  Unbiasedness by enumeration, and training, follow.
+  """
   trained = {f'{kind}': _train(kind, 'normal') for kind in KINDS}
   trained |= {f'discrete {kind}': _train(kind, 'bernoulli') for kind in ('score', 'leave_one_out', 'vimco')}
   rows = [
@@ -41,7 +44,7 @@ def estimators() -> Topic:
 
 
 def _variances() -> list[Row]:
-  """Monte Carlo beside the closed forms; the tolerance is 3 %."""
+  """Compares Monte Carlo with the closed forms. The tolerance is 3 %."""
   z = 1 + jax.random.normal(jax.random.key(0), (DRAWS, 4))
   reward = jnp.square(z)
   score = lambda baseline: (reward - baseline) * (z - 1)
@@ -61,7 +64,7 @@ def _variances() -> list[Row]:
 
 
 def _unbiased() -> list[Row]:
-  """The largest error of the mean over all configurations of Bernoulli samples, in float64."""
+  """Computes the largest error of the mean over all configurations of Bernoulli samples, in float64."""
   with jax.enable_x64(True):
     bits = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=4)))
     logits, table = jnp.asarray([0.3, -0.7, 1.1, 0.2]), jax.random.normal(jax.random.key(1), (16,))
@@ -84,7 +87,7 @@ def _unbiased() -> list[Row]:
 
 
 def _bias(bits, logits, table, surrogate: Callable, objective: Callable, samples: int) -> float:
-  """The largest entry of |E[gradient of the surrogate] - gradient of E[objective]|, by enumeration."""
+  """Computes the largest entry of |E[gradient of the surrogate] - gradient of E[objective]|, by enumeration."""
   index = jnp.asarray(list(itertools.product(range(len(bits)), repeat=samples)))
   log_q = lambda logits: jnp.sum(bits * logits[None] - jax.nn.softplus(logits)[None], 1)[index]
   weight = jnp.exp(log_q(logits).sum(1))
@@ -110,7 +113,7 @@ def _train(kind: str, posterior: str) -> short_runs.Run:
 
 
 def _noise(run: short_runs.Run) -> float:
-  """The variance of the encoder's gradient over the estimator's own noise, for a fixed batch."""
+  """Measures the variance of the encoder's gradient over the estimator's own noise, for a fixed batch."""
   x = {'x': run.test['x'][:64]}
 
   gradient = lambda key: run.system.views.gradient(key, run.state, x)

@@ -17,7 +17,10 @@ DISTANCE = 1.36 / math.sqrt(N) * 1.2  # of Kolmogorov and Smirnov, exceeded by c
 
 
 def flows() -> Topic:
-  """Eta = F(xi) is uniform, xi = F^-1(eta) has the law again, and x = F^-1(G(z)) carries any law to any other."""
+  """Checks that x = F^-1(G(z)) carries any law to any other.
+
+  Eta = F(xi) is uniform, and xi = F^-1(eta) has the law again.
+  """
   with jax.enable_x64(True):
     laws = {'normal': cdf.normal(), 'mixture': _mixture(), 'exponential': cdf.exponential()}
     z = jax.random.normal(jax.random.key(0), (N,))
@@ -84,7 +87,7 @@ def _picture(z: jax.Array) -> np.ndarray:
 
 
 def _histogram(values: np.ndarray, law: cdf.Law, low: float, high: float) -> np.ndarray:
-  """Bars of the values and the density as a line, uint8 [SIZE, SIZE, 3]."""
+  """Draws bars of the values and the density as a line, uint8 [SIZE, SIZE, 3]."""
   size = drawing.SIZE
   counts, edges = np.histogram(values, size // 4, (low, high))
   bars = (counts / (len(values) * (edges[1] - edges[0]))).repeat(4)

@@ -15,7 +15,10 @@ KNOWN = {2: (0.4, 0.385, -0.384), 5: (0.35, 0.384, 0.634), 10: (0.156, 0.383, 0.
 
 
 def impossibility() -> Topic:
-  """Same distribution, every partial derivative non-zero; uniform factors, and factors of four kinds."""
+  """Checks that the distribution stays the same although every partial derivative is non-zero.
+
+  The factors are uniform ones, and factors of four kinds.
+  """
   with jax.enable_x64(True):
     rows, partials = [], []
     for dims in KNOWN:
@@ -60,7 +63,10 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _mixed() -> Row:
-  """p(f(z)) |det df/dz| = p(z) point by point, for a uniform, a normal, an exponential and a logistic factor."""
+  """Checks p(f(z)) |det df/dz| = p(z) point by point.
+
+  The factors are a uniform, a normal, an exponential and a logistic one.
+  """
   marginals = [entangle.UNIFORM, entangle.NORMAL, entangle.EXPONENTIAL, entangle.LOGISTIC]
   uniform = jnp.asarray(np.random.default_rng(1).random((200, 4)))
   z = jnp.stack([marginal.quantile(uniform[:, i]) for i, marginal in enumerate(marginals)], 1)

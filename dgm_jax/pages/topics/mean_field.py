@@ -19,7 +19,10 @@ SWEEPS = 40
 
 
 def mean_field() -> Topic:
-  """Every bound beside what it bounds, the parity with scikit-learn, and an image with and without its noise."""
+  """Compares every bound with what it bounds, and the mixture with scikit-learn.
+
+  It also shows an image with and without its noise.
+  """
   with jax.enable_x64(True):
     mixture_rows, bounds = _mixture()
     rows = [*_spins(), *_regression(), *mixture_rows]
@@ -36,7 +39,7 @@ def mean_field() -> Topic:
 
 
 def _spins() -> list[Row]:
-  """The golden values of 3 x 3 spins, and of two spins whose symmetry breaks."""
+  """Compares with the golden values of 3 x 3 spins, and of two spins whose symmetry breaks."""
   couplings = ising.grid_couplings(3, 3, 0.3)
   run = jax.jit(lambda s: ising.ising_fit(jnp.asarray(couplings), jnp.full(9, 0.1), s, 60))(jnp.full(9, 0.9))
   spins = np.array(list(itertools.product([-1, 1], repeat=9)))
@@ -57,7 +60,7 @@ def _spins() -> list[Row]:
 
 
 def _regression() -> list[Row]:
-  """With known precisions nothing is approximated: the bound is the evidence."""
+  """Compares the bound with the evidence: with known precisions nothing is approximated, and they are equal."""
   random = np.random.default_rng(0)
   x = random.normal(size=(12, 2))
   y = x @ [1.5, -0.5] + 0.4 * random.normal(size=12)
@@ -69,7 +72,7 @@ def _regression() -> list[Row]:
 
 
 def _mixture():
-  """Parity with scikit-learn from its own random start, and the bound after each update."""
+  """Compares with scikit-learn from its own random start, and returns the bound after each update."""
   from sklearn.mixture import BayesianGaussianMixture
 
   x, components = points(), 4
@@ -118,7 +121,7 @@ def _image():
 
 
 def _scene() -> np.ndarray:
-  """Two discs and a bar, [96, 96] in 0 to 3."""
+  """Draws two discs and a bar, [96, 96] in 0 to 3."""
   y, x = np.mgrid[:96, :96]
   scene = np.zeros((96, 96), int)
   scene[(y - 32) ** 2 + (x - 30) ** 2 < 500] = 1
@@ -128,6 +131,6 @@ def _scene() -> np.ndarray:
 
 
 def _fall(bounds) -> float:
-  """How far the bound ever fell, 0 if it never did."""
+  """Computes how far the bound ever fell, 0 if it never did."""
   steps = np.diff(np.asarray(bounds).ravel())
   return float(max(0.0, -np.nanmin(steps)))

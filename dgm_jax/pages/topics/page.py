@@ -49,7 +49,7 @@ class Topic(NamedTuple):
 
 
 def text(name: str, topic: Topic) -> str:
-  """The topic's tables for a terminal."""
+  """Formats the topic's tables for a terminal."""
   lines = [f'== {topic.title} ({name})']
   if topic.rows:
     width = max(len(row.name) for row in topic.rows)
@@ -68,7 +68,7 @@ def text(name: str, topic: Topic) -> str:
 
 
 def document(topics: Mapping[str, Topic], seconds: Mapping[str, float], style: str) -> str:
-  """One HTML page that needs no other file."""
+  """Formats one HTML page that needs no other file."""
   body = ''.join(_section(name, topic, seconds[name]) for name, topic in topics.items())
   missed = [f'{name}: {row.name}' for name, topic in topics.items() for row in topic.rows if not row.holds]
   count = sum(len(topic.rows) for topic in topics.values())

@@ -39,7 +39,7 @@ def receptive_field() -> Topic:
 
 
 def field(network: nn.Module) -> np.ndarray:
-  """Which positions [H, W] bool the number in the middle depends on, where all weights are positive."""
+  """Finds the positions [H, W] bool that the output in the middle depends on. All weights are set positive."""
   image = jnp.zeros((1, SIDE, SIDE, 1))
   params = jax.tree.map(lambda p: jnp.full(p.shape, 0.1), jax.jit(network.init)(jax.random.key(0), image)['params'])
   number = lambda image: network.apply({'params': params}, image)[0, CENTER, CENTER].sum()
@@ -47,9 +47,9 @@ def field(network: nn.Module) -> np.ndarray:
 
 
 def cone() -> Sequence[tuple[int, int]]:
-  """What a Row LSTM of kernels of 3 sees of the map that a 7x7 kernel has made, in rows and columns of the image.
+  """Returns what a Row LSTM of kernels of 3 reads of the map of a 7x7 kernel, in rows and columns of the image.
 
-  k rows up it sees that map from k + 1 to the left to k to the right.
+  k rows up it reads that map from k + 1 to the left to k to the right.
   """
   reached = set()
   for k in range(CENTER + 1):
@@ -60,7 +60,7 @@ def cone() -> Sequence[tuple[int, int]]:
 
 
 def picture(field: np.ndarray) -> np.ndarray:
-  """The field [H, W] as a picture, uint8 [10 H, 10 W, 3]."""
+  """Draws the field [H, W] as a picture, uint8 [10 H, 10 W, 3]."""
   order = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
   canvas = np.where((order < PREVIOUS)[..., None], BLIND, LATER)
   canvas = np.where(field[..., None], SEEN, canvas)

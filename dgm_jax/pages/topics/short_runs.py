@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 def digits(config: ConfigDict, steps: int, points: int = 30) -> Run:
-  """Trains an experiment on the built-in digits for so many steps.
+  """Trains an experiment on the built-in digits for `steps` steps.
 
   Args:
     config: the experiment; its own length and folder are not used.
@@ -57,7 +57,7 @@ def digits(config: ConfigDict, steps: int, points: int = 30) -> Run:
 
 
 def loop(system: System, batch: Callable, first: dict, steps: int, points: int = 30, seed: int = 0) -> Any:
-  """Makes the steps in one program; `batch(key)` gives each step's batch and `first` is shown to `System.init`.
+  """Runs the steps in one program. `batch(key)` gives each step's batch, and `System.init` receives `first`.
 
   Returns: the last state, and the curves.
   """
@@ -82,6 +82,6 @@ def loop(system: System, batch: Callable, first: dict, steps: int, points: int =
 
 
 def means(run: Run, seed: int = 0) -> dict[str, float]:
-  """What `System.evaluate` measures on the test images, averaged."""
+  """Computes what `System.evaluate` measures on the test images, averaged."""
   measured = jax.jit(run.system.evaluate)(jax.random.key(seed), run.state, run.test)
   return {name: float(np.asarray(values, np.float64).mean()) for name, values in measured.items()}

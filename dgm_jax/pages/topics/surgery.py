@@ -14,7 +14,10 @@ __all__ = ['surgery']
 
 
 def surgery() -> Topic:
-  """Average KL = marginal KL + index-code information, exact where codes are few, with standard errors elsewhere."""
+  """Checks that average KL = marginal KL + index-code information.
+
+  The figures are exact if codes are few; otherwise they have standard errors.
+  """
   golden = cut.exact(np.array([[-1.5], [0.2], [1.0]]), 2 * np.log([[0.3], [0.5], [0.4]]), 200)
   two, eight = (_posterior(latents) for latents in (2, 8))
   small, large = cut.exact(*(array[:200] for array in two)), cut.sampled(0, *eight)
@@ -41,7 +44,10 @@ def surgery() -> Topic:
 
 
 def _closed_forms() -> list[Row]:
-  """Codes N(m_i, s^2) with m_i ~ N(0, 1 - s^2): the information tends to log (1 / s), the marginal KL to 0."""
+  """Compares with closed forms for codes N(m_i, s^2) with m_i ~ N(0, 1 - s^2).
+
+  The information tends to log (1 / s), the marginal KL to 0.
+  """
   rows = []
   for s in (0.3, 0.05):
     mean = np.random.default_rng(0).normal(size=(1000, 1)) * math.sqrt(1 - s**2)

@@ -15,7 +15,7 @@ NAMES = (
 
 
 def document(chosen: str, style: str) -> str:
-  """Runs the topics, prints each one's tables when it is done, and gives the page of all.
+  """Runs the topics, prints each one's tables when it is done, and returns the page of all.
 
   Args:
     chosen: names with commas between, or 'all'.
