@@ -39,7 +39,7 @@ OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
 def defaults() -> ConfigDict:
-  """The keys that every experiment has; a config file starts here and fills in its own."""
+  """Returns the keys that every experiment has. A config file starts from these and fills in its own."""
   return ConfigDict(
     {
       'system': '',  # 'vae.iwae' is the function iwae of dgm_jax/systems/vae.py
@@ -95,7 +95,7 @@ def defaults() -> ConfigDict:
 
 
 def optimizer(**changes) -> dict:
-  """One player's optimizer, as plain data for `dgm_jax.optim.make`."""
+  """Returns one player's optimizer, as plain data for `dgm_jax.optim.make`."""
   base = {
     'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'eps_root': 0.0, 'momentum': 0.0,
     'weight_decay': 0.0, 'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0, 'decay': 1.0,
@@ -108,7 +108,7 @@ def optimizer(**changes) -> dict:
 
 
 def shrink(config: ConfigDict) -> None:
-  """Makes an experiment one of a few steps on the built-in digits, for tests; its networks are the config's affair."""
+  """Shrinks an experiment to a few steps on the built-in digits, for tests. The config shrinks its own networks."""
   config.data.update({'name': 'digits', 'valid_size': 100})
   config.update({'batch_size': 16, 'steps': 12, 'steps_per_call': 2, 'eval_batch_size': 64, 'pictures': 8})
   config.update({'log_every': 4, 'eval_every': 6, 'save_every': 4, 'picture_every': 12, 'init_examples': 64})
@@ -157,15 +157,15 @@ def build_on(file: str, name: str) -> ConfigDict:
 
 
 def define_flags() -> None:
-  """Defines --config; `parse` fills it in."""
+  """Defines --config, which `parse` fills in."""
   config_flags.DEFINE_config_file('config', None, 'Experiment file, and its variant after a colon: configs/x.py:tiny')
 
 
 def parse(argv: list[str], usage: str) -> list[str]:
-  """Parses the command line into `absl.flags`; prints `usage` and the flags for --help.
+  """Parses the command line into `absl.flags`. For --help it prints `usage` and the flags.
 
   Returns:
-    what is left of argv after the flags.
+    the rest of argv after the flags.
 
   Raises:
     UserError: an unknown flag or key, a value of the wrong type, a config file that cannot be read.
@@ -187,7 +187,7 @@ def parse(argv: list[str], usage: str) -> list[str]:
 
 
 def value() -> ConfigDict:
-  """The experiment that --config names, with its changes from the command line.
+  """Returns the experiment that --config names, with its changes from the command line.
 
   Raises:
     UserError: there is none, or its file cannot be read.
@@ -210,7 +210,7 @@ def check(config: ConfigDict) -> None:
   """Refuses unknown keys, wrong types and values out of range.
 
   Raises:
-    UserError: one line that names the key, what it is, and what it may be.
+    UserError: one line that names the key, its value, and the allowed values.
   """
   _check_keys(config, defaults(), 'config')
   for key, interval in intervals.EXPERIMENT.items():
@@ -277,7 +277,7 @@ def one_of(path: str, got: Any, allowed: Iterable) -> None:
   """Refuses a setting that is none of those allowed.
 
   Raises:
-    UserError: names the key, what it may be, and the nearest.
+    UserError: names the key, the allowed values, and the nearest.
   """
   allowed = tuple(allowed)
   if got not in allowed:
@@ -289,13 +289,13 @@ def within(path: str, number: float, interval: str) -> None:
   """Refuses a number outside of an interval such as '[0, 1)', and one that is not finite.
 
   Raises:
-    UserError: names the key, what it may be, and what it is.
+    UserError: names the key, the allowed values, and its value.
   """
   require(intervals.holds(interval, number), f'{path} {intervals.described(interval, number)}')
 
 
 def require(holds: bool, message: str) -> None:
-  """Refuses an experiment of which something does not hold.
+  """Refuses an experiment unless `condition` is true.
 
   Raises:
     UserError: the message.
@@ -336,17 +336,17 @@ def by_path(package: str, name: str) -> Callable:
 
 
 def to_json(config: ConfigDict) -> dict:
-  """The experiment as JSON data: tuples become lists."""
+  """Returns the experiment as JSON data. Tuples become lists."""
   return json.loads(json.dumps(config.to_dict()))
 
 
 def from_json(data: Mapping) -> ConfigDict:
-  """The inverse of `to_json`."""
+  """Computes the inverse of `to_json`."""
   return ConfigDict(_tuples(data), convert_dict=True)
 
 
 def load(workdir: Path) -> ConfigDict:
-  """The experiment that a finished or interrupted run was started with.
+  """Loads the experiment of a finished or interrupted run.
 
   Raises:
     UserError: the folder is not a workdir.
@@ -367,7 +367,7 @@ def _tuples(data):
 
 
 def _unknown_key(argv: list[str], error: Exception) -> str:
-  """Names the --config.KEY of argv that the experiment does not have, and its nearest neighbour."""
+  """Describes the --config.KEY of argv that the experiment does not have, and its nearest neighbour."""
   overrides = [arg for arg in argv if arg.startswith('--config.')]
   command, sys.argv = sys.argv, [arg for arg in argv if arg not in overrides]  # config_flags looks there, too
   flags.FLAGS.unparse_flags()

@@ -71,11 +71,10 @@ class Player(NamedTuple):
 
 
 def descend(**players: Player) -> Move:
-  """Moves all players at once: every gradient is taken at the same old state.
+  """Moves all players at once: every gradient is computed at the same old state.
 
-  All players get the same key, so that what their losses share (an encoder's
-  forward pass, say) is one computation under jit. Metrics are prefixed by the
-  player's name.
+  All players get the same key. Hence a computation that their losses share, such as an encoder's forward pass, runs
+  once under jit. Metrics are prefixed by the player's name.
 
   Raises:
     ValueError: two players own one network.
@@ -99,7 +98,7 @@ def descend(**players: Player) -> Move:
 
 
 def _descend_one(player: Player, opt, key: Key, state: State, batch: Batch):
-  """One player's new networks, optimizer state, extras and metrics, from the old state."""
+  """Computes one player's new networks, optimizer state, extras and metrics, from the old state."""
   mine = _pick(state.params, player.owns)
 
   def loss(own, key, batch):
@@ -117,10 +116,10 @@ def accumulated(function: Callable, n: int) -> Callable:
   """Calls `function(params, key, batch) -> tree` on n slices of the batch in turn, and averages the results.
 
   It needs the memory of one slice. For a loss that is a mean over examples, the gradient is that of the whole batch.
-  Entries of `State.extra` that a loss returns are averaged, too; whole numbers are those of the last slice.
+  Entries of `State.extra` that a loss returns are averaged, too. Whole numbers are those of the last slice.
 
   Raises:
-    ValueError: at trace time, a batch that n does not divide.
+    ValueError: at trace time, if n does not divide the batch.
   """
   if n == 1:
     return function
@@ -139,7 +138,7 @@ def accumulated(function: Callable, n: int) -> Callable:
 
 
 def _slices(batch: Batch, n: int, who: str) -> Batch:
-  """[B, ...] -> [n, B / n, ...] with a stride, so that a batch that is sharded over devices stays where it is."""
+  """Reshapes [B, ...] to [n, B / n, ...] with a stride. A batch that is sharded over devices stays where it is."""
 
   def one(x: jax.Array) -> jax.Array:
     if x.shape[0] % n:
@@ -150,10 +149,10 @@ def _slices(batch: Batch, n: int, who: str) -> Batch:
 
 
 def chain(*moves: Move) -> Move:
-  """Makes the moves one after another, each on the state the last one left.
+  """Makes the moves one after another, each on the state after the one before.
 
   Raises:
-    ValueError: two moves have a player of one name.
+    ValueError: two moves have a player of the same name.
   """
 
   def init(params: Params) -> dict[str, Any]:
@@ -173,12 +172,12 @@ def chain(*moves: Move) -> Move:
 
 
 def repeat(n: int, move: Move, unroll: int = 1) -> Move:
-  """Makes `move` n times, each on its own n-th of the batch; metrics are means over the n.
+  """Makes `move` n times, each on its own n-th of the batch. Metrics are means over the n.
 
-  With unroll = n the program has no loop, in which convolutions on a CPU would be twenty times slower.
+  With unroll = n the program has no loop. In a loop, convolutions on a CPU would be twenty times slower.
 
   Raises:
-    ValueError: at trace time, a batch that n does not divide.
+    ValueError: at trace time, if n does not divide the batch.
   """
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -195,12 +194,12 @@ def repeat(n: int, move: Move, unroll: int = 1) -> Move:
 def turns(n: int, first: Move, other: Move) -> Move:
   """Makes `first` and then n - 1 times `other`, each on its own n-th of the batch.
 
-  It is for what is done once in n turns, such as a penalty of n times the weight. Both moves have the same players. A
+  It is for work done once in n turns, such as a penalty of n times the weight. Both moves have the same players. A
   metric is the mean over the turns that have it. The turns are written out: a condition around convolutions would cost
   a CPU thirty times as much.
 
   Raises:
-    ValueError: at trace time, a batch that n does not divide.
+    ValueError: at trace time, if n does not divide the batch.
   """
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -217,15 +216,15 @@ def turns(n: int, first: Move, other: Move) -> Move:
 
 
 def average(name: str, decay: float, *statistics: str) -> Move:
-  """Keeps `extra['ema'][name]`, the exponential moving average of a network's parameters, to be evaluated and sampled.
+  """Keeps `extra['ema'][name]`: the exponential moving average of a network's parameters, for evaluation and samples.
 
   Args:
     name: the network.
-    decay: what is kept of the average in a step.
+    decay: factor of the old average in a step.
     statistics: the entries of `extra` with the network's batch statistics. Their averages, of the same decay, are kept
-      in `extra['ema_statistics']`, for averaged weights fit averaged statistics only.
+      in `extra['ema_statistics']`, because averaged weights fit averaged statistics only.
 
-  `averages` makes the first ones.
+  `averages` makes the initial averages.
   """
 
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -243,7 +242,7 @@ def average(name: str, decay: float, *statistics: str) -> Move:
 
 
 def averages(params: Params, extra: dict[str, Any], names: Sequence[str], *statistics: str) -> dict[str, Any]:
-  """Starts the averages that `average` keeps: `extra` with 'ema' and, where there are statistics, 'ema_statistics'."""
+  """Starts the averages that `average` keeps: `extra` with 'ema' and, if there are statistics, 'ema_statistics'."""
   copied = lambda tree: jax.tree.map(jnp.copy, tree)  # the step may give its arguments' memory away
   beside = {entry: copied(extra[entry]) for entry in statistics if jax.tree.leaves(extra.get(entry))}
   kept = {'ema': {name: copied(params[name]) for name in names}}
@@ -251,19 +250,22 @@ def averages(params: Params, extra: dict[str, Any], names: Sequence[str], *stati
 
 
 def averaged(state: State) -> State:
-  """The state to evaluate and to sample: where averages are kept, they stand for the networks and their statistics."""
+  """Returns the state for evaluation and sampling.
+
+  Averages, if there are any, replace the networks and their statistics.
+  """
   extra = state.extra | state.extra.get('ema_statistics', {})
   return state.replace(params=state.params | state.extra.get('ema', {}), extra=extra)
 
 
 def unaveraged(state: State) -> State:
-  """The state without its averages: the networks are evaluated and sampled as they are trained."""
+  """Returns the state without its averages, to evaluate and sample the networks as trained."""
   extra = {name: part for name, part in state.extra.items() if name not in ('ema', 'ema_statistics')}
   return state.replace(extra=extra)
 
 
 def _on_average(function: Any) -> Any:
-  """Wraps a function so that it sees the averaged state; returns what is no function as it is."""
+  """Wraps a function so that its states are averaged. Returns anything but a function unchanged."""
   if not callable(function):
     return function
 
@@ -275,12 +277,12 @@ def _on_average(function: Any) -> Any:
 
 
 def system(networks: Callable, move: Move, evaluate: Callable, sample: Callable | None, **views: Any) -> System:
-  """Closes a move into a System; `networks(key, batch) -> (params, extra)` makes the first state.
+  """Closes a move into a System. `networks(key, batch) -> (params, extra)` makes the first state.
 
-  All but the step see a network's average where one is kept. `views` are those of `views.Views`, by name.
+  If a network has an average, everything but the step uses it. `views` are those of `views.Views`, by name.
 
   Raises:
-    TypeError: there is no view of a name.
+    TypeError: a name is not that of a view.
   """
 
   def init(key: Key, batch: Batch) -> State:

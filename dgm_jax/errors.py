@@ -6,9 +6,9 @@ DIVERGED, UNSAVED, ALONE = 3, 4, 5  # exit codes of a run that cannot go on
 
 
 def printable(text: str) -> str:
-  """Returns one line in which control characters, which could move a terminal's cursor, are written as escapes.
+  """Returns one line with control characters, which could move a terminal's cursor, written as escapes.
 
-  A name of a file may hold any of them, and bytes that are no text.
+  A file's name may hold any of them, and bytes that are not text.
   """
   return ''.join(c if c.isprintable() else c.encode('unicode_escape', 'surrogatepass').decode() for c in text)
 

@@ -29,7 +29,7 @@ class Optimizer(NamedTuple):
 
 
 def total_steps(config: ConfigDict) -> int:
-  """How many steps the run has: `steps`, else the stages of the budget, else `epochs`."""
+  """Returns the number of steps of the run: `steps`, else the stages of the budget, else `epochs`."""
   if config.steps:
     return config.steps
   if config.stage_epochs:
@@ -38,10 +38,10 @@ def total_steps(config: ConfigDict) -> int:
 
 
 def steps_per_epoch(config: ConfigDict) -> float:
-  """Steps in which every training example is seen once on average.
+  """Computes the number of steps that use every training example once on average.
 
   Raises:
-    UserError: the size of the training set is not filled in yet.
+    UserError: the size of the training set is not filled in.
   """
   if not config.data.examples:
     raise UserError('config.data.examples is 0: epochs can be counted only once the data is loaded')
@@ -49,15 +49,15 @@ def steps_per_epoch(config: ConfigDict) -> float:
 
 
 def stage_ends(config: ConfigDict) -> list[int]:
-  """The step at which each of `stage_epochs` ends."""
+  """Returns the step at which each of `stage_epochs` ends."""
   return [round(total * steps_per_epoch(config)) for total in itertools.accumulate(config.stage_epochs)]
 
 
 def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
-  """The learning rate [] at a step [], after a linear warm-up of `warmup_steps`.
+  """Returns the learning rate [] at a step [], after a linear warm-up of `warmup_steps`.
 
-  'stages' holds `stage_rates[i]` over the i-th of `stage_epochs`; 'linear' and 'cosine'
-  fall to `end_factor` of the rate over the whole run; 'exponential' multiplies it by `decay` after every step.
+  'stages' holds `stage_rates[i]` over the i-th of `stage_epochs`. 'linear' and 'cosine' fall to `end_factor` of the
+  rate over the whole run. 'exponential' multiplies it by `decay` after every step.
   """
   rate, steps = opt.learning_rate, total_steps(config)
   if opt.schedule == 'stages':
@@ -77,11 +77,10 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
 
 
 def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
-  """The optimizer of one player: clip by global norm, scale, decay weights (decoupled), step.
+  """Builds the optimizer of one player: clip by global norm, scale, decay weights (decoupled), step.
 
-  The gradients that it is given are averaged before: over `config.accumulate` slices of the batch, and, where each
-  device makes its own step, over the devices. A player of several `moves` a step has the rate of the step in all of
-  them.
+  Its gradients are averaged before, over `config.accumulate` slices of the batch. If each device makes its own step,
+  they are also averaged over the devices. If a player makes several `moves` a step, all have the rate of the step.
 
   Raises:
     UserError: the experiment has no optimizer of that name.
@@ -109,9 +108,9 @@ def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
 
 
 def _matrices(params):
-  """Weights decay; biases, scales and all else does not.
+  """Returns the mask of the parameters that decay: weights do, biases, scales and all others do not.
 
-  They are told by their names: where layers are stacked, vectors have two axes as well.
+  Their names identify them, because vectors of stacked layers have two axes as well.
   """
   name = lambda path: jax.tree_util.keystr(path[-1:], simple=True)
   return jax.tree_util.tree_map_with_path(lambda path, _: WEIGHTS.fullmatch(name(path)) is not None, params)

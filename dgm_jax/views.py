@@ -145,7 +145,7 @@ class Views(NamedTuple):
 
 
 def needs(*names: str) -> Callable[[Callable], Callable]:
-  """Notes on a picture or a measurement the views that it needs: 'encode', 'prior.normal', or 'sample'.
+  """Attaches to a picture or a measurement the views that it needs: 'encode', 'prior.normal', or 'sample'.
 
   Raises:
     TypeError: there is no such view.
@@ -162,7 +162,7 @@ def needs(*names: str) -> Callable[[Callable], Callable]:
 
 
 def find(system: 'System', name: str) -> Any:
-  """Returns a view by its name, which may be dotted; `System.sample` counts as one. None if the system lacks it."""
+  """Returns a view by its name, which may be dotted. `System.sample` counts as one. None if the system lacks it."""
   first = system if name == 'sample' else system.views
   return functools.reduce(lambda part_of, part: getattr(part_of, part, None), name.split('.'), first)
 
@@ -177,9 +177,9 @@ def require(system: 'System', called: str, names: Sequence[str], what: str) -> N
 
   Args:
     system: the system.
-    called: its name, `config.system`.
+    called: the system's name, `config.system`.
     names: the views.
-    what: what needs them, in the user's words.
+    what: the work that needs them, in the user's words.
 
   Raises:
     UserError: one line that names the view.

@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def sweep(config: ConfigDict, sizes: list[int], images: int, naive_pixels: int) -> list[dict]:
-  """`measure` at each size, or at that of the data if none is given; prints a line for each."""
+  """Calls `measure` at each size, or at that of the data if none is given. Prints a line for each."""
   jax.config.update('jax_enable_compilation_cache', False)
   config = workdir.resolve(config, data.load(config.data, 'valid'))
   rates = []
@@ -31,10 +31,10 @@ def sweep(config: ConfigDict, sizes: list[int], images: int, naive_pixels: int) 
 
 
 def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> dict:
-  """Seconds for `images` images of size x size by an untrained network, with a memory and naively.
+  """Measures the seconds for `images` images of size x size by an untrained network, with a cache and naively.
 
-  The naive sampler runs the network once a pixel outside of any loop, where XLA's convolutions are fastest; its figure
-  is the median of `naive_pixels` such runs times the number of pixels (and of channels in turn).
+  The naive sampler runs the network once a pixel outside of any loop, because XLA's convolutions are fastest there. Its
+  figure is the median of `naive_pixels` such runs times the number of pixels (and of channels in turn).
 
   Raises:
     UserError: the system is not an autoregressive one.
@@ -79,7 +79,7 @@ def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> di
 
 
 def row(figures: dict) -> str:
-  """One line of the table."""
+  """Formats one line of the table."""
   return (
     f'{figures["size"]}x{figures["size"]}, {figures["images"]} images at a time:'
     f' {figures["incremental_seconds_per_image"]:.4g} s an image with a memory,'
@@ -89,7 +89,7 @@ def row(figures: dict) -> str:
 
 
 def _seconds(program: Callable, rounds: int, *args) -> tuple[float, float]:
-  """The median times of a compiled program's runs, by the clock and of the processor, after one to warm up."""
+  """Returns the medians of a compiled program's wall and CPU times in seconds. One run before warms it up."""
   jax.block_until_ready(program(*args))
   times = []
   for _ in range(rounds):

@@ -13,14 +13,20 @@ COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute
 
 
 def peak_bytes(program: Any) -> int:
-  """What a compiled program holds on one device: arguments, results and temporaries, shared buffers once."""
+  """Computes the bytes of a compiled program on one device: arguments, results and temporaries.
+
+  Shared buffers count once.
+  """
   sizes = program.memory_analysis()
   num_bytes = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes + sizes.output_size_in_bytes
   return num_bytes - sizes.alias_size_in_bytes
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:
-  """How often each kind of collective runs in an optimized program, and the bytes of its results on one device."""
+  """Counts the runs of each kind of collective in an optimized program.
+
+  It also adds up the bytes of their results on one device.
+  """
   shown = re.compile(rf'= (.*?) ({"|".join(COLLECTIVES)})(?:-done)?\(')  # of an asynchronous pair, the second
   runs = executions(text, lambda line: (match := shown.search(line)) and (match[2], _bytes(match[1])))
   kinds = {kind: {'count': 0, 'bytes': 0} for kind, _ in runs}
@@ -31,7 +37,10 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
 
 
 def left_out(text: str) -> int:
-  """How many runs of a product or convolution the cost analysis misses, because it takes each loop's body once."""
+  """Counts the runs of products and convolutions that the cost analysis misses.
+
+  The analysis takes each loop's body once.
+  """
   product = re.compile(r' (dot|convolution)\(|custom_call_target="[^"]*(gemm|matmul|dot|conv|dnn)')
   is_product = lambda line: bool(product.search(line)) or None
   return executions(text, is_product)[True] - executions(text, is_product, loops=False)[True]
@@ -45,7 +54,7 @@ def product_flops(jaxpr: Any, loops: bool = True) -> float:
     loops: False to take the body of each loop once, as XLA's cost analysis does.
 
   Returns:
-    FLOPs of the whole program. A loop whose number of turns is unknown counts once, a condition as its longest branch.
+    FLOPs of the whole program. A loop with an unknown number of turns counts once, a condition as its longest branch.
   """
   total = 0.0
   for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
@@ -56,13 +65,13 @@ def product_flops(jaxpr: Any, loops: bool = True) -> float:
 
 
 def _inner(params: dict[str, Any]) -> list[Any]:
-  """The programs among an equation's parameters."""
+  """Returns the programs among an equation's parameters."""
   parts = [part for value in params.values() for part in (value if isinstance(value, tuple | list) else (value,))]
   return [part for part in parts if hasattr(getattr(part, 'jaxpr', part), 'eqns')]
 
 
 def _product(kind: str, equation) -> float:
-  """The FLOPs of one equation, 0 if it is no product."""
+  """Computes the FLOPs of one equation, 0 if it is not a product."""
   size = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
   if kind == 'dot_general':
     contracted = equation.params['dimension_numbers'][0][0]
@@ -74,9 +83,9 @@ def _product(kind: str, equation) -> float:
 
 
 def executions(text: str, find: Callable[[str], Any], loops: bool = True) -> Counter:
-  """How often what `find(line)` returns (not None) is run by a program in XLA's text.
+  """Counts the runs, by a program in XLA's text, of each value of `find(line)` that is not None.
 
-  A loop whose number of turns XLA does not know counts once.
+  A loop with an unknown number of turns counts once.
   """
   bodies = _computations(text)
 
@@ -98,7 +107,7 @@ def executions(text: str, find: Callable[[str], Any], loops: bool = True) -> Cou
 
 
 def _computations(text: str) -> dict[str, list[str]]:
-  """The lines of each computation; the program's own is 'ENTRY'."""
+  """Returns the lines of each computation. The program's own is 'ENTRY'."""
   bodies, name = {}, ''
   for line in text.splitlines():
     opened = re.match(r'(ENTRY )?%([\w.-]+) \(.*\{$', line)

@@ -23,10 +23,10 @@ SOURCE = "Google Cloud's pages on TPU v4, v5e, v5p and v6e: peak compute and int
 
 
 def devices(name: str) -> Any:
-  """The devices of a slice such as 'v5e:8x8'.
+  """Returns the devices of a slice such as 'v5e:8x8'.
 
   Raises:
-    UserError: libtpu is missing, or knows no such slice.
+    UserError: libtpu is missing, or has no such slice.
   """
   chip, colon, shape = name.partition(':')
   if chip not in CHIPS or not colon or not all(n.isdigit() for n in shape.split('x')):
@@ -47,11 +47,11 @@ def devices(name: str) -> Any:
 
 
 def cost(config: Any, name: str) -> dict:
-  """What one step costs on a slice, from its compiled program: FLOPs, memory, collectives, and an efficiency on paper.
+  """Computes the cost of one step on a slice from its compiled program: FLOPs, memory, collectives and efficiency.
 
-  The FLOPs are those that XLA counts, which takes each loop's body once, and the products of all other turns. The
-  efficiency takes the chip's peak for the arithmetic and a ring over its links for the all-reduce, one after the
-  other: with n devices each sends 2 (n - 1) / n of the bytes.
+  XLA counts each loop's body once. The FLOPs are XLA's count, plus the products of all other turns. The
+  efficiency is one on paper. It assumes the chip's peak for the arithmetic, and then a ring over its links for the
+  all-reduce. With n devices each sends 2 (n - 1) / n of the bytes.
   """
   import jax
   import numpy as np
@@ -89,7 +89,10 @@ def cost(config: Any, name: str) -> dict:
 
 
 def on_paper(chip: str, count: int, flops: float, sent: float) -> dict:
-  """Seconds of a step's arithmetic and of its all-reduce at a chip's peak rates, and the share of the first."""
+  """Computes the seconds of a step's arithmetic and of its all-reduce at a chip's peak rates.
+
+  The efficiency is the share of the arithmetic.
+  """
   peak, link = CHIPS[chip]
   compute, transfer = flops / peak, 2 * (count - 1) / count * sent / link
   return {
@@ -105,7 +108,7 @@ def weak_scaling(settings: list[dict], shared: bool) -> dict:
 
   Args:
     settings: the figures of each number of devices.
-    shared: the devices are virtual and share the same cores, so that all of them together are as fast as one at best.
+    shared: whether the devices are virtual and share the same cores. All together they are then at best as fast as one.
   """
 
   def rate(figures: dict) -> float:

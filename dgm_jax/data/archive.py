@@ -25,23 +25,23 @@ class Member(NamedTuple):
 
 
 def memory() -> int:
-  """Returns the bytes of memory that the machine has."""
+  """Returns the size of the machine's memory in bytes."""
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 def members(path: pathlib.Path) -> tuple[dict[str, Member], tuple[str, ...]]:
-  """Returns the arrays in an .npz or .npy file, and the names of members that are no arrays.
+  """Returns the arrays in an .npz or .npy file, and the names of members that are not arrays.
 
   The array of an .npy file is called 'x'.
 
   Raises:
-    UserError: the file is missing or damaged, or an array holds objects, or is not all there, or exceeds the memory.
+    UserError: the file is missing or damaged, or an array holds objects, is incomplete, or exceeds the memory.
   """
   return _tried(path, lambda file: _zipped(path, file) if _is_zip(file) else ({'x': _alone(path, file)}, ()))
 
 
 def read(path: pathlib.Path, name: str) -> np.ndarray:
-  """Returns an array that `members` lists; that of an .npy file is mapped from disk.
+  """Returns an array that `members` lists. The array of an .npy file is mapped from disk.
 
   Raises:
     UserError: the file is damaged.
@@ -99,7 +99,7 @@ def _alone(path: pathlib.Path, file: IO[bytes]) -> Member:
 
 
 def _header(file: IO[bytes], where: str, size: int) -> Member:
-  """Reads the header of an array in a file of `size` bytes, and checks that all of the array is there."""
+  """Reads the header of an array in a file of `size` bytes, and checks that the array is complete."""
   version = np.lib.format.read_magic(file)
   read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
   shape, _, dtype = read_header(file)

@@ -21,9 +21,9 @@ _LARGEST = np.iinfo(np.int32).max
 def source(where: str, look: Look) -> Source:
   """Finds the arrays of a file: pictures uint8 [N, H, W] or [N, H, W, C], or floats of these shapes or points [N, D].
 
-  An .npz may hold x_train, x_test and x_valid, each with labels y_...: then the split
-  is the file's own. Otherwise the array 'x', or the only one, with labels 'y' if there
-  are any, is dealt 80 : 10 : 10 by a fixed permutation. Other names of these are in `names.role_of`.
+  If an .npz holds x_train, x_test and x_valid, each with labels y_..., the split is the file's own. Otherwise the
+  array 'x', or the only one, is split 80 : 10 : 10 by a fixed permutation. Its labels 'y' are optional. `names.role_of`
+  lists the other names of these arrays.
 
   Raises:
     UserError: the file cannot be read, or holds no such array.
@@ -42,7 +42,7 @@ def source(where: str, look: Look) -> Source:
 
 
 def _roles(path: pathlib.Path, names: list[str]) -> dict[tuple[str, str], str]:
-  """Returns the members by what they hold, (role, part) -> name; an exact name such as x_train goes first."""
+  """Returns (role, part) -> name of the member. An exact name such as x_train has precedence."""
   roles: dict[tuple[str, str], str] = {}
   for name in names:
     role = role_of(name)
@@ -128,7 +128,7 @@ def _labels(y: np.ndarray, size: int, where: str) -> np.ndarray:
 
 
 def _conformed(arrays: Arrays, where: str, facts: dict, look: Look) -> Arrays:
-  """The pictures with the asked size, channels and polarity, by way of the cache."""
+  """Returns the pictures with the requested size, channels and polarity, through the cache."""
   if look.channels and arrays['x'].shape[-1] not in (1, 3):
     raise UserError(f'{where} has {arrays["x"].shape[-1]} channels: --config.data.channels must be 0')
   examples = ((f'example {i}', conform(pixels, look), None) for i, pixels in enumerate(arrays['x']))

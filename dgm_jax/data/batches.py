@@ -9,11 +9,10 @@ __all__ = ['order', 'permutation', 'ragged']
 
 @functools.lru_cache(maxsize=16)  # of the seeds that are trained together
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-  """The order of the examples in one epoch, int32 [size], read-only.
+  """Returns the order of the examples in one epoch, int32 [size], read-only.
 
-  Sorted words of the Philox counter generator, whose stream NumPy never changes;
-  the lowest bits of each word carry its place, so that no two are equal and every
-  sorting algorithm gives the same order.
+  The order sorts words of the Philox counter generator, whose stream NumPy never changes. The lowest bits of each word
+  hold its place. No two words are equal, so every sorting algorithm gives the same order.
   """
   words = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(size)
   low = np.uint64((1 << size.bit_length()) - 1)
@@ -23,11 +22,11 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def order(seed: int, first_step: int, steps: int, batch_size: int, size: int) -> np.ndarray:
-  """The examples of `steps` consecutive training batches.
+  """Returns the examples of `steps` consecutive training batches.
 
-  All epochs' permutations in a row make one endless stream, and step t takes its
-  places t * batch_size to (t + 1) * batch_size: no example is dropped, a batch may
-  straddle epochs, and where the calls are cut makes no difference.
+  The permutations of all epochs form one endless stream. Step t takes the places t * batch_size to
+  (t + 1) * batch_size. No example is dropped, and a batch may straddle epochs. The result does not depend on how the
+  steps are divided over calls.
 
   Args:
     seed: any integer.
@@ -53,7 +52,7 @@ def order(seed: int, first_step: int, steps: int, batch_size: int, size: int) ->
 
 
 def ragged(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Every example once, in order, in whole batches; the last is filled up with its last example.
+  """Returns every example once, in order, in whole batches. The last batch is padded with its last example.
 
   Args:
     size: N, examples in the split.
@@ -61,7 +60,7 @@ def ragged(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 
   Returns:
     index: int32 [S, B], S = ceil(N / B).
-    mask: float32 [S, B], 1 for an example, 0 for filling; sums to N.
+    mask: float32 [S, B], 1 for an example, 0 for padding; sums to N.
 
   Raises:
     ValueError: `size` or `batch_size` below one.

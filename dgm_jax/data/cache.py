@@ -40,21 +40,21 @@ def root() -> pathlib.Path:
 
 
 def stamp(path: pathlib.Path) -> list:
-  """What changes when the file changes: name, bytes, time of the last change."""
+  """Returns what changes when the file changes: name, bytes, time of the last change."""
   status = path.stat()
   return [str(path), status.st_size, status.st_mtime_ns]
 
 
 def cached(label: str, facts: dict[str, Any], source: Callable[[], tuple[int, Iterable[Example]]]) -> Arrays:
-  """The decoded examples of one split, from the cache, or from their source and then kept.
+  """Returns the decoded examples of one split from the cache. On a miss, it reads the source and fills the cache.
 
   Args:
-    label: what the entry is called, to users.
-    facts: plain data that determines the result, among it the stamps of the source files.
-    source: called on a miss: N, how many examples there are, and the examples.
+    label: the entry's name in messages to users.
+    facts: plain data that determines the result, including the stamps of the source files.
+    source: called on a miss; returns N, the number of examples, and the examples.
 
   Returns:
-    'x' uint8 [N, H, W, C] and, when every example has a label, 'y' int32 [N] or [N, K], mapped from disk, read-only.
+    'x' uint8 [N, H, W, C], mapped from disk, read-only. If every example has a label, also 'y' int32 [N] or [N, K].
 
   Raises:
     UserError: the examples differ in shape, or the cache cannot be written.
@@ -72,12 +72,12 @@ def cached(label: str, facts: dict[str, Any], source: Callable[[], tuple[int, It
 
 
 def remembered(label: str, facts: dict[str, Any], make: Callable[[], int]) -> int:
-  """Returns a whole number that takes time to find, and keeps it beside the arrays if that can be.
+  """Returns a whole number that takes time to find, and saves it beside the arrays if possible.
 
   Args:
-    label: what the entry is called.
+    label: the entry's name.
     facts: plain data that determines the number.
-    make: finds it.
+    make: computes the number.
   """
   entry = _entry(label, facts).with_suffix('.json')
   try:
@@ -98,7 +98,7 @@ def _entry(label: str, facts: dict[str, Any]) -> pathlib.Path:
 
 
 def _load(entry: pathlib.Path) -> Arrays | None:
-  """The arrays of a whole, undamaged entry, else None."""
+  """Returns the arrays of a whole, undamaged entry, else None."""
   try:
     sums = json.loads((entry / 'sums.json').read_text())
     if 'x.npy' not in sums or any(_checksum(entry / name) != value for name, value in sums.items()):
@@ -132,7 +132,7 @@ def _keep(entry: pathlib.Path, label: str, size: int, examples: Iterable[Example
 
 
 def _swap(entry: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
-  """Puts `new` in the place of a damaged entry, or of none, unless another process was first with the same."""
+  """Puts `new` in the place of a damaged or missing entry. If another process was first, its entry stays."""
   if entry.exists():
     entry.rename(old)
   try:
@@ -143,7 +143,7 @@ def _swap(entry: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
 
 
 def _sweep(entry: pathlib.Path) -> None:
-  """Removes what killed processes left of this entry a day ago or earlier."""
+  """Removes what killed processes left of this entry at least a day ago."""
   for old in entry.parent.glob(f'{entry.name}.tmp*'):
     with contextlib.suppress(FileNotFoundError):  # its owner lives, and has just finished
       if time.time() - old.stat().st_mtime > 86400:
@@ -159,7 +159,7 @@ def _write(folder: pathlib.Path, label: str, size: int, examples: Iterable[Examp
 
 
 def _write_pictures(path: pathlib.Path, label: str, size: int, examples: Iterable[Example]) -> list[Label]:
-  """Writes x.npy picture by picture, so that memory holds one; returns the labels."""
+  """Writes x.npy picture by picture, so that memory holds one. Returns the labels."""
   labels, shape = [], None
   with path.open('wb') as file:
     for place, x, y in examples:

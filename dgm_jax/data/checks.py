@@ -24,10 +24,10 @@ def is_own(name: str) -> bool:
 
 
 def check_together(splits: Mapping[str, Split]) -> None:
-  """Refuses parts that are unlike.
+  """Refuses parts whose examples differ in shape or type.
 
   Raises:
-    UserError: examples of a part have another shape or type than those of the first.
+    UserError: a part has examples of another shape or type than the first part.
   """
   first, *others = splits.values()
   for other in others:
@@ -41,7 +41,7 @@ def check_shape(split: Split, shape: tuple[int, ...], whose: str) -> None:
   """Refuses examples of another shape.
 
   Raises:
-    UserError: the examples have not this shape.
+    UserError: the examples do not have this shape.
   """
   if tuple(split.shape) != tuple(shape):
     raise UserError(
@@ -51,10 +51,10 @@ def check_shape(split: Split, shape: tuple[int, ...], whose: str) -> None:
 
 
 def check_labels(splits: Mapping[str, Split], classes: int) -> None:
-  """Refuses data whose labels a system of so many classes cannot use; 0: a system that uses none.
+  """Refuses data whose labels a system of `classes` classes cannot use. 0 stands for a system without labels.
 
   Raises:
-    UserError: a part has no labels, a label is not below `classes`, or classes that training lacks are many.
+    UserError: a part has no labels, a label is not below `classes`, or many examples have classes that training lacks.
   """
   if not classes:
     return
@@ -76,12 +76,12 @@ def check_labels(splits: Mapping[str, Split], classes: int) -> None:
 
 
 def check_range(splits: Mapping[str, Split], config: Any, bounds: tuple[float, float] | None) -> None:
-  """Refuses a user's values that the model cannot mean.
+  """Refuses a user's values that lie outside the model's range.
 
   Args:
     splits: the parts.
     config: `config.data`.
-    bounds: least and greatest value that the model gives a meaning; None: any.
+    bounds: least and greatest value in the range of the model; None: any.
 
   Raises:
     UserError: values lie outside the bounds, or pixels are 0 and 1 where 0 to 255 are expected.
@@ -104,7 +104,7 @@ def check_range(splits: Mapping[str, Split], config: Any, bounds: tuple[float, f
 
 
 def digests(splits: Mapping[str, Split]) -> dict[str, str]:
-  """Returns a checksum of each part of a user's data, by which a later start knows it again; {} for other data."""
+  """Returns a checksum of each part of a user's data, {} for other data. A later start compares the checksums."""
   return {name: _digest(split) for name, split in splits.items() if is_own(split.name)}
 
 
@@ -129,7 +129,7 @@ def describe(splits: Mapping[str, Split], config: Any) -> list[str]:
 
 
 def _unknown(split: Split, train: Split) -> list[int]:
-  """Returns the labels of those examples of a user's part whose class the training part lacks."""
+  """Returns the labels of the examples of a user's part whose class the training part lacks."""
   if not is_own(split.name) or 'y' not in split.arrays or 'y' not in train.arrays:
     return []
   return split.arrays['y'][~np.isin(split.arrays['y'], train.arrays['y'])].tolist()
@@ -150,7 +150,7 @@ def _called(split: Split, label: int) -> str:
 
 
 def _scaling(low: float, high: float, least: float, most: float) -> str:
-  """Returns what to do with values from low to high for a model of values from `least` to `most`."""
+  """Returns advice on scaling values from low to high for a model of values from `least` to `most`."""
   if low >= 0 and 1 < high <= 255:
     by = 'x / 255' if least == 0 else 'x / 127.5 - 1'
     return f'store x.astype(np.uint8) and let --config.data.preprocess scale it, or store {by}'
@@ -160,7 +160,7 @@ def _scaling(low: float, high: float, least: float, most: float) -> str:
 
 
 def _repeated(splits: Mapping[str, Split]) -> list[str]:
-  """Returns lines that say how many examples of other parts are in the training part, too."""
+  """Returns lines that count the examples of other parts that are also in the training part."""
   if sum(split.arrays['x'].nbytes for split in splits.values()) > _COMPARED:
     return []
   hashes = {name: [hash(row.tobytes()) for row in split.arrays['x']] for name, split in splits.items()}

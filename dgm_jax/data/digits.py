@@ -16,7 +16,7 @@ _SIZE, _TRAIN = 1797, 1397
 
 
 def parts(look: Look) -> dict[str, Callable[[], Arrays]]:
-  """The split into 1397 to train on and 400 to test on, fixed by a permutation."""
+  """Returns the split into 1397 examples to train on and 400 to test on, fixed by a permutation."""
   chosen = permutation(0, 0, _SIZE)
 
   def read(index: np.ndarray) -> Arrays:

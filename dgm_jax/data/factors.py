@@ -27,23 +27,23 @@ class Simulator(NamedTuple):
 
 
 def sample(key: jax.Array, simulator: Simulator, n: int) -> jax.Array:
-  """Factors drawn independently and uniformly, int32 [n, K]."""
+  """Samples factors independently and uniformly, int32 [n, K]."""
   return jax.random.randint(key, (n, len(simulator.sizes)), 0, jnp.asarray(simulator.sizes), jnp.int32)
 
 
 def values_of(number: Any, sizes: Sequence[int]) -> jax.Array:
-  """Factors int32 [B, K] of numbers [B] on their grid, the last factor fastest."""
+  """Returns factors int32 [B, K] of numbers [B] on their grid. The last factor varies fastest."""
   return jnp.stack(jnp.unravel_index(number, tuple(sizes)), -1).astype(jnp.int32)
 
 
 def numbers_of(factors: Any, sizes: Sequence[int]) -> Any:
-  """The inverse of `values_of`: [B, K] -> [B], NumPy or JAX."""
+  """Computes the inverse of `values_of`: [B, K] -> [B], NumPy or JAX."""
   bases = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
   return sum(factors[:, i] * base for i, base in enumerate(bases))
 
 
 def of_arrays(name: str, names: Sequence[str], arrays: Arrays) -> Simulator:
-  """The simulator that finds its images among those of a set; of several with the same factors, it draws one.
+  """Returns the simulator that selects images from a set. If several have the same factors, it samples one.
 
   Args:
     name: of the set, for errors.

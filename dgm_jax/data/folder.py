@@ -19,12 +19,12 @@ __all__ = ['source', 'split_three_ways']
 def source(where: str, look: Look) -> Source:
   """Finds the pictures under a folder, in the order of their paths.
 
-  With subfolders train, valid and test, or others of their names, the split is the folder's own. Otherwise all
-  pictures are dealt 80 : 10 : 10 by a fixed permutation. Subfolders (of a part) are the classes, numbered in the
+  If there are subfolders train, valid and test, or others of their names, the split is the folder's own. Otherwise all
+  pictures are split 80 : 10 : 10 by a fixed permutation. Subfolders (of a part) are the classes, numbered in the
   order of their names.
 
   Raises:
-    UserError: there is no such folder, no picture in it or in a part of it, or its parts cannot be told.
+    UserError: there is no such folder, no picture in it or in a part of it, or its parts cannot be identified.
   """
   root = located(where)
   if not root.is_dir():
@@ -61,7 +61,7 @@ def split_three_ways(whole: Callable[[], Arrays]) -> dict[str, Callable[[], Arra
 
 
 def _bits(root: pathlib.Path, tree: Layout) -> int:
-  """Returns the bits that 16-bit pictures use in all parts together, 0 if there are none."""
+  """Returns the bits that 16-bit pictures of all parts use together, 0 if there are none."""
   files = [part.folder / name for part in tree.parts.values() for name in part.pictures]
   return remembered(f'{root} bits', {'files': [stamp(file) for file in files]}, lambda: bits_used(files))
 

@@ -29,14 +29,14 @@ class Look(NamedTuple):
 
 
 def read(file: str | os.PathLike | bytes, name: str, bits: int = DEEP) -> np.ndarray:
-  """The picture in a file, or in its bytes; the first frame of a moving one.
+  """Reads the picture in a file, or in its bytes. Of a moving picture it reads the first frame.
 
-  Upright as its camera says; transparent places are white.
+  The picture is turned upright by its EXIF orientation. Transparent places are white.
 
   Args:
     file: path or content.
-    name: what an error calls it.
-    bits: how many of the 16 bits of a deep grey picture are used; the upper 8 of these are kept.
+    name: its name in errors.
+    bits: number of used bits, of the 16 bits of a deep grey picture; the upper 8 of these are kept.
 
   Returns:
     uint8 [H, W, 1 or 3].
@@ -52,7 +52,7 @@ def read(file: str | os.PathLike | bytes, name: str, bits: int = DEEP) -> np.nda
 
 
 def bits_used(files: Sequence[os.PathLike]) -> int:
-  """Returns the bits that the samples of the 16-bit pictures among some files use: 8, 10, 12, 14 or 16; 0 if none is.
+  """Returns the bits used by the samples of 16-bit pictures in files: 8, 10, 12, 14 or 16; 0 if no file is 16-bit.
 
   Raises:
     UserError: such a file cannot be read, or holds colours of fewer bits, which Pillow would make dark.
@@ -72,7 +72,7 @@ def bits_used(files: Sequence[os.PathLike]) -> int:
 
 
 def _is_deep(file: os.PathLike) -> bool:
-  """Returns whether a file is a PNG of 16 bits a sample, by its first bytes."""
+  """Returns whether the first bytes of a file are those of a PNG of 16 bits a sample."""
   try:
     with open_regular(file) as opened:
       head = opened.read(25)
@@ -114,21 +114,20 @@ def _pixels(picture: Image.Image, bits: int) -> np.ndarray:
 
 
 def conform(pixels: np.ndarray, look: Look) -> np.ndarray:
-  """A picture with the asked channels, size and polarity.
+  """Returns a picture with the requested channels, size and polarity.
 
-  Colour becomes grey by the weights of ITU-R 601. For a new size, the central
-  square is taken and resized with a triangle filter as wide as the reduction, so
-  that nothing is aliased.
+  Colour becomes grey by the weights of ITU-R 601. For a new size, the central square is resized. The triangle filter is
+  as wide as the reduction, so that nothing is aliased.
 
   Args:
     pixels: uint8 [H, W, C].
-    look: what is asked.
+    look: the requested channels, size and polarity.
 
   Returns:
     uint8 [H', W', C'].
 
   Raises:
-    ValueError: C is not 1 or 3 and another is asked.
+    ValueError: C is not 1 or 3 and another number of channels is requested.
   """
   pixels = _resize(_recolour(pixels, look.channels), look.size)
   return 255 - pixels if look.invert else pixels

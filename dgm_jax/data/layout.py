@@ -33,11 +33,11 @@ class Layout(NamedTuple):
 def layout(root: pathlib.Path) -> Layout:
   """Finds the parts and classes of a folder.
 
-  Folders at the top that are called train, valid or test (or by another of their names) are the parts; without
+  Folders at the top that are called train, valid or test (or by another of their names) are the parts. Without
   them there is one part. Folders at the top of a part are the classes.
 
   Raises:
-    UserError: there is no picture in a part, or it cannot be told what is to be trained on.
+    UserError: there is no picture in a part, or the training part cannot be identified.
   """
   folders = _part_folders(root)
   left_out, parts, visited = [], {}, set()
@@ -63,7 +63,7 @@ def _part_folders(root: pathlib.Path) -> dict[str, str]:
   """Returns the folders at the top that hold parts, part -> name.
 
   Raises:
-    UserError: two folders may be one part, or it cannot be told which parts they are.
+    UserError: two folders may be one part, or their parts cannot be identified.
   """
   names = sorted(entry for entry in os.listdir(root) if not is_hidden(entry) and (root / entry).is_dir())
   by_name: dict[str, str] = {}
@@ -95,7 +95,7 @@ def _refuse_one_folder_twice(root: pathlib.Path, names: list[str]) -> None:
 
 
 def _unwrapped(folder: pathlib.Path, pictures: list[str], part: str) -> tuple[pathlib.Path, list[str]]:
-  """Removes a folder of the part's own name inside of it, as archives often have: train/train/0.png."""
+  """Removes an inner folder of the part's own name, which archives often have: train/train/0.png."""
   top = pictures[0].split('/')[0]
   if part and part_of(top) == part and all(path.startswith(f'{top}/') for path in pictures):
     return folder / top, [path.removeprefix(f'{top}/') for path in pictures]
@@ -103,7 +103,7 @@ def _unwrapped(folder: pathlib.Path, pictures: list[str], part: str) -> tuple[pa
 
 
 def _refuse_inner_parts(root: pathlib.Path, parts: dict[str, Part]) -> None:
-  """Refuses folders of parts that lie further down, whose test images would be trained on."""
+  """Refuses folders of parts that lie further down, because their test images would be trained on."""
   for name, part in parts.items():
     inner = {pathlib.PurePath(path).parent for path in part.pictures}
     inner = {path for folder in inner for path in (folder, *folder.parents) if part_of(path.name)}

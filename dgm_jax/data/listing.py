@@ -30,12 +30,12 @@ class Listing(NamedTuple):
 def walk(root: pathlib.Path, at: str = '', visited: set[tuple[int, int]] | None = None) -> Listing:
   """Lists the pictures under a folder, each once.
 
-  Folders and files come before links, so that a link to what lies under the same root is left out.
+  Folders and files come before links, so that a link to a place under the same root is left out.
 
   Args:
     root: the folder that paths are relative to.
     at: the folder below it that is listed.
-    visited: device and number of what is listed already; what is listed now is added.
+    visited: device and inode number of every entry that is already listed; this call adds its own.
 
   Raises:
     UserError: a folder cannot be listed.
@@ -69,12 +69,12 @@ def walk(root: pathlib.Path, at: str = '', visited: set[tuple[int, int]] | None 
 
 
 def is_hidden(name: str) -> bool:
-  """Returns whether an entry of a folder is no data: hidden, or made by a system beside what it keeps."""
+  """Returns whether an entry of a folder is not data: hidden, or made by an operating system for its own use."""
   return name.startswith('.') or name.lower() in _JUNK
 
 
 def _follow(root: pathlib.Path, path: str, visited: set, pictures: list[str], left_out: list) -> None:
-  """Adds what a link leads to."""
+  """Adds the target of a link."""
   status = _status(root / path, follow=True)
   if status is None:
     left_out.append((BROKEN, path))

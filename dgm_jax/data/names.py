@@ -23,7 +23,7 @@ def located(where: str) -> pathlib.Path:
   """Returns the absolute path that a dataset's name gives, links followed.
 
   Raises:
-    UserError: it can be no path, or leads through what may not be read.
+    UserError: it cannot be a path, or leads through a folder that may not be read.
   """
   try:
     path = pathlib.Path(where).expanduser().resolve()
@@ -47,11 +47,11 @@ def resembles_part(name: str) -> str:
 
 
 def role_of(name: str) -> tuple[str, str]:
-  """Tells from its name what an array of an .npz holds.
+  """Returns the role of an array of an .npz, by the array's name.
 
   Returns:
-    ('x' or 'y', part) for examples or labels, where the part is '' if the name tells none: 'x_train', 'trainX' and
-    'train_images' are ('x', 'train'). ('', '') for any other name.
+    ('x' or 'y', part) for examples or labels: 'x_train', 'trainX' and 'train_images' are ('x', 'train'). The part is ''
+    if the name has none. ('', '') for any other name.
   """
   words = [word.lower() for word in re.findall('[A-Z]?[a-z]+|[A-Z]+(?![a-z])', name)]
   parts = [part for part in map(part_of, words) if part]

@@ -34,7 +34,7 @@ MIXTURES = {
 
 
 def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
-  """Three independent draws, the same on every machine.
+  """Returns three independent samples, which are the same on every machine.
 
   Raises:
     UserError: there are no such points.
@@ -53,13 +53,13 @@ def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
 
 
 def mixture(random: np.random.Generator, n: int, of: Mixture) -> np.ndarray:
-  """Draws n points [n, D]."""
+  """Samples n points [n, D]."""
   centres = of.centres[random.integers(len(of.centres), size=n)]
   return centres + of.deviation * random.standard_normal(centres.shape)
 
 
 def swiss_roll(random: np.random.Generator, n: int) -> np.ndarray:
-  """Draws n points [n, 2] of a spiral of one turn and a half, blurred by 0.25 and then divided by 7.5."""
+  """Samples n points [n, 2] of a spiral of one turn and a half, blurred by 0.25 and then divided by 7.5."""
   angle = 1.5 * np.pi * (1 + 2 * random.random(n))
   spiral = angle[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
   return (spiral + 0.25 * random.standard_normal((n, 2))) / 7.5

@@ -26,19 +26,22 @@ _STATIC_KEY = np.uint32((0x3EBEB57F, 0x1EF21F35))  # of the noise that an exampl
 
 
 def identity(key: jax.Array, batch: Batch) -> Batch:
-  """The stored values, as float32; for arrays of floats."""
+  """Returns the stored values as float32, for arrays of floats."""
   del key
   return batch | {'x': batch['x'].astype(jnp.float32)}
 
 
 def scale(key: jax.Array, batch: Batch) -> Batch:
-  """Pixels / 255: x in [0, 1]."""
+  """Computes pixels / 255: x in [0, 1]."""
   del key
   return batch | {'x': _pixels(batch).astype(jnp.float32) / 255}
 
 
 def scale_symmetric(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
-  """(Pixels - 127.5) / 127.5: x in [-1, 1], both ends reached; of L levels, level k at 2 k / (L - 1) - 1."""
+  """Computes (pixels - 127.5) / 127.5: x in [-1, 1], both ends included.
+
+  Of L levels, level k is at 2 k / (L - 1) - 1.
+  """
   del key
   if levels != PIXEL:
     return batch | {'x': 2 * _level(_pixels(batch), levels).astype(jnp.float32) / (levels - 1) - 1}
@@ -46,16 +49,16 @@ def scale_symmetric(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
 
 
 def threshold(key: jax.Array, batch: Batch) -> Batch:
-  """1 where a pixel exceeds half of 255, else 0; not comparable with published binary MNIST figures."""
+  """Returns 1 where a pixel exceeds half of 255, else 0. Figures are not comparable with published binary MNIST."""
   del key
   return batch | {'x': (_pixels(batch) >= 128).astype(jnp.float32)}
 
 
 def dynamic_binarize(key: jax.Array, batch: Batch) -> Batch:
-  """Bernoulli(pixel / 255), drawn anew with every key.
+  """Samples Bernoulli(pixel / 255) anew with every key.
 
-  In integers, from 16 random bits a pixel: the probability of a 1 is within 2^-17
-  of pixel / 255, and exactly 0 and 1 at 0 and 255.
+  It computes in integers, from 16 random bits a pixel. The probability of a 1 is within 2^-17 of pixel / 255, and
+  exactly 0 and 1 at 0 and 255.
 
   Reference:
     Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, section 5.
@@ -64,28 +67,28 @@ def dynamic_binarize(key: jax.Array, batch: Batch) -> Batch:
 
 
 def static_binarize(key: jax.Array, batch: Batch) -> Batch:
-  """Bernoulli(pixel / 255), drawn once for good: a function of the pixel and the example's 'index'."""
+  """Samples Bernoulli(pixel / 255) once: the result is a function of the pixel and the example's 'index'."""
   del key
   return batch | {'x': _binarize(_static_key(), _pixels(batch), batch['index'])}
 
 
 def dequantize(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
-  """(Pixels + u) / 256 with u uniform in [0, 1), drawn anew with every key: x in [0, 1); of L levels, (level + u) / L.
+  """Computes (pixels + u) / 256 with u uniform in [0, 1), sampled anew with every key: x in [0, 1).
 
-  u is a multiple of 2^-16, all that float32 can hold beside 255, so that
-  floor(256 x) is the pixel.
+  If there are L levels, it computes (level + u) / L. u is a multiple of 2^-16, the precision that float32 has beside
+  255, so that floor(256 x) is the pixel.
   """
   return batch | {'x': _dequantize(key, _pixels(batch), _places(batch), levels)}
 
 
 def static_dequantize(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
-  """(Pixels + u) / 256 with u drawn once for good: a function of the pixel and the example's 'index'."""
+  """Computes (pixels + u) / 256 with u fixed: a function of the pixel and the example's 'index'."""
   del key
   return batch | {'x': _dequantize(_static_key(), _pixels(batch), batch['index'], levels)}
 
 
 def dequantize_symmetric(key: jax.Array, batch: Batch, levels: int = 256) -> Batch:
-  """2 (pixels + u) / 256 - 1 with u uniform in [0, 1), drawn anew with every key: x in [-1, 1)."""
+  """Computes 2 (pixels + u) / 256 - 1, u uniform in [0, 1), sampled anew with every key: x in [-1, 1)."""
   return batch | {'x': 2 * _dequantize(key, _pixels(batch), _places(batch), levels) - 1}
 
 
@@ -109,7 +112,7 @@ GRID = (*DEQUANTIZED, 'scale_symmetric')  # depend on how many grey levels the d
 
 
 def find(name: str, levels: int = 256) -> Callable[[jax.Array, Batch], Batch]:
-  """The function of this name, for data of so many evenly spread grey levels.
+  """Returns the function of this name, for data of `levels` evenly spread grey levels.
 
   Raises:
     UserError: there is none.
@@ -122,30 +125,33 @@ def find(name: str, levels: int = 256) -> Callable[[jax.Array, Batch], Batch]:
 
 
 def for_evaluation(name: str) -> str:
-  """The preprocessing that shows every image once, with noise fixed for good, when training's is `name`."""
+  """Returns the name of the evaluation's preprocessing, if training's is `name`.
+
+  The evaluation uses every image once, with fixed noise.
+  """
   return _TABLE[name][1]
 
 
 def training(data: ConfigDict) -> Callable[[jax.Array, Batch], Batch]:
-  """The preprocessing of an experiment's training batches, for `config.data`."""
+  """Returns the preprocessing of an experiment's training batches, for `config.data`."""
   return find(data.preprocess, data.levels)
 
 
 def evaluation(data: ConfigDict) -> Callable[[jax.Array, Batch], Batch]:
-  """The preprocessing with which an experiment is evaluated, for `config.data`: noise is fixed for good."""
+  """Returns the preprocessing of an experiment's evaluation, for `config.data`. Its noise is fixed."""
   return find(for_evaluation(data.preprocess), data.levels)
 
 
 def pixels(data: ConfigDict) -> Callable[[jax.Array], jax.Array]:
-  """The map from an experiment's model space back to pixels, uint8 [...], for `config.data`."""
+  """Returns the map from an experiment's model space back to pixels, uint8 [...], for `config.data`."""
   return lambda x: to_uint8(data.preprocess, x, data.levels)
 
 
 def to_uint8(name: str, x: jax.Array, levels: int = 256) -> jax.Array:
-  """Model space back to pixels for pictures; what lies outside is clipped.
+  """Maps model space back to pixels for pictures. Values outside the range are clipped.
 
   Args:
-    name: the preprocessing that x is in the space of; under 'identity', x is taken to lie in [0, 1].
+    name: the preprocessing whose space x is in; under 'identity', x is assumed to lie in [0, 1].
     x: float [...].
     levels: grey levels of the data, evenly spread over 0..255.
 
@@ -165,7 +171,7 @@ def _pixels(batch: Batch) -> jax.Array:
 
 
 def _level(pixels: jax.Array, levels: int) -> jax.Array:
-  """Which of so many evenly spread levels a pixel is, the nearest."""
+  """Returns the number of a pixel's nearest level, of `levels` evenly spread ones."""
   return pixels if levels == PIXEL else (pixels.astype(jnp.int32) * (levels - 1) + 127) // 255
 
 

@@ -22,16 +22,16 @@ _SPLITS = ('train', 'valid', 'test')
 
 
 def load(config: Any, split: str) -> Split:
-  """One split of the dataset that `config` names, whole, on the host.
+  """Loads one split of the dataset that `config` names, whole, on the host.
 
   Args:
     config: a mapping with attributes
       name: 'digits', 'sprites', 'sprites_color', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH', 'npy:PATH' or
         'points:NAME', 'toy:NAME'.
       train, test: TFDS split expressions; only for a TFDS name.
-      valid_size: where the dataset has no validation part of its own, this many of
-        the last training examples become 'valid' and leave 'train'.
-      size: 0 as stored; n: the central square of each image, resized to n x n, antialiased; sprites are drawn so.
+      valid_size: if the dataset has no validation part of its own, this number of the last training examples move from
+        'train' to 'valid'.
+      size: 0 as stored; n: the central square of each image, resized to n x n, antialiased; sprites are rendered at n.
       channels: 0 as stored, 1 grey, 3 colour.
       invert: True for 255 - x.
       preprocess: the name of a function in `dgm_jax.data.preprocess`.
@@ -66,11 +66,11 @@ def load(config: Any, split: str) -> Split:
 
 
 def simulator(config: Any) -> Simulator:
-  """The images of a dataset as a function of their factors.
+  """Returns the images of a dataset as a function of their factors.
 
   Args:
-    config: as for `load`; the name is 'sprites', 'sprites_color', or that of a TFDS set whose training split holds
-      every combination of its factors ('dsprites', 'shapes3d', 'smallnorb'; features 'label_...').
+    config: as for `load`; the name is 'sprites', 'sprites_color', or that of a TFDS set with features 'label_...'
+      ('dsprites', 'shapes3d', 'smallnorb'). Its training split must hold every combination of the factors.
 
   Raises:
     UserError: the factors of this dataset are not known, or it lacks combinations of them.
@@ -124,7 +124,7 @@ def _source(config: Any, look: Look) -> Source:
 
 
 def _pick(source: Source, split: str, config: Any) -> Arrays:
-  """A part of the dataset's own, or one side of its training part."""
+  """Returns a part of the dataset's own, or one side of its training part."""
   parts = source.parts
   if split == 'test' or 'valid' in parts:
     if split not in parts:
@@ -134,7 +134,7 @@ def _pick(source: Source, split: str, config: Any) -> Arrays:
 
 
 def _hold_out(train: Arrays, split: str, config: Any) -> Arrays:
-  """The last `valid_size` training examples, or the others."""
+  """Returns the last `valid_size` training examples, or the others."""
   size, valid_size = len(next(iter(train.values()))), config.valid_size
   if valid_size < 0:
     raise UserError(f'--config.data.valid_size={valid_size}: give a number of examples, or 0')

@@ -11,10 +11,10 @@ Arrays = dict[str, np.ndarray]
 
 
 def gather(arrays: dict[str, Any], index: Any) -> dict[str, Any]:
-  """The examples at `index`, with their places in the split under 'index'.
+  """Returns the examples at `index`, with their places in the split under 'index'.
 
-  Pure: on the host with NumPy arrays, inside jit with device arrays. When `index`
-  is sharded and `arrays` are replicated, no device talks to another.
+  The function is pure: it runs on the host with NumPy arrays, and inside jit with device arrays. If `index` is sharded
+  and `arrays` are replicated, the devices do not communicate.
 
   Args:
     arrays: name -> [N, ...].

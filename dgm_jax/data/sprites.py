@@ -31,18 +31,19 @@ TESTED = 10_000
 
 
 def parts() -> dict[str, Callable[[], Arrays]]:
-  """Numbers of images: 'train' is the whole grid in an order fixed for good, 'test' a fixed sample of it.
+  """Returns the numbers of the images of 'train' and 'test'.
 
-  As in the papers nothing is kept from training but what `config.data.valid_size` holds out.
+  'train' is the whole grid in a fixed order, and 'test' a fixed sample of it.
+  As in the papers, only `config.data.valid_size` images are held out from training.
   """
   numbers = lambda epoch, size: {'sprite': permutation(0, epoch, IMAGES)[:size]}
   return {'train': lambda: numbers(0, IMAGES), 'test': lambda: numbers(1, TESTED)}
 
 
 def split(name: str, size: int, arrays: Arrays, look: Look) -> Split:
-  """A split whose images are drawn when they are fetched.
+  """Returns a split whose images are rendered when they are fetched.
 
-  In 'sprites_color' every image has a colour of its own for good.
+  In 'sprites_color' every image has its own fixed colour.
   """
   side = look.size or SIDE
 
@@ -59,7 +60,7 @@ def split(name: str, size: int, arrays: Arrays, look: Look) -> Split:
 
 
 def simulator(name: str, look: Look) -> Simulator:
-  """The ground truth: any factors of the grid, and in 'sprites_color' a colour that is drawn each time."""
+  """Returns the ground truth, for any factors of the grid. In 'sprites_color' each call samples the colours."""
 
   def draw(key, factors):
     x = render(factors, look.size or SIDE)
@@ -69,10 +70,10 @@ def simulator(name: str, look: Look) -> Simulator:
 
 
 def render(factors: jax.Array, size: int = SIDE) -> jax.Array:
-  """Images of factors int [B, 5], each column below its `SIZES`: uint8 [B, size, size, 1], 0 or 255.
+  """Renders images of factors int [B, 5], each column below its `SIZES`: uint8 [B, size, size, 1], 0 or 255.
 
-  A pixel is on where its centre lies in the outline. Other sizes than 64 lay a coarser or a finer grid of pixels over
-  the same square.
+  A pixel is on if its centre lies in the outline. Sizes other than 64 lay a coarser or a finer grid of pixels over the
+  same square.
   """
   shape, scale, orientation, x, y = (factors[:, i, None, None] for i in range(5))
   middle = (jnp.arange(size, dtype=jnp.float32) + 0.5) * (SIDE / size)
@@ -101,10 +102,13 @@ def _ellipse(u: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def _heart(u: jax.Array, v: jax.Array) -> jax.Array:
-  """Between the points where the curve u = 9.55 sin^3 p, v = -1.4 - 0.663 (sum of cosines) meets the line of this u.
+  """Returns whether points (u, v) lie inside of a heart.
 
-  With c = |cos p| the sum 13 cos p - 5 cos 2p - 2 cos 3p - cos 4p has at p and at pi - p the even part
-  4 - 2 c^2 - 8 c^4 and the odd part 19 c - 8 c^3, once added and once taken away.
+  Its outline is the curve u = 9.55 sin^3 p, v = -1.4 - 0.663 (sum of cosines). A point is inside if it lies between the
+  points where the curve meets the line of this u.
+
+  The sum is 13 cos p - 5 cos 2p - 2 cos 3p - cos 4p. With c = |cos p| it has the even part 4 - 2 c^2 - 8 c^4 and the
+  odd part 19 c - 8 c^3. The odd part is added at one of p and pi - p, and subtracted at the other.
   """
   share = jnp.minimum(jnp.abs(u) / 9.55, 1.0)
   square = 1 - jnp.exp(jnp.log(share) * (2 / 3))  # c^2; a cube root would cost ten times as much
@@ -114,7 +118,9 @@ def _heart(u: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def coloured(x: jax.Array, shade: jax.Array) -> jax.Array:
-  """Grey images [B, H, W, 1] in colours of [0.5, 1] each channel, given shade [B, 3] in [0, 1): uint8 [B, H, W, 3].
+  """Colours grey images [B, H, W, 1], given shade [B, 3] in [0, 1): uint8 [B, H, W, 3].
+
+  Each channel of a colour lies in [0.5, 1].
 
   Reference: Locatello et al. 2019, arXiv:1811.12359, Color-dSprites.
   """
@@ -124,7 +130,7 @@ def coloured(x: jax.Array, shade: jax.Array) -> jax.Array:
 
 
 def looked_at(x: jax.Array, look: Look) -> jax.Array:
-  """Images with as many channels as the look wants (grey: the mean), inverted where it says so."""
+  """Returns images with the channels of the look (grey: the mean), inverted if the look says so."""
   if look.channels == 1 and x.shape[-1] == 3:
     x = jnp.round(x.astype(jnp.float32).mean(-1, keepdims=True)).astype(jnp.uint8)
   elif look.channels == 3 and x.shape[-1] == 1:

@@ -29,16 +29,16 @@ def data_dir() -> pathlib.Path:
 
 
 def parts(name: str, train: str, test: str, look: Look) -> dict[str, Callable[[], Arrays]]:
-  """The splits of a prepared set.
+  """Returns the splits of a prepared set.
 
   Args:
     name: of the set, 'mnist', or of a set and its variant, 'cifar10_corrupted/fog_1'.
     train: the split to train on, in TFDS's notation: 'train', 'train[:90%]', 'train+test'.
     test: the split to test on.
-    look: what the pictures are brought to.
+    look: channels, size and polarity of the pictures.
 
   Raises:
-    UserError: the set is not there, or not in the form that can be read.
+    UserError: the set is missing, or its form cannot be read.
   """
   folder = locate(name)
   return {
@@ -48,7 +48,7 @@ def parts(name: str, train: str, test: str, look: Look) -> dict[str, Callable[[]
 
 
 def locate(name: str) -> pathlib.Path:
-  """The folder of the newest prepared version, found without importing anything heavy.
+  """Returns the folder of the newest prepared version, without importing anything heavy.
 
   Raises:
     UserError: there is none, or it is not stored as array_record.
@@ -69,7 +69,7 @@ def locate(name: str) -> pathlib.Path:
 
 
 def info(folder: pathlib.Path) -> dict[str, Any]:
-  """What TFDS noted about a set when it was written.
+  """Reads the note that TFDS wrote with a set.
 
   Raises:
     UserError: the note cannot be read.
@@ -84,13 +84,13 @@ def info(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def verify(files: list[tuple[pathlib.Path, int]]) -> None:
-  """Counts the records in each file: TFDS itself believes its own note.
+  """Counts the records in each file, which TFDS itself does not do.
 
   Args:
-    files: path and the number of records it should hold.
+    files: path and expected number of records.
 
   Raises:
-    UserError: one is missing, damaged or holds another number.
+    UserError: a file is missing or damaged, or holds another number.
   """
   for path, expected in files:
     counts = count(path)
@@ -99,7 +99,7 @@ def verify(files: list[tuple[pathlib.Path, int]]) -> None:
 
 
 def count(path: pathlib.Path) -> int:
-  """The number of records in an array_record file; 0 when it is missing or damaged."""
+  """Returns the number of records in an array_record file, 0 if it is missing or damaged."""
   from array_record.python.array_record_module import ArrayRecordReader
 
   if not path.is_file():
@@ -123,7 +123,7 @@ def _missing(name: str, home: pathlib.Path) -> str:
 
 
 def _read(folder: pathlib.Path, name: str, expression: str, look: Look, key: str) -> Arrays:
-  """The decoded examples of a split; on a cache hit, tensorflow_datasets is not imported."""
+  """Returns the decoded examples of a split. On a cache hit, tensorflow_datasets is not imported."""
   facts = {'look': look, 'files': [stamp(path) for path in sorted(folder.iterdir())]}
   if names := factors(name):
     facts |= {'factors': names}
@@ -134,10 +134,12 @@ def _read(folder: pathlib.Path, name: str, expression: str, look: Look, key: str
 
 
 def factors(name: str) -> tuple[str, ...]:
-  """The known factors of a prepared set, features 'label_...' of one whole number; none where it has a 'label'.
+  """Returns the names of the known factors of a prepared set: features 'label_...' of one whole number.
+
+  If the set has a 'label', there are none.
 
   Raises:
-    UserError: the set is not there, or its notes cannot be read.
+    UserError: the set is missing, or its notes cannot be read.
   """
   path = locate(name) / 'features.json'
   try:
@@ -148,7 +150,7 @@ def factors(name: str) -> tuple[str, ...]:
 
 
 def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[int, Iterator[Example]]:
-  """The number of examples of a split, and the examples."""
+  """Returns the number of examples of a split, and the examples."""
   import tensorflow_datasets as tfds
 
   _refuse_foreign(folder)
@@ -176,7 +178,7 @@ def _refuse_foreign(folder: pathlib.Path) -> None:
   """Refuses a set whose notes name classes that are not features of TFDS, or that holds pipes or devices.
 
   Raises:
-    UserError: it does.
+    UserError: the notes name such a class, or the set holds a pipe or a device.
   """
   for path in folder.iterdir():
     if not path.is_file() and not path.is_dir():
@@ -202,7 +204,7 @@ def _classes(page: Any) -> Iterator[str]:
 
 
 def _features(features: Any, folder: pathlib.Path) -> tuple[str, tuple[str, ...]]:
-  """The names of the picture and of its integer label, its factors, or of nothing."""
+  """Returns the name of the picture, and those of its integer label or of its factors, if there are any."""
   import tensorflow_datasets as tfds
 
   images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]

@@ -14,7 +14,7 @@ SIZES = {'train': 200_000, 'valid': 10_000, 'test': 50_000}
 
 
 def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
-  """Three independent draws, the same on every machine.
+  """Returns three independent samples, which are the same on every machine.
 
   Raises:
     UserError: there is no such density.
@@ -30,13 +30,15 @@ def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
 
 
 def _ring(random: np.random.Generator, n: int) -> np.ndarray:
-  """Eight normals of deviation 0.5 on a circle of radius 4; entropy 3.5257 nats."""
+  """Samples eight normals of deviation 0.5 on a circle of radius 4. The entropy is 3.5257 nats."""
   angle = random.integers(8, size=n) * (np.pi / 4)
   return 4 * np.stack([np.cos(angle), np.sin(angle)], 1) + 0.5 * random.standard_normal((n, 2))
 
 
 def _banana(random: np.random.Generator, n: int) -> np.ndarray:
-  """(u, v): v normal of deviation 2, u given v normal around v^2 / 4; entropy 3.5310 nats.
+  """Samples (u, v): v normal of deviation 2, u given v normal around v^2 / 4.
+
+  The entropy is 3.5310 nats.
 
   Reference: Papamakarios et al. 2017, arXiv:1705.07057, figure 1.
   """
@@ -45,7 +47,10 @@ def _banana(random: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _moons(random: np.random.Generator, n: int) -> np.ndarray:
-  """Two half circles that reach into each other, blurred by 0.1, three units wide and then spread to about four."""
+  """Samples two half circles that reach into each other, blurred by 0.1.
+
+  They are three units wide and then spread to about four.
+  """
   upper, angle = random.integers(2, size=n), np.pi * random.random(n)
   x = np.where(upper, np.cos(angle), 1 - np.cos(angle)) - 0.5
   y = np.where(upper, np.sin(angle), 0.5 - np.sin(angle)) - 0.25
@@ -53,7 +58,7 @@ def _moons(random: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _pinwheel(random: np.random.Generator, n: int) -> np.ndarray:
-  """Five long normals, turned the further the further out.
+  """Samples five long normals, rotated by an angle that grows with the radius.
 
   Reference: Johnson et al. 2016, arXiv:1603.06277, figure 1.
   """

@@ -14,7 +14,7 @@ __all__ = ['import_file', 'open_regular', 'open_without_links', 'read_bytes', 'r
 
 
 def import_file(path: pathlib.Path) -> ModuleType:
-  """Returns the module that a Python file holds. It is not entered into `sys.modules`, and is read anew each time."""
+  """Returns the module of a Python file. It is not entered into `sys.modules`, and is read anew each time."""
   spec = importlib.util.spec_from_file_location(path.stem, path)
   assert spec and spec.loader
   module = importlib.util.module_from_spec(spec)
@@ -23,7 +23,7 @@ def import_file(path: pathlib.Path) -> ModuleType:
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:
-  """Replaces `path` by `data`: after a crash it holds the old bytes or the new ones, nothing between."""
+  """Replaces `path` by `data`. After a crash the file holds either the old bytes or the new ones."""
   path = pathlib.Path(path)
   draft = path.with_name(f'.{path.name}.{os.getpid()}.tmp')  # same folder: a rename across file systems is not atomic
   try:
@@ -38,14 +38,14 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> None:
 
 
 def write_with(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) -> None:
-  """Replaces `path` by what `write(file)` writes; see `write_atomic`."""
+  """Replaces `path` by the output of `write(file)`. See `write_atomic`."""
   content = io.BytesIO()
   write(content)
   write_atomic(path, content.getvalue())
 
 
 def open_regular(path: str | os.PathLike) -> io.BufferedReader:
-  """Opens a regular file for reading; never waits, as opening a pipe would.
+  """Opens a regular file for reading. It never waits, as opening a pipe would.
 
   Raises:
     OSError: the path is missing or unreadable, or is a pipe, a device, a socket or a folder.
@@ -58,18 +58,18 @@ def open_regular(path: str | os.PathLike) -> io.BufferedReader:
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-  """Returns the content of a regular file; see `open_regular`."""
+  """Returns the content of a regular file. See `open_regular`."""
   with open_regular(path) as file:
     return file.read()
 
 
 def read_text(path: str | os.PathLike) -> str:
-  """Returns the content of a regular file in UTF-8; see `open_regular`."""
+  """Returns the content of a regular file in UTF-8. See `open_regular`."""
   return read_bytes(path).decode('utf-8')
 
 
 def open_without_links(path: str | os.PathLike) -> IO[str]:
-  """Opens a file of a run for reading and appending, made if missing; follows no link and never waits.
+  """Opens a file of a run for reading and appending. It creates a missing file, follows no link and never waits.
 
   Raises:
     OSError: the path is a link, a pipe, a device or a folder, or it cannot be written.

@@ -21,7 +21,7 @@ OPTIMIZER = {
 
 
 def holds(interval: str, number: float) -> bool:
-  """Returns whether a number lies in an interval; infinity and NaN lie in none."""
+  """Returns whether a number lies in an interval. Infinity and NaN lie in none."""
   start, low, high, end = re.fullmatch(r'([\[(])(.+), (.+)([\])])', interval).groups()
   low, high = (2.0 ** int(text[2:]) if text.startswith('2^') else float(text) for text in (low, high))
   above = low < number if start == '(' else low <= number
@@ -30,7 +30,7 @@ def holds(interval: str, number: float) -> bool:
 
 
 def described(interval: str, number: float) -> str:
-  """Says what a number must be, and what it is: 'must be in [0, 1), got 1.2'."""
+  """Describes the allowed values of a number and its value: 'must be in [0, 1), got 1.2'."""
   finite = isinstance(number, int) or math.isfinite(number)
   words = WORDS.get(interval, f'must be in {interval}') if finite else 'must be a finite number'
   return f'{words}, got {number}'

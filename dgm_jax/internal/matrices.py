@@ -13,13 +13,13 @@ __all__ = ['each']
 
 
 def each(decompose: Callable, matrices: Float[Array, 'K D D']) -> Any:
-  """Decomposes every matrix of a stack: on a CPU one after the other, elsewhere all at once.
+  """Decomposes every matrix of a stack: on a CPU one after another, elsewhere all at once.
 
-  A CPU hands the matrices of a stack to the very threads that wait for them, so that two stacks at a time, of two
-  layers or of two devices, can take every thread there is and wait for ever.
+  A CPU runs the matrices of a stack on the same threads that wait for them. Two stacks at a time, of two layers or of
+  two devices, can occupy every thread and deadlock.
 
   Args:
-    decompose: `jnp.linalg.cholesky` and its like, of one matrix.
+    decompose: a decomposition of one matrix, such as `jnp.linalg.cholesky`.
     matrices: the stack.
 
   Returns: what `decompose` returns, stacked.

@@ -9,14 +9,16 @@ TOLD = re.compile(r'nll_nats|nll_codes_nats|bits_per_dim|bits_per_code_.*')  # t
 
 
 def named(name: str, system: str, conditional: bool) -> str:
-  """The name under which a system measures what used to be called `name` whatever it was of, and today's of itself.
+  """Returns the present name of a metric of `system` from its old name `name`. A present name stays.
 
-  Nats of codes are not nats of images, and a network that is told the label says less of an image than its likelihood.
+  The old name did not depend on the quantity that the system measures.
+
+  Nats of codes are not nats of images, and a likelihood given the label is not the likelihood of an image.
   """
   name = 'nll_codes_nats' if system == 'vq.prior' and name == 'nll_nats' else name
   return name + GIVEN if conditional and TOLD.fullmatch(name) and not name.endswith(GIVEN) else name
 
 
 def once(name: str) -> str:
-  """The name under which runs from before `named` saved a metric."""
+  """Returns the name of a metric in runs from before `named`."""
   return name.removesuffix(GIVEN).replace('nll_codes_nats', 'nll_nats')

@@ -18,7 +18,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def threefry(key: tuple[jax.Array, jax.Array], counter: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-  """Threefry-2x32 with 20 rounds: two words that are random for each key and counter.
+  """Computes Threefry-2x32 with 20 rounds: two words that are random for each key and counter.
 
   Args:
     key: two arrays uint32 [...].
@@ -42,10 +42,10 @@ def threefry(key: tuple[jax.Array, jax.Array], counter: tuple[jax.Array, jax.Arr
 
 
 def words16(key: jax.Array, rows: jax.Array, length: int) -> jax.Array:
-  """Uniform 16-bit words, a pure function of the key, the row's number and the column.
+  """Generates uniform 16-bit words, a pure function of the key, the row's number and the column.
 
-  Every row is made from its own number alone, so that a batch that is sharded over
-  devices gets the words it would have got on one, and nothing is communicated.
+  Every row depends on its own number alone. Hence a batch that is sharded over devices has the same words as on one
+  device, and the devices do not communicate.
 
   Args:
     key: one PRNG key of any implementation.
@@ -65,7 +65,7 @@ def words16(key: jax.Array, rows: jax.Array, length: int) -> jax.Array:
 
 
 def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Independent draws from N(0, 1), by the inverse of the distribution function at 23-bit midpoints.
+  """Samples N(0, 1) independently, by the inverse of the distribution function at 23-bit midpoints.
 
   Args:
     key: one PRNG key of any implementation.
@@ -86,6 +86,6 @@ def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _words(key: jax.Array) -> jax.Array:
-  """Two words that stand for the key, uint32 [2]: its own where it is a Threefry key, else drawn from it."""
+  """Returns two words for the key, uint32 [2]: those of a Threefry key, or words sampled from any other key."""
   own = jax.random.key_data(key)
   return own if own.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)

@@ -18,19 +18,22 @@ NAMES = {'ema': 'average', 'generator_loss': 'objective'}
 
 
 def renamed(page: dict) -> dict:
-  """Returns an experiment's JSON data with the names that its keys have now."""
+  """Returns an experiment's JSON data with the present names of its keys."""
   return page | {'model': {NAMES.get(key, key): value for key, value in page.get('model', {}).items()}}
 
 
 def flag(word: str) -> str:
-  """Returns a word of the command line with the name that its key has now."""
+  """Returns a word of the command line with the present name of its key."""
   key, sign, value = word.partition('=')
   parent, _, last = key.rpartition('.')
   return f'{parent}.{NAMES[last]}{sign}{value}' if parent.endswith('config.model') and last in NAMES else word
 
 
 def today(page: dict) -> dict:
-  """An experiment as it was written, in the keys that there are now; a run from before a key computes what it did."""
+  """Converts an experiment's JSON data to the present keys.
+
+  A key that is newer than the run gets the value that keeps the run's results.
+  """
   page = renamed(page)
   page.pop('published', None)  # figures of papers, which dgm_jax/pages/published.toml has
   if 'data' in page:

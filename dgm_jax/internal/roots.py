@@ -11,10 +11,10 @@ HALVINGS = 60  # of the interval in which a root is looked for: beyond the digit
 
 
 def root(function: Callable, values: jax.Array, low: float | jax.Array, high: float | jax.Array) -> jax.Array:
-  """Finds where an increasing elementwise function has the values [...], by halving the interval from low to high.
+  """Finds where an increasing elementwise function has the values [...], by bisection from low to high.
 
-  A halving has no slope of its own: the derivatives, of any order, with respect to the values and to all that the
-  function refers to are those of the equation, dx = (dvalue - dfunction) / function'(x).
+  Bisection itself has no derivative. The derivatives, of any order, are those of the equation,
+  dx = (dvalue - dfunction) / function'(x). They exist for the values and for every array that the function refers to.
   """
 
   def halve(difference, ends):

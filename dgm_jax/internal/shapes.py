@@ -13,8 +13,8 @@ __all__ = ['check', 'events', 'float32', 'floats']
 def check(pattern: str, *arrays: ArrayLike) -> dict[str, int]:
   """Checks arrays against 'name[axis, axis] name[axis, ...]' and returns the size of every named axis.
 
-  One axis name has one size throughout a pattern. `...` stands for any number of axes, the same ones
-  wherever it appears. A digit is a fixed size.
+  One axis name has one size throughout a pattern. `...` stands for any number of axes, which are the same in every
+  place. A digit is a fixed size.
 
   Args:
     pattern: argument names with their axes, in the order of `arrays`.
@@ -24,7 +24,7 @@ def check(pattern: str, *arrays: ArrayLike) -> dict[str, int]:
     axis name -> size.
 
   Raises:
-    ValueError: names the first argument that does not fit, what was got and what was expected.
+    ValueError: names the first argument that does not fit, its shape and the expected one.
   """
   sizes, rest = {}, None
   for (name, axes), array in zip(_parse(pattern), arrays, strict=True):
@@ -49,7 +49,7 @@ def float32(pattern: str, *arrays: ArrayLike) -> tuple[jax.Array, ...]:
 
 
 def floats(pattern: str, *arrays: ArrayLike) -> tuple[jax.Array, ...]:
-  """Checks the arrays as `check` does and returns them in one precision: float32, or float64 where one has it."""
+  """Checks the arrays as `check` does and returns them in one precision: float64 if one has it, else float32."""
   check(pattern, *arrays)
   dtype = jnp.result_type(jnp.float32, *arrays)
   return tuple(jnp.asarray(array, dtype) for array in arrays)
@@ -59,8 +59,8 @@ def events(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns the arguments as float32 after checking that they are `[..., D]` and broadcast without a change of rank.
 
   Raises:
-    ValueError: names the first argument that does not fit, what was got and what was expected; where one has more axes
-      than the other, also what to write.
+    ValueError: names the first argument that does not fit, its shape and the expected one. If one has more axes than
+      the other, the message also says what to write.
   """
   first, shape = None, ()
   for name, array in arrays.items():
@@ -76,7 +76,7 @@ def events(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
 
 
 def _way_out(name: str, got: tuple[int, ...], first: str, shape: tuple[int, ...]) -> str:
-  """Tells how to give the argument of fewer axes as many as the other has; nothing where that is not the trouble."""
+  """Describes how to add the missing axes to the argument of fewer axes. Returns nothing for any other mistake."""
   if not got or not shape or len(got) == len(shape):
     return ''
   short = first if len(shape) < len(got) else name

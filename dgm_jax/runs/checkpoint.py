@@ -66,7 +66,7 @@ class Restored(NamedTuple):
 
 
 def steps(workdir: Path) -> list[int]:
-  """The committed steps of a run, in order; what is not a step folder is passed over."""
+  """Returns the committed steps of a run, in order. Other folders are ignored."""
   folder = Path(workdir) / FOLDER
   if not folder.is_dir():
     return []
@@ -75,12 +75,12 @@ def steps(workdir: Path) -> list[int]:
 
 @contextlib.contextmanager
 def saving(workdir: Path, keep: int, best: str) -> Iterator[ocp.CheckpointManager]:
-  """A manager whose saves run beside the training and are all committed when the block ends, however it ends.
+  """Yields a manager whose saves run beside the training. When the block ends, however it ends, all are committed.
 
   Args:
     workdir: the run's folder.
-    keep: so many newest steps are kept.
-    best: the name of a metric; the step where it was lowest is kept, too. '' for none.
+    keep: number of newest steps to keep.
+    best: the name of a metric; the step with its lowest value is kept, too. '' for none.
   """
   folder = (Path(workdir) / FOLDER).resolve()
   _tidy(folder)
@@ -101,13 +101,13 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[ocp.CheckpointManage
 
 
 def save(manager: ocp.CheckpointManager, state: State, meta: dict[str, Any], metrics: dict[str, float]) -> None:
-  """Starts the save of a state under its own step number; the step stands once it is committed.
+  """Starts the save of a state under its own step number. The step counts once it is committed.
 
   Args:
     manager: of `saving`.
     state: the state.
     meta: JSON data; 'digest', 'shapes', 'metrics' and 'seal' are added.
-    metrics: what the choice of the best step is made by.
+    metrics: select the best step.
 
   Raises:
     Halt: a number of the state is not finite, or this save or the one before it failed.
@@ -125,17 +125,17 @@ def save(manager: ocp.CheckpointManager, state: State, meta: dict[str, Any], met
 
 
 def commit(manager: ocp.CheckpointManager) -> None:
-  """Waits until the save under way stands.
+  """Waits until the save under way is committed.
 
   Raises:
-    Halt: it failed.
+    Halt: the save failed.
   """
   with _committing(Path(manager.directory)):
     manager.wait_until_finished()
 
 
 def check_space(workdir: Path, like: State) -> None:
-  """Refuses to start a run whose checkpoints have no room: the next is written before the last but one is removed.
+  """Refuses a run without room for checkpoints: the next is written before the last but one is removed.
 
   Raises:
     UserError: fewer bytes are free than two states take.
@@ -148,7 +148,7 @@ def check_space(workdir: Path, like: State) -> None:
 def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
   """Restores the newest good state of a run, or that of one step.
 
-  A step that is damaged is renamed `<step>.corrupt`, and the one before it is taken; a line names both.
+  If a step is damaged, it is renamed `<step>.corrupt`, and the one before it is restored. A line names both.
 
   Args:
     workdir: the run's folder.
@@ -180,7 +180,7 @@ def restore(workdir: Path, like: State, step: int | None = None) -> Restored:
 
 
 def best_step(workdir: Path, metric: str) -> int:
-  """The saved step whose metric was lowest.
+  """Returns the saved step whose metric was lowest.
 
   Raises:
     UserError: no saved step has that metric.
@@ -192,15 +192,15 @@ def best_step(workdir: Path, metric: str) -> int:
 
 
 def read_parts(workdir: Path, parts: list[str], like: dict[str, Any]) -> dict[str, Any]:
-  """Reads named parts of the last checkpoint's state: {'params/encoder': tree}; those that it lacks are left out.
+  """Reads named parts of the last checkpoint's state: {'params/encoder': tree}. Missing parts are left out.
 
   Args:
     workdir: the run's folder.
     parts: 'params/<network>', 'extra/<entry>'.
-    like: a tree whose shardings arrays of the same path get; others are on all devices.
+    like: a tree with the shardings of the arrays of the same path; other arrays are on all devices.
 
   Raises:
-    UserError: there is no checkpoint, or it has none of the networks asked for.
+    UserError: there is no checkpoint, or it has none of the requested networks.
     OSError, ValueError and others of `DAMAGE`: it is damaged.
   """
   saved_steps = steps(workdir)
@@ -226,7 +226,7 @@ def read_parts(workdir: Path, parts: list[str], like: dict[str, Any]) -> dict[st
 
 
 def _placed(whole: dict, parts: list[str], like: dict) -> dict[str, Any]:
-  """Shapes of parts of a saved state with the shardings of `like`; what is not there is on all its devices."""
+  """Returns shapes of saved parts with the shardings of `like`. Paths that `like` lacks are on all its devices."""
   shardings = {path: leaf.sharding for path, leaf in named_leaves(like)}
   one = next(iter(shardings.values()), None)
   everywhere = NamedSharding(one.mesh, PartitionSpec()) if isinstance(one, NamedSharding) else one
@@ -241,7 +241,7 @@ def _placed(whole: dict, parts: list[str], like: dict) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Silences what Orbax and its threads say of a failure: it is told once, by us."""
+  """Silences what Orbax and its threads print about a failure, which `_committing` reports once."""
   logger, hook = logging.getLogger('absl'), threading.excepthook
   level = logger.level
   logger.setLevel(logging.CRITICAL)
@@ -259,7 +259,7 @@ def _committing(folder: Path) -> Iterator[None]:
   """Turns a failed save into one line, and removes what it left.
 
   Raises:
-    Halt: it names the folder, the reason, the free bytes, and what is left to go on from.
+    Halt: the save failed; names the folder, the reason, the free bytes, and the checkpoint that remains.
   """
   try:
     yield
@@ -273,9 +273,9 @@ def _committing(folder: Path) -> Iterator[None]:
 
 
 def _remove_drafts(folder: Path, settle: float = 0.0, tries: int = 20) -> None:
-  """Removes what a save has not finished, until nothing comes back within `settle` seconds.
+  """Removes the files of unfinished saves, until no file comes back within `settle` seconds.
 
-  When one of several writes has failed, others are under way, and put files back into a folder that is being removed.
+  If one of several writes fails, the others go on, and put files back into a folder that is being removed.
   """
   for _ in range(tries):
     for draft in folder.glob(UNFINISHED):
@@ -286,7 +286,7 @@ def _remove_drafts(folder: Path, settle: float = 0.0, tries: int = 20) -> None:
 
 
 def _tidy(folder: Path) -> None:
-  """Removes drafts of saves that were killed, sets aside half-deleted steps, and names what else lies about."""
+  """Removes drafts of killed saves, sets aside half-deleted steps, and names all other files."""
   if jax.process_index() == 0 and folder.is_dir():
     _remove_drafts(folder)
     whole = {str(step) for step in steps(folder.parent)}
@@ -302,7 +302,7 @@ def _tidy(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _reading(workdir: Path) -> Iterator[ocp.CheckpointManager]:
-  """A manager that leaves the folder as it is."""
+  """Yields a manager that does not change the folder."""
   folder = (Path(workdir) / FOLDER).resolve()
   with _quiet():
     options = ocp.CheckpointManagerOptions(read_only=True)
@@ -311,10 +311,10 @@ def _reading(workdir: Path) -> Iterator[ocp.CheckpointManager]:
 
 
 def _page(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-  """The JSON page of a step.
+  """Reads the JSON page of a step.
 
   Raises:
-    ValueError: it is damaged.
+    ValueError: the page is damaged.
   """
   meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
   seal = meta.pop('seal')
@@ -328,9 +328,9 @@ def _seal(meta: dict[str, Any]) -> str:
 
 
 def _measured(workdir: Path, metric: str) -> dict[int, float]:
-  """Step -> metric, of the readable steps that were saved with a value of it, or measured after a restart.
+  """Returns step -> metric, of the readable steps that were saved with a value or measured after a restart.
 
-  Steps from before the metric was renamed have it under its old name.
+  Steps from before the metric was renamed have its old name.
   """
   saved_steps = steps(workdir)
   if not saved_steps:
@@ -359,10 +359,10 @@ def _restore_step(manager: ocp.CheckpointManager, like: State, step: int) -> Res
 
 
 def compare_shapes(subject: str, saved: dict[str, str], expected: dict[str, str]) -> None:
-  """Compares the shapes of what is saved with those expected, {path: 'float32[3]'} each.
+  """Compares saved shapes with expected ones, {path: 'float32[3]'} each.
 
   Raises:
-    UserError: they differ; it begins with `subject` and names the first array.
+    UserError: they differ; the message begins with `subject` and names the first array.
   """
   for path in sorted(saved.keys() | expected.keys()):
     there, here = saved.get(path, 'absent'), expected.get(path, 'absent')
@@ -371,7 +371,7 @@ def compare_shapes(subject: str, saved: dict[str, str], expected: dict[str, str]
 
 
 def _set_aside(workdir: Path, step: int, reason: str) -> list[str]:
-  """Renames a damaged step; returns the line that tells it, if there is something to tell."""
+  """Renames a damaged step. Returns the line that reports it, if there is one."""
   folder = Path(workdir) / FOLDER / str(step)
   if not folder.exists():  # another process has set it aside, or a run that is still training has removed it
     return []
@@ -396,5 +396,5 @@ def reason(error: Exception) -> str:
 
 
 def _names(folder: Path) -> Iterator[Path]:
-  """Yields the names that a damaged step may get: 4.corrupt, 4.corrupt2, ..."""
+  """Yields the possible names of a damaged step: 4.corrupt, 4.corrupt2, ..."""
   return (folder.with_name(f'{folder.name}.corrupt{number}') for number in itertools.chain([''], itertools.count(2)))

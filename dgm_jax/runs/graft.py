@@ -20,12 +20,12 @@ BY_ENTRY = 'ema_statistics'  # averages of other entries, under the names of tho
 
 
 def graft(state: State, sources: dict[str, str]) -> State:
-  """Takes the named networks from the last checkpoints of other runs, with their statistics and averages.
+  """Loads the named networks from the last checkpoints of other runs, with their statistics and averages.
 
-  Where the other run keeps no average, it begins at what is taken.
+  If the other run has no average, the average begins at the loaded parameters.
 
   Args:
-    state: the state that gets them.
+    state: the state whose networks are replaced.
     sources: network name -> workdir.
 
   Raises:
@@ -54,7 +54,7 @@ def owner(entry: str, networks: Iterable[str]) -> str:
 
 
 def belongings(state: State, name: str) -> dict[str, Any]:
-  """Returns what `State.extra` keeps for one network, in the tree of `extra`."""
+  """Returns the entries of `State.extra` for one network, in the tree of `extra`."""
   extra, mine = state.extra, lambda entry: owner(entry, state.params) == name
   own = {entry: part for entry, part in extra.items() if entry not in (*BY_NETWORK, BY_ENTRY) and mine(entry)}
   own |= {entry: {name: extra[entry][name]} for entry in BY_NETWORK if name in extra.get(entry, {})}
@@ -63,7 +63,7 @@ def belongings(state: State, name: str) -> dict[str, Any]:
 
 
 def _taken(state: State, name: str, workdir: Path, subject: str) -> tuple[Any, dict[str, Any]]:
-  """A network's parameters in another run and what is kept for them there, as `state` has them."""
+  """Loads a network's parameters and its entries of `State.extra` from another run, placed as in `state`."""
   own, params = belongings(state, name), state.params.get(name, {})
   here = {'params': {name: params}, 'extra': own}
   try:

@@ -11,7 +11,7 @@ __all__ = ['parse', 'raw', 'read']
 
 
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """Returns the records of a JSON lines file, without lines that are torn; [] for a missing file."""
+  """Returns the records of a JSON lines file, without torn lines; [] for a missing file."""
   return [record for record in map(parse, raw(path)) if record is not None]
 
 
@@ -30,7 +30,7 @@ def raw(path: str | os.PathLike) -> list[bytes]:
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-  """The record of a line, all its values but the split as numbers; None for a line that was cut short."""
+  """Parses a line into its record, with all values but the split as numbers. Returns None for a torn line."""
   try:
     record = json.loads(line)
     int(record['step'])

@@ -34,7 +34,7 @@ PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'nu
 
 
 def claim(workdir: Path, config: ConfigDict, allow_config_change: bool) -> None:
-  """Makes the folder the run's own, or takes up the run that is there; writes config.json and env.json.
+  """Makes the folder the run's own, or resumes the run that is there. Writes config.json and env.json.
 
   Raises:
     UserError: the folder cannot be written, or holds a run of another experiment.
@@ -58,7 +58,7 @@ def claim(workdir: Path, config: ConfigDict, allow_config_change: bool) -> None:
 
 
 def environment() -> dict:
-  """The versions and the devices that a run's figures belong to."""
+  """Returns the versions and the devices that a run's figures belong to."""
   device = jax.devices()[0]
   return {
     'versions': {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
@@ -71,7 +71,7 @@ def environment() -> dict:
 
 
 def processor() -> str:
-  """The CPU's name and its number of cores."""
+  """Returns the CPU's name and its number of cores."""
   try:
     lines = Path('/proc/cpuinfo').read_text().splitlines()
     name = next(line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
@@ -81,7 +81,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-  """The commit of the clone that the code lies in, or DGM_JAX_COMMIT where it was copied out of one; else ''."""
+  """Returns the commit of the clone that holds the code, DGM_JAX_COMMIT if the code was copied out of one, else ''."""
   try:
     shown = subprocess.run(
       ['git', 'rev-parse', '--short=12', 'HEAD'], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
@@ -92,7 +92,7 @@ def commit() -> str:
 
 
 def with_data(config: ConfigDict, names: tuple[str, ...]) -> tuple[ConfigDict, dict[str, data.Split]]:
-  """Loads these parts of the data, says what a user's own hold, and fills in what the data tells.
+  """Loads parts of the data, describes those of a user's own, and fills in the settings that depend on data.
 
   Raises:
     UserError: there is a mistake in the data, or the parts do not fit one another or the system.
@@ -111,7 +111,7 @@ def with_data(config: ConfigDict, names: tuple[str, ...]) -> tuple[ConfigDict, d
 
 
 def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
-  """Fills in what only the data tells: the shape of an example, the number of them, and the shares of classes."""
+  """Fills in the settings that depend on data: the shape and number of the examples, and the shares of classes."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.data.shape = train.shape
@@ -122,7 +122,9 @@ def resolve(config: ConfigDict, train: data.Split) -> ConfigDict:
 
 
 def class_shares(config: ConfigDict, train: data.Split) -> tuple[float, ...]:
-  """The share of each class among the labels of a conditional run's training examples; () for any other run.
+  """Computes the share of each class among the labels of a conditional run's training examples.
+
+  For any other run it returns ().
 
   Raises:
     UserError: a label is not below the number of classes.
@@ -139,7 +141,7 @@ def class_shares(config: ConfigDict, train: data.Split) -> tuple[float, ...]:
 
 
 def shapes(system: System, config: ConfigDict, mesh: Mesh) -> State:
-  """The state that `config` trains, as shapes with their shardings; nothing is computed."""
+  """Returns the state that `config` trains, as shapes with their shardings. Nothing is computed."""
   example = {
     'x': jax.ShapeDtypeStruct((1, *config.data.shape), 'float32'),
     'index': jax.ShapeDtypeStruct((1,), 'int32'),
@@ -153,7 +155,7 @@ def shapes(system: System, config: ConfigDict, mesh: Mesh) -> State:
 
 
 def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
-  """The step that 'latest', 'best' or a number stands for; None for the newest good one.
+  """Returns the step that 'latest', 'best' or a number stands for, None for the newest good one.
 
   Raises:
     UserError: it is none of these, or the run keeps no best.
@@ -170,21 +172,21 @@ def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
 
 
 def best(config: ConfigDict) -> str:
-  """The validation metric whose lowest checkpoint is kept, by the name under which the system measures it."""
+  """Returns the name of the validation metric whose lowest checkpoint is kept, as the system measures it."""
   return metrics.named(config.best, config.system, config.conditional)
 
 
 def open_subject(
   workdir: Path, split: str, which: str = 'latest', config: ConfigDict | None = None, weights: str = 'average'
 ) -> Subject:
-  """Opens a trained run on one split of its data, to be measured or sampled.
+  """Opens a trained run on one split of its data, for measurements or samples.
 
   Args:
     workdir: the run's folder.
-    split: 'train', 'valid' or 'test'; '' for none, where only samples are wanted.
+    split: 'train', 'valid' or 'test'; '' for none, if only samples are needed.
     which: 'latest', 'best' or a step.
-    config: the run's experiment, where settings of the measurement were changed.
-    weights: 'average' for the moving averages of the networks that have one, 'raw' for none.
+    config: the run's experiment, if settings of the measurement were changed.
+    weights: 'average' to use the moving averages of the networks that have one, 'raw' to use none.
   """
   config = config or experiment.load(workdir)
   if config.conditional and not config.data.get('class_shares'):  # a run from before that key
@@ -206,18 +208,18 @@ def open_subject(
 
 
 def weights(state: State) -> str:
-  """Which parameters are measured and sampled, in words."""
+  """Describes in words which parameters are measured and sampled."""
   names = sorted(state.extra.get('ema', {}))
   return f'the moving averages of {", ".join(names)}' if names else 'the parameters as trained'
 
 
 def write_json(path: Path, page: Any) -> None:
-  """Writes JSON in one piece: a reader sees the old page or the new one."""
+  """Writes JSON atomically: a reader gets the old page or the new one."""
   write_atomic(path, (json.dumps(page, indent=2) + '\n').encode())
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
-  """What differs between two JSON configs, free keys left out: ['batch_size: 20 -> 100', ...]."""
+  """Lists the differences of two JSON configs, free keys left out: ['batch_size: 20 -> 100', ...]."""
   lines = []
   for key in sorted(set(old) | set(new)):
     if not prefix and key in experiment.FREE:
@@ -238,7 +240,7 @@ def total_steps(config: ConfigDict) -> int:
   """Returns the length of the run.
 
   Raises:
-    UserError: it is less than one step.
+    UserError: the run has less than one step.
   """
   steps = optim.total_steps(config)
   if steps < 1:

@@ -22,11 +22,11 @@ SETTLE_SECONDS = 0.1  # for a thread that is in the middle of a traceback
 
 
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again: str = 'starts anew') -> None:
-  """Runs `main(argv)`; whatever ends it early is one line on stderr and an exit code.
+  """Runs `main(argv)`. If anything ends it early, prints one line on stderr and exits with a code.
 
   Args:
     main: the command.
-    argv: its words, `sys.argv` if None.
+    argv: the command line, `sys.argv` if None.
     again: what the same command does after a signal.
   """
   output = Unbroken(sys.stdout)
@@ -60,7 +60,7 @@ class Unbroken:
     return len(text)
 
   def flush(self) -> None:
-    """Flushes the stream, or drops what it has."""
+    """Flushes the stream, or drops its buffer."""
     self._attempt(self.stream.flush)
 
   def __getattr__(self, name: str) -> Any:
@@ -76,14 +76,17 @@ class Unbroken:
 
 
 def _quiet() -> None:
-  """Lets threads that a failed save has left behind end without a word: the last line is to be the command's."""
+  """Silences threads that a failed save left behind, so that the last line is the command's."""
   logging.disable()
   threading.excepthook = lambda args: None
   time.sleep(SETTLE_SECONDS)
 
 
 def _leave(code: int, wait: bool = True) -> None:
-  """Ends the process: at once, since a compiler may still be at work; many processes wait for one another first."""
+  """Ends the process at once, since a compiler may still be at work.
+
+  If there are many processes, they wait for one another first.
+  """
   Unbroken(sys.stdout).flush()
   Unbroken(sys.stderr).flush()
   if wait and signals.shared():

@@ -28,13 +28,13 @@ def start(
   Call it before the first use of a device.
 
   Args:
-    coordinator: 'host:port' of process 0; 'auto' where the cluster is recognised (TPU pod, Slurm, Open MPI).
-    processes: how many there are.
-    process: which one this is.
+    coordinator: 'host:port' of process 0; 'auto' if the cluster is recognised (TPU pod, Slurm, Open MPI).
+    processes: number of processes.
+    process: number of this process.
     heartbeat: seconds of silence after which a process counts as lost, and the others end.
     keep_memory: whether freed memory is kept for the next program, on a CPU; see `cpu.large_programs`.
-    every_core: whether each core of a CPU is a device of its own, for programs that do not wait for one another; where
-      XLA_FLAGS or JAX_NUM_CPU_DEVICES says how many devices a CPU is, there are so many.
+    every_core: whether each core of a CPU is a device of its own, for programs that do not wait for one another.
+      XLA_FLAGS and JAX_NUM_CPU_DEVICES take precedence.
 
   Raises:
     UserError: the cluster is not recognised, or the others cannot be reached.
@@ -57,10 +57,10 @@ def start(
 
 
 def first(function: Callable[[], Any]) -> None:
-  """Calls the function on the main process; a mistake that it finds there is every process's.
+  """Calls the function on the main process. If it raises a UserError there, every process raises it.
 
   Raises:
-    UserError: the function has.
+    UserError: the function raised it.
   """
   message = ''
   if main_process():
@@ -79,7 +79,7 @@ def first(function: Callable[[], Any]) -> None:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-  """Within the block a process that finds itself alone ends at once: waiting for the others would never end."""
+  """Ends a process at once, if within the block the others are gone: waiting for them would never end."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
@@ -95,5 +95,5 @@ def together() -> Iterator[None]:
 
 
 def main_process() -> bool:
-  """Whether this is the process that writes logs and pictures."""
+  """Returns whether this is the process that writes logs and pictures."""
   return jax.process_index() == 0

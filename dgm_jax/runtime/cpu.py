@@ -19,22 +19,23 @@ MALLOC = {'M_MMAP_MAX': (-4, 0), 'M_TRIM_THRESHOLD': (-1, 2**31 - 1), 'M_TOP_PAD
 
 
 def large_programs(config: Any) -> bool:
-  """Whether a CPU trains this config faster with freed memory kept: where a call is one step, as with convolutions.
+  """Returns whether a CPU trains this config faster if it keeps freed memory.
 
-  Programs of small products are up to a fifth slower with it: their threads then share one pool.
+  It does if a call is one step, as with convolutions. Programs of small products are up to a fifth slower: their
+  threads then share one pool.
   """
   return config.steps_per_call == 1
 
 
 def cores() -> int:
-  """Returns how many cores of the CPU this process may use."""
+  """Returns the number of CPU cores available to this process."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def is_only_device() -> bool:
-  """Returns whether JAX runs on the CPU: it is told to, or has support for nothing else.
+  """Returns whether JAX runs on the CPU, because of its settings or because it supports nothing else.
 
-  Whether there is an accelerator cannot be asked without starting JAX.
+  It does not look for an accelerator, because that would start JAX.
   """
   if os.environ.get('JAX_PLATFORMS', '') == 'cpu':
     return True
@@ -45,9 +46,10 @@ def is_only_device() -> bool:
 def keep_buffers() -> None:
   """Makes glibc keep freed memory for the next program.
 
-  It gives large buffers back to the kernel, and gets them again page by page: a third of the time of a convolutional
-  step on a CPU. Threads' own pools cannot hold large buffers, so there is one pool. The price is a heap with holes, up
-  to twice as large where programs are large and four times where they are small. No effect with other C libraries.
+  By default glibc returns large buffers to the kernel, and gets them again page by page. This takes a third of the time
+  of a convolutional step on a CPU. Threads' own pools cannot hold large buffers, so there is one pool. The heap is
+  fragmented: up to twice as large for large programs, and four times for small ones. With other C
+  libraries the call has no effect.
   """
   with contextlib.suppress(OSError, AttributeError):
     mallopt = ctypes.CDLL(None).mallopt
@@ -56,9 +58,9 @@ def keep_buffers() -> None:
 
 
 def keep_programs(cache: Path) -> None:
-  """Keeps compiled programs in a folder, which must be the user's alone: they are code.
+  """Keeps compiled programs in a folder. It must be the user's alone, because programs are code.
 
-  If it is not, a line says so, and nothing is kept.
+  If the folder is not the user's alone, a line says so, and nothing is kept.
   """
   try:
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -20,10 +20,10 @@ NAME = 'lock.json'  # {host, pid, started}; empty: nobody trains here
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-  """Holds a folder; what a holder that was killed left behind is taken over, with a line.
+  """Holds a folder. If a killed process left a lock behind, it is taken over, with a line.
 
-  The kernel drops the lock with the process. Where the file system has no locks, the page alone decides: then a
-  holder on another machine can only be believed.
+  The kernel drops the lock with the process. If the file system has no locks, the page alone decides. In that case a
+  holder on another machine counts as alive.
 
   Raises:
     UserError: another process holds the folder, or it cannot be written.
@@ -62,7 +62,7 @@ def _take(file, path: Path) -> None:
 
 
 def _holder(path: Path) -> dict:
-  """The page of the lock, {} where it is empty or cut short."""
+  """Reads the page of the lock. Returns {} if it is empty or cut short."""
   try:
     page = json.loads(read_text(path))
     return {'host': str(page['host']), 'pid': int(page['pid']), 'started': str(page['started'])}
@@ -71,7 +71,7 @@ def _holder(path: Path) -> dict:
 
 
 def _alive(holder: dict) -> bool:
-  """Whether a holder may live; of another machine nothing is known."""
+  """Returns whether a holder may be alive. A holder on another machine always may."""
   if holder['host'] != socket.gethostname():
     return True
   try:

@@ -29,7 +29,10 @@ SHARD_FROM = 2**14  # smaller arrays than this are replicated: spreading them wo
 
 
 def interruptible(program: Callable) -> Callable:
-  """A jitted function whose compilations a signal interrupts; its last argument alone may change its shape."""
+  """Wraps a jitted function so that a signal can interrupt its compilation.
+
+  Only the last argument may change shape between calls.
+  """
   compiled = set()
 
   def call(*args):
@@ -42,7 +45,7 @@ def interruptible(program: Callable) -> Callable:
 
 
 def mesh(devices: int = 0) -> Mesh:
-  """All devices (or the first so many) of all processes along one axis, 'data'."""
+  """Returns the mesh of all devices of all processes, or the first `devices`, along one axis, 'data'."""
   visible = jax.devices()
   if devices > len(visible):
     raise UserError(f'{devices} devices were asked for, but JAX sees {len(visible)} ({visible[0].platform})')
@@ -51,10 +54,10 @@ def mesh(devices: int = 0) -> Mesh:
 
 
 def check_batch(key: str, size: int, mesh: Mesh, slices: int = 1) -> None:
-  """Refuses a batch that cannot be dealt out evenly, in so many slices.
+  """Refuses a batch that cannot be divided evenly over the devices, in `slices` slices.
 
   Raises:
-    UserError: the number of devices, times that of slices, does not divide the batch.
+    UserError: devices x slices does not divide the batch.
   """
   parts = mesh.size * slices
   if size % parts:
@@ -65,17 +68,20 @@ def check_batch(key: str, size: int, mesh: Mesh, slices: int = 1) -> None:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Every device holds the whole array."""
+  """Returns the sharding by which every device holds the whole array."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
-  """Each device holds its share of the given axis."""
+  """Returns the sharding by which each device holds its share of the given axis."""
   return NamedSharding(mesh, PartitionSpec(*[None] * axis, 'data'))
 
 
 def state_shardings(mesh: Mesh, shapes: Any, shard_params: bool) -> Any:
-  """A sharding for each leaf of the state: replicated, or large arrays spread along their longest fitting axis."""
+  """Returns a sharding for each leaf of the state.
+
+  Leaves are replicated. With `shard_params`, large arrays are spread along their longest fitting axis.
+  """
 
   def one(leaf):
     fitting = [axis for axis, n in enumerate(leaf.shape) if n % mesh.size == 0]
@@ -87,12 +93,12 @@ def state_shardings(mesh: Mesh, shapes: Any, shard_params: bool) -> Any:
 
 
 def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-  """A global array from the same host array on every process; each device takes only its part."""
+  """Builds a global array from the same host array on every process. Each device receives only its part."""
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def fetch(tree: Any) -> Any:
-  """Replicated device arrays as NumPy arrays, on every process."""
+  """Returns replicated device arrays as NumPy arrays, on every process."""
   return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
 
 
@@ -107,7 +113,7 @@ class Driver(NamedTuple):
 
 
 def driver(name: str, mesh: Mesh, like: Any) -> Driver:
-  """Returns how a call is made: one program over the whole mesh ('jit'), or a step on each device ('pmap').
+  """Returns the kind of call: one program over the whole mesh ('jit'), or a step on each device ('pmap').
 
   Args:
     name: 'jit' or 'pmap'.
@@ -132,10 +138,11 @@ def driver(name: str, mesh: Mesh, like: Any) -> Driver:
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
-  """What training programs are compiled with: on a CPU, sums by XLA's newer library, products and convolutions not.
+  """Returns the compiler options of training programs.
 
-  The newer library's products and convolutions made steps of dense networks a tenth slower, of convolutional ones a
-  quarter. A jaxlib that does not know the option goes without.
+  On a CPU, sums use XLA's newer library. Products and convolutions do not.
+  The newer library's products and convolutions made steps of dense networks a tenth slower, and of convolutional ones a
+  quarter. If jaxlib lacks the option, there are no options.
   """
   if mesh.devices.flat[0].platform != 'cpu':
     return {}
@@ -169,7 +176,7 @@ def _each_device(mesh: Mesh, like) -> Driver:
 
 
 def averaging(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-  """`tx` on the mean over the devices of the gradients, inside a step that each device makes."""
+  """Wraps `tx` so that it averages the gradients over the devices, inside a step that each device makes."""
 
   def update(grads, state, params=None):
     return tx.update(jax.lax.pmean(grads, 'data'), state, params)

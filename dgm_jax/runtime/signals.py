@@ -35,7 +35,10 @@ _watch = types.SimpleNamespace(received=0, deferring=False, many=False, polls=it
 
 @contextlib.contextmanager
 def owned() -> Iterator[None]:
-  """Within the block both signals are ours; to be entered in the main thread, before JAX may take SIGTERM."""
+  """Handles both signals within the block.
+
+  Enter it in the main thread, before JAX may take SIGTERM.
+  """
   _watch.received, _watch.deferring, _watch.many = 0, False, False
   # A shell's background jobs ignore Ctrl-C, and go on doing so.
   before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN}
@@ -50,7 +53,7 @@ def owned() -> Iterator[None]:
 
 
 def shared() -> bool:
-  """Whether SIGTERM belongs to JAX's preemption service."""
+  """Returns whether SIGTERM belongs to JAX's preemption service."""
   return _watch.many
 
 
@@ -63,7 +66,7 @@ def share() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-  """Within the block a signal is only noted; `poll` answers it."""
+  """Defers signals within the block until `poll` handles them."""
   before, _watch.deferring = _watch.deferring, True
   try:
     yield
@@ -72,9 +75,9 @@ def deferred() -> Iterator[None]:
 
 
 def poll() -> None:
-  """Ends the work here if a signal has come; called where the state is whole.
+  """Ends the work here if a signal has come. Call it when the state is whole.
 
-  Of many processes each must call it the same number of times; they all stop at the same call.
+  If there are many processes, each must call it the same number of times. They all stop at the same call.
 
   Raises:
     Stopped: a signal has come.
@@ -89,10 +92,10 @@ def poll() -> None:
 
 
 def interruptible(function: Callable[[], Any]) -> Any:
-  """`function()`, beside the main thread, so that a signal is answered while a compiler does not let go of it.
+  """Calls `function()` in another thread, so that a signal is handled while a compiler blocks.
 
   Raises:
-    Stopped: a signal has come; the function is left to itself.
+    Stopped: a signal has come; the function still runs in its thread.
   """
   if _watch.many or not _owned():
     return function()

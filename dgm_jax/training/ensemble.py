@@ -43,17 +43,17 @@ class Ensemble(NamedTuple):
 
 
 def make(config: ConfigDict, weight: str, weights: Sequence[float], seeds: Sequence[int], devices: int = 0) -> Ensemble:
-  """Every weight with every seed, the seeds of the first weight first.
+  """Builds the ensemble of every weight with every seed. The first weight's seeds come first.
 
   Args:
     config: of all members.
     weight: the setting of `config.model` that is varied.
     weights: its values.
     seeds: of every weight.
-    devices: how many share the members, a divisor of their number; 0: as many as can.
+    devices: number of devices that share the members, a divisor of the number of members; 0: the largest possible.
 
   Raises:
-    UserError: a mistake in the experiment, its system cannot be told this weight, or not so many devices.
+    UserError: the experiment has a mistake, its system does not accept this weight, or there are too few devices.
   """
   experiment.check(config)
   train = data.load(config.data, 'train')
@@ -71,12 +71,12 @@ def make(config: ConfigDict, weight: str, weights: Sequence[float], seeds: Seque
 
 
 def member(ensemble: Ensemble, weight: Any) -> System:
-  """The system with this weight, a number or one that is traced."""
+  """Returns the system with this weight, a number or a traced one."""
   return experiment.by_path('dgm_jax.systems', ensemble.config.system)(ensemble.config, weight)
 
 
 def start(ensemble: Ensemble) -> State:
-  """All members' fresh states, stacked, [M, ...]."""
+  """Initialises all members' states, stacked, [M, ...]."""
   config, train = ensemble.config, ensemble.train
   prepare = preprocess.training(config.data)
 
@@ -91,12 +91,18 @@ def start(ensemble: Ensemble) -> State:
 
 
 def spread_members(ensemble: Ensemble, function: Callable, specs: tuple[PartitionSpec, ...]) -> Callable:
-  """Spreads a function of members over the devices: each works on its own. `specs` says how arguments are spread."""
+  """Spreads a function of members over the devices, which work independently.
+
+  `specs` says how arguments are spread.
+  """
   return jax.shard_map(function, mesh=ensemble.mesh, in_specs=specs, out_specs=OWN, check_vma=False)
 
 
 def compiled(ensemble: Ensemble) -> Callable:
-  """`call(state [M, ...], index [S, M, B]) -> (state, metrics [M])`: S steps of every member; metrics are means."""
+  """Compiles `call(state [M, ...], index [S, M, B]) -> (state, metrics [M])`: S steps of every member.
+
+  Metrics are means.
+  """
   prepare, fetch = preprocess.training(ensemble.config.data), ensemble.train.fetch
 
   def one(seed, weight, arrays, state, index):
@@ -131,18 +137,21 @@ def compiled(ensemble: Ensemble) -> Callable:
 
 
 def indices(ensemble: Ensemble, step: int, steps: int) -> jax.Array:
-  """The examples of the next steps, [S, M, B], each member's by its seed, on its device."""
+  """Returns the examples of the next steps, [S, M, B].
+
+  Each member's examples follow from its seed, and are on its device.
+  """
   size, batch = ensemble.train.size, ensemble.config.batch_size
   orders = {seed: data.order(int(seed), step, steps, batch, size) for seed in np.unique(ensemble.seeds)}
   return jax.device_put(np.stack([orders[seed] for seed in ensemble.seeds], 1), parallel.rows(ensemble.mesh, 1))
 
 
 def one_of(state: State, number: int) -> State:
-  """The state of one member, bound to no device."""
+  """Returns the state of one member, bound to no device."""
   return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf[number])), state)
 
 
 def _weight_of(config: ConfigDict) -> str:
-  """The argument of the system's function beside the config; '' if there is none."""
+  """Returns the name of the second argument of the system's function, after the config; '' if there is none."""
   function = experiment.by_path('dgm_jax.systems', config.system)
   return ''.join(function.__code__.co_varnames[1 : function.__code__.co_argcount])

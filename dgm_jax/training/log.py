@@ -79,19 +79,20 @@ class _Terminal(NamedTuple):
 
 
 def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: Any, due: bool = False) -> Writer:
-  """The writer of a run that goes on after `first_step`; for one process only, the others take `silent()`.
+  """Opens the writer of a run that goes on after `first_step`.
 
-  Lines of later steps, which a killed run may have left, are cut; at step 0 the files start empty.
+  It is for one process only; the others use `silent()`. Lines of later steps, which a killed run may have left, are
+  cut. At step 0 the files start empty.
 
   Args:
     workdir: the run's folder, made if missing.
     first_step: completed steps of the checkpoint that the run goes on from, 0 for a fresh run.
     total_steps: the step at which the run ends, for the bar.
     config: a ConfigDict with `log.tensorboard` (bool) and `log.wandb` (project name, '' for off).
-    due: `first_step` is yet to be measured: lines about it that are not of training are cut, too.
+    due: whether `first_step` must still be measured; if so, its lines that are not of training are cut, too.
 
   Raises:
-    UserError: W&B is asked for and missing, or it refuses to start.
+    UserError: W&B is requested and missing, or it refuses to start.
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
@@ -131,7 +132,7 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
 
 
 def silent() -> Writer:
-  """A writer that does nothing, for all processes but the first."""
+  """Returns a writer that does nothing, for all processes but the first."""
 
   def nothing(*_) -> None:
     pass
@@ -140,7 +141,7 @@ def silent() -> Writer:
 
 
 def stopwatch(writer: Writer, step: int, batch_size: int) -> Stopwatch:
-  """A watch that starts now, at `step`, and writes to the timing of `writer`."""
+  """Starts a watch now, at `step`. It writes to the timing of `writer`."""
   started, counted = time.perf_counter(), step
 
   def restart(at: int) -> None:
@@ -164,14 +165,14 @@ def stopwatch(writer: Writer, step: int, batch_size: int) -> Stopwatch:
 
 
 def lost(workdir: str | os.PathLike, first_step: int) -> Lost:
-  """What the timing of a run tells about steps after `first_step`; to be asked before `open` cuts it."""
+  """Returns a run's lost work: the steps after `first_step` in its timing. Call it before `open` cuts the timing."""
   later = [line for line in lines.read(pathlib.Path(workdir) / 'timing.jsonl') if line['step'] > first_step]
   steps = max((line['step'] for line in later), default=first_step) - first_step
   return Lost(steps, sum(line.get('seconds', 0.0) for line in later))
 
 
 def _open_lines(path: pathlib.Path, first_step: int, due: bool):
-  """Opens a file for appending, after cutting what does not belong to the first `first_step` steps."""
+  """Opens a file for appending, after cutting the lines that do not belong to the first `first_step` steps."""
 
   def kept(line: bytes) -> bool:
     record = lines.parse(line)
@@ -221,7 +222,10 @@ def _terminal(total_steps: int) -> _Terminal:
 
 
 def _tensorboard(folder: pathlib.Path, first_step: int) -> _Sink:
-  """Event files in `folder`; TensorBoard forgets those of an earlier run that lie beyond `first_step`."""
+  """Returns a sink of event files in `folder`.
+
+  TensorBoard drops the events of an earlier run after `first_step`.
+  """
   if first_step == 0:
     for old in folder.glob('events.out.tfevents.*'):
       old.unlink()
@@ -249,7 +253,7 @@ def _tensorboard(folder: pathlib.Path, first_step: int) -> _Sink:
 
 
 def _wandb(workdir: pathlib.Path, first_step: int, config: Any) -> _Sink:
-  """A run of the W&B project `config.log.wandb`, the same one again after a resume."""
+  """Starts a run of the W&B project `config.log.wandb`. After a resume it is the same run."""
   try:
     import wandb  # pyright: ignore[reportMissingImports]  (an extra)
     from wandb.errors import Error  # pyright: ignore[reportMissingImports]
@@ -282,7 +286,7 @@ def _wandb(workdir: pathlib.Path, first_step: int, config: Any) -> _Sink:
 
 
 def _wandb_id(path: pathlib.Path, first_step: int) -> str:
-  """The id kept in `path`, or a new one for a fresh run."""
+  """Returns the id saved in `path`, or a new one for a fresh run."""
   if first_step == 0 or not path.exists():
     write_atomic(path, secrets.token_hex(4).encode())
   return read_text(path)

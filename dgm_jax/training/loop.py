@@ -61,8 +61,8 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
   Args:
     config: an experiment that has passed `config.check`.
     folder: the workdir.
-    allow_config_change: go on with a run whose experiment was another one.
-    rollbacks: how often to go back to the last checkpoint, and past the batches in question, after NaN or infinity.
+    allow_config_change: whether to resume a run that has another experiment.
+    rollbacks: how often NaN or infinity may send the run back to the last checkpoint, to skip the batches in question.
 
   Returns:
     the last state.
@@ -96,7 +96,7 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
   """Trains from the newest checkpoint, or afresh, to the end.
 
   Args:
-    run: what stays the same.
+    run: the constant part of the training.
     call: several steps in one program.
     evaluators: compiled measurements.
     batches: skip the data stream ahead to this batch, if the checkpoint is not there yet.
@@ -131,14 +131,14 @@ def train(
   """Takes the steps from `first` to the end. The host stays at most AHEAD calls ahead of the devices.
 
   Args:
-    run: what stays the same.
+    run: the constant part of the training.
     call: several steps in one program, of `compile_call`.
     state: after `first` steps.
     first: the number of completed steps.
     writer: where metrics and pictures go.
     save: `save(state, measured)`; `measured` is None if the evaluation due at this step was interrupted.
     evaluators: of `evaluators_of`.
-    skipped: how many batches of the stream are left out before step `first`.
+    skipped: number of batches of the stream to skip before step `first`.
     note: `note(steps, seconds)` is called once, after the first compiled call.
 
   Raises:
@@ -193,7 +193,7 @@ class Pending:
     self.calls, self.logged = collections.deque(), None
 
   def add(self, step: int, metrics: dict, state: State, ahead: int) -> None:
-    """Notes a call, and waits for those that are more than `ahead` behind it."""
+    """Records a call, and waits for those that are more than `ahead` behind it."""
     self.calls.append((step, metrics))
     self._wait(state, ahead)
 
@@ -266,7 +266,7 @@ def due(step: int, every: int, total: int) -> bool:
 
 
 def evaluators_of(run: Run) -> Evaluators:
-  """Compiles the measurements of a run, and takes the images that its pictures are made of."""
+  """Compiles the measurements of a run, and selects the images for its pictures."""
 
   def measure(split: str) -> Callable:
     return mean.per_example(run.system.evaluate, run.splits[split], run.config, run.mesh)
@@ -276,7 +276,7 @@ def evaluators_of(run: Run) -> Evaluators:
 
 
 def saver(run: Run, manager: Any, skipped: int = 0) -> Callable:
-  """`save(state, measured)`: what `train` calls to keep a state, with the run's experiment beside it."""
+  """Returns the `save(state, measured)` of `train`, which saves a state with the run's experiment."""
   meta = {'config': experiment.to_json(run.config), 'environment': workdir.environment(), 'skipped': skipped}
 
   def save(state: State, measured: dict[str, float] | None) -> None:
@@ -305,7 +305,7 @@ def _greet(run: Run, writer: log.Writer, first: int, skipped: int) -> None:
 
 
 def _costs(began: Start, lost: log.Lost, steps: int, seconds: float) -> str:
-  """What a start cost before its first step, and what the one before it had not saved."""
+  """Describes the time of a start before its first step, and the work that the previous start did not save."""
   state = 'restored' if began.meta else 'state made'
   again = f'; {lost.steps} steps of {lost.seconds:.1f} s are made again' if lost.steps else ''
   return (

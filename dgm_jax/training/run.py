@@ -39,14 +39,14 @@ def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False,
 
 
 def build_run(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
-  """Loads the data and builds the system for all devices, or the first `devices`. Leaves the folder alone."""
+  """Loads the data and builds the system for all devices, or the first `devices`. It does not touch the folder."""
   run = describe(config, parallel.mesh(devices), folder)
   spread = lambda like, array: parallel.put(array, like.sharding)
   return run._replace(arrays=jax.tree.map(spread, run.arrays, run.splits['train'].arrays))
 
 
 def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
-  """Builds the run of a mesh whose devices may be elsewhere: nothing is put on them."""
+  """Builds the run of a mesh whose devices need not be here: no array is put on them."""
   parallel.check_batch('batch_size', config.batch_size, mesh, config.accumulate)
   preprocess.training(config.data)  # a mistake must not leave its mark on the folder
   # Where nothing is measured on them, no examples need be held out.
@@ -63,7 +63,7 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
 def compile_call(run: Run) -> Callable:
   """Compiles `call(state, seed, arrays, index [S, B]) -> (state, metrics)`: S steps in one program.
 
-  The key of a step is a function of the seed and the step; metrics are means over the S steps.
+  The key of a step is a function of the seed and the step. Metrics are means over the S steps.
   """
   prepare_batch = preprocess.training(run.config.data)
   fetch, driver = run.splits['train'].fetch, _driver(run)

@@ -28,15 +28,15 @@ class Start(NamedTuple):
 
 
 def start(run: Run) -> tuple[State, int]:
-  """Returns the state to begin with, and the number of steps that it has behind it."""
+  """Returns the state to begin with, and the number of steps behind it."""
   return load_or_init(run)[:2]
 
 
 def load_or_init(run: Run) -> Start:
-  """Loads the newest good checkpoint; without one, makes a fresh state.
+  """Loads the newest good checkpoint. If there is none, initialises a fresh state.
 
   Raises:
-    UserError: the fresh state is not finite: the examples that it was made from lack something.
+    UserError: the fresh state is not finite: the examples for the initialisation lack something.
   """
   started = time.perf_counter()
   if checkpoint.steps(run.folder):
