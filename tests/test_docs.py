@@ -1,5 +1,7 @@
 """What the pages say is there, and the skeleton of a system trains."""
 
+import functools
+import importlib
 import importlib.util
 import pathlib
 import re
@@ -26,6 +28,26 @@ def test_links_lead_somewhere(page):
 def test_files_and_folders_that_are_named_exist(page):
   told = re.findall(r'`((?:dgm_jax|configs|tests|docs|benchmarks)/[\w/.-]+)`', page.read_text())
   assert not [path for path in told if not (ROOT / path).exists()]
+
+
+def resolves(name):
+  """Whether 'systems.gan.dcgan' is a module of the package, or a name in one."""
+  parts = ['dgm_jax', *name.removeprefix('dgm_jax.').split('.')]
+  for end in range(len(parts), 0, -1):
+    try:
+      place = importlib.import_module('.'.join(parts[:end]))
+    except ImportError:
+      continue
+    return functools.reduce(lambda inner, part: getattr(inner, part, None), parts[end:], place) is not None
+  return False
+
+
+@pytest.mark.parametrize('page', [*PAGES, ROOT / 'CHANGELOG.md'], ids=lambda path: path.name)
+def test_names_of_the_package_exist(page):
+  names = set(re.findall(r'`((?:dgm_jax\.)?[a-z]+(?:\.\w+)+)(?:\([^`]*\))?`', page.read_text()))
+  folders = {path.stem for path in (ROOT / 'dgm_jax').iterdir()} - {'config'}  # `config.steps` is a key
+  ours = {name for name in names if name.removeprefix('dgm_jax.').split('.')[0] in folders}
+  assert not sorted(name for name in ours if not resolves(name))
 
 
 def test_the_skeleton_of_a_system_trains():
