@@ -24,6 +24,7 @@ from dgm_jax.pictures import gallery, positions
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
+from dgm_jax.training import log
 from dgm_jax.views import Prior, fits
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -144,8 +145,8 @@ def trained(request, tmp_path_factory, smooth):
     owned = owners(monkeypatch)
     call = training.compile_call(counting(eight, traces))
     middle, metrics = advance(eight, call, put(eight, start), 0, CALLS - 1)
-    with checkpoint.saving(eight.folder, 1, '') as manager:
-      training.saver(eight, manager)(middle, {})
+    with checkpoint.saving(eight.folder, 1, '') as keeper:
+      training.saver(eight, log.silent(), keeper)(middle, {})
     ended, last = advance(eight, call, middle, CALLS - 1, 1)
   restored, steps = training.start(eight)
   assert steps == CALLS - 1

@@ -291,14 +291,14 @@ def fit_over_scan(program: Program, state: Any, rate: float, seconds: float) -> 
     stack.enter_context(contextlib.redirect_stdout(said))
     stack.enter_context(contextlib.redirect_stderr(said))
     writer = stack.enter_context(log.open(run.folder, 0, 0, run.config))
-    manager = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, ''))
-    save, nothing = training.saver(run, manager), training.Evaluators(lambda *_: {}, lambda *_: {}, None)
+    keeper = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, ''))
+    save, nothing = training.saver(run, writer, keeper), training.Evaluators(lambda *_: {}, lambda *_: {}, None)
     for number in range(ROUNDS + 1):
       state, scan_seconds = scan(state)
       first = int(state.step)
       started = time.perf_counter()
       state = training.train(run._replace(total=first + steps), program.call, state, first, writer, save, nothing)
-      manager.wait_until_finished()
+      checkpoint.commit(keeper)
       if number:  # the first round warms up
         sides['scan'].append(steps / scan_seconds)
         sides['fit'].append(steps / (time.perf_counter() - started))

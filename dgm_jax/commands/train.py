@@ -9,6 +9,7 @@ or with --coordinator=HOST:PORT --processes=N --process=I.
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import errors
@@ -35,27 +36,60 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
   """Checks the command line, trains, and writes the report."""
+  config, mistake = None, None
+  try:
+    config = _read(argv)
+  except errors.UserError as error:
+    if not (address := _address(argv)):
+      raise
+    mistake = error
+  else:
+    args = flags.FLAGS
+    address = (args.coordinator, args.processes, args.process, args.heartbeat)
+
+  # JAX is loaded only once the command line is known to be right, or others wait for this process.
+  from dgm_jax import training
+  from dgm_jax.commands import report
+  from dgm_jax.runtime import cluster, cpu
+
+  cluster.start(*address, keep_memory=config is not None and cpu.large_programs(config))
+  cluster.agree(lambda: _tell(mistake))
+  args = flags.FLAGS
+  rollbacks = training.ROLLBACKS if args.on_nan == 'rollback' else 0
+  training.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
+  if cluster.main_process():
+    print(f'report: {report.write_report(args.workdir)}')
+
+
+def _read(argv: list[str]) -> ConfigDict:
+  """Returns the experiment of a command line that is right."""
   experiment.parse(argv, __doc__)
   args, config = flags.FLAGS, experiment.value()
   experiment.check(config)
   if not args.workdir:
     raise errors.UserError('no folder given for the run; add --workdir=DIR')
-
   if args.processes > 1 and not args.coordinator:
     raise errors.UserError('--processes needs the address of process 0: add --coordinator=HOST:PORT')
   if not 0 <= args.process < args.processes:
     raise errors.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
+  return config
 
-  # JAX is loaded only once the command line is known to be right.
-  from dgm_jax import training
-  from dgm_jax.commands import report
-  from dgm_jax.runtime import cluster, cpu
 
-  cluster.start(args.coordinator, args.processes, args.process, args.heartbeat, keep_memory=cpu.large_programs(config))
-  rollbacks = training.ROLLBACKS if args.on_nan == 'rollback' else 0
-  training.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
-  if cluster.main_process():
-    print(f'report: {report.write_report(args.workdir)}')
+def _address(argv: list[str]) -> tuple[str, int, int] | None:
+  """Returns where the other processes wait, read off a command line with a mistake; None if there are none."""
+  words = dict(word.lstrip('-').partition('=')[::2] for word in argv if word.startswith('--'))
+  coordinator, counts = words.get('coordinator', ''), (words.get('processes', '1'), words.get('process', '0'))
+  if coordinator == 'auto':
+    return coordinator, 1, 0
+  if not coordinator or not all(count.isdigit() for count in counts):
+    return None
+  processes, process = map(int, counts)
+  return (coordinator, processes, process) if 0 <= process < processes > 1 else None
+
+
+def _tell(mistake: errors.UserError | None) -> None:
+  if mistake:
+    raise mistake
 
 
 def run() -> None:

@@ -1,4 +1,7 @@
-"""Whole files that a reader never sees half written, files that are opened only if they are what they seem, modules."""
+"""Whole files that a reader never sees half written, files that are opened only if they are what they seem, modules.
+
+A network file system fails now and then. What may pass is tried again after pauses, here and by all who read or write.
+"""
 
 import errno
 import importlib.util
@@ -6,11 +9,45 @@ import io
 import os
 import pathlib
 import stat
+import time
 from collections.abc import Callable
 from types import ModuleType
-from typing import IO
+from typing import IO, TypeVar
 
-__all__ = ['import_file', 'open_regular', 'open_without_links', 'read_bytes', 'read_text', 'write_atomic', 'write_with']
+__all__ = [
+  'PAUSES', 'append', 'import_file', 'may_pass', 'open_regular', 'open_without_links', 'patiently', 'read_bytes',
+  'read_text', 'sync', 'write_atomic', 'write_with',
+]  # fmt: skip
+
+T = TypeVar('T')
+PAUSES = (0.1, 0.5, 2.0)  # seconds before each new attempt
+# Errors that say what a path is, or what the user may do. All others may be gone at the next attempt.
+FINAL = {
+  errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST,
+  errno.ENOTEMPTY, errno.EROFS, errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.ENXIO, errno.EXDEV, None,
+}  # fmt: skip
+DENIED = {errno.EPERM, errno.EACCES, errno.EROFS}  # no damage, and no reason to wait
+
+
+def may_pass(error: OSError) -> bool:
+  """Returns whether an error says nothing about a file itself: a fault of the disk or the network, a missing right."""
+  return error.errno in DENIED or error.errno not in FINAL
+
+
+def patiently(function: Callable[[], T]) -> T:
+  """Calls a function, and again after pauses while it fails by what may be gone at the next attempt.
+
+  Raises:
+    OSError: the last attempt failed, or the failure will not pass.
+  """
+  for pause in PAUSES:
+    try:
+      return function()
+    except OSError as error:
+      if error.errno in FINAL:
+        raise
+    time.sleep(pause)
+  return function()
 
 
 def import_file(path: pathlib.Path) -> ModuleType:
@@ -24,7 +61,10 @@ def import_file(path: pathlib.Path) -> ModuleType:
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:
   """Replaces `path` by `data`. After a crash the file holds either the old bytes or the new ones."""
-  path = pathlib.Path(path)
+  patiently(lambda: _replace(pathlib.Path(path), data))
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
   draft = path.with_name(f'.{path.name}.{os.getpid()}.tmp')  # same folder: a rename across file systems is not atomic
   try:
     draft.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
@@ -33,8 +73,30 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> None:
       file.flush()
       os.fsync(file.fileno())
     draft.replace(path)
+    sync(path.parent)
   finally:
     draft.unlink(missing_ok=True)
+
+
+def sync(path: str | os.PathLike) -> None:
+  """Has a file, or the names in a folder, on the disk before it returns.
+
+  A file system that does not know how (EINVAL), and a path that is gone, are passed over.
+
+  Raises:
+    OSError: the disk reports a failure.
+  """
+  try:
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+  except (FileNotFoundError, PermissionError):
+    return
+  try:
+    os.fsync(number)
+  except OSError as error:
+    if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+      raise
+  finally:
+    os.close(number)
 
 
 def write_with(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) -> None:
@@ -59,8 +121,12 @@ def open_regular(path: str | os.PathLike) -> io.BufferedReader:
 
 def read_bytes(path: str | os.PathLike) -> bytes:
   """Returns the content of a regular file. See `open_regular`."""
-  with open_regular(path) as file:
-    return file.read()
+
+  def read() -> bytes:
+    with open_regular(path) as file:
+      return file.read()
+
+  return patiently(read)
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -76,7 +142,7 @@ def open_without_links(path: str | os.PathLike) -> IO[str]:
   """
   flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
   try:
-    number = os.open(path, flags, 0o666)
+    number = patiently(lambda: os.open(path, flags, 0o666))
   except OSError as error:
     if error.errno == errno.ELOOP:
       raise OSError(errno.ELOOP, 'it is a link: remove it', os.fspath(path)) from error
@@ -85,3 +151,14 @@ def open_without_links(path: str | os.PathLike) -> IO[str]:
     os.close(number)
     raise OSError(errno.EINVAL, 'it is no regular file: remove it', os.fspath(path))
   return os.fdopen(number, 'a+', encoding='utf-8')
+
+
+def append(number: int, data: bytes) -> None:
+  """Writes all of `data` to an open file.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  while data:
+    left = data
+    data = data[patiently(lambda: os.write(number, left)) :]

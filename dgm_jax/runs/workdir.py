@@ -26,35 +26,50 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
-  'best', 'claim', 'commit', 'differences', 'environment', 'open_subject', 'processor', 'resolve', 'shapes',
+  'best', 'claim', 'commit', 'compare', 'differences', 'environment', 'open_subject', 'processor', 'resolve', 'shapes',
   'total_steps', 'weights', 'with_data', 'write_json',
 ]  # fmt: skip
 
 PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
-def claim(workdir: Path, config: ConfigDict, allow_config_change: bool) -> None:
-  """Makes the folder the run's own, or resumes the run that is there. Writes config.json and env.json.
+def compare(workdir: Path, config: ConfigDict, allow_config_change: bool) -> None:
+  """Refuses a folder whose run has another experiment. A folder without a checkpoint holds nobody to its config.
 
   Raises:
-    UserError: the folder cannot be written, or holds a run of another experiment.
+    UserError: the folder holds a run of another experiment, or none of its checkpoints is readable.
   """
-  page = workdir / 'config.json'
-  if page.exists():
-    old = experiment.to_json(experiment.load(workdir))
-    changes = differences(old, experiment.to_json(config))
-    if changes and not allow_config_change:
+  if workdir.exists() and not workdir.is_dir():
+    raise UserError(f'--workdir={workdir} cannot be written: Not a directory')
+  if not checkpoint.steps(workdir):
+    if damaged := checkpoint.unreadable(workdir):
       raise UserError(
-        f'{workdir} holds a run of another config ({"; ".join(changes[:4])}{"; ..." if changes[4:] else ""});'
-        ' take another --workdir, or add --allow_config_change'
+        f'no checkpoint in {workdir} is readable ({", ".join(damaged)}); move the folder away to start anew'
       )
-  if cluster.main_process():
-    try:
-      workdir.mkdir(parents=True, exist_ok=True)
-      write_json(page, experiment.to_json(config))
-      write_json(workdir / 'env.json', environment())
-    except OSError as error:
-      raise UserError(f'--workdir={workdir} cannot be written: {error.strerror}') from error
+    return
+  if not (workdir / 'config.json').exists():
+    return
+  old = experiment.to_json(experiment.load(workdir))
+  changes = differences(old, experiment.to_json(config))
+  if changes and not allow_config_change:
+    raise UserError(
+      f'{workdir} holds a run of another config ({"; ".join(changes[:4])}{"; ..." if changes[4:] else ""});'
+      ' take another --workdir, or add --allow_config_change'
+    )
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+  """Makes the folder the run's own: writes config.json and env.json. Call it when nothing can be refused any more.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / 'config.json', experiment.to_json(config))
+    write_json(workdir / 'env.json', environment())
+  except OSError as error:
+    raise UserError(f'--workdir={workdir} cannot be written: {error.strerror}') from error
 
 
 def environment() -> dict:

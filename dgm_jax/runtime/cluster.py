@@ -1,11 +1,12 @@
 """The processes of a run: how they find one another, what only one of them does, and how they end together."""
 
 import contextlib
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -14,9 +15,11 @@ from jax.experimental import multihost_utils
 from dgm_jax.errors import ALONE, UserError
 from dgm_jax.runtime import cpu, signals
 
-__all__ = ['first', 'main_process', 'start', 'together']
+__all__ = ['agree', 'alike', 'exchange', 'first', 'main_process', 'start', 'together']
 
+T = TypeVar('T')
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost
+LINE = 1000  # bytes of a message that processes exchange
 
 
 def start(
@@ -56,25 +59,83 @@ def start(
   cpu.keep_programs(Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'programs')
 
 
-def first(function: Callable[[], Any]) -> None:
-  """Calls the function on the main process. If it raises a UserError there, every process raises it.
+def first(function: Callable[[], T]) -> T:
+  """Calls the function on the main process. Every process returns its value, which JSON must be able to hold.
 
   Raises:
-    UserError: the function raised it.
+    UserError: the function raised it; every process raises it.
   """
-  message = ''
-  if main_process():
-    try:
-      function()
-    except UserError as error:
-      message = str(error)
+  value = agree(function if main_process() else lambda: None)
+  return value if jax.process_count() == 1 else json.loads(_broadcast(json.dumps(value).encode()))
+
+
+def agree(function: Callable[[], T]) -> T:
+  """Calls the function on each process. If one refuses, all do, with its line.
+
+  Raises:
+    UserError: the function raised it on some process.
+  """
+  message, value = '', None
+  try:
+    value = function()
+  except UserError as error:
+    message = str(error)
   if jax.process_count() > 1:
-    page = np.zeros(1024, np.uint8)
-    words = np.frombuffer(message.encode()[: len(page)], np.uint8)
-    page[: len(words)] = words
-    message = bytes(multihost_utils.broadcast_one_to_all(page)).rstrip(b'\0').decode(errors='replace')
+    said = exchange(message)
+    number = next((number for number, line in enumerate(said) if line), 0)
+    # What all say alike needs no name.
+    message = said[number] if len(set(said)) == 1 or number == 0 else f'process {number}: {said[number]}'
   if message:
     raise UserError(message)
+  return value  # pyright: ignore[reportReturnType]
+
+
+def alike(page: Mapping[str, str], subject: str) -> None:
+  """Compares a page of every process with that of process 0.
+
+  Args:
+    page: key -> value.
+    subject: what they must be alike in, for the message.
+
+  Raises:
+    UserError: they differ; it names the keys, on all processes.
+  """
+  if jax.process_count() == 1:
+    return
+  theirs = json.loads(_broadcast(json.dumps(dict(page)).encode()))
+
+  def compare() -> None:
+    wrong = sorted(key for key in theirs.keys() | page.keys() if theirs.get(key) != page.get(key))
+    if wrong:
+      shown = '; '.join(f'{key}: {_brief(theirs.get(key))} -> {_brief(page.get(key))}' for key in wrong[:4])
+      more = f'; {len(wrong) - 4} more' if wrong[4:] else ''
+      raise UserError(f'{subject} differs from that of process 0 ({shown}{more}): start all of them alike')
+
+  agree(compare)
+
+
+def exchange(message: str) -> list[str]:
+  """Returns the message of each process, in order, cut at 1,000 bytes."""
+  if jax.process_count() == 1:
+    return [message]
+  page = np.zeros(LINE, np.uint8)
+  words = np.frombuffer(message.encode()[:LINE], np.uint8)
+  page[: len(words)] = words
+  pages = np.asarray(multihost_utils.process_allgather(page))
+  return [bytes(row).rstrip(b'\0').decode(errors='replace') for row in pages]
+
+
+def _broadcast(data: bytes) -> bytes:
+  """Returns the bytes of process 0."""
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+  page = np.zeros(size, np.uint8)
+  if main_process():
+    page[:] = np.frombuffer(data, np.uint8)
+  return bytes(np.asarray(multihost_utils.broadcast_one_to_all(page)))
+
+
+def _brief(value: str | None) -> str:
+  return 'absent' if value is None else value if len(value) <= 40 else f'{value[:37]}...'
 
 
 @contextlib.contextmanager

@@ -23,23 +23,36 @@ def locked(folder: Path) -> Iterator[None]:
   """Holds a folder. If a killed process left a lock behind, it is taken over, with a line.
 
   The kernel drops the lock with the process. If the file system has no locks, the page alone decides. In that case a
-  holder on another machine counts as alive.
+  holder on another machine counts as alive. If the block ends by a UserError, whatever was made for the lock is
+  removed.
 
   Raises:
     UserError: another process holds the folder, or it cannot be written.
   """
-  path = Path(folder) / NAME
+  path = Path(folder).absolute() / NAME
+  fresh = [place for place in (path, *path.parents) if not place.exists()]
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open_without_links(path)
   except OSError as error:
+    _remove(fresh)
     raise UserError(f'--workdir={folder} cannot be written: {error.strerror}') from error
   with file:
     _take(file, path)
     try:
       yield
+    except UserError:
+      _remove(fresh)
+      raise
     finally:
       file.truncate(0)
+
+
+def _remove(fresh: list[Path]) -> None:
+  """Removes the lock and the folders that were made for it, as far as nothing else is in them."""
+  with contextlib.suppress(OSError):
+    for place in fresh:
+      place.unlink(missing_ok=True) if place.name == NAME else place.rmdir()
 
 
 def _take(file, path: Path) -> None:
@@ -50,6 +63,8 @@ def _take(file, path: Path) -> None:
     raise UserError(_refusal(path, _holder(path))) from error
   except OSError:  # a network file system without locks
     kernel = False
+  if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+    raise UserError(_refusal(path, {}))  # its holder was refused just now, and has removed it
   holder = _holder(path)
   if holder and not kernel and _alive(holder):
     raise UserError(f'{_refusal(path, holder)}; if it is gone, remove {path}')

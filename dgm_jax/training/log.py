@@ -8,6 +8,8 @@ is in WORKDIR/timing.jsonl. Numbers are written with all their digits; those tha
 Imports nothing heavy: TensorBoard's writer, tqdm, Pillow and W&B are loaded when first used.
 """
 
+import collections
+import contextlib
 import functools
 import json
 import math
@@ -21,11 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgm_jax.errors import UserError, printable
-from dgm_jax.internal.files import open_without_links, read_text, write_atomic
+from dgm_jax.errors import UNSAVED, Halt, UserError, printable
+from dgm_jax.internal.files import append, open_without_links, patiently, read_text, write_atomic
 from dgm_jax.runs import lines
 
-__all__ = ['Lost', 'Writer', 'lost', 'open', 'silent', 'stopwatch']
+__all__ = ['Lost', 'Writer', 'hole', 'lost', 'open', 'silent', 'stopwatch']
 
 Numbers = Mapping[str, float]
 
@@ -38,6 +40,7 @@ class Writer(NamedTuple):
   picture: Callable[[int, str, np.ndarray], None]  # (step, name, uint8 [H, W, 1 or 3])
   progress: Callable[[int], None]  # (step), moves the bar of a terminal
   say: Callable[[str], None]  # a plain line that does not break the bar
+  sync: Callable[[], dict[str, int]]  # has metrics.jsonl on the disk; split -> number of its lines
   close: Callable[[], None]
 
   def __enter__(self):
@@ -101,19 +104,19 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
     sinks.append(_wandb(workdir, first_step, config))
   if config.log.tensorboard:
     sinks.append(_tensorboard(workdir / 'tb', first_step))
-  opened = {name: _open_lines(workdir / f'{name}.jsonl', first_step, due) for name in ('metrics', 'timing')}
+  opened = {name: _Lines(workdir / f'{name}.jsonl', first_step, due) for name in ('metrics', 'timing')}
   terminal = _terminal(total_steps)
 
   def metrics(step: int, split: str, numbers: Numbers) -> None:
     numbers = _floats(numbers)
-    _write_line(opened['metrics'], {'step': int(step), 'split': split} | numbers)
+    opened['metrics'].write({'step': int(step), 'split': split} | numbers)
     terminal.say(f'step {step}/{total_steps}  {split}  ' + '  '.join(f'{k}={v:.5g}' for k, v in numbers.items()))
     for sink in sinks:
       sink.scalars(int(step), {f'{split}/{name}': value for name, value in numbers.items()})
 
   def timing(step: int, numbers: Numbers) -> None:
     numbers = _floats(numbers)
-    _write_line(opened['timing'], {'step': int(step)} | numbers)
+    opened['timing'].write({'step': int(step)} | numbers)
     for sink in sinks:
       sink.scalars(int(step), {f'timing/{name}': value for name, value in numbers.items()})
 
@@ -128,7 +131,7 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
     for part in (terminal, *sinks, *opened.values()):
       part.close()
 
-  return Writer(metrics, timing, picture, terminal.progress, terminal.say, close)
+  return Writer(metrics, timing, picture, terminal.progress, terminal.say, opened['metrics'].sync, close)
 
 
 def silent() -> Writer:
@@ -137,7 +140,31 @@ def silent() -> Writer:
   def nothing(*_) -> None:
     pass
 
-  return Writer(nothing, nothing, nothing, nothing, nothing, nothing)
+  return Writer(nothing, nothing, nothing, nothing, nothing, dict, nothing)
+
+
+def hole(workdir: str | os.PathLike, first_step: int, logged: Mapping[str, int], due: bool) -> str:
+  """Describes the lines of metrics.jsonl that were on the disk when a checkpoint was saved, and are not there now.
+
+  Args:
+    workdir: the run's folder.
+    first_step: the checkpoint's step.
+    logged: split -> number of lines, from its page.
+    due: whether `first_step` must still be measured, so that only the lines of training count.
+
+  Returns:
+    a line, '' if none is missing.
+  """
+  there = lines.read(pathlib.Path(workdir) / 'metrics.jsonl')
+  counts = collections.Counter(record.get('split') for record in there if record['step'] <= first_step)
+  missing = {split: n - counts[split] for split, n in logged.items() if n > counts[split] and not (due and split != 'train')}
+  if not missing:
+    return ''
+  what = ', '.join(f'{n} of {split}' for split, n in missing.items())
+  return (
+    f'warning: {pathlib.Path(workdir) / "metrics.jsonl"} lacks lines of steps up to {first_step} ({what}) that stood'
+    ' there when the checkpoint was saved: its figures have a hole, the state has none'
+  )
 
 
 def stopwatch(writer: Writer, step: int, batch_size: int) -> Stopwatch:
@@ -171,22 +198,46 @@ def lost(workdir: str | os.PathLike, first_step: int) -> Lost:
   return Lost(steps, sum(line.get('seconds', 0.0) for line in later))
 
 
-def _open_lines(path: pathlib.Path, first_step: int, due: bool):
-  """Opens a file for appending, after cutting the lines that do not belong to the first `first_step` steps."""
+class _Lines:
+  """A file of JSON lines that grows, after cutting the lines that do not belong to the first `first_step` steps."""
 
-  def kept(line: bytes) -> bool:
-    record = lines.parse(line)
-    if first_step == 0 or record is None or record['step'] > first_step:
-      return False
-    return not due or record['step'] < first_step or record.get('split', 'train') == 'train'
+  def __init__(self, path: pathlib.Path, first_step: int, due: bool):
+    def belongs(record: dict[str, Any] | None) -> bool:
+      if first_step == 0 or record is None or record['step'] > first_step:
+        return False
+      return not due or record['step'] < first_step or record.get('split', 'train') == 'train'
 
-  write_atomic(path, b''.join(line + b'\n' for line in lines.raw(path) if kept(line)))
-  return open_without_links(path)
+    kept = [(line, record) for line in lines.raw(path) if belongs(record := lines.parse(line))]
+    write_atomic(path, b''.join(line + b'\n' for line, _ in kept))
+    self.path, self.file = path, open_without_links(path)
+    self.counts = collections.Counter(record.get('split') for _, record in kept if record)
 
+  def write(self, record: dict[str, Any]) -> None:
+    """Appends a line.
 
-def _write_line(file, record: dict[str, Any]) -> None:
-  file.write(json.dumps({name: _jsonable(value) for name, value in record.items()}) + '\n')
-  file.flush()
+    Raises:
+      Halt: it cannot be written.
+    """
+    line = json.dumps({name: _jsonable(value) for name, value in record.items()}) + '\n'
+    with self._written():
+      append(self.file.fileno(), line.encode())
+    self.counts[record.get('split')] += 1
+
+  def sync(self) -> dict[str, int]:
+    """Has all lines on the disk, and returns how many there are of each split."""
+    with self._written():
+      patiently(lambda: os.fsync(self.file.fileno()))
+    return dict(self.counts)
+
+  def close(self) -> None:
+    self.file.close()
+
+  @contextlib.contextmanager
+  def _written(self):
+    try:
+      yield
+    except OSError as error:
+      raise Halt(f'{self.path} cannot be written ({error.strerror}); the last checkpoint stands', UNSAVED) from error
 
 
 def _jsonable(value: Any) -> Any:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.digest import finite, first_bad
 from dgm_jax.runtime import cluster, lock, parallel, signals
 from dgm_jax.training import log
-from dgm_jax.training.run import Run, build_run, compile_call, indices
+from dgm_jax.training.run import Run, build_run, compile_call, identity, indices
 from dgm_jax.training.start import Start, load_or_init
 
 __all__ = ['ROLLBACKS', 'Diverged', 'Evaluators', 'attempt', 'due', 'evaluators_of', 'fit', 'saver', 'train']
@@ -72,11 +72,11 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
     Halt: something is no longer finite, or no checkpoint can be written.
     Stopped: a signal has come; the last finished step is saved.
   """
-  run = build_run(config, folder)
+  run = cluster.agree(lambda: build_run(config, folder))
+  more = {'--workdir': str(folder), '--on_nan': f'{rollbacks} rollbacks'}
+  cluster.alike(identity(run, **more), 'the run')
   with contextlib.ExitStack() as stack:
-    cluster.first(lambda: stack.enter_context(lock.locked(folder)))
-    workdir.claim(folder, run.config, allow_config_change)
-    checkpoint.check_space(folder, run.like)
+    cluster.first(lambda: _take(stack, run, allow_config_change))
     call, evaluators, batches = parallel.interruptible(compile_call(run)), evaluators_of(run), 0
     for left in range(rollbacks, -1, -1):
       try:
@@ -92,6 +92,14 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
   raise AssertionError('the loop returns or raises')
 
 
+def _take(stack: contextlib.ExitStack, run: Run, allow_config_change: bool) -> None:
+  """Locks the folder of a run, unless it must be refused."""
+  checkpoint.check_space(run.folder, run.like)
+  workdir.compare(run.folder, run.config, allow_config_change)
+  stack.enter_context(lock.locked(run.folder))
+  workdir.compare(run.folder, run.config, allow_config_change)  # another trainer may just have ended
+
+
 def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) -> State:
   """Trains from the newest checkpoint, or afresh, to the end.
 
@@ -104,21 +112,25 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
   Raises:
     Diverged: something is no longer finite.
   """
-  began = load_or_init(run)
+  began = cluster.agree(lambda: load_or_init(run))
   lost, skipped = log.lost(run.folder, began.step), max(batches - began.step, began.meta.get('skipped', 0))
   due = began.meta.get('due', False)
   with contextlib.ExitStack() as stack:
     main = cluster.main_process()
+    hole = log.hole(run.folder, began.step, began.meta.get('logged', {}), due) if main else ''
     opened = log.open(run.folder, began.step, run.total, run.config, due) if main else log.silent()
     writer = stack.enter_context(opened)
+    cluster.first(lambda: workdir.claim(run.folder, run.config))
+    if hole:
+      writer.say(hole)
     _greet(run, writer, began.step, skipped)
     if due:  # the run was asked to end before this was done
       _evaluate_and_draw(run, began.state, began.step, writer, evaluators)
     stack.enter_context(signals.deferred())
-    manager = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, workdir.best(run.config)))
+    keeper = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, workdir.best(run.config)))
     stack.enter_context(cluster.together())
     note = lambda steps, seconds: writer.say(_costs(began, lost, steps, seconds))
-    save = saver(run, manager, skipped)
+    save = saver(run, writer, keeper, skipped)
     state = train(run, call, began.state, began.step, writer, save, evaluators, skipped, note)
     writer.say(f'done: {run.folder}; sample with python -m dgm_jax.sample --workdir={run.folder}')
   return state
@@ -275,14 +287,16 @@ def evaluators_of(run: Run) -> Evaluators:
   return Evaluators(measure(shown), measure('test'), mean.images(run.splits[shown], run.config, run.config.pictures))
 
 
-def saver(run: Run, manager: Any, skipped: int = 0) -> Callable:
-  """Returns the `save(state, measured)` of `train`, which saves a state with the run's experiment."""
+def saver(run: Run, writer: log.Writer, keeper: checkpoint.Saver, skipped: int = 0) -> Callable:
+  """Returns the `save(state, measured)` of `train`, which saves a state with the run's experiment.
+
+  What was logged is on the disk before, and the page says how much that is.
+  """
   meta = {'config': experiment.to_json(run.config), 'environment': workdir.environment(), 'skipped': skipped}
 
   def save(state: State, measured: dict[str, float] | None) -> None:
-    checkpoint.save(manager, state, meta | {'due': measured is None}, measured or {})
-    if not run.config.async_save:
-      checkpoint.commit(manager)
+    page = meta | {'due': measured is None, 'logged': writer.sync()}
+    checkpoint.save(keeper, state, page, measured or {}, wait=not run.config.async_save)
 
   return save
 

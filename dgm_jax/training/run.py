@@ -1,5 +1,7 @@
 """A run before its first step: data, system and devices put together, and the program of its steps."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,13 +11,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from dgm_jax import config as experiment
 from dgm_jax import data, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.runs import workdir
 from dgm_jax.runtime import parallel
 
-__all__ = ['Run', 'build_run', 'compile_call', 'describe', 'indices', 'prepare']
+__all__ = ['Run', 'build_run', 'compile_call', 'describe', 'identity', 'indices', 'prepare']
 
 
 class Run(NamedTuple):
@@ -34,7 +37,8 @@ class Run(NamedTuple):
 def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False, devices: int = 0) -> Run:
   """Builds a run and claims its folder, without locking it."""
   run = build_run(config, folder, devices)
-  workdir.claim(folder, run.config, allow_config_change)
+  workdir.compare(folder, run.config, allow_config_change)
+  workdir.claim(folder, run.config)
   return run
 
 
@@ -58,6 +62,31 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
   shape = lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=parallel.replicated(mesh))
   arrays = {name: shape(array) for name, array in splits['train'].arrays.items()}
   return Run(config, system, splits, mesh, like, arrays, folder, total)
+
+
+def identity(run: Run, **more: str) -> dict[str, str]:
+  """Returns what the processes of a run must be alike in: its experiment, its data, the code, and `more`.
+
+  {'config.seed': '0', 'data.train': ..., 'source.losses/vae.py': a checksum, 'version.jax': ...}
+  """
+  page = {f'config.{key}': value for key, value in _flat(experiment.to_json(run.config)).items()}
+  for name, split in run.splits.items():
+    arrays = {key: f'{array.dtype}{list(array.shape)}' for key, array in split.arrays.items()}
+    page[f'data.{name}'] = f'{split.size} examples, {arrays}'
+  package = Path(experiment.__file__).parent
+  page |= {
+    f'source.{path.relative_to(package)}': hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    for path in sorted(package.rglob('*.py'))
+  }
+  versions = workdir.environment()['versions']
+  return page | {f'version.{name}': version for name, version in versions.items()} | more
+
+
+def _flat(page: Any, prefix: str = '') -> dict[str, str]:
+  if not isinstance(page, dict) or not page:
+    return {prefix: json.dumps(page)}
+  inner = (_flat(value, f'{prefix}.{key}' if prefix else key) for key, value in page.items())
+  return {key: value for part in inner for key, value in part.items()}
 
 
 def compile_call(run: Run) -> Callable:

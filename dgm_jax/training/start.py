@@ -40,7 +40,7 @@ def load_or_init(run: Run) -> Start:
   """
   started = time.perf_counter()
   if checkpoint.steps(run.folder):
-    restored = checkpoint.restore(run.folder, run.like)
+    restored = checkpoint.restore(run.folder, run.like, trains=True)
     return Start(restored.state, restored.step, restored.meta, time.perf_counter() - started)
   state = jax.block_until_ready(signals.interruptible(lambda: _init(run)))
   state = graft.graft(state, run.config.graft.to_dict())

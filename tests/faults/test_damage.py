@@ -88,7 +88,7 @@ def recovered(good, folder, like, path, kind, chance):
   shutil.copytree(good, folder)
   if not damage(folder / path.relative_to(good), kind, chance):
     return 'nothing changed'
-  restored = checkpoint.restore(folder, like)
+  restored = checkpoint.restore(folder, like, trains=True)
   whole = digest.digest(restored.state) == digest.digest(state(restored.step))
   aside = sorted(p.name for p in (folder / 'checkpoints').iterdir())
   if whole and restored.step == 40 and aside == ['20', '40']:
@@ -126,7 +126,7 @@ def test_a_lost_folder_is_noticed(good, tmp_path, capfd):
     run = tmp_path / name
     shutil.copytree(folder, run)
     shutil.rmtree(run / 'checkpoints' / '40' / name)
-    assert checkpoint.restore(run, like).step == 20
+    assert checkpoint.restore(run, like, trains=True).step == 20
     with checkpoint.saving(run, 2, '') as manager:  # and does not count among the newest afterwards
       checkpoint.save(manager, state(60), {}, {})
     assert checkpoint.steps(run) == [20, 60]
@@ -162,7 +162,7 @@ def test_a_folder_that_may_not_be_changed_is_read_all_the_same(good, tmp_path, m
     raise PermissionError(13, 'Permission denied')
 
   monkeypatch.setattr(type(run), 'rename', refuse)
-  assert checkpoint.restore(run, good[1]).step == 20
+  assert checkpoint.restore(run, good[1], trains=True).step == 20
   assert 'cannot be renamed (Permission denied); step 20 is taken' in capfd.readouterr().err
 
 

@@ -12,13 +12,14 @@ from trials import record, trials
 HEARTBEAT = 10
 
 
-def pair(folder, *flags):
-  """Two processes of one device each."""
+def pair(folder, *flags, second=(), **changes):
+  """Two processes of one device each; the second has flags and surroundings of its own, too."""
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     address = f'127.0.0.1:{probe.getsockname()[1]}'
   flags = (*flags, f'--coordinator={address}', '--processes=2', f'--heartbeat={HEARTBEAT}')
-  return [runs.start(folder, *flags, f'--process={number}') for number in range(2)]
+  first = runs.start(folder, *flags, '--process=0')
+  return [first, runs.start(folder, *flags, *second, '--process=1', **changes)]
 
 
 def wait_for_step(folder, step, processes):
@@ -95,3 +96,52 @@ def test_the_other_of_two_ends_soon_after_one_was_killed(tmp_path):
     assert runs.newest(folder) >= 40
   record('two processes, one killed', trials=len(codes), heartbeat=HEARTBEAT, most_seconds=max(seconds), codes=codes)
   assert max(seconds) < HEARTBEAT + 5
+
+
+# What the second process has of its own, and what all of them say.
+UNLIKE = {
+  'a learning rate': (['--config.optimizer.model.learning_rate=0.5'], 'config.optimizer.model.learning_rate: '),
+  'a seed': (['--config.seed=7'], 'config.seed: 0 -> 7'),
+  'a length': (['--config.steps=300'], 'config.steps: 240 -> 300'),
+  'a batch size': (['--config.batch_size=32'], 'config.batch_size: '),
+  'a network': (['--config.model.latents=(3,)'], 'config.model.latents: '),
+  'examples of validation': (['--config.data.valid_size=60'], 'config.data.examples: '),
+  'an answer to NaN': (['--on_nan=rollback'], '--on_nan: 0 rollbacks -> 3 rollbacks'),
+  'a mistake': (['--config.batch_size=0'], 'config.batch_size must be at least 1, got 0'),
+  'a mistyped key': (['--config.stpes=3'], "no key 'stpes'; did you mean 'steps'"),
+  'data that is not there': (['--config.data.name=folder:none'], 'none'),
+}  # fmt: skip
+
+
+def refused(processes):
+  """What both processes said, which must be one line each, and the same."""
+  ended = [runs.finish(process, 120) for process in processes]
+  assert [code for code, _, _ in ended] == [2, 2], ended
+  lines = [err.strip() for _, _, err in ended]
+  assert lines[0] == lines[1] and '\n' not in lines[0] and lines[0].startswith('error: '), lines
+  return lines[0]
+
+
+def test_processes_that_are_unlike_in_anything_that_matters_are_refused(tmp_path):
+  names = [*UNLIKE][:: trials(4, 1)]
+  for name in names:
+    flags, said = UNLIKE[name]
+    assert said in refused(pair(tmp_path / 'run', second=flags)), name
+    assert not (tmp_path / 'run').exists(), name
+  record('processes that are unlike', kinds=len(names), refused_by_one_line_on_both=len(names))
+
+
+def test_processes_of_different_code_are_refused(tmp_path):
+  other = tmp_path / 'other'
+  shutil.copytree(runs.ROOT / 'dgm_jax', other / 'dgm_jax')
+  with (other / 'dgm_jax' / 'losses' / 'variational.py').open('a') as file:
+    file.write('# changed\n')
+  said = refused(pair(tmp_path / 'run', PYTHONPATH=str(other), PYTHONSAFEPATH='1'))
+  assert 'source.losses/variational.py: ' in said
+
+
+def test_what_the_main_process_refuses_ends_both(tmp_path):
+  runs.complete(tmp_path / 'run', '--config.steps=4')
+  before = {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*') if path.is_file()}
+  assert 'add --allow_config_change' in refused(pair(tmp_path / 'run', '--config.steps=4', '--config.seed=1'))
+  assert before == {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*') if path.is_file()}

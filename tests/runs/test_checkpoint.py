@@ -1,6 +1,9 @@
 """Checkpoints: every bit comes back or its loss is noticed, whatever happened to the files."""
 
+import errno
 import functools
+import os
+import re
 import shutil
 import threading
 import time
@@ -13,6 +16,8 @@ import pytest
 from dgm_jax.core import State
 from dgm_jax.errors import Halt, UserError
 from dgm_jax.runs import checkpoint, digest, graft
+from dgm_jax.runs.checkpoint import folder as folders
+from dgm_jax.runs.checkpoint import reader, writer
 from dgm_jax.runtime import parallel
 
 # When one of Orbax's reads fails, the others find their event loop closed, and threads say so.
@@ -105,7 +110,7 @@ def test_a_given_step_is_restored(run):
 
 
 def test_the_digest_is_one_on_any_devices():
-  one = checkpoint.digest(placed(arrays()))
+  one = digest.digest(placed(arrays()))
   assert set(one) == {
     'step',
     'params/encoder',
@@ -115,8 +120,8 @@ def test_the_digest_is_one_on_any_devices():
     'extra/counts',
     'extra/none',
   }
-  assert one == checkpoint.digest(placed(arrays(), 8)) == checkpoint.digest(placed(arrays(), 8, True))
-  other = checkpoint.digest(placed(arrays(5)))
+  assert one == digest.digest(placed(arrays(), 8)) == digest.digest(placed(arrays(), 8, True))
+  other = digest.digest(placed(arrays(5)))
   assert [name for name in one if one[name] == other[name]] == ['extra/none']
 
 
@@ -139,11 +144,11 @@ def test_the_digest_is_that_of_older_checkpoints():
 def test_any_flipped_bit_changes_the_digest_of_its_part_and_of_no_other():
   state, random = arrays(), np.random.default_rng(0)
   paths, structure = jax.tree_util.tree_flatten_with_path(state)
-  leaves, before = [leaf for _, leaf in paths], checkpoint.digest(placed(state))
+  leaves, before = [leaf for _, leaf in paths], digest.digest(placed(state))
   for number, leaf in enumerate(leaves):
     for bit in random.integers(0, 8 * leaf.nbytes, 8):
       flipped = [*leaves[:number], flip(np.asarray(leaf), int(bit)), *leaves[number + 1 :]]
-      after = checkpoint.digest(placed(jax.tree.unflatten(structure, flipped)))
+      after = digest.digest(placed(jax.tree.unflatten(structure, flipped)))
       assert sum(before[name] != after[name] for name in before) == 1, (paths[number][0], bit)
 
 
@@ -153,7 +158,7 @@ def test_exchanged_numbers_change_the_digest():
   kernel = state.params['decoder']['kernel']
   for changed in (kernel[::-1], kernel.T):
     new = state.replace(params=state.params | {'decoder': {'kernel': changed.copy()}})
-    assert checkpoint.digest(placed(new)) != checkpoint.digest(placed(state))
+    assert digest.digest(placed(new)) != digest.digest(placed(state))
 
 
 def damage(path, how):
@@ -181,7 +186,7 @@ def test_a_damaged_step_is_set_aside_with_one_line_and_the_one_before_it_taken(r
     assert files
     for path in files:
       damage(path, how)
-  restored = checkpoint.restore(run, like())
+  restored = checkpoint.restore(run, like(), trains=True)
   same(restored.state, arrays(2))
   assert sorted(path.name for path in (run / 'checkpoints').iterdir()) == ['2', '4.corrupt']
   lines = capfd.readouterr().err.splitlines()
@@ -196,7 +201,6 @@ def test_a_bit_of_the_page_is_noticed_wherever_it_is(run):
   for place in np.random.default_rng(0).integers(0, len(good), 25):
     page.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
     assert checkpoint.restore(run, like()).step == 2, (place, good)
-    (run / 'checkpoints' / '4.corrupt').rename(run / 'checkpoints' / '4')
 
 
 def test_another_step_s_damage_does_no_harm(run):
@@ -210,7 +214,7 @@ def test_another_step_s_damage_does_no_harm(run):
 def test_a_step_that_is_damaged_twice_keeps_both_remains(run):
   for _ in range(2):
     (run / 'checkpoints' / '4' / 'meta' / 'metadata').write_text('{}')
-    assert checkpoint.restore(run, like()).step == 2
+    assert checkpoint.restore(run, like(), trains=True).step == 2
     write(run, (4,))
   assert sorted(path.name for path in (run / 'checkpoints').iterdir()) == ['2', '4', '4.corrupt', '4.corrupt2']
   assert checkpoint.restore(run, like()).step == 4
@@ -218,17 +222,112 @@ def test_a_step_that_is_damaged_twice_keeps_both_remains(run):
 
 def test_a_step_that_is_removed_meanwhile_is_passed_over_in_silence(run, monkeypatch, capfd):
   """As when a run that is still training drops an old checkpoint while another program looks for the newest."""
-  page = checkpoint._page
+  page = reader._page
 
-  def remove_first(manager, step):
-    if step == 4:
-      shutil.rmtree(run / 'checkpoints' / '4')
-    return page(manager, step)
+  def remove_first(path):
+    if path.name == '4':
+      shutil.rmtree(path)
+    return page(path)
 
-  monkeypatch.setattr(checkpoint, '_page', remove_first)
+  monkeypatch.setattr(reader, '_page', remove_first)
   assert checkpoint.restore(run, like()).step == 2
   assert capfd.readouterr().err == ''
   assert [path.name for path in (run / 'checkpoints').iterdir()] == ['2']
+
+
+def test_who_only_reads_renames_nothing(run, capfd):
+  damage(run / 'checkpoints' / '4' / 'meta' / 'metadata', 'cut')
+  before = sorted(run.rglob('*'))
+  assert checkpoint.restore(run, like()).step == 2
+  assert sorted(run.rglob('*')) == before
+  assert re.fullmatch(r'warning: the checkpoint .*/4 is damaged \(.*\); step 2 is taken\n', capfd.readouterr().err)
+
+
+@pytest.mark.parametrize('number', ['EIO', 'ESTALE', 'EMFILE', 'ETIMEDOUT', 'EACCES'])
+@pytest.mark.parametrize('times', [1, 2, 9])
+def test_what_may_pass_is_tried_again_and_is_no_damage(run, monkeypatch, number, times):
+  """Whatever opens a file of the newest step fails so many times."""
+  monkeypatch.setattr(reader, 'PAUSES', (0, 0, 0))
+  left, page, code = [times], reader._page, getattr(errno, number)
+
+  def fail(path):
+    left[0] -= 1
+    if left[0] >= 0:
+      raise OSError(code, os.strerror(code))
+    return page(path)
+
+  monkeypatch.setattr(reader, '_page', fail)
+  before = sorted(run.rglob('*'))
+  if times <= 3:
+    assert checkpoint.restore(run, like(), trains=True).step == 4
+  else:
+    with pytest.raises(UserError, match=r'/4 cannot be read \(.*\); nothing was changed: try again'):
+      checkpoint.restore(run, like(), trains=True)
+  assert sorted(run.rglob('*')) == before
+
+
+def test_damage_that_is_seen_once_is_no_proof(run, monkeypatch):
+  page, left = reader._page, [1]
+
+  def once(path):
+    left[0] -= 1
+    if left[0] == 0:
+      raise ValueError('a wrong byte on the way')
+    return page(path)
+
+  monkeypatch.setattr(reader, '_page', once)
+  assert checkpoint.restore(run, like(), trains=True).step == 4
+  assert checkpoint.steps(run) == [2, 4]
+
+
+def test_a_step_that_is_read_is_not_removed(tmp_path):
+  write(tmp_path, (1,), keep=1)
+  with folders.hold(tmp_path / 'checkpoints' / '1'):
+    write(tmp_path, (2,), keep=1)
+    assert checkpoint.steps(tmp_path) == [1, 2]
+  write(tmp_path, (3,), keep=1)
+  assert checkpoint.steps(tmp_path) == [3]
+  assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['3']
+
+
+def test_a_step_that_somebody_else_removed_is_removed(tmp_path):
+  with checkpoint.saving(tmp_path, 1, '') as saver:
+    for step in (1, 2, 3):
+      checkpoint.save(saver, placed(arrays(step)), {}, {}, wait=True)
+      if step < 3:
+        shutil.rmtree(tmp_path / 'checkpoints' / str(step))
+  assert checkpoint.steps(tmp_path) == [3]
+
+
+def test_a_save_that_fails_by_what_passes_is_made_again(tmp_path, monkeypatch, capfd):
+  monkeypatch.setattr(writer, 'PAUSES', (0, 0, 0))
+  real, left = writer.folders.sync_step, [2]
+
+  def fail(step):
+    left[0] -= 1
+    if left[0] >= 0:
+      raise OSError(errno.EIO, 'Input/output error')
+    real(step)
+
+  monkeypatch.setattr(writer.folders, 'sync_step', fail)
+  with checkpoint.saving(tmp_path, 1, '') as saver:
+    checkpoint.save(saver, placed(arrays(4)), {}, {}, wait=True)
+  same(checkpoint.restore(tmp_path, like()).state, arrays(4))
+  assert capfd.readouterr().err.count('Input/output error') == 2
+
+
+def test_a_save_counts_once_everything_of_it_is_on_the_disk(tmp_path, monkeypatch):
+  """All files and folders of a step are synced before the one before it goes."""
+  told = []
+  sync, remove = folders.sync, folders.remove
+  monkeypatch.setattr(folders, 'sync', lambda path: (told.append(path), sync(path)))
+  monkeypatch.setattr(folders, 'remove', lambda step: (told.append(f'remove {step.name}'), remove(step)))
+  write(tmp_path, (1,), keep=1)
+  folder = tmp_path / 'checkpoints'
+  told.clear()
+  write(tmp_path, (2,), keep=1)
+  assert told[-1] == 'remove 1'
+  assert {*(folder / '2').rglob('*'), folder / '2', folder} <= set(told[:-1])
 
 
 def test_where_all_is_damaged_nothing_starts_afresh(run):
@@ -240,7 +339,7 @@ def test_where_all_is_damaged_nothing_starts_afresh(run):
 
 def test_a_damaged_step_that_was_asked_for_is_not_replaced_by_another(run):
   damage(run / 'checkpoints' / '2' / 'meta' / 'metadata', 'cut')
-  with pytest.raises(UserError, match=r'the checkpoint of step 2 in .* was damaged; it has \[4\]'):
+  with pytest.raises(UserError, match=r'the checkpoint of step 2 in .* is damaged; it has \[2, 4\]'):
     checkpoint.restore(run, like(), 2)
 
 
@@ -305,7 +404,6 @@ def test_an_exception_still_commits_the_save_in_flight(tmp_path):
 
 def test_a_failed_save_leaves_no_draft_though_other_writes_of_it_go_on(tmp_path):
   draft, failed, manager = tmp_path / '4.orbax-checkpoint-tmp', threading.Event(), type('', (), {})()
-  manager.directory = tmp_path
 
   def straggle():  # another array's write, that makes its folder anew three times
     failed.wait()
@@ -320,11 +418,11 @@ def test_a_failed_save_leaves_no_draft_though_other_writes_of_it_go_on(tmp_path)
     raise OSError('No space left on device')
 
   manager.wait_until_finished = fail
-  writer = threading.Thread(target=straggle)
-  writer.start()
+  straggler = threading.Thread(target=straggle)
+  straggler.start()
   with pytest.raises(Halt, match='the disk is full'):
-    checkpoint.commit(manager)
-  writer.join()
+    checkpoint.commit(checkpoint.Saver(tmp_path, 1, '', {}, manager, under_way=4))
+  straggler.join()
   assert not list(tmp_path.iterdir())
 
 
@@ -408,7 +506,7 @@ def test_every_entry_has_one_owner(entry, networks, owner):
 
 def test_graft_refuses_what_does_not_have_its_digest(tmp_path, monkeypatch):
   with monkeypatch.context() as patched:
-    patched.setattr(checkpoint, 'digest', lambda state: digest.digest(state) | {'extra/generator_statistics': '0-0'})
+    patched.setattr(writer, 'digest', lambda state: digest.digest(state) | {'extra/generator_statistics': '0-0'})
     folder = trained(tmp_path, game(1))
   with pytest.raises(UserError, match=r'which is damaged .the digest does not fit'):
     graft.graft(jax.tree.map(jnp.asarray, game(0)), {'generator': folder})

@@ -1,0 +1,207 @@
+"""Saving checkpoints beside the training. A save counts once its files are on the disk."""
+
+import contextlib
+import dataclasses
+import math
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from dgm_jax.core import State
+from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
+from dgm_jax.internal.files import PAUSES
+from dgm_jax.runs.checkpoint import folder as folders
+from dgm_jax.runs.checkpoint.folder import FOLDER, reason, steps
+from dgm_jax.runs.checkpoint.reader import ITEMS, measured, quiet, seal
+from dgm_jax.runs.digest import digest, first_bad, num_bytes, shapes
+from dgm_jax.runtime import cluster
+
+__all__ = ['Saver', 'check_space', 'commit', 'save', 'saving']
+
+SLICE = 2**20  # bytes: devices that hold one array share its writing where each one's part is as large
+
+FULL = 'the disk is full'
+FAILURES = (OSError, ValueError, RuntimeError)  # TensorStore's full disk is a ValueError
+
+
+@dataclasses.dataclass
+class Saver:
+  """Saves the states of one run, and removes the steps that it need not keep."""
+
+  folder: Path
+  keep: int  # number of newest steps
+  best: str  # a metric; '' for none
+  values: dict[int, float]  # step -> metric
+  manager: ocp.CheckpointManager
+  under_way: int | None = None  # the step whose save has begun
+  failed: Exception | None = None  # what its beginning raised
+
+
+@contextlib.contextmanager
+def saving(workdir: Path, keep: int, best: str) -> Iterator[Saver]:
+  """Yields a Saver whose saves run beside the training. When the block ends, however it ends, all are committed.
+
+  Args:
+    workdir: the run's folder.
+    keep: number of newest steps to keep.
+    best: the name of a metric; the step with its lowest value is kept, too. '' for none.
+  """
+  folder = (Path(workdir) / FOLDER).resolve()
+  if cluster.main_process() and folder.is_dir():
+    folders.tidy(folder)
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices('checkpoints')
+  values = measured(workdir, best) if best and cluster.main_process() else {}
+  with quiet():
+    # A smaller part costs more to cut out, by a program of its own for each shape, than to write.
+    handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICE)
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+    saver = Saver(folder, max(1, keep), best, values, _manager(folder))
+    try:
+      yield saver
+    finally:
+      with contextlib.closing(saver.manager):
+        commit(saver)
+
+
+def save(saver: Saver, state: State, meta: dict[str, Any], metrics: dict[str, float], wait: bool = False) -> None:
+  """Starts the save of a state under its own step number. The step counts once it is committed.
+
+  Args:
+    saver: of `saving`.
+    state: the state.
+    meta: JSON data; 'digest', 'shapes', 'metrics' and 'seal' are added.
+    metrics: select the best step.
+    wait: whether to return only when it is committed. If so, a failure that may pass is tried again.
+
+  Raises:
+    ValueError: the step is saved already.
+    Halt: a number of the state is not finite, or this save or the one before it failed.
+  """
+  step = int(jax.device_get(state.step))
+  if not _finished(saver):
+    wait = True
+  if (saver.folder / str(step)).exists():
+    raise ValueError(f'{saver.folder} has a checkpoint of step {step} already')
+  if bad := first_bad(state):
+    raise Halt(f'{bad} is not finite at step {step}, which is not saved', DIVERGED)
+  meta = meta | {'digest': digest(state), 'shapes': shapes(state), 'metrics': metrics}
+  meta |= {'seal': seal(meta)}
+  args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+  for pause in PAUSES if wait else ():
+    _begin(saver, step, args, metrics)
+    if _finished(saver):
+      return
+    time.sleep(pause)
+  _begin(saver, step, args, metrics)
+  if wait:
+    commit(saver)
+
+
+def commit(saver: Saver) -> None:
+  """Waits until the save under way is on the disk, and removes the steps that need not be kept.
+
+  Raises:
+    Halt: the save failed.
+  """
+  step, saver.under_way = saver.under_way, None
+  if step is None:
+    return
+  with _committing(saver.folder):
+    if saver.failed:
+      raise saver.failed
+    saver.manager.wait_until_finished()
+    if cluster.main_process():
+      folders.sync_step(saver.folder / str(step))
+  if cluster.main_process():
+    _prune(saver)
+
+
+def check_space(workdir: Path, like: State) -> None:
+  """Refuses a run without room for checkpoints: the next is written before the last but one is removed.
+
+  Raises:
+    UserError: fewer bytes are free than two states take.
+  """
+  there = next(path for path in (Path(workdir).absolute(), *Path(workdir).absolute().parents) if path.is_dir())
+  needed, free = 2 * num_bytes(like), shutil.disk_usage(there).free
+  if free < needed:
+    raise UserError(f'{workdir} has {free:,} bytes free, and checkpoints need {needed:,}: free some space first')
+
+
+def _manager(folder: Path) -> ocp.CheckpointManager:
+  """Returns a manager that removes nothing: `_prune` does."""
+  return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(), item_names=ITEMS)
+
+
+def _finished(saver: Saver) -> bool:
+  """Commits the save under way. Returns False, with a line, if it failed by what may be gone at the next attempt.
+
+  Raises:
+    Halt: the disk is full, or the run has several processes, which cannot try again each on its own.
+  """
+  step = saver.under_way
+  try:
+    commit(saver)
+    return True
+  except Halt as halt:
+    if jax.process_count() > 1 or FULL in str(halt):
+      raise
+    print(f'warning: {halt}; it is tried again', file=sys.stderr)
+  with contextlib.suppress(Exception):  # the failure that was just told of
+    saver.manager.close()
+  with contextlib.suppress(OSError):  # it may be whole and not on the disk
+    folders.remove(saver.folder / str(step))
+  saver.manager = _manager(saver.folder)
+  return False
+
+
+def _begin(saver: Saver, step: int, args: ocp.args.Composite, metrics: dict[str, float]) -> None:
+  """Starts a save. `commit` tells whether it failed."""
+  saver.failed, saver.under_way = None, step
+  try:
+    if not saver.manager.save(step, args=args, force=True):
+      saver.failed = RuntimeError(f'the checkpoint of step {step} was not saved')
+  except FAILURES as error:
+    saver.failed = error
+  if saver.best in metrics:
+    saver.values[step] = metrics[saver.best]
+
+
+def _prune(saver: Saver) -> None:
+  """Removes the steps that are neither among the newest nor the best. A step that cannot be removed is named."""
+  there = steps(saver.folder.parent)
+  finite = {step: saver.values[step] for step in there if math.isfinite(saver.values.get(step, math.nan))}
+  kept = {*there[-saver.keep :], *([min(finite, key=lambda step: finite[step])] if saver.best and finite else [])}
+  for step in there:
+    if step not in kept:
+      try:
+        folders.remove(saver.folder / str(step))
+      except OSError as error:
+        print(f'warning: {saver.folder / str(step)} cannot be removed ({error.strerror})', file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _committing(folder: Path) -> Iterator[None]:
+  """Turns a failed save into one line, and removes what it left.
+
+  Raises:
+    Halt: the save failed; names the folder, the reason, the free bytes, and the checkpoint that remains.
+  """
+  try:
+    yield
+  except FAILURES as error:
+    if jax.process_index() == 0:
+      folders.remove_drafts(folder, settle=0.2)
+    free, kept = shutil.disk_usage(folder).free, steps(folder.parent)
+    last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
+    full = 'RESOURCE_EXHAUSTED' in str(error) and 'Too many open' not in str(error) or 'No space' in str(error)
+    why = FULL if full else reason(error)
+    raise Halt(f'no checkpoint can be written to {folder}: {why} ({free:,} bytes free); {last}', UNSAVED) from error
