@@ -25,7 +25,7 @@ from typing import Any
 from absl import flags
 
 from dgm_jax.errors import UserError
-from dgm_jax.internal.files import write_atomic
+from dgm_jax.internal.files import read_bytes, write_atomic
 from dgm_jax.pages import records, svg, tables
 from dgm_jax.pages.style import STYLE
 from dgm_jax.runs import lines
@@ -161,7 +161,7 @@ def _pictures(folder: pathlib.Path) -> str:
 
 def _picture(name: str, step: int, path: pathlib.Path) -> str:
   title = html.escape(name.replace('_', ' '))
-  source = 'data:image/png;base64,' + base64.b64encode(path.read_bytes()).decode()
+  source = 'data:image/png;base64,' + base64.b64encode(read_bytes(path)).decode()
   return (
     f'<figure><h3>{title}</h3><img alt="{title} at step {step}" src="{source}">'
     f'<figcaption>step {step}</figcaption></figure>'

@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from dgm_jax.errors import UserError
+from dgm_jax.internal.files import read_text
 from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main', 'run']
@@ -92,7 +93,7 @@ def main(argv: list[str]) -> None:
     page |= {'wall_seconds': round(time.perf_counter() - started, 1), **workdir.environment()}
     workdir.write_json(target, page)
     disentanglement_study.keep(out, system, pictures)
-  pages = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob('*.json'))}
+  pages = {path.stem: json.loads(read_text(path)) for path in sorted(out.glob('*.json'))}
   print(disentanglement_study.table(pages))
   disentanglement_study.write_page(out, args.name, pages)
   if args.record:

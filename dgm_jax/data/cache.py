@@ -100,7 +100,7 @@ def _entry(label: str, facts: dict[str, Any]) -> pathlib.Path:
 def _load(entry: pathlib.Path) -> Arrays | None:
   """Returns the arrays of a whole, undamaged entry, else None."""
   try:
-    sums = json.loads((entry / 'sums.json').read_text())
+    sums = json.loads(read_text(entry / 'sums.json'))
     if 'x.npy' not in sums or any(_checksum(entry / name) != value for name, value in sums.items()):
       return None
     return {name.removesuffix('.npy'): np.asarray(np.load(entry / name, 'r', allow_pickle=False)) for name in sums}

@@ -159,6 +159,6 @@ def append(number: int, data: bytes) -> None:
   Raises:
     OSError: it cannot be written.
   """
-  while data:
-    left = data
-    data = data[patiently(lambda: os.write(number, left)) :]
+  done = 0
+  while done < len(data):
+    done += patiently(lambda start=done: os.write(number, data[start:]))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics, older
-from dgm_jax.internal.files import write_atomic
+from dgm_jax.internal.files import read_text, write_atomic
 from dgm_jax.pages import catalogue
 
 __all__ = ['FIELDS', 'OPTIONAL', 'SCHEMA', 'STUDY_FIELDS', 'Run', 'load', 'migrate', 'read']
@@ -52,7 +52,9 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
   """
   path = Path(path)
   try:
-    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+    return json.loads(read_text(path))
+  except FileNotFoundError:
+    return {}
   except ValueError as error:
     raise UserError(f'{path}: not JSON ({error}); write it again or remove it') from error
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from dgm_jax.errors import ALONE, Halt, UserError
+from dgm_jax.errors import ALONE, Halt, UserError, printable
 from dgm_jax.runtime import signals
 
 __all__ = ['Unbroken', 'run']
@@ -35,6 +35,12 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again:
       main(sys.argv if argv is None else argv)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
+    sys.exit(MISTAKE)
+  except OSError as error:  # a disk, a network or a right that fails where no function has a better word for it
+    where = ' and '.join(printable(str(name)) for name in (error.filename, error.filename2) if name) or 'a file'
+    why = error.strerror or printable(str(error))
+    hint = 'see to the disk and its rights, then try again'
+    print(f'error: {where} cannot be read or written ({why}): {hint}', file=sys.stderr)
     sys.exit(MISTAKE)
   except Halt as halt:
     _quiet()

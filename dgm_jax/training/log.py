@@ -157,7 +157,9 @@ def hole(workdir: str | os.PathLike, first_step: int, logged: Mapping[str, int],
   """
   there = lines.read(pathlib.Path(workdir) / 'metrics.jsonl')
   counts = collections.Counter(record.get('split') for record in there if record['step'] <= first_step)
-  missing = {split: n - counts[split] for split, n in logged.items() if n > counts[split] and not (due and split != 'train')}
+  missing = {
+    split: n - counts[split] for split, n in logged.items() if n > counts[split] and not (due and split != 'train')
+  }
   if not missing:
     return ''
   what = ', '.join(f'{n} of {split}' for split, n in missing.items())

@@ -10,6 +10,7 @@ import numpy as np
 from flax import traverse_util
 
 from dgm_jax.errors import UserError
+from dgm_jax.internal.files import read_bytes
 from dgm_jax.models.inception import SIDE, Inception, resize
 
 __all__ = ['check', 'judge']
@@ -43,7 +44,7 @@ def load(path: pathlib.Path, digest: str) -> dict:
       f'there are no Inception weights at {path}, and without them nothing may be called FID: bring the file'
       ' (judge=inception:PATH#SHA256), or take a classifier, --judge=runs/classifier_mnist'
     )
-  own_digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  own_digest = hashlib.sha256(read_bytes(path)).hexdigest()
   if own_digest != digest.lower():
     expected = digest or 'nothing: write judge=inception:PATH#SHA256'
     raise UserError(f'{path} has the SHA-256 {own_digest}, expected {expected}')

@@ -1,6 +1,6 @@
 """The folder of a run's checkpoints: which steps there are, how one is held, set aside and removed.
 
-A reader holds the step that it reads by a shared lock of its folder. Whoever trains does not remove a step that is held.
+A reader holds the step that it reads by a shared lock of its folder. Whoever trains leaves such a step in its place.
 """
 
 import contextlib
@@ -18,11 +18,12 @@ from dgm_jax.errors import UserError
 from dgm_jax.internal.files import patiently, sync
 
 __all__ = [
-  'FOLDER', 'describe', 'hold', 'reason', 'remove', 'remove_drafts', 'set_aside', 'steps', 'sync_step', 'tidy', 'unreadable', 'warn',
+  'FOLDER', 'describe', 'hold', 'reason', 'remove', 'remove_drafts', 'set_aside', 'steps', 'sync_step', 'tidy',
+  'unreadable', 'warn',
 ]  # fmt: skip
 
 FOLDER = 'checkpoints'
-UNFINISHED = ('*.orbax-checkpoint-tmp*', '*.removed*')  # what Orbax writes to before it renames, what `remove` has begun
+UNFINISHED = ('*.orbax-checkpoint-tmp*', '*.removed')  # what Orbax has not renamed yet, what `remove` has begun with
 
 
 def steps(workdir: Path) -> list[int]:
@@ -33,12 +34,6 @@ def steps(workdir: Path) -> list[int]:
   """
   folder = Path(workdir) / FOLDER
 
-  def names() -> list[str]:
-    try:
-      return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-      return []
-
   def committed(name: str) -> bool:
     try:
       return name.isdigit() and stat.S_ISDIR(os.stat(folder / name / 'state').st_mode)
@@ -46,14 +41,14 @@ def steps(workdir: Path) -> list[int]:
       return False
 
   try:
-    return sorted(int(name) for name in patiently(names) if patiently(lambda name=name: committed(name)))
+    return sorted(int(name) for name in _listing(folder) if patiently(lambda name=name: committed(name)))
   except OSError as error:
     raise UserError(f'{folder} cannot be read ({error.strerror}); nothing was changed: try again') from error
 
 
 def unreadable(workdir: Path) -> list[str]:
   """Returns the names of the damaged steps that were set aside."""
-  return sorted(path.name for path in (Path(workdir) / FOLDER).glob('*.corrupt*'))
+  return sorted(name for name in _listing(Path(workdir) / FOLDER) if '.corrupt' in name)
 
 
 @contextlib.contextmanager
@@ -150,6 +145,14 @@ def warn(notes: list[str], end: str) -> None:
 def reason(error: BaseException) -> str:
   """Returns the first line of an error."""
   return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _listing(folder: Path) -> list[str]:
+  """Returns the names in a folder, [] if it is not there."""
+  try:
+    return patiently(lambda: os.listdir(folder))
+  except (FileNotFoundError, NotADirectoryError):
+    return []
 
 
 def _names(step: Path) -> Iterator[Path]:

@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ __all__ = [
 
 ITEMS = ('state', 'meta')
 DAMAGE = (ValueError, KeyError, TypeError, OSError)  # what comes of reading a damaged file
+HOOKS = ((sys, 'excepthook'), (sys, 'unraisablehook'), (threading, 'excepthook'))
 LISTINGS = 100  # how often a step may vanish under a reader; with locks none does
 # What TensorStore says of an error that is no property of the file; 2 is a missing file.
 PASSING = re.compile(
@@ -193,18 +195,30 @@ def seal(meta: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
   """Silences what Orbax and its threads print about a failure, which is reported once."""
-  loggers, hook = [logging.getLogger(name) for name in ('absl', 'asyncio')], threading.excepthook
+  loggers = [logging.getLogger(name) for name in ('absl', 'asyncio')]
+  hooks = {(module, name): getattr(module, name) for module, name in HOOKS}
   levels = [logger.level for logger in loggers]
   for logger in loggers:
     logger.setLevel(logging.CRITICAL)
-  # When one of several reads or writes fails, the others find their event loop closed.
-  threading.excepthook = lambda args: None if 'Event loop is closed' in str(args.exc_value) else hook(args)
+  for (module, name), hook in hooks.items():
+    setattr(module, name, functools.partial(_report, hook))
   try:
     yield
   finally:
     for logger, level in zip(loggers, levels, strict=True):
       logger.setLevel(level)
-    threading.excepthook = hook
+    for (module, name), hook in hooks.items():
+      setattr(module, name, hook)
+
+
+def _report(hook: Callable, *error: Any) -> None:
+  """Calls a hook for an uncaught exception, unless it is one of those that follow from a failure.
+
+  When one of several reads or writes fails, the others find their event loop closed.
+  """
+  value = error[1] if len(error) > 1 else error[0].exc_value
+  if 'Event loop is closed' not in str(value):
+    hook(*error)
 
 
 def _none(workdir: Path, step: int | None) -> str:

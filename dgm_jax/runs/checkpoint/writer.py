@@ -67,8 +67,10 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[Saver]:
     try:
       yield saver
     finally:
-      with contextlib.closing(saver.manager):
+      try:
         commit(saver)
+      finally:
+        _close(saver.manager)
 
 
 def save(saver: Saver, state: State, meta: dict[str, Any], metrics: dict[str, float], wait: bool = False) -> None:
@@ -141,6 +143,12 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
   return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(), item_names=ITEMS)
 
 
+def _close(manager: ocp.CheckpointManager) -> None:
+  """Closes a manager. It raises once more what `commit` has told of."""
+  with contextlib.suppress(*FAILURES):
+    manager.close()
+
+
 def _finished(saver: Saver) -> bool:
   """Commits the save under way. Returns False, with a line, if it failed by what may be gone at the next attempt.
 
@@ -155,8 +163,7 @@ def _finished(saver: Saver) -> bool:
     if jax.process_count() > 1 or FULL in str(halt):
       raise
     print(f'warning: {halt}; it is tried again', file=sys.stderr)
-  with contextlib.suppress(Exception):  # the failure that was just told of
-    saver.manager.close()
+  _close(saver.manager)
   with contextlib.suppress(OSError):  # it may be whole and not on the disk
     folders.remove(saver.folder / str(step))
   saver.manager = _manager(saver.folder)
@@ -202,6 +209,6 @@ def _committing(folder: Path) -> Iterator[None]:
       folders.remove_drafts(folder, settle=0.2)
     free, kept = shutil.disk_usage(folder).free, steps(folder.parent)
     last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
-    full = 'RESOURCE_EXHAUSTED' in str(error) and 'Too many open' not in str(error) or 'No space' in str(error)
+    full = ('RESOURCE_EXHAUSTED' in str(error) and 'Too many open' not in str(error)) or 'No space' in str(error)
     why = FULL if full else reason(error)
     raise Halt(f'no checkpoint can be written to {folder}: {why} ({free:,} bytes free); {last}', UNSAVED) from error
