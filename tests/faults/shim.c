@@ -1,12 +1,14 @@
 // A file system that fails now and then: preloaded into a process, it lets calls on some paths fail.
 //
 // FAULT_PATH: part of the path of the files that fail.       FAULT_CALLS: names of calls, between commas.
+// FAULT_KILL: if set, the process is killed instead of the call failing.
 // FAULT_ERRNO: the error.   FAULT_SKIP: so many calls pass first.   FAULT_TIMES: so many fail, then all pass again.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -35,6 +37,7 @@ static int fails(const char *call, const char *path) {
       close(fd);
     }
   }
+  if (getenv("FAULT_KILL")) kill(getpid(), SIGKILL);
   errno = atoi(getenv("FAULT_ERRNO"));
   return 1;
 }

@@ -17,7 +17,7 @@ ON_A_RUN = {
   'other shapes, allowed': '--allow_config_change --config.model.latents=(3,)',
   'another optimizer, allowed': '--allow_config_change --config.optimizer.model.name=adagrad',
   'data of another size, allowed': '--allow_config_change --config.data.size=6',
-  'a graft of no run, allowed': "--config.graft.encoder={tmp}/none",
+  'a graft of another network, allowed': '--config={tmp}/graft.py --config.seed=1 --allow_config_change',
   'slices that do not divide': '--config.batch_size=16 --config.accumulate=3',
   'other data': '--config.data.name=npy:{tmp}/images.npy',
   'no such data': '--config.data.name=folder:{tmp}/none --allow_config_change',
@@ -26,11 +26,21 @@ ON_A_RUN = {
   'no such judge': '-m dgm_jax.evaluate --judge={tmp}/none --only=generated.fid',
   'no such picture': '-m dgm_jax.sample --n=0',
 }  # fmt: skip
+GRAFT = """
+import pathlib
+
+from dgm_jax.internal.files import import_file
+
+def get_config():
+  config = import_file(pathlib.Path('configs/vae_digits.py')).get_config('tiny')
+  config.graft = {'encoder': 'none'}
+  return config
+"""
 ON_NO_RUN = {
   'a batch that does not divide': '--config.batch_size=17 --config.accumulate=4',
   'no such system': '--config.system=vae.vea',
   'no such data': '--config.data.name=folder:{tmp}/none',
-  'a graft of no run': '--config.graft.encoder={tmp}/none',
+  'a graft of no run': '--config={tmp}/graft.py',
   'a validation part that is too large': '--config.data.valid_size=100000',
   'a size that cannot be': '--config.data.size=-3',
   'a layer without units': '--config.model.hidden=((0,),)',
@@ -76,6 +86,7 @@ def test_a_refused_command_changes_nothing(run, tmp_path):
     folder = tmp_path / str(number)
     folder.mkdir()
     shutil.copy(run.parent / 'images.npy', folder)
+    (folder / 'graft.py').write_text(GRAFT)
     if ON_A_RUN.get(name) == words:
       shutil.copytree(run, folder / 'run')
     cases.append((name, words, folder / 'run'))

@@ -1,9 +1,7 @@
 """A file system that fails now and then, as one on a network does: what passes is tried again, the rest is one line."""
 
 import concurrent.futures
-import errno
 import os
-import pathlib
 import random
 import shutil
 import subprocess
@@ -11,14 +9,13 @@ import sys
 
 import pytest
 import runs
+import shims
 from trials import record, trials
 
-COMPILER = shutil.which('cc') or shutil.which('gcc')
-pytestmark = pytest.mark.skipif(not (COMPILER and sys.platform == 'linux'), reason='no C compiler for the shim')
+pytestmark = shims.needed
 PASSING = ('EIO', 'ESTALE', 'ETIMEDOUT', 'EREMOTEIO', 'EAGAIN', 'EBUSY', 'ENOLCK', 'ECONNRESET', 'EMFILE', 'ENFILE',
            'ENOMEM')  # fmt: skip
 LASTING = ('EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT')
-CALLS = ('open', 'read', 'write', 'fsync', 'rename', 'mkdir', 'list', 'stat')
 PLACES = ('/run/checkpoints', '/run/metrics', '/run/config', '/run/')
 TRAIN = ('train.py', *runs.FLAGS, '--config.steps=40', '--config.picture_every=0')
 COMMANDS = {
@@ -32,10 +29,7 @@ COMMANDS = {
 
 @pytest.fixture(scope='module')
 def shim(tmp_path_factory):
-  library = tmp_path_factory.mktemp('shim') / 'shim.so'
-  source = pathlib.Path(__file__).with_name('shim.c')
-  subprocess.run([COMPILER, '-shared', '-fPIC', '-O1', '-o', library, source, '-ldl'], check=True)
-  return library
+  return shims.build(tmp_path_factory.mktemp('shim'))
 
 
 @pytest.fixture(scope='module')
@@ -52,10 +46,7 @@ def attempt(folder, shim, trained, command, call, place, error, times, skip):
   if command != 'a new run':
     shutil.copytree(trained, folder / 'run')
   log = folder / 'failed'
-  faults = {
-    'LD_PRELOAD': str(shim), 'FAULT_PATH': place, 'FAULT_CALLS': f',{call},', 'FAULT_TIMES': str(times),
-    'FAULT_ERRNO': str(getattr(errno, error)), 'FAULT_SKIP': str(skip), 'FAULT_LOG': str(log),
-  }  # fmt: skip
+  faults = shims.faults(shim, place, call, error, times, skip, log)
   words = [sys.executable, *(word.format(run=folder / 'run') for word in COMMANDS[command])]
   done = subprocess.run(
     words, cwd=runs.ROOT, env=runs.environment(**faults), capture_output=True, text=True, timeout=300
@@ -80,7 +71,12 @@ def test_whatever_fails_in_whichever_command_passes_or_is_one_line(tmp_path, shi
   chance = random.Random(int(os.environ.get('FAULTS_SEED', '0')))
   cases = []
   for number in range(trials(6, 160)):
-    case = (chance.choice([*COMMANDS]), chance.choice(CALLS), chance.choice(PLACES), chance.choice(PASSING + LASTING))
+    case = (
+      chance.choice([*COMMANDS]),
+      chance.choice(shims.CALLS),
+      chance.choice(PLACES),
+      chance.choice(PASSING + LASTING),
+    )
     cases.append((tmp_path / str(number), *case, chance.choice((1, 2, 10**6)), chance.choice((0, 0, 1, 3, 9))))
 
   def one(case):
