@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import IO, TypeVar
 
 __all__ = [
-  'PAUSES', 'append', 'import_file', 'may_pass', 'open_regular', 'open_without_links', 'patiently', 'read_bytes',
+  'PAUSES', 'append', 'import_file', 'make_folder', 'may_pass', 'open_regular', 'open_without_links', 'patiently', 'read_bytes',
   'read_text', 'sync', 'write_atomic', 'write_with',
 ]  # fmt: skip
 
@@ -57,6 +57,11 @@ def import_file(path: pathlib.Path) -> ModuleType:
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
+
+
+def make_folder(path: str | os.PathLike) -> None:
+  """Makes a folder and those above it, unless they are there."""
+  patiently(lambda: os.makedirs(path, exist_ok=True))
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from dgm_jax.core import Key, State, System
-from dgm_jax.internal.files import write_atomic
+from dgm_jax.internal.files import make_folder, write_atomic
 from dgm_jax.pictures import plane
 from dgm_jax.views import fits, needs
 
@@ -64,7 +64,7 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes uint8 [H, W, 1 or 3] as a PNG, in one piece; makes the folder if missing."""
   path, image, data = pathlib.Path(path), np.asarray(image), io.BytesIO()
   Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(data, 'png')
-  path.parent.mkdir(parents=True, exist_ok=True)
+  make_folder(path.parent)
   write_atomic(path, data.getvalue())
 
 

@@ -20,7 +20,7 @@ from dgm_jax.core import State, System, unaveraged
 from dgm_jax.data import checks, preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics
-from dgm_jax.internal.files import write_atomic
+from dgm_jax.internal.files import make_folder, write_atomic
 from dgm_jax.runs import checkpoint
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
@@ -65,7 +65,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     UserError: the folder cannot be written.
   """
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     write_json(workdir / 'config.json', experiment.to_json(config))
     write_json(workdir / 'env.json', environment())
   except OSError as error:

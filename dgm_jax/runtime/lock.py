@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dgm_jax.errors import UserError, printable
-from dgm_jax.internal.files import open_without_links, read_text
+from dgm_jax.internal.files import make_folder, open_without_links, read_text
 
 __all__ = ['locked']
 
@@ -32,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
   path = Path(folder).absolute() / NAME
   fresh = [place for place in (path, *path.parents) if not place.exists()]
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     file = open_without_links(path)
   except OSError as error:
     _remove(fresh)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dgm_jax.errors import UNSAVED, Halt, UserError, printable
-from dgm_jax.internal.files import append, open_without_links, patiently, read_text, write_atomic
+from dgm_jax.internal.files import append, make_folder, open_without_links, patiently, read_text, write_atomic
 from dgm_jax.runs import lines
 
 __all__ = ['Lost', 'Writer', 'hole', 'lost', 'open', 'silent', 'stopwatch']
@@ -98,7 +98,7 @@ def open(workdir: str | os.PathLike, first_step: int, total_steps: int, config: 
     UserError: W&B is requested and missing, or it refuses to start.
   """
   workdir = pathlib.Path(workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
+  make_folder(workdir)
   sinks = []  # first of all, because W&B may refuse, and then no file must have been touched
   if config.log.wandb:
     sinks.append(_wandb(workdir, first_step, config))

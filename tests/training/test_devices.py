@@ -1,4 +1,4 @@
-"""One device and eight make the same step; what looks like another one is rounding that an optimizer divides by itself."""
+"""One device and eight make the same step, up to rounding, which an optimizer may divide by its own size."""
 
 import pathlib
 

@@ -211,12 +211,12 @@ def quiet() -> Iterator[None]:
       setattr(module, name, hook)
 
 
-def _report(hook: Callable, *error: Any) -> None:
+def _report(hook: Callable, /, *error: Any) -> None:
   """Calls a hook for an uncaught exception, unless it is one of those that follow from a failure.
 
   When one of several reads or writes fails, the others find their event loop closed.
   """
-  value = error[1] if len(error) > 1 else error[0].exc_value
+  value = error[1] if len(error) == 3 else getattr(error[0], 'exc_value', '')
   if 'Event loop is closed' not in str(value):
     hook(*error)
 

@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 
 from dgm_jax.core import State
 from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
-from dgm_jax.internal.files import PAUSES
+from dgm_jax.internal.files import PAUSES, make_folder
 from dgm_jax.runs.checkpoint import folder as folders
 from dgm_jax.runs.checkpoint.folder import FOLDER, reason, steps
 from dgm_jax.runs.checkpoint.reader import ITEMS, measured, quiet, seal
@@ -54,7 +54,8 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[Saver]:
     best: the name of a metric; the step with its lowest value is kept, too. '' for none.
   """
   folder = (Path(workdir) / FOLDER).resolve()
-  if cluster.main_process() and folder.is_dir():
+  if cluster.main_process():
+    make_folder(folder)
     folders.tidy(folder)
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices('checkpoints')
