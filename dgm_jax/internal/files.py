@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import IO, TypeVar
 
 __all__ = [
-  'PAUSES', 'append', 'import_file', 'make_folder', 'may_pass', 'open_regular', 'open_without_links', 'patiently', 'read_bytes',
-  'read_text', 'sync', 'write_atomic', 'write_with',
+  'PAUSES', 'append', 'import_file', 'make_folder', 'may_pass', 'open_regular', 'open_without_links', 'patiently',
+  'read_bytes', 'read_text', 'sync', 'write_atomic', 'write_with',
 ]  # fmt: skip
 
 T = TypeVar('T')
