@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 __all__ = ['EXPERIMENT', 'OPTIMIZER', 'described', 'holds']
 
@@ -20,8 +21,10 @@ OPTIMIZER = {
 }  # fmt: skip
 
 
-def holds(interval: str, number: float) -> bool:
-  """Returns whether a number lies in an interval. Infinity and NaN lie in none."""
+def holds(interval: str, number: Any) -> bool:
+  """Returns whether a number lies in an interval. Infinity, NaN and what is no number lie in none."""
+  if not isinstance(number, (int, float)):
+    return False
   start, low, high, end = re.fullmatch(r'([\[(])(.+), (.+)([\])])', interval).groups()
   low, high = (2.0 ** int(text[2:]) if text.startswith('2^') else float(text) for text in (low, high))
   above = low < number if start == '(' else low <= number
@@ -29,8 +32,10 @@ def holds(interval: str, number: float) -> bool:
   return math.isfinite(number) and above and below
 
 
-def described(interval: str, number: float) -> str:
+def described(interval: str, number: Any) -> str:
   """Describes the allowed values of a number and its value: 'must be in [0, 1), got 1.2'."""
+  if not isinstance(number, (int, float)):
+    return f'must be a number, got {number!r}'
   finite = isinstance(number, int) or math.isfinite(number)
   words = WORDS.get(interval, f'must be in {interval}') if finite else 'must be a finite number'
   return f'{words}, got {number}'
