@@ -20,8 +20,9 @@ from dgm_jax.internal.files import import_file, read_text
 from dgm_jax.internal.words import named, one_line
 
 __all__ = [
-  'FILLED_IN', 'FREE', 'build_on', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'from_json', 'listing',
-  'load', 'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value', 'with_variant', 'within',
+  'FILLED_IN', 'FREE', 'build_on', 'by_path', 'check', 'check_warmup', 'choose', 'defaults', 'define_flags',
+  'from_json', 'listing', 'load', 'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
+  'with_variant', 'within',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -32,6 +33,7 @@ FREE = (
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
+SHORT = 2  # steps of the warm-up of an experiment for tests
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
@@ -110,6 +112,8 @@ def shrink(config: ConfigDict) -> None:
   config.update({'batch_size': 16, 'steps': 12, 'steps_per_call': 2, 'eval_batch_size': 64, 'pictures': 8})
   config.update({'log_every': 4, 'eval_every': 6, 'save_every': 4, 'picture_every': 12, 'init_examples': 64})
   config.nll.update({'samples': 20, 'rows': 100})
+  for opt in config.optimizer.values():
+    opt.warmup_steps = min(opt.warmup_steps, SHORT)
 
 
 def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> ConfigDict:
@@ -190,6 +194,22 @@ def check(config: ConfigDict) -> None:
   one_of('config.data.channels', config.data.channels, (0, 1, 3))
   for player, opt in config.optimizer.items():
     _check_optimizer(f'config.optimizer.{player}', opt, config)
+  if config.steps:  # else it depends on the data
+    check_warmup(config, config.steps)
+
+
+def check_warmup(config: ConfigDict, steps: int) -> None:
+  """Refuses a warm-up that is longer than the run, whose learning rate would never be reached.
+
+  Raises:
+    UserError: names the optimizer.
+  """
+  for player, opt in config.optimizer.items():
+    require(
+      opt.warmup_steps <= steps,
+      f'config.optimizer.{player}.warmup_steps={opt.warmup_steps} is longer than the run of {steps} steps: lower it,'
+      ' or train for longer',
+    )
 
 
 def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from dgm_jax import config as experiment
 from dgm_jax import data, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.runs import workdir
 from dgm_jax.runtime import parallel
+from dgm_jax.training.rehearsal import explained, rehearse
 
 __all__ = ['Run', 'build_run', 'compile_call', 'describe', 'indices', 'prepare']
 
@@ -41,6 +43,8 @@ def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False,
 def build_run(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
   """Loads the data and builds the system for all devices, or the first `devices`. It does not touch the folder."""
   run = describe(config, parallel.mesh(devices), folder)
+  _driver(run)  # which some systems cannot have
+  rehearse(run.config, run.system, run.splits, run.like, run.mesh)
   spread = lambda like, array: parallel.put(array, like.sharding)
   return run._replace(arrays=jax.tree.map(spread, run.arrays, run.splits['train'].arrays))
 
@@ -53,8 +57,10 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
   names = ('train', 'valid', 'test') if config.eval_every else ('train', 'test')
   config, splits = workdir.with_data(config, names)
   total = workdir.total_steps(config)
-  system = systems.build(config)
-  like = workdir.shapes(system, config, mesh)
+  experiment.check_warmup(config, total)
+  with explained(config, 'the state'):
+    system = systems.build(config)
+    like = workdir.shapes(system, config, mesh)
   shape = lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=parallel.replicated(mesh))
   arrays = {name: shape(array) for name, array in splits['train'].arrays.items()}
   return Run(config, system, splits, mesh, like, arrays, folder, total)
