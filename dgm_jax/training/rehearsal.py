@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import data, systems
 from dgm_jax.core import State, System
-from dgm_jax.data import preprocess
+from dgm_jax.data import archive, preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.internal.words import first_line, named
 from dgm_jax.runs import workdir
+from dgm_jax.runs.digest import num_bytes
 
 __all__ = ['explained', 'rehearse']
 
@@ -70,6 +71,7 @@ def rehearse(config: ConfigDict, system: System, splits: dict[str, data.Split], 
   """
   for name in config.evals:
     experiment.by_path('dgm_jax.evals', name)
+  _check_memory(config, splits, like, mesh)
   key = jax.eval_shape(lambda: jax.random.key(0))
   with explained(config, 'the training step'):
     devices, step = 1, system.step
@@ -99,3 +101,21 @@ def _batch(split: data.Split, config: ConfigDict, size: int, prepare: Callable) 
   arrays, index = jax.tree.map(like, split.arrays), jax.ShapeDtypeStruct((size,), np.int32)
   make = lambda arrays, index: prepare(config.data)(jax.random.key(0), split.fetch(arrays, index))
   return jax.eval_shape(make, arrays, index)
+
+
+def _check_memory(config: ConfigDict, splits: dict[str, data.Split], like: State, mesh: Mesh) -> None:
+  """Refuses a state or a batch that is larger than a CPU's memory, where the system would stop rather than fail."""
+  if mesh.devices.flat[0].platform != 'cpu':
+    return
+  example = 4 * int(np.prod(splits['train'].shape, dtype=object))
+  sizes = {
+    f'the state of {config.system}': (num_bytes(like), 'set smaller networks'),
+    'a batch': (example * config.batch_size, 'lower config.batch_size'),
+    'a call': (4 * config.batch_size * config.steps_per_call, 'lower config.steps_per_call or config.batch_size'),
+    'the first batch': (example * min(config.init_examples, splits['train'].size), 'lower config.init_examples'),
+  }
+  for what, (needed, hint) in sizes.items():
+    experiment.require(
+      needed <= archive.memory(),
+      f'{what} takes {needed:,} bytes, and this machine has {archive.memory():,} bytes of memory: {hint}',
+    )
