@@ -181,6 +181,7 @@ def check(config: ConfigDict) -> None:
     config.budget <= len(config.stage_epochs),
     f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
   )
+  _check_finite(config.model, 'config.model')
   one_of('config.dtype', config.dtype, DTYPES)
   one_of('config.parallel', config.parallel, DRIVERS)
   require(
@@ -210,6 +211,16 @@ def check_warmup(config: ConfigDict, steps: int) -> None:
       f'config.optimizer.{player}.warmup_steps={opt.warmup_steps} is longer than the run of {steps} steps: lower it,'
       ' or train for longer',
     )
+
+
+def _check_finite(values: Any, path: str) -> None:
+  """Refuses numbers of a model that are not finite, or beyond int32. Their own ranges are the systems' to check."""
+  for key, got in values.items() if isinstance(values, ConfigDict) else enumerate(values):
+    inner = f'{path}.{key}' if isinstance(values, ConfigDict) else f'{path}[{key}]'
+    if isinstance(got, (ConfigDict, tuple)):
+      _check_finite(got, inner)
+    elif isinstance(got, (int, float)):
+      within(inner, got, '(-2^31, 2^31)' if isinstance(got, int) else '(-inf, inf)')
 
 
 def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:

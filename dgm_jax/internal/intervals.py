@@ -26,10 +26,15 @@ def holds(interval: str, number: Any) -> bool:
   if not isinstance(number, (int, float)):
     return False
   start, low, high, end = re.fullmatch(r'([\[(])(.+), (.+)([\])])', interval).groups()
-  low, high = (2.0 ** int(text[2:]) if text.startswith('2^') else float(text) for text in (low, high))
+  low, high = map(_number, (low, high))
   above = low < number if start == '(' else low <= number
   below = number < high if end == ')' else number <= high
   return math.isfinite(number) and above and below
+
+
+def _number(text: str) -> float:
+  sign, bits = (-1 if text.startswith('-') else 1), text.removeprefix('-')
+  return sign * (2.0 ** int(bits[2:]) if bits.startswith('2^') else float(bits))
 
 
 def described(interval: str, number: Any) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
-  'best', 'claim', 'commit', 'differences', 'environment', 'open_subject', 'processor', 'resolve', 'shapes',
-  'total_steps', 'weights', 'with_data', 'write_json',
+  'best', 'claim', 'commit', 'differences', 'environment', 'open_subject', 'processor', 'require_writable',
+  'resolve', 'shapes', 'total_steps', 'weights', 'with_data', 'write_json',
 ]  # fmt: skip
 
 PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -205,6 +206,21 @@ def open_subject(
     state = unaveraged(state)
   trained_at = restored.meta.get('environment', {}).get('commit') or None
   return Subject(config, system, state, part, mesh, trained_at)
+
+
+def require_writable(folder: Path) -> None:
+  """Refuses a folder that cannot be made or written, before work is done for it. It does not make the folder.
+
+  Raises:
+    UserError: names the folder and the reason.
+  """
+  try:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    with tempfile.TemporaryFile(dir=there):
+      pass
+  except OSError as error:
+    reason = error.strerror or str(error)
+    raise UserError(f'{folder} cannot be written ({reason}): give a folder that is yours to write') from error
 
 
 def weights(state: State) -> str:

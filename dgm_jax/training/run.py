@@ -14,7 +14,7 @@ from dgm_jax import data, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.runs import workdir
-from dgm_jax.runtime import parallel
+from dgm_jax.runtime import cluster, parallel
 from dgm_jax.training.rehearsal import explained, rehearse
 
 __all__ = ['Run', 'build_run', 'compile_call', 'describe', 'indices', 'prepare']
@@ -43,6 +43,8 @@ def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False,
 def build_run(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
   """Loads the data and builds the system for all devices, or the first `devices`. It does not touch the folder."""
   run = describe(config, parallel.mesh(devices), folder)
+  if cluster.main_process():
+    print(f'tracing a step, an evaluation and a sample of {config.system} ...', flush=True)
   _driver(run)  # which some systems cannot have
   rehearse(run.config, run.system, run.splits, run.like, run.mesh)
   spread = lambda like, array: parallel.put(array, like.sharding)
