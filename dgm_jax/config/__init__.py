@@ -3,6 +3,7 @@
 Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -30,6 +31,7 @@ FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
   'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
+CONFIGS = Path(__file__).parents[2] / 'configs'  # of a clone
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
@@ -324,18 +326,35 @@ def from_json(data: Mapping) -> ConfigDict:
 
 
 def load(workdir: Path) -> ConfigDict:
-  """Loads the experiment of a finished or interrupted run.
+  """Loads the experiment of a finished or interrupted run. Keys that came later have the values of today's configs.
 
   Raises:
     UserError: the folder is not a workdir.
   """
   path = Path(workdir) / 'config.json'
   try:
-    return from_json(older.today(json.loads(read_text(path))))
+    return from_json(_with_later_keys(older.today(json.loads(read_text(path)))))
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
-  except (json.JSONDecodeError, OSError) as error:
+  except (ValueError, AttributeError, TypeError, KeyError, OSError) as error:
     raise UserError(f'{path} cannot be read: {one_line(error)}') from error
+
+
+def _with_later_keys(page: dict) -> dict:
+  """Fills in keys that came after a run: common ones from the defaults, the model's from its own config, if it is here.
+
+  Only the files beside this package are read: a run's page is data, and its `source` may be anybody's path.
+  """
+  page = older.filled(page, to_json(defaults()))
+  page['optimizer'] = {name: older.filled(opt, optimizer()) for name, opt in page['optimizer'].items()}
+  source, _, variant = page['source'].partition(':')
+  file = CONFIGS / Path(source).name
+  if source and file.is_file():
+    with contextlib.suppress(Exception):  # it is the run that is asked for, and not its file of today
+      today = import_file(file).get_config(*filter(None, [variant]))
+      if today.system == page['system']:
+        page['model'] = older.filled(page['model'], to_json(today)['model'])
+  return page
 
 
 def _tuples(data):

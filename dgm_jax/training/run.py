@@ -1,6 +1,6 @@
 """A run before its first step: data, system and devices put together, and the program of its steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +10,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import data, systems
+from dgm_jax import data, optim, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.runs import workdir
 from dgm_jax.runtime import cluster, parallel
 from dgm_jax.training.rehearsal import explained, rehearse
 
-__all__ = ['Run', 'build_run', 'compile_call', 'describe', 'indices', 'prepare']
+__all__ = ['Run', 'build_run', 'compile_call', 'describe', 'indices', 'prepare', 'schedule_changes']
 
 
 class Run(NamedTuple):
@@ -108,6 +108,28 @@ def indices(run: Run, step: int, steps: int) -> jax.Array:
   """
   order = data.order(run.config.seed, step, steps, run.config.batch_size, run.splits['train'].size)
   return _driver(run).deal(order)
+
+
+def schedule_changes(before: Mapping, run: Run, step: int) -> list[str]:
+  """Describes the learning rates that another length of the run changes from `step` on.
+
+  Args:
+    before: the experiment's JSON data that the checkpoint of `step` was saved with.
+    run: the run as it goes on.
+    step: number of completed steps.
+  """
+  if not before or step >= run.total:
+    return []
+  old, said = experiment.from_json(before), []
+  steps = optim.total_steps(old)
+  for player, opt in run.config.optimizer.items():
+    if opt.schedule in ('linear', 'cosine') and player in old.optimizer and steps != run.total:
+      was, now = (float(optim.schedule(opt, config)(step)) for config in (old, run.config))
+      said.append(
+        f'the run of {steps} steps now has {run.total}, over which the {opt.schedule} schedule of'
+        f' config.optimizer.{player} is stretched: its learning rate at step {step} is {now:.3g} and was {was:.3g}'
+      )
+  return said
 
 
 def _driver(run: Run) -> parallel.Driver:

@@ -13,7 +13,7 @@ from dgm_jax.errors import UserError
 from dgm_jax.runs import checkpoint, graft
 from dgm_jax.runs.digest import first_bad
 from dgm_jax.runtime import cluster, signals
-from dgm_jax.training.run import Run
+from dgm_jax.training.run import Run, schedule_changes
 
 __all__ = ['Start', 'load_or_init', 'start']
 
@@ -41,6 +41,9 @@ def load_or_init(run: Run) -> Start:
   started = time.perf_counter()
   if checkpoint.steps(run.folder):
     restored = checkpoint.restore(run.folder, run.like)
+    if cluster.main_process():
+      for line in schedule_changes(restored.meta.get('config', {}), run, restored.step):
+        print(line, flush=True)
     return Start(restored.state, restored.step, restored.meta, time.perf_counter() - started)
   if cluster.main_process():
     print(f'making the start state of {run.config.system} ...', flush=True)
