@@ -113,7 +113,7 @@ def _write(args, config, page: dict) -> None:
 
   target = _target(args, config)
   if target is None:
-    print(json.dumps(page, indent=2))
+    print(json.dumps(workdir.jsonable(page), indent=2))
   else:
     target.parent.mkdir(parents=True, exist_ok=True)
     workdir.write_json(target, page)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from dgm_jax import config as experiment
@@ -115,6 +116,7 @@ def evaluate(subject: Any, functions: dict[str, Callable], page: dict, targets: 
         continue
       metrics |= figures
       done.append(name)
+      failures += _not_finite(figures)
       _print_figures(figures, page, subject.config)
   finally:  # also where a signal ends it
     if metrics:
@@ -134,6 +136,13 @@ def _print_figures(figures: dict, page: dict, config: Any) -> None:
     text = f'{value:.5g}' if isinstance(value, float) else f'{[round(v, 4) for v in value]}'
     text += f'  (published: {beside[name][0]:.6g}; {beside[name][1].source})' if name in beside else ''
     print(f'  {name} = {text}', flush=True)
+
+
+def _not_finite(figures: dict) -> list[errors.UserError]:
+  """Returns what keeps figures out of the records: those that are no numbers."""
+  wrong = [name for name, value in figures.items() if not np.isfinite(value).all()]
+  hint = 'it is kept beside the run, and not recorded; look at the data and at the training'
+  return [errors.UserError(f'the figure {name} is {figures[name]}: {hint}') for name in wrong]
 
 
 def find(subject: Any, names: tuple[str, ...]) -> dict[str, Callable]:

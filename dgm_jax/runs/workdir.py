@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -27,7 +28,7 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
-  'best', 'claim', 'commit', 'differences', 'environment', 'open_subject', 'processor', 'require_writable',
+  'best', 'claim', 'commit', 'differences', 'environment', 'jsonable', 'open_subject', 'processor', 'require_writable',
   'resolve', 'shapes', 'total_steps', 'weights', 'with_data', 'write_json',
 ]  # fmt: skip
 
@@ -230,8 +231,20 @@ def weights(state: State) -> str:
 
 
 def write_json(path: Path, page: Any) -> None:
-  """Writes JSON atomically: a reader gets the old page or the new one."""
-  write_atomic(path, (json.dumps(page, indent=2) + '\n').encode())
+  """Writes JSON atomically: a reader gets the old page or the new one.
+
+  Numbers that JSON lacks are the strings "nan", "inf" and "-inf", as in metrics.jsonl; `float` reads them.
+  """
+  write_atomic(path, (json.dumps(jsonable(page), indent=2, allow_nan=False) + '\n').encode())
+
+
+def jsonable(value: Any) -> Any:
+  """Returns data with the numbers that JSON lacks as the strings "nan", "inf" and "-inf"."""
+  if isinstance(value, Mapping):
+    return {key: jsonable(inner) for key, inner in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [jsonable(inner) for inner in value]
+  return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:

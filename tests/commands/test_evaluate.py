@@ -103,3 +103,19 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_measured(co
 def test_a_measurement_that_is_not_there_is_named(command):
   with pytest.raises(UserError, match="has no 'images'"):
     command('--only=mean.images')
+
+
+def test_a_figure_that_is_no_number_is_kept_as_a_string_and_not_recorded(command, trained, monkeypatch, capsys):
+  from dgm_jax.evals import latent
+
+  def broken(seed, subject):
+    return {'bits': float('nan'), 'each': [1.0, float('inf')], 'fine': 2.0}
+
+  broken.needs = ()
+  monkeypatch.setattr(latent, 'units', broken)
+  with pytest.raises(UserError, match='the figure bits is nan: it is kept beside the run, and not recorded'):
+    command('--only=latent.units', '--split=train', '--record', f'--results={trained / "results"}')
+  text = (trained / 'evaluation_train.json').read_text()
+  strict = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+  assert strict['metrics'] == {'bits': 'nan', 'each': [1.0, 'inf'], 'fine': 2.0}
+  assert not (trained / 'results').exists()
