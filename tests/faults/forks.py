@@ -2,7 +2,8 @@
 
 A line of JSON {"command": "train", "words": [...], "only_checks": true} on stdin is answered by one on stdout: {"code",
 "out", "err", "seconds"}. With `only_checks` a training ends before its first step, once all was checked. The code of a
-command that takes longer than LIMIT seconds of one processor, or ten times as long by the clock, is "hung".
+command that takes longer than LIMIT seconds of one processor, or ten times as long by the clock, is "hung"; one that
+trains may take FACTOR times as long, since it compiles.
 """
 
 import importlib
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 
-LIMIT = 30
+LIMIT, FACTOR = 30, 4
 MEMORY = 12 * 2**30  # bytes of addresses, so that a command that wants all memory ends alone
 
 
@@ -42,13 +43,18 @@ class Server:
     self.process.stdout.close()
 
 
+def seconds(question: dict) -> int:
+  return LIMIT if question['only_checks'] else LIMIT * FACTOR
+
+
 def child(question: dict, out, err) -> None:
   """Becomes the command."""
   os.dup2(out.fileno(), 1)
   os.dup2(err.fileno(), 2)
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-  resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 1))  # SIGXCPU
+  limit = seconds(question)
+  resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))  # SIGXCPU
   sys.argv = [f'{question["command"]}.py', *question['words']]
   sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
   code = 0
@@ -83,7 +89,7 @@ def answer(question: dict) -> dict:
       if ended:
         code = os.waitstatus_to_exitcode(status)
         code = 'hung' if code == -signal.SIGXCPU else code
-      elif time.monotonic() - began > 10 * LIMIT:
+      elif time.monotonic() - began > 10 * seconds(question):
         os.kill(number, signal.SIGKILL)
         os.waitpid(number, 0)
         code = 'hung'
