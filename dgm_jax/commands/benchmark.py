@@ -84,6 +84,8 @@ def main(argv: list[str]) -> None:
     _write(args, config, topology.cost(config, args.topology))
     return
   # Before this process takes the devices: an accelerator may serve one process only.
+  if args.first_step:
+    print('timing a fresh start of train.py, twice ...', flush=True)
   first = first_step.seconds(config) if args.first_step else None
 
   import jax
@@ -94,6 +96,7 @@ def main(argv: list[str]) -> None:
   page = header(config) | {'first_step_seconds': first, 'settings': []}
   for n in devices or [jax.device_count()]:
     for steps in calls:
+      print(f'compiling and timing {n} devices, {steps} steps a call ...', flush=True)
       page['settings'].append(measure(config, n, steps, args.seconds))
       print(_row(page['settings'][-1]), flush=True)
   page['weak_scaling'] = topology.weak_scaling(page['settings'], jax.devices()[0].platform == 'cpu')
@@ -110,7 +113,7 @@ def _write(args, config, page: dict) -> None:
 
   target = _target(args, config)
   if target is None:
-    print(json.dumps(page, indent=2))
+    print(json.dumps(workdir.jsonable(page), indent=2))
   else:
     target.parent.mkdir(parents=True, exist_ok=True)
     workdir.write_json(target, page)

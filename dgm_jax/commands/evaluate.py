@@ -9,20 +9,21 @@ from which the README's table and docs/tables.md are made. Beside a figure of th
 of the same system, data, network and protocol, where there is one.
 """
 
-import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from dgm_jax import config as experiment
 from dgm_jax import errors
-from dgm_jax.pages import published
+from dgm_jax.pages import published, records
 from dgm_jax.runtime import cli
 
-__all__ = ['SPLITS', 'define_flags', 'main', 'run']
+__all__ = ['SPLITS', 'define_flags', 'evaluate', 'find', 'main', 'measure', 'record', 'run']
 
 flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
@@ -65,36 +66,87 @@ def main(argv: list[str]) -> None:
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster, cpu
 
+  # What is needed in the end is looked for first: figures may take hours.
+  _environment(workdir_path)
+  folders = [workdir_path, *([Path(args.results)] if args.record else [])]
+  for folder in folders:
+    workdir.require_writable(folder)
   cluster.start(keep_memory=cpu.large_programs(config))
   subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config, args.weights)
-  started = time.perf_counter()
   chosen = tuple(name if '.' in name else f'{name}.{name}' for name in (*args.only, *args.what))
   # Of a network that is told the label, also what it says without: the mixture over labels.
   mixture = ('labels.labels',) if config.conditional and 'labels.labels' not in config.evals else ()
-  metrics = measure(subject, chosen or tuple(config.evals) + mixture)
-  page = record(workdir_path, subject, args.split, metrics)
-  page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
-  page['checkpoint'] = args.checkpoint
-  workdir.write_json(workdir_path / f'evaluation_{args.split}.json', page)
-  print(f'{args.split} split, {subject.split.size} examples, step {page["steps"]}, {page["weights"]}:')
-  samples = page['samples'].get('nll_nats', 0)
-  beside = published.find(page['config'], page['settings'], samples) if args.split == 'test' else {}
-  for name, value in metrics.items():
+  functions = find(subject, chosen or tuple(config.evals) + mixture)
+  page = record(workdir_path, subject, args.split, {}) | {'checkpoint': args.checkpoint}
+  name = args.name or record_name(page)
+  if args.record:
+    require_name('the name of the config, from which the record has its own,', name)
+  targets = [workdir_path / f'evaluation_{args.split}.json', *(folder / f'{name}.json' for folder in folders[1:])]
+  print(f'{args.split} split, {subject.split.size} examples, step {page["steps"]}, {page["weights"]}:', flush=True)
+  failures = evaluate(subject, functions, page, targets)
+  for target in targets[1:]:
+    print(f'record: {target}' if not failures else f'no record {target}: figures are missing')
+  if failures:
+    raise failures[0]
+
+
+def evaluate(subject: Any, functions: dict[str, Callable], page: dict, targets: list[Path]) -> list[errors.UserError]:
+  """Measures one thing after another, prints each figure at once, and writes what there is in the end.
+
+  Args:
+    subject: the run.
+    functions: of `find`.
+    page: of `record`, with neither metrics nor samples yet.
+    targets: files for the page; all but the first are for a page that is whole.
+
+  Returns:
+    what could not be measured; the rest is measured all the same.
+  """
+  from dgm_jax.runs import workdir
+
+  metrics, failures, done, started = {}, [], [], time.perf_counter()
+  try:
+    for name, function in functions.items():
+      print(f'measuring {name} ...', flush=True)
+      try:
+        figures = function(subject.config.seed, subject)
+      except errors.UserError as error:
+        print(f'  no {name}: {error}', flush=True)
+        failures.append(error)
+        continue
+      metrics |= figures
+      done.append(name)
+      failures += _not_finite(figures)
+      _print_figures(figures, page, subject.config)
+  finally:  # also where a signal ends it
+    if metrics:
+      page |= {'metrics': metrics, 'samples': _samples(subject.config, metrics)}
+      page['evaluation_seconds'] = round(time.perf_counter() - started, 1)
+      for target in targets[: 1 if failures or len(done) < len(functions) else None]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workdir.write_json(target, page)
+  return failures
+
+
+def _print_figures(figures: dict, page: dict, config: Any) -> None:
+  """Prints figures, those of the test split beside the published ones."""
+  samples = _samples(config, figures).get('nll_nats', 0)
+  beside = published.find(page['config'], page['settings'], samples) if page['split'] == 'test' else {}
+  for name, value in figures.items():
     text = f'{value:.5g}' if isinstance(value, float) else f'{[round(v, 4) for v in value]}'
     text += f'  (published: {beside[name][0]:.6g}; {beside[name][1].source})' if name in beside else ''
-    print(f'  {name} = {text}')
-  if args.record:
-    folder = Path(args.results)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = args.name or record_name(page)
-    require_name('the name of the config, from which the record has its own,', name)
-    target = folder / f'{name}.json'
-    workdir.write_json(target, page)
-    print(f'record: {target}')
+    print(f'  {name} = {text}', flush=True)
 
 
-def measure(subject: Any, names: tuple[str, ...]) -> dict:
-  """Returns all figures that the named functions of `dgm_jax.evals` give for a subject.
+def _not_finite(figures: dict) -> list[errors.UserError]:
+  """Returns what keeps figures out of the records: those that are no numbers."""
+  wrong = [name for name, value in figures.items() if not np.isfinite(value).all()]
+  hint = 'it is kept beside the run, and not recorded; look at the data and at the training'
+  return [errors.UserError(f'the figure {name} is {figures[name]}: {hint}') for name in wrong]
+
+
+def find(subject: Any, names: tuple[str, ...]) -> dict[str, Callable]:
+  """Finds the named functions of `dgm_jax.evals`.
 
   Raises:
     UserError: there is no such function, or the system lacks a view that it needs.
@@ -104,8 +156,17 @@ def measure(subject: Any, names: tuple[str, ...]) -> dict:
   functions = {name: experiment.by_path('dgm_jax.evals', name) for name in names}
   for name, function in functions.items():
     views.require(subject.system, subject.config.system, function.needs, name)
+  return functions
+
+
+def measure(subject: Any, names: tuple[str, ...]) -> dict:
+  """Returns all figures that the named functions of `dgm_jax.evals` give for a subject.
+
+  Raises:
+    UserError: as `find`, or a measurement lacks something.
+  """
   metrics = {}
-  for function in functions.values():
+  for function in find(subject, names).values():
     metrics |= function(subject.config.seed, subject)
   return metrics
 
@@ -114,10 +175,10 @@ def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:
   """Returns a page of results/ (`records.FIELDS`): the model, the data, the length of training and the figures."""
   import jax
 
-  from dgm_jax.pages import catalogue, records, sizes
+  from dgm_jax.pages import catalogue, sizes
   from dgm_jax.runs import lines, workdir
 
-  config, environment = subject.config, json.loads((folder / 'env.json').read_text())
+  config, environment = subject.config, _environment(folder)
   steps = int(jax.device_get(subject.state.step))
   timing = [line for line in lines.read(folder / 'timing.jsonl') if line['step'] <= steps]
   parameters = sizes.count(subject.state.params)
@@ -142,6 +203,21 @@ def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:
     'metrics': metrics,
     'samples': _samples(config, metrics),
   }
+
+
+def _environment(folder: Path) -> dict:
+  """Reads the surroundings of a run's training.
+
+  Raises:
+    UserError: they are missing or damaged.
+  """
+  environment = records.load(folder / 'env.json')
+  if not {'device', 'devices', 'versions'} <= set(environment):
+    raise errors.UserError(
+      f'{folder / "env.json"} is missing or holds no device and versions, which figures are kept with: start the'
+      ' training again with the same command, which writes it'
+    )
+  return environment
 
 
 def _samples(config, metrics: dict) -> dict[str, int]:

@@ -31,8 +31,8 @@ flags.disclaim_key_flags()  # --help lists them as the flags of the program that
 def define_flags() -> None:
   """Defines the command line in the module's own flags."""
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
-  flags.DEFINE_integer('n', 64, 'Number of images.', lower_bound=1)
-  flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
+  flags.DEFINE_integer('n', 64, 'Number of images.', 1, 10**6)
+  flags.DEFINE_integer('seed', 0, 'Seed of the noise.', 0, 2**32 - 1)
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
@@ -63,6 +63,8 @@ def main(argv: list[str]) -> None:
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster, cpu
 
+  out = Path(args.out or folder / 'samples')
+  workdir.require_writable(out)
   cluster.start(keep_memory=cpu.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
@@ -70,9 +72,12 @@ def main(argv: list[str]) -> None:
   if subject.system.sample is None and not able:
     raise errors.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = preprocess.pixels(config.data)
-  key, out = jax.random.key(args.seed), Path(args.out or folder / 'samples')
+  key = jax.random.key(args.seed)
+  names = [name for name in args.what if name not in ('neighbours', 'arithmetic')]
+  _chosen(able | ({'samples': None} if _chosen_draws(args) else {}), names)
   out.mkdir(parents=True, exist_ok=True)
   if subject.system.sample:
+    print(f'drawing {args.n} examples ...', flush=True)
     draws = _draws(args, key, subject)
     array = np.asarray(draws if draws.ndim == 2 else to_uint8(draws))  # points are no pixels
     files.write_with(out / 'samples.npy', lambda file: np.save(file, array))
@@ -81,7 +86,6 @@ def main(argv: list[str]) -> None:
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   if _chosen_draws(args):
     able = able | {'samples': lambda *_: gallery.grid(np.asarray(to_uint8(draws)))}
-  names = [name for name in args.what if name not in ('neighbours', 'arithmetic')]
   if 'arithmetic' in args.what:
     views.require(subject.system, config.system, arithmetic.picture.needs, '--what=arithmetic')
     terms = arithmetic.parse(args.terms, args.n)

@@ -6,6 +6,7 @@ On several machines run the same command on each, with --coordinator=auto on a T
 or with --coordinator=HOST:PORT --processes=N --process=I.
 """
 
+import re
 from pathlib import Path
 
 from absl import flags
@@ -24,6 +25,7 @@ def define_flags() -> None:
   """Defines the command line."""
   experiment.define_flags()
   flags.DEFINE_string('workdir', None, 'Folder of the run: figures, pictures, checkpoints, report.')
+  flags.DEFINE_bool('list', False, 'Print the experiments of configs/ and their variants, and end.')
   flags.DEFINE_bool('allow_config_change', False, 'Go on with a run whose config was another one.')
   flags.DEFINE_enum(
     'on_nan', 'abort', ('abort', 'rollback'), 'At a NaN: end, or go back to the last checkpoint and on.'
@@ -39,6 +41,9 @@ def main(argv: list[str]) -> None:
   config, mistake = None, None
   try:
     config = _read(argv)
+    if config is None:
+      print('\n'.join(experiment.listing()))
+      return
   except errors.UserError as error:
     if not (address := _address(argv)):
       raise
@@ -61,15 +66,20 @@ def main(argv: list[str]) -> None:
     print(f'report: {report.write_report(args.workdir)}')
 
 
-def _read(argv: list[str]) -> ConfigDict:
-  """Returns the experiment of a command line that is right."""
+def _read(argv: list[str]) -> ConfigDict | None:
+  """Returns the experiment of a command line that is right, None for --list."""
   experiment.parse(argv, __doc__)
-  args, config = flags.FLAGS, experiment.value()
+  args = flags.FLAGS
+  if args.list:
+    return None
+  config = experiment.value()
   experiment.check(config)
   if not args.workdir:
     raise errors.UserError('no folder given for the run; add --workdir=DIR')
   if args.processes > 1 and not args.coordinator:
     raise errors.UserError('--processes needs the address of process 0: add --coordinator=HOST:PORT')
+  if args.coordinator not in ('', 'auto') and not re.fullmatch(r'.+:\d+', args.coordinator):
+    raise errors.UserError(f"--coordinator={args.coordinator} must be HOST:PORT, or 'auto' where there is a cluster")
   if not 0 <= args.process < args.processes:
     raise errors.UserError(f'--process={args.process} must be in [0, {args.processes}), the number of --processes')
   return config

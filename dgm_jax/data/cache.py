@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from dgm_jax.data import archive
 from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError, printable
 from dgm_jax.internal.files import read_text, write_atomic
@@ -165,6 +166,7 @@ def _write_pictures(path: pathlib.Path, label: str, size: int, examples: Iterabl
     for place, x, y in examples:
       if shape is None:
         first, shape = place, x.shape
+        _check_room(path.parent, label, size * x.nbytes)
         header = {'descr': '|u1', 'fortran_order': False, 'shape': (size, *shape)}
         np.lib.format.write_array_header_1_0(file, header)
       if x.shape != shape:
@@ -175,6 +177,17 @@ def _write_pictures(path: pathlib.Path, label: str, size: int, examples: Iterabl
       file.write(x.tobytes())
       labels.append(y)
   return labels
+
+
+def _check_room(folder: pathlib.Path, label: str, needed: int) -> None:
+  """Refuses examples that are larger than the free disk, or than half of the memory: a split is a copy."""
+  free, memory = shutil.disk_usage(folder).free, archive.memory() // 2
+  if needed > min(free, memory):
+    where = f'half of the memory of this machine, {memory:,}' if needed > memory else f'the {free:,} free in {root()}'
+    raise UserError(
+      f'{label}: decoded, it takes {needed:,} bytes, more than {where}: set a smaller --config.data.size'
+      + ', or DGM_JAX_CACHE to a folder with more room' * (needed <= memory)
+    )
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,6 +111,7 @@ def _source(config: Any, look: Look) -> Source:
   if config.name in RENDERED:
     return Source(_sprites().parts())
   if not colon:
+    _refuse_path(config.name)
     return Source(tfds.parts(config.name, config.train, config.test, look))
   own = {'folder': folder.source, 'npz': arrays.source, 'npy': arrays.source}
   synthetic = {'points': points.parts, 'toy': toy.parts}
@@ -121,6 +123,15 @@ def _source(config: Any, look: Look) -> Source:
     f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
     ' points:NAME or toy:NAME'
   )
+
+
+def _refuse_path(name: str) -> None:
+  """Refuses a path in place of a dataset's name, with the name that it has as a dataset."""
+  kind = {'.npz': 'npz', '.npy': 'npy'}.get(os.path.splitext(name)[1], 'folder')
+  if name.startswith(('/', './', '../', '~')) or kind != 'folder':
+    raise UserError(f'--config.data.name={name} is a path: write --config.data.name={kind}:{name}')
+  if not name:
+    raise UserError('--config.data.name is empty: give digits, a TFDS name, or folder:PATH')
 
 
 def _pick(source: Source, split: str, config: Any) -> Arrays:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 __all__ = ['EXPERIMENT', 'OPTIMIZER', 'described', 'holds']
 
@@ -9,7 +10,7 @@ WORDS = {'[0, inf)': 'must not be negative', '[1, inf)': 'must be at least 1', '
 
 EXPERIMENT = {
   **dict.fromkeys(('steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every'), '[0, inf)'),
-  **dict.fromkeys(('keep', 'data.size', 'generated.samples'), '[0, inf)'), 'seed': '[0, 2^32)',
+  **dict.fromkeys(('keep', 'generated.samples'), '[0, inf)'), 'seed': '[0, 2^32)', 'data.size': '[0, 4096]',
   **dict.fromkeys(('batch_size', 'accumulate', 'steps_per_call', 'eval_batch_size', 'init_examples'), '[1, inf)'),
   **dict.fromkeys(('pictures', 'nll.samples', 'nll.rows', 'generated.splits'), '[1, inf)'),
 }  # fmt: skip
@@ -20,17 +21,26 @@ OPTIMIZER = {
 }  # fmt: skip
 
 
-def holds(interval: str, number: float) -> bool:
-  """Returns whether a number lies in an interval. Infinity and NaN lie in none."""
+def holds(interval: str, number: Any) -> bool:
+  """Returns whether a number lies in an interval. Infinity, NaN and what is no number lie in none."""
+  if not isinstance(number, (int, float)):
+    return False
   start, low, high, end = re.fullmatch(r'([\[(])(.+), (.+)([\])])', interval).groups()
-  low, high = (2.0 ** int(text[2:]) if text.startswith('2^') else float(text) for text in (low, high))
+  low, high = map(_number, (low, high))
   above = low < number if start == '(' else low <= number
   below = number < high if end == ')' else number <= high
   return math.isfinite(number) and above and below
 
 
-def described(interval: str, number: float) -> str:
+def _number(text: str) -> float:
+  sign, bits = (-1 if text.startswith('-') else 1), text.removeprefix('-')
+  return sign * (2.0 ** int(bits[2:]) if bits.startswith('2^') else float(bits))
+
+
+def described(interval: str, number: Any) -> str:
   """Describes the allowed values of a number and its value: 'must be in [0, 1), got 1.2'."""
+  if not isinstance(number, (int, float)):
+    return f'must be a number, got {number!r}'
   finite = isinstance(number, int) or math.isfinite(number)
   words = WORDS.get(interval, f'must be in {interval}') if finite else 'must be a finite number'
   return f'{words}, got {number}'

@@ -4,7 +4,7 @@ import functools
 
 from dgm_jax.internal import metrics
 
-__all__ = ['flag', 'renamed', 'today']
+__all__ = ['filled', 'flag', 'renamed', 'today']
 
 # System -> where a key that came later stands, and what the system computed before it.
 BEFORE = {
@@ -27,6 +27,17 @@ def flag(word: str) -> str:
   key, sign, value = word.partition('=')
   parent, _, last = key.rpartition('.')
   return f'{parent}.{NAMES[last]}{sign}{value}' if parent.endswith('config.model') and last in NAMES else word
+
+
+def filled(page: dict, present: dict) -> dict:
+  """Returns an experiment's JSON data with the keys that came later, at every depth, as `present` has them."""
+  later = {key: value for key, value in present.items() if key not in page}
+  both = {key: filled(page[key], value) for key, value in present.items() if _are_dicts(page.get(key), value)}
+  return page | both | later
+
+
+def _are_dicts(*values: object) -> bool:
+  return all(isinstance(value, dict) for value in values)
 
 
 def today(page: dict) -> dict:

@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
-  'best', 'claim', 'commit', 'compare', 'differences', 'environment', 'open_subject', 'processor', 'resolve', 'shapes',
-  'total_steps', 'weights', 'with_data', 'write_json',
+  'best', 'claim', 'commit', 'compare', 'differences', 'environment', 'jsonable', 'open_subject', 'processor',
+  'require_writable', 'resolve', 'shapes', 'total_steps', 'weights', 'with_data', 'write_json',
 ]  # fmt: skip
 
 PACKAGES = ('dgm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -222,6 +224,21 @@ def open_subject(
   return Subject(config, system, state, part, mesh, trained_at)
 
 
+def require_writable(folder: Path) -> None:
+  """Refuses a folder that cannot be made or written, before work is done for it. It does not make the folder.
+
+  Raises:
+    UserError: names the folder and the reason.
+  """
+  try:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    with tempfile.TemporaryFile(dir=there):
+      pass
+  except OSError as error:
+    reason = error.strerror or str(error)
+    raise UserError(f'{folder} cannot be written ({reason}): give a folder that is yours to write') from error
+
+
 def weights(state: State) -> str:
   """Describes in words which parameters are measured and sampled."""
   names = sorted(state.extra.get('ema', {}))
@@ -229,8 +246,20 @@ def weights(state: State) -> str:
 
 
 def write_json(path: Path, page: Any) -> None:
-  """Writes JSON atomically: a reader gets the old page or the new one."""
-  write_atomic(path, (json.dumps(page, indent=2) + '\n').encode())
+  """Writes JSON atomically: a reader gets the old page or the new one.
+
+  Numbers that JSON lacks are the strings "nan", "inf" and "-inf", as in metrics.jsonl; `float` reads them.
+  """
+  write_atomic(path, (json.dumps(jsonable(page), indent=2, allow_nan=False) + '\n').encode())
+
+
+def jsonable(value: Any) -> Any:
+  """Returns data with the numbers that JSON lacks as the strings "nan", "inf" and "-inf"."""
+  if isinstance(value, Mapping):
+    return {key: jsonable(inner) for key, inner in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [jsonable(inner) for inner in value]
+  return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:

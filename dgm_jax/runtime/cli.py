@@ -9,10 +9,12 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from dgm_jax.errors import ALONE, Halt, UserError, printable
+from dgm_jax.internal import words
 from dgm_jax.runtime import signals
 
 __all__ = ['Unbroken', 'run']
@@ -33,25 +35,39 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again:
   try:
     with contextlib.redirect_stdout(output), signals.owned():
       main(sys.argv if argv is None else argv)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(MISTAKE)
-  except OSError as error:  # a disk, a network or a right that fails where no function has a better word for it
-    where = ' and '.join(printable(str(name)) for name in (error.filename, error.filename2) if name) or 'a file'
-    why = error.strerror or printable(str(error))
-    hint = 'see to the disk and its rights, then try again'
-    print(f'error: {where} cannot be read or written ({why}): {hint}', file=sys.stderr)
-    sys.exit(MISTAKE)
   except Halt as halt:
     _quiet()
     print(f'error: {halt}', file=sys.stderr)
     _leave(halt.code, wait=halt.code != ALONE)
+  except Exception as error:
+    line = _mistake(error)
+    if not line:
+      raise
+    if os.environ.get('DGM_JAX_TRACEBACK'):
+      traceback.print_exception(error)
+    print(f'error: {line}', file=sys.stderr)
+    sys.exit(MISTAKE)
   except signals.Stopped as stopped:
     _quiet()
     print(f'{stopped}; the same command {again}', file=sys.stderr)
     _leave(stopped.code)
   finally:
     output.flush()
+
+
+def _mistake(error: Exception) -> str:
+  """Returns the line for a mistake of the user or a fault of the machine, '' for a fault of this package."""
+  if isinstance(error, UserError):
+    return str(error)
+  said = words.one_line(error)
+  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in said:
+    return f'there is not enough memory ({said[:200]}): take smaller batches, images or networks, or a larger machine'
+  if isinstance(error, OSError):
+    names = ' and '.join(printable(str(name)) for name in (error.filename, error.filename2) if name)
+    return f'{names or type(error).__name__}: {error.strerror or said}; mend it, and start the command again'
+  if isinstance(error, RuntimeError) and 'home directory' in said:
+    return 'there is no home folder for what is kept between runs: set HOME, or DGM_JAX_CACHE and TFDS_DATA_DIR'
+  return ''
 
 
 class Unbroken:

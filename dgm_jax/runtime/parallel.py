@@ -8,6 +8,7 @@ and what they have in common is averaged: exact for losses that are means over
 examples, with statistics of a device's own rows for those that are not.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -45,8 +46,16 @@ def interruptible(program: Callable) -> Callable:
 
 
 def mesh(devices: int = 0) -> Mesh:
-  """Returns the mesh of all devices of all processes, or the first `devices`, along one axis, 'data'."""
-  visible = jax.devices()
+  """Returns the mesh of all devices of all processes, or the first `devices`, along one axis, 'data'.
+
+  Raises:
+    UserError: there are fewer devices, or none of the kind that JAX_PLATFORMS names.
+  """
+  try:
+    visible = jax.devices()
+  except (RuntimeError, AssertionError) as error:  # JAX asserts that it has found one
+    platforms = os.environ.get('JAX_PLATFORMS', '')
+    raise UserError(f'JAX finds no device of JAX_PLATFORMS={platforms}: leave it out, or give cpu') from error
   if devices > len(visible):
     raise UserError(f'{devices} devices were asked for, but JAX sees {len(visible)} ({visible[0].platform})')
   # Explicit axes, the default, break linen's gathers: the axis is left to the compiler.

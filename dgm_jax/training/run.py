@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +12,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import data, systems
+from dgm_jax import data, optim, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.runs import workdir
-from dgm_jax.runtime import parallel
+from dgm_jax.runtime import cluster, parallel
+from dgm_jax.training.rehearsal import explained, rehearse
 
-__all__ = ['Run', 'build_run', 'compile_call', 'describe', 'identity', 'indices', 'prepare']
+__all__ = [
+  'Run', 'build_run', 'compile_call', 'describe', 'identity', 'indices', 'prepare', 'schedule_changes',
+]  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -45,6 +48,10 @@ def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False,
 def build_run(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
   """Loads the data and builds the system for all devices, or the first `devices`. It does not touch the folder."""
   run = describe(config, parallel.mesh(devices), folder)
+  if cluster.main_process():
+    print(f'tracing a step, an evaluation and a sample of {config.system} ...', flush=True)
+  _driver(run)  # which some systems cannot have
+  rehearse(run.config, run.system, run.splits, run.like, run.mesh)
   spread = lambda like, array: parallel.put(array, like.sharding)
   return run._replace(arrays=jax.tree.map(spread, run.arrays, run.splits['train'].arrays))
 
@@ -57,8 +64,10 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
   names = ('train', 'valid', 'test') if config.eval_every else ('train', 'test')
   config, splits = workdir.with_data(config, names)
   total = workdir.total_steps(config)
-  system = systems.build(config)
-  like = workdir.shapes(system, config, mesh)
+  experiment.check_warmup(config, total)
+  with explained(config, 'the state'):
+    system = systems.build(config)
+    like = workdir.shapes(system, config, mesh)
   shape = lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=parallel.replicated(mesh))
   arrays = {name: shape(array) for name, array in splits['train'].arrays.items()}
   return Run(config, system, splits, mesh, like, arrays, folder, total)
@@ -73,7 +82,7 @@ def identity(run: Run, **more: str) -> dict[str, str]:
   for name, split in run.splits.items():
     arrays = {key: f'{array.dtype}{list(array.shape)}' for key, array in split.arrays.items()}
     page[f'data.{name}'] = f'{split.size} examples, {arrays}'
-  package = Path(experiment.__file__).parent
+  package = Path(optim.__file__).parent
   page |= {
     f'source.{path.relative_to(package)}': hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     for path in sorted(package.rglob('*.py'))
@@ -129,6 +138,28 @@ def indices(run: Run, step: int, steps: int) -> jax.Array:
   """
   order = data.order(run.config.seed, step, steps, run.config.batch_size, run.splits['train'].size)
   return _driver(run).deal(order)
+
+
+def schedule_changes(before: Mapping, run: Run, step: int) -> list[str]:
+  """Describes the learning rates that another length of the run changes from `step` on.
+
+  Args:
+    before: the experiment's JSON data that the checkpoint of `step` was saved with.
+    run: the run as it goes on.
+    step: number of completed steps.
+  """
+  if not before or step >= run.total:
+    return []
+  old, said = experiment.from_json(before), []
+  steps = optim.total_steps(old)
+  for player, opt in run.config.optimizer.items():
+    if opt.schedule in ('linear', 'cosine') and player in old.optimizer and steps != run.total:
+      was, now = (float(optim.schedule(opt, config)(step)) for config in (old, run.config))
+      said.append(
+        f'the run of {steps} steps now has {run.total}, over which the {opt.schedule} schedule of'
+        f' config.optimizer.{player} is stretched: its learning rate at step {step} is {now:.3g} and was {was:.3g}'
+      )
+  return said
 
 
 def _driver(run: Run) -> parallel.Driver:

@@ -12,8 +12,8 @@ from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.runs import checkpoint, graft
 from dgm_jax.runs.digest import first_bad
-from dgm_jax.runtime import signals
-from dgm_jax.training.run import Run
+from dgm_jax.runtime import cluster, signals
+from dgm_jax.training.run import Run, schedule_changes
 
 __all__ = ['Start', 'load_or_init', 'start']
 
@@ -41,7 +41,12 @@ def load_or_init(run: Run) -> Start:
   started = time.perf_counter()
   if checkpoint.steps(run.folder):
     restored = checkpoint.restore(run.folder, run.like, trains=True)
+    if cluster.main_process():
+      for line in schedule_changes(restored.meta.get('config', {}), run, restored.step):
+        print(line, flush=True)
     return Start(restored.state, restored.step, restored.meta, time.perf_counter() - started)
+  if cluster.main_process():
+    print(f'making the start state of {run.config.system} ...', flush=True)
   state = jax.block_until_ready(signals.interruptible(lambda: _init(run)))
   state = graft.graft(state, run.config.graft.to_dict())
   if bad := first_bad(state):

@@ -53,8 +53,14 @@ def mistake(*words, **environment):
     ('--config.optimizer.model.eps=-1', 'config.optimizer.model.eps must not be negative, got -1.0'),
     ('--config.optimizer.model.momentum=1', 'config.optimizer.model.momentum must be in [0, 1), got 1.0'),
     ('--config.data.examples=7', 'config.data.examples is filled in by the program: leave it out'),
+    ('--config.model.latents=(4', "config.model.latents must be a tuple like (4,), got ('(4',)"),
+    ('--config.model.latents=3.5', 'config.model.latents must be a tuple like (4,), got (3.5,)'),
+    ('--config.model.hidden=(3,)', 'config.model.hidden must be a tuple like ((16,),), got (3,)'),
+    ('--config.stage_epochs=(1,None)', 'config.stage_epochs[1] must be a number, got None'),
+    ('--config.model=3', '--config.model=3: '),
     ('--config.source=x', 'config.source is filled in by the program: leave it out'),
     ('--processes=2', '--processes needs the address of process 0: add --coordinator=HOST:PORT'),
+    ('--coordinator=nowhere', "--coordinator=nowhere must be HOST:PORT, or 'auto'"),
     ('--process=1', '--process=1 must be in [0, 1), the number of --processes'),
   ],
 )
@@ -91,10 +97,20 @@ def test_help_and_a_mistyped_key_answer_at_once():
 
 def test_help_of_every_command_names_its_flags():
   for words, flag in (
-    (['train.py'], '--workdir'), (['-m', 'dgm_jax.evaluate'], '--samples'), (['-m', 'dgm_jax.sample'], '--n:'),
+    (['train.py'], '--workdir'), (['train.py'], '--config: '), (['train.py'], '--[no]list'),
+    (['-m', 'dgm_jax.evaluate'], '--samples'), (['-m', 'dgm_jax.sample'], '--n:'),
   ):  # fmt: skip
     done = command(*words, '--help')
     assert done.returncode == 0 and flag in done.stdout, done.stderr
+
+
+def test_list_prints_the_experiments_and_their_variants():
+  done = command('train.py', '--list')
+  lines = done.stdout.splitlines()
+  assert done.returncode == 0 and not done.stderr
+  assert any(line.startswith('configs/vae_digits.py: A variational autoencoder') for line in lines)
+  assert '  configs/vae_digits.py:tiny' in lines
+  assert '--list finds no experiments in configs/none' in mistake('train.py', '--list', '--config=configs/none/x.py')
 
 
 def test_a_dataset_that_is_not_there_is_missed_at_once(tmp_path):

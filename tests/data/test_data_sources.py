@@ -306,3 +306,16 @@ def test_mistakes_with_files(tmp_path):
   _assert_mistake(
     _config(f'npz:{tmp_path}/f.npz', channels=1), 'train', 'has 4 channels: --config.data.channels must be 0'
   )
+
+
+@pytest.mark.parametrize(
+  ('name', 'said'),
+  [
+    ('/etc', 'folder:/etc'),
+    ('~/pictures', 'folder:~/pictures'),
+    ('a/x.npz', 'npz:a/x.npz'),
+    ('', 'is empty: give digits'),
+  ],
+)
+def test_a_path_without_its_kind_is_answered_by_the_name_to_write(name, said):
+  _assert_mistake(_config(name), 'train', '--config.data.name', said)

@@ -1,6 +1,8 @@
 """Runs from before a key: they open, compute what they did, and keep their best step."""
 
+import functools
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,12 @@ import numpy as np
 import pytest
 
 from dgm_jax import config as experiment
+from dgm_jax import training
+from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics, older
+from dgm_jax.internal.files import import_file
 from dgm_jax.models import conditioners
+from dgm_jax.runs import workdir
 
 
 def opened(tmp_path, **page):
@@ -73,3 +79,54 @@ def test_the_edge_channel_of_before_is_one_at_the_border_of_the_image():
   assert not now[0, 1:-1, 1:-1, 2].any()
   same = lambda edge: conditioners.ZeroConv(3, edge).init(jax.random.key(0), x)
   assert jax.tree.map(jnp.shape, same('image')) == jax.tree.map(jnp.shape, same('padding'))
+
+
+def test_keys_that_came_later_are_filled_in_as_todays_configs_have_them(tmp_path):
+  """The run opens, and is the same experiment as its own config of today."""
+  page = experiment.to_json(vae_digits())
+  (tmp_path / 'whole').mkdir()
+  (tmp_path / 'whole' / 'config.json').write_text(json.dumps(page))
+  for path in ('keep', 'data.levels', 'log.wandb', 'optimizer.model.eps_root', 'model.channels', 'model.samples'):
+    *parents, last = path.split('.')
+    functools.reduce(lambda inner, key: inner[key], parents, page).pop(last)
+  older_run = opened(tmp_path, **page)
+  assert older_run == experiment.load(tmp_path / 'whole')
+  assert not workdir.differences(experiment.to_json(older_run), experiment.to_json(vae_digits()))
+  changed = vae_digits()
+  changed.model.samples = 3
+  told = workdir.differences(experiment.to_json(older_run), experiment.to_json(changed))
+  assert told == ['model.samples: 1 -> 3']
+
+
+def test_a_page_names_no_program_that_is_run(tmp_path):
+  """`source` is data: only files of the package's own clone are read for later keys."""
+  (tmp_path / 'evil.py').write_text('raise SystemExit("it ran")')
+  page = experiment.to_json(vae_digits()) | {'source': str(tmp_path / 'evil.py')}
+  assert opened(tmp_path, **page).source == page['source']
+
+
+def test_a_damaged_page_is_one_line(tmp_path):
+  for content in ('[]', '{"optimizer": 3}', '{"data": null}', '{"model": [1]}', '"text"', '{"source": 5}', '\xff'):
+    (tmp_path / 'config.json').write_text(content)
+    with pytest.raises(UserError, match=r'config\.json cannot be read'):
+      experiment.load(tmp_path)
+
+
+def vae_digits():
+  path = pathlib.Path(__file__).parents[2] / 'configs' / 'vae_digits.py'
+  config = import_file(path).get_config('tiny')
+  with config.unlocked():
+    config.source = 'configs/vae_digits.py:tiny'
+  return config
+
+
+def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
+  config = vae_digits()
+  config.update({'eval_every': 0, 'picture_every': 0, 'steps': 4})
+  training.fit(config, tmp_path / 'run')
+  assert 'schedule' not in capsys.readouterr().out
+  config.steps = 8
+  training.fit(config, tmp_path / 'run')
+  said = capsys.readouterr().out
+  assert 'the run of 4 steps now has 8, over which the cosine schedule of config.optimizer.model is stretched' in said
+  assert 'its learning rate at step 4 is 0.0005 and was 0' in said

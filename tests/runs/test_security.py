@@ -62,8 +62,8 @@ def test_nothing_that_is_read_runs_and_nothing_is_fetched(path):
 
 
 def test_names_are_looked_up_in_one_place_and_only_in_this_package(tmp_path):
-  users = {path.name for path in FILES for name, _ in calls(path) if name == 'import_module'}
-  assert users == {'config.py'}
+  users = {path for path in FILES for name, _ in calls(path) if name == 'import_module'}
+  assert {f'{path.parent.name}/{path.name}' for path in users} == {'config/__init__.py'}
   for name in ('os.system', 'subprocess.run', '..os.system', 'vae.jax', 'vae.__loader__', 'vae.vae.__globals__', 'vae'):
     with pytest.raises(UserError):
       experiment.by_path('dgm_jax.systems', name)

@@ -3,26 +3,27 @@
 Nothing here imports JAX, so that a mistake is answered before JAX has loaded.
 """
 
-import difflib
+import contextlib
 import functools
 import importlib
 import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from dgm_jax.config.command_line import FILLED_IN, define_flags, listing, parse, value
 from dgm_jax.errors import UserError
-from dgm_jax.internal import intervals, older
+from dgm_jax.internal import intervals, kinds, older
 from dgm_jax.internal.files import import_file, read_text
+from dgm_jax.internal.words import named, one_line
 
 __all__ = [
-  'FREE', 'build_on', 'by_path', 'check', 'choose', 'defaults', 'define_flags', 'from_json', 'load',
-  'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value', 'with_variant', 'within',
+  'FILLED_IN', 'FREE', 'build_on', 'by_path', 'check', 'check_warmup', 'choose', 'defaults', 'define_flags',
+  'from_json', 'listing', 'load', 'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
+  'with_variant', 'within',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -30,11 +31,11 @@ FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
   'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
-# Keys that the program fills in; the data's own are checked when it is loaded.
-FILLED_IN = ('source', 'overrides', 'data.shape', 'data.examples', 'data.levels', 'data.class_shares', 'data.digest')
+CONFIGS = Path(__file__).parents[2] / 'configs'  # of a clone
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
+SHORT = 2  # steps of the warm-up of an experiment for tests
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
 
 
@@ -103,7 +104,7 @@ def optimizer(**changes) -> dict:
   }  # fmt: skip
   unknown = set(changes) - set(base)
   if unknown:
-    raise UserError(f'optimizer has no {_named(sorted(unknown)[0], base)}')
+    raise UserError(f'optimizer has no {named(sorted(unknown)[0], base)}')
   return base | changes
 
 
@@ -113,6 +114,8 @@ def shrink(config: ConfigDict) -> None:
   config.update({'batch_size': 16, 'steps': 12, 'steps_per_call': 2, 'eval_batch_size': 64, 'pictures': 8})
   config.update({'log_every': 4, 'eval_every': 6, 'save_every': 4, 'picture_every': 12, 'init_examples': 64})
   config.nll.update({'samples': 20, 'rows': 100})
+  for opt in config.optimizer.values():
+    opt.warmup_steps = min(opt.warmup_steps, SHORT)
 
 
 def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> ConfigDict:
@@ -129,7 +132,7 @@ def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> 
   """
   if name not in variants:
     names = ', '.join(filter(None, variants)) or 'none'
-    raise ValueError(f'there is no variant {_named(name, variants)}; the variants are {names}')
+    raise ValueError(f'there is no variant {named(name, variants)}; the variants are {names}')
   for change in variants[name] if isinstance(variants[name], tuple) else (variants[name],):
     if callable(change):
       change(config)
@@ -156,56 +159,6 @@ def build_on(file: str, name: str) -> ConfigDict:
   return import_file(path).get_config(*filter(None, [variant]))
 
 
-def define_flags() -> None:
-  """Defines --config, which `parse` fills in."""
-  config_flags.DEFINE_config_file('config', None, 'Experiment file, and its variant after a colon: configs/x.py:tiny')
-
-
-def parse(argv: list[str], usage: str) -> list[str]:
-  """Parses the command line into `absl.flags`. For --help it prints `usage` and the flags.
-
-  Returns:
-    the rest of argv after the flags.
-
-  Raises:
-    UserError: an unknown flag or key, a value of the wrong type, a config file that cannot be read.
-  """
-  if any(arg in ('--help', '-h', '-help', '--helpshort') for arg in argv[1:]):
-    print(usage.strip() + '\n')
-    print(flags.FLAGS.main_module_help())
-    sys.exit(0)
-  argv[:] = map(older.flag, argv)  # in place: the config's own parser reads sys.argv
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    # A config file's own error comes with its traceback: the last line says it.
-    raise UserError(_one_line(error).rpartition('Error: ')[2]) from error
-  except (AttributeError, KeyError) as error:
-    raise UserError(_unknown_key(argv, error)) from error
-  except (SyntaxError, ImportError, TypeError, ValueError, OSError) as error:
-    raise UserError(f'the config file cannot be loaded: {_one_line(error)}') from error
-
-
-def value() -> ConfigDict:
-  """Returns the experiment that --config names, with its changes from the command line.
-
-  Raises:
-    UserError: there is none, or its file cannot be read.
-  """
-  config = flags.FLAGS.config
-  if config is None:
-    raise UserError('no experiment given; add --config=configs/NAME.py (see configs/)')
-  if not isinstance(config, ConfigDict):
-    raise UserError(f'the config file {config_flags.get_config_filename(flags.FLAGS["config"])} cannot be read')
-  changes = config_flags.get_override_values(flags.FLAGS['config'])
-  for key in changes:
-    require(key not in FILLED_IN, f'config.{key} is filled in by the program: leave it out')
-  with config.unlocked():
-    config.source = config_flags.get_config_filename(flags.FLAGS['config'])
-    config.overrides = tuple(f'{key}={value}' for key, value in changes.items())
-  return config
-
-
 def check(config: ConfigDict) -> None:
   """Refuses unknown keys, wrong types and values out of range.
 
@@ -230,6 +183,7 @@ def check(config: ConfigDict) -> None:
     config.budget <= len(config.stage_epochs),
     f'config.budget={config.budget} asks for more stages than config.stage_epochs has ({len(config.stage_epochs)})',
   )
+  _check_finite(config.model, 'config.model')
   one_of('config.dtype', config.dtype, DTYPES)
   one_of('config.parallel', config.parallel, DRIVERS)
   require(
@@ -243,6 +197,32 @@ def check(config: ConfigDict) -> None:
   one_of('config.data.channels', config.data.channels, (0, 1, 3))
   for player, opt in config.optimizer.items():
     _check_optimizer(f'config.optimizer.{player}', opt, config)
+  if config.steps:  # else it depends on the data
+    check_warmup(config, config.steps)
+
+
+def check_warmup(config: ConfigDict, steps: int) -> None:
+  """Refuses a warm-up that is longer than the run, whose learning rate would never be reached.
+
+  Raises:
+    UserError: names the optimizer.
+  """
+  for player, opt in config.optimizer.items():
+    require(
+      opt.warmup_steps <= steps,
+      f'config.optimizer.{player}.warmup_steps={opt.warmup_steps} is longer than the run of {steps} steps: lower it,'
+      ' or train for longer',
+    )
+
+
+def _check_finite(values: Any, path: str) -> None:
+  """Refuses numbers of a model that are not finite, or beyond int32. Their own ranges are the systems' to check."""
+  for key, got in values.items() if isinstance(values, ConfigDict) else enumerate(values):
+    inner = f'{path}.{key}' if isinstance(values, ConfigDict) else f'{path}[{key}]'
+    if isinstance(got, (ConfigDict, tuple)):
+      _check_finite(got, inner)
+    elif isinstance(got, (int, float)):
+      within(inner, got, '(-2^31, 2^31)' if isinstance(got, int) else '(-inf, inf)')
 
 
 def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
@@ -261,16 +241,16 @@ def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
 def _check_keys(config: ConfigDict, allowed: ConfigDict, path: str) -> None:
   for key, got in config.items():
     if key not in allowed:
-      raise UserError(f'{path} has no key {_named(key, allowed)}')
+      raise UserError(f'{path} has no key {named(key, allowed)}')
     expected = allowed[key]
     if isinstance(expected, ConfigDict):
       require(isinstance(got, ConfigDict), f'{path}.{key} must hold keys, got {got!r}')
       if len(expected):
         _check_keys(got, expected, f'{path}.{key}')
     else:
-      fits = isinstance(got, (int, float)) if isinstance(expected, float) else isinstance(got, type(expected))
-      fits = fits or (isinstance(expected, tuple) and isinstance(got, list))
-      require(fits, f'{path}.{key} must be of type {type(expected).__name__}, got {got!r}')
+      # Other lengths and elements of a tuple are for those to check who use it.
+      wrong = kinds.misfit(got, () if isinstance(expected, tuple) else expected)
+      require(not wrong, f'{path}.{key} {wrong}')
 
 
 def one_of(path: str, got: Any, allowed: Iterable) -> None:
@@ -281,7 +261,7 @@ def one_of(path: str, got: Any, allowed: Iterable) -> None:
   """
   allowed = tuple(allowed)
   if got not in allowed:
-    hint = _named(got, allowed) if isinstance(got, str) else repr(got)
+    hint = named(got, allowed) if isinstance(got, str) else repr(got)
     raise UserError(f'{path} must be one of {", ".join(map(str, allowed))}, got {hint}')
 
 
@@ -326,12 +306,12 @@ def by_path(package: str, name: str) -> Callable:
   listed = importlib.import_module(package)
   modules = [name for name in listed.__all__ if not callable(getattr(listed, name, None))]
   if module_name not in modules:
-    hint = f'{package} has no {_named(name, modules)}; its modules are {", ".join(modules)}'
+    hint = f'{package} has no {named(name, modules)}; its modules are {", ".join(modules)}'
     there = module_name and importlib.util.find_spec(f'{package}.{module_name.partition(".")[0]}')
     raise UserError(hint + f': list a new one in __all__ of {package}' * bool(there))
   module = importlib.import_module(f'{package}.{module_name}')
   if function not in module.__all__:
-    raise UserError(f'{package}.{module_name} has no {_named(function, module.__all__)}')
+    raise UserError(f'{package}.{module_name} has no {named(function, module.__all__)}')
   return getattr(module, function)
 
 
@@ -346,46 +326,38 @@ def from_json(data: Mapping) -> ConfigDict:
 
 
 def load(workdir: Path) -> ConfigDict:
-  """Loads the experiment of a finished or interrupted run.
+  """Loads the experiment of a finished or interrupted run. Keys that came later have the values of today's configs.
 
   Raises:
     UserError: the folder is not a workdir.
   """
   path = Path(workdir) / 'config.json'
   try:
-    return from_json(older.today(json.loads(read_text(path))))
+    return from_json(_with_later_keys(older.today(json.loads(read_text(path)))))
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a workdir: it has no config.json; train with --workdir={workdir}') from error
-  except (json.JSONDecodeError, OSError) as error:
-    raise UserError(f'{path} cannot be read: {_one_line(error)}') from error
+  except (ValueError, AttributeError, TypeError, KeyError, OSError) as error:
+    raise UserError(f'{path} cannot be read: {one_line(error)}') from error
+
+
+def _with_later_keys(page: dict) -> dict:
+  """Fills in keys that came after a run: common ones from the defaults, the model's from its own config, if it is here.
+
+  Only the files beside this package are read: a run's page is data, and its `source` may be anybody's path.
+  """
+  page = older.filled(page, to_json(defaults()))
+  page['optimizer'] = {name: older.filled(opt, optimizer()) for name, opt in page['optimizer'].items()}
+  source, _, variant = page['source'].partition(':')
+  file = CONFIGS / Path(source).name
+  if source and file.is_file():
+    with contextlib.suppress(Exception):  # it is the run that is asked for, and not its file of today
+      today = import_file(file).get_config(*filter(None, [variant]))
+      if today.system == page['system']:
+        page['model'] = older.filled(page['model'], to_json(today)['model'])
+  return page
 
 
 def _tuples(data):
   if isinstance(data, Mapping):
     return {key: _tuples(item) for key, item in data.items()}
   return tuple(_tuples(item) for item in data) if isinstance(data, list) else data
-
-
-def _unknown_key(argv: list[str], error: Exception) -> str:
-  """Describes the --config.KEY of argv that the experiment does not have, and its nearest neighbour."""
-  overrides = [arg for arg in argv if arg.startswith('--config.')]
-  command, sys.argv = sys.argv, [arg for arg in argv if arg not in overrides]  # config_flags looks there, too
-  flags.FLAGS.unparse_flags()
-  flags.FLAGS(sys.argv)
-  sys.argv = command
-  for path in (arg.removeprefix('--').partition('=')[0].split('.') for arg in overrides):
-    inner = flags.FLAGS.config
-    for i, key in enumerate(path[1:], 1):
-      if not isinstance(inner, ConfigDict) or key not in inner:
-        return f'{".".join(path[:i])} has no key {_named(key, inner if isinstance(inner, ConfigDict) else ())}'
-      inner = inner[key]
-  return _one_line(error)
-
-
-def _named(key: str, names) -> str:
-  near = difflib.get_close_matches(key, list(names), n=1)
-  return f"'{key}'" + (f"; did you mean '{near[0]}'?" if near else '')
-
-
-def _one_line(error: BaseException) -> str:
-  return ' '.join(str(error).split())
