@@ -114,8 +114,12 @@ def _unknown_key(argv: list[str], error: Exception) -> str:
   overrides = [arg for arg in argv if arg.startswith('--config.')]
   command, sys.argv = sys.argv, [arg for arg in argv if arg not in overrides]  # config_flags looks there, too
   flags.FLAGS.unparse_flags()
-  flags.FLAGS(sys.argv)
-  sys.argv = command
+  try:
+    flags.FLAGS(sys.argv)
+  except flags.Error as another:  # a second mistake, in a flag
+    return one_line(another)
+  finally:
+    sys.argv = command
   for path in (arg.removeprefix('--').partition('=')[0].split('.') for arg in overrides):
     inner = flags.FLAGS.config
     for i, key in enumerate(path[1:], 1):

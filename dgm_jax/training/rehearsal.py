@@ -32,7 +32,8 @@ def explained(config: ConfigDict, what: str) -> Iterator[None]:
   except UserError:
     raise
   except Exception as error:  # a trace raises whatever the libraries beneath it do
-    changes = ' '.join(f'--config.{change}' for change in config.overrides)
+    overrides: tuple[str, ...] = config.overrides  # type: ignore[assignment]
+    changes = ' '.join(f'--config.{change}' for change in overrides)
     size = fitting_size(config)
     hint = f'try --config.data.size={size}' if size else f'change {changes}' if changes else 'change its config file'
     raise UserError(f'{what} of {config.system} cannot be built ({first_line(error)}): {hint}') from error
@@ -69,7 +70,8 @@ def rehearse(config: ConfigDict, system: System, splits: dict[str, data.Split], 
   Raises:
     UserError: one of them cannot be built, a measurement is not there, or `config.best` is none of those measured.
   """
-  for name in config.evals:
+  evals: tuple[str, ...] = config.evals  # type: ignore[assignment]
+  for name in evals:
     experiment.by_path('dgm_jax.evals', name)
   _check_memory(config, splits, like, mesh)
   key = jax.eval_shape(lambda: jax.random.key(0))

@@ -78,6 +78,7 @@ def test_a_wrong_flag_is_answered_without_jax(flag, said, tmp_path):
     ([TINY], 'no folder given for the run; add --workdir=DIR'),
     (['--workdir=w'], 'no experiment given; add --config=configs/NAME.py'),
     (['--config=configs/vae_digits.py:tny', '--workdir=w'], "no variant 'tny'; did you mean 'tiny'?"),
+    ([TINY, '--workdir=w', '--config.stpes=3', '--on_nan=x'], 'flag --on_nan=x: value should be one of'),
     (['--config=configs/nowhere.py', '--workdir=w'], 'configs/nowhere.py'),
   ],
 )

@@ -124,7 +124,10 @@ def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
   config = vae_digits()
   config.update({'eval_every': 0, 'picture_every': 0, 'steps': 4})
   training.fit(config, tmp_path / 'run')
-  assert 'schedule' not in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert 'schedule' not in said
+  lines = ['tracing a step, an evaluation and a sample of vae.vae ...', 'making the start state of vae.vae ...']
+  assert said.splitlines()[:2] == lines  # no silence before the first step
   config.steps = 8
   training.fit(config, tmp_path / 'run')
   said = capsys.readouterr().out
