@@ -58,7 +58,8 @@ def main(argv: list[str]) -> None:
   from dgm_jax.runtime import cluster, cpu
 
   cluster.start(*address, keep_memory=config is not None and cpu.large_programs(config))
-  cluster.agree(lambda: _tell(mistake))
+  if address[0]:
+    cluster.agree(lambda: _tell(mistake))
   args = flags.FLAGS
   rollbacks = training.ROLLBACKS if args.on_nan == 'rollback' else 0
   training.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)

@@ -66,7 +66,7 @@ def first(function: Callable[[], T]) -> T:
     UserError: the function raised it; every process raises it.
   """
   value = agree(function if main_process() else lambda: None)
-  return value if jax.process_count() == 1 else json.loads(_broadcast(json.dumps(value).encode()))
+  return value if _count() == 1 else json.loads(_broadcast(json.dumps(value).encode()))
 
 
 def agree(function: Callable[[], T]) -> T:
@@ -80,7 +80,7 @@ def agree(function: Callable[[], T]) -> T:
     value = function()
   except UserError as error:
     message = str(error)
-  if jax.process_count() > 1:
+  if _count() > 1:
     said = exchange(message)
     number = next((number for number, line in enumerate(said) if line), 0)
     # What all say alike needs no name.
@@ -100,7 +100,7 @@ def alike(page: Mapping[str, str], subject: str) -> None:
   Raises:
     UserError: they differ; it names the keys, on all processes.
   """
-  if jax.process_count() == 1:
+  if _count() == 1:
     return
   theirs = json.loads(_broadcast(json.dumps(dict(page)).encode()))
 
@@ -116,7 +116,7 @@ def alike(page: Mapping[str, str], subject: str) -> None:
 
 def exchange(message: str) -> list[str]:
   """Returns the message of each process, in order, cut at 1,000 bytes."""
-  if jax.process_count() == 1:
+  if _count() == 1:
     return [message]
   page = np.zeros(LINE, np.uint8)
   words = np.frombuffer(message.encode()[:LINE], np.uint8)
@@ -157,4 +157,12 @@ def together() -> Iterator[None]:
 
 def main_process() -> bool:
   """Returns whether this is the process that writes logs and pictures."""
-  return jax.process_index() == 0
+  return _count() == 1 or jax.process_index() == 0
+
+
+def _count() -> int:
+  """Returns the number of processes, 1 where JAX finds no device, which the first use of one will tell."""
+  try:
+    return jax.process_count()
+  except (RuntimeError, AssertionError):  # it is an AssertionError from the second attempt on
+    return 1
