@@ -84,8 +84,8 @@ def amortized(flow: Bijection, latents: int) -> Motion:
 
   The bias of the context's layer starts at parameters of the flow's own start.
   """
-  like = jax.eval_shape(flow.init, jax.random.key(0), jax.ShapeDtypeStruct((2, latents), jnp.float32))
-  flat, restore = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), like))
+  like = jax.eval_shape(lambda key: flow.init(key, jnp.zeros((2, latents))), jax.random.key(0))
+  flat, restore = ravel_pytree(jax.tree.map(jnp.zeros_like, like))
 
   def start(key, params):
     own, _ = ravel_pytree(flow.init(key, jnp.zeros((2, latents))))
@@ -94,7 +94,7 @@ def amortized(flow: Bijection, latents: int) -> Motion:
   def move(params, z, context):
     del params
     one = lambda numbers, z: flow.forward(restore(numbers), {}, z)[:2]
-    return jax.vmap(one)(context.astype(z.dtype), z)
+    return jax.vmap(one)(context.astype(flat.dtype), z)
 
   return Motion(size=flat.size, init=lambda key: {}, start=start, move=move)
 
