@@ -68,6 +68,7 @@ def planar(numbers, z):
 def test_nf_vae(of):
   """Equation 20: log q less beta log p(x, z), with beta = min(1, 0.01 + t / T); and the divergence weighted instead."""
   settings = settings_of('nf_vae_mnist:tiny', samples=2, activation='tanh', warm_up_of=of)
+  settings.model.update({'warm_up': 20, 'warm_up_from': 0.01})
   metrics, play = played(settings)
   play = play('model')
   mean, logvar, context, noise = encoded(play, 2 * 9)
