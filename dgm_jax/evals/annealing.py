@@ -35,7 +35,9 @@ def temperatures(count: int) -> jax.Array:
   return (line - line[0]) / (line[-1] - line[0])
 
 
-def hamiltonian(key: jax.Array, chains: Chains, z: jax.Array, beta: jax.Array, step: jax.Array):
+def hamiltonian(
+  key: jax.Array, chains: Chains, z: jax.Array, beta: jax.Array | float, step: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
   """Moves each chain by one proposal of Hamiltonian dynamics, which leaves p(z) p(x|z)^beta as it is.
 
   Args:

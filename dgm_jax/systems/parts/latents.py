@@ -124,9 +124,9 @@ def compose(posterior: Posterior, prior: Prior, decoder: Decoder) -> Model:
 
     def weigh(latents: list[Latent]) -> Terms:
       log_px_z, of_decoder = _either(decoder.log_prob, decoder.train, training)(for_decoder, state, x, latents[0].z)
-      log_p, of_prior = _either(prior.view.log_prob, prior.train, training)(for_prior, state, latents[-1].z)
-      terms = _weigh(posterior, prior, decoder.below, for_prior, state, (log_px_z, log_p), latents)
-      return terms._replace(extra=used | of_decoder | of_prior)
+      of_top = _either(prior.view.log_prob, prior.train, training)
+      terms = _weigh(posterior, prior, of_top, decoder.below, for_prior, state, log_px_z, latents)
+      return terms._replace(extra=used | of_decoder | terms.extra)
 
     def weigh_sample(z: jax.Array) -> jax.Array:
       return weigh([Latent(z, jax.lax.stop_gradient(latents[0].params))]).log_weights
@@ -155,9 +155,9 @@ def _either(plain: Callable, train: Callable | None, training: bool) -> Callable
   return train if training and train else lambda *args: (plain(*args), {})
 
 
-def _weigh(posterior: Posterior, prior: Prior, below: tuple, key: Key, state: State, logs, latents) -> Terms:
-  """Computes the terms: each sample weighed by the priors of all levels; `logs` are log p(x|z_0) and log p(z_top)."""
-  (log_px_z, log_p_top), top, kls, ratios = logs, latents[-1], [], []
+def _weigh(posterior: Posterior, prior: Prior, of_top: Callable, below, key, state, log_px_z, latents) -> Terms:
+  """Computes the terms: each sample weighed by the priors of all levels; `of_top` also returns entries of the state."""
+  top, kls, ratios = latents[-1], [], []
   for level, (own, above, down) in enumerate(zip(latents[:-1], latents[1:], below, strict=True), 1):
     params = down(jax.random.fold_in(key, level), state, above.z)
     log_p = _log_normal(own.z, *params)
@@ -170,8 +170,9 @@ def _weigh(posterior: Posterior, prior: Prior, below: tuple, key: Key, state: St
   ratio = sum((one.sum(-1) for one in ratios), jnp.zeros(log_px_z.shape))
   closed = [prior.kl(key, state, *top.params)] if prior.kl and top.params else []
   log_q = distributions.normal_log_prob(top.z, *top.params) if top.log_q is None else top.log_q
-  kls += closed or [(log_q - log_p_top)[..., None]]
-  return Terms(log_px_z=log_px_z, log_q=ratio + log_q, log_p=log_p_top, kls=kls, latents=latents)
+  log_p, entries = of_top(key, state, top.z)
+  kls += closed or [(log_q - log_p)[..., None]]
+  return Terms(log_px_z=log_px_z, log_q=ratio + log_q, log_p=log_p, kls=kls, latents=latents, extra=entries)
 
 
 def _log_normal(z: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
