@@ -92,6 +92,12 @@ class Bits(Protocol):
   def __call__(self, key: 'Key', state: 'State', nats: jax.Array) -> jax.Array: ...
 
 
+class Likelihood(Protocol):
+  """Returns log p(x|z) of examples x [B, ...], each given its own latents z [B, Z]; [B] nats."""
+
+  def __call__(self, key: 'Key', state: 'State', x: jax.Array, z: jax.Array) -> jax.Array: ...
+
+
 class Gradient(Protocol):
   """Estimates the loss's gradient in the encoder's parameters."""
 
@@ -142,6 +148,8 @@ class Views(NamedTuple):
   image: AskLevels | None = None  # [B, H, W, C]
   levels: AskExamples | None = None  # [levels, B, H, W, C]: the top level alone, then with each level below
   gradient: Gradient | None = None
+  log_likelihood: Likelihood | None = None  # of latents that have the density `prior.log_prob`
+  emit: AskCodes | None = None  # [B, ...] in data space, sampled from p(x|z)
 
 
 def needs(*names: str) -> Callable[[Callable], Callable]:

@@ -55,6 +55,8 @@ ALL = {
   'image': lambda key, state, codes: each(next(iter(codes.values())), *SHAPE),
   'levels': lambda key, state, x: x[None],
   'gradient': lambda key, state, batch: batch['x'].sum(),
+  'log_likelihood': lambda key, state, x, z: each(x),
+  'emit': lambda key, state, z: each(z, *SHAPE),
 }
 
 

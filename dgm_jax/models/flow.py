@@ -17,8 +17,8 @@ from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.reversible import Bijection
 
 __all__ = [
-  'EDGES', 'ELEMENTWISE', 'GEOMETRIES', 'MEMORY', 'STARTS', 'glow', 'iaf', 'latent_shapes', 'maf', 'nice', 'planar',
-  'realnvp', 'realnvp_dense',
+  'AUTOREGRESSIVE', 'EDGES', 'ELEMENTWISE', 'GEOMETRIES', 'MEMORY', 'STARTS', 'af', 'glow', 'iaf', 'latent_shapes',
+  'maf', 'nice', 'planar', 'realnvp', 'realnvp_dense',
 ]  # fmt: skip
 
 
@@ -32,6 +32,7 @@ STARTS = {
   'data': lambda x: jnp.log(math.pi / math.sqrt(3)) - jnp.log(x.std(0) + 1e-3),
 }
 ELEMENTWISE = {'affine': coupling.affine, 'spline': _spline}
+AUTOREGRESSIVE = {'additive': coupling.additive, 'gated': coupling.gated}  # of `af`
 MEMORY = {'plain': rev.plain, 'reversible': rev.reversible}  # activations stored for the gradient: all, none
 EDGES = tuple(conditioners.EDGES)
 GEOMETRIES = ('grid', 'squeezed')
@@ -171,6 +172,21 @@ def maf(
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
 
 
+def af(
+  shape: Sequence[int], hidden: Sequence[int] = (640, 640, 640), layers: int = 4, activation: str = 'relu',
+  elementwise: str = 'additive', unroll: int = 1, dtype: Any = None,
+) -> Bijection:  # fmt: skip
+  """Returns an autoregressive flow without normalisation, with the order reversed after each layer.
+
+  It is initially the identity up to the order, and with additive maps its log-determinant is 0. The density is one
+  evaluation of the networks. A sample is the fixed point of at most one evaluation for each dimension and layer.
+
+  Reference: Chen et al. 2017, arXiv:1611.02731, section 3.2 and appendix A.
+  """
+  layer = made.autoregressive(_network(hidden, activation, dtype), AUTOREGRESSIVE[elementwise](), by_fixed_point=True)
+  return rev.chain(bijections.flatten(tuple(shape)), rev.repeat(layers, rev.chain(layer, bijections.reverse()), unroll))
+
+
 def iaf(
   shape: Sequence[int], hidden: Sequence[int] = (64, 64), layers: int = 4, activation: str = 'relu',
   unroll: int = 1, dtype: Any = None,
@@ -186,15 +202,17 @@ def iaf(
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
 
 
-def planar(shape: Sequence[int], layers: int = 32, start: float = 0.1, unroll: int = 1, dtype: Any = None) -> Bijection:
+def planar(
+  shape: Sequence[int], layers: int = 32, start: float = 0.1, identity: bool = True, unroll: int = 1, dtype: Any = None
+) -> Bijection:
   """Returns planar maps, from the data to the noise.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, section 4.1.
   """
   del dtype  # its parameters are few
   return rev.chain(
-    bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, bijections.planar(start), unroll),
-    bijections.scale(), bijections.shift(),
+    bijections.flatten(tuple(shape)), bijections.actnorm(),
+    rev.repeat(layers, bijections.planar(start, identity), unroll), bijections.scale(), bijections.shift(),
   )  # fmt: skip
 
 

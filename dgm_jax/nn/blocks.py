@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 
 __all__ = [
   'ACTIVATIONS', 'MLP', 'Downsample', 'NormalHead', 'TransposedConv', 'Upsample', 'glorot', 'halvings',
-  'side_by_side',
+  'side_by_side', 'transposed',
 ]  # fmt: skip
 
 ACTIVATIONS: dict[str, Callable] = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu}
+PIECES = 4  # linear layers of which 'maxout' takes the greatest
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 glorot = nn.initializers.glorot_uniform()
 
@@ -35,7 +36,7 @@ def side_by_side(n: int, init: Callable = glorot) -> Callable:
 class MLP(nn.Module):
   """Dense layers, each followed by the activation: [..., in] -> [..., hidden[-1]].
 
-  With the activation 'gated' each is (A h + a) * sigmoid(B h + b).
+  With the activation 'gated' each is (A h + a) * sigmoid(B h + b), with 'maxout' the greatest of four linear layers.
   """
 
   hidden: Sequence[int]
@@ -47,6 +48,9 @@ class MLP(nn.Module):
     for size in self.hidden:
       if self.activation == 'gated':
         h = jax.nn.glu(nn.Dense(2 * size, kernel_init=side_by_side(2), dtype=self.dtype)(h))
+      elif self.activation == 'maxout':
+        h = nn.Dense(PIECES * size, kernel_init=side_by_side(PIECES), dtype=self.dtype)(h)
+        h = h.reshape(*h.shape[:-1], PIECES, size).max(-2)
       else:
         h = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=glorot, dtype=self.dtype)(h))
     return h
@@ -127,10 +131,15 @@ class TransposedConv(nn.Module):
   def __call__(self, x: Float[Array, 'B h w E']) -> Float[Array, 'B H W F']:
     kernel = self.param('kernel', self.kernel_init, (self.kernel, self.kernel, x.shape[-1], self.features))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = jax.lax.platform_dependent(x, kernel, cpu=_in_squares, default=_transpose)
+    y = transposed(x, kernel)
     if not self.use_bias:
       return y
     return y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)[None, None, None]
+
+
+def transposed(x: Array, kernel: Array) -> Array:
+  """Computes the transposed convolution of stride 2, [B, h, w, E] by [k, k, E, F] -> [B, 2 h, 2 w, F]."""
+  return jax.lax.platform_dependent(x, kernel, cpu=_in_squares, default=_transpose)
 
 
 def _transpose(x: Array, kernel: Array) -> Array:
