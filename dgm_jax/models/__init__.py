@@ -9,13 +9,14 @@ from typing import Any
 
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
-from dgm_jax.models import adversary, dcgan, pixelcnn, pixelcnn_pp, pixelrnn, pixelsnail, resnet_gan
+from dgm_jax.models import adversary, dcgan, local_pixelcnn, pixelcnn, pixelcnn_pp, pixelrnn, pixelsnail, resnet_gan
 
 __all__ = ['AUTOREGRESSIVE', 'CRITICS', 'GENERATORS', 'build']
 
 AUTOREGRESSIVE = {
   'pixelcnn': pixelcnn.PixelCNN, 'pixelrnn': pixelrnn.PixelRNN, 'gated_pixelcnn': pixelcnn.GatedPixelCNN,
   'pixelcnn_pp': pixelcnn_pp.PixelCNNpp, 'pixelsnail': pixelsnail.PixelSNAIL,
+  'local_pixelcnn': local_pixelcnn.LocalPixelCNN, 'window_pixelcnn': local_pixelcnn.WindowPixelCNN,
 }  # fmt: skip
 GENERATORS = {'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator}
 CRITICS = {
