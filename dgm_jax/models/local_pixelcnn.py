@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from dgm_jax.models.pixelcnn import Condition
 from dgm_jax.nn import masked
+from dgm_jax.nn.blocks import elu
 from dgm_jax.nn.masked import WHOLE, Place, Taps, condition_at
 from dgm_jax.nn.weightnorm import GatedResnet, NormConv
 
@@ -77,12 +78,12 @@ class LocalPixelCNN(nn.Module):
       for block in self.blocks[done:until]:
         x = block(x)
       x, done = x + self._masked(self._masked(x, 2 * pair - 1, at), 2 * pair, at), until
-    return self.head(jax.nn.elu(x)).astype(jnp.float32)
+    return self.head(elu(x)).astype(jnp.float32)
 
   def _masked(self, x: Any, index: int, at: Place) -> Any:
     """Applies the masked layer of this number, which has a memory of its own even if its weights are shared."""
     layer = self.masked[0 if self.tied else index]
-    return layer(jax.nn.elu(x), at, memory=f'rows_{index}')
+    return layer(elu(x), at, memory=f'rows_{index}')
 
 
 class _Block(nn.Module):
@@ -93,8 +94,8 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, '*S F']) -> Float[Array, '*S F']:
-    y = NormConv(self.features, dtype=self.dtype)(jax.nn.elu(x))
-    return x + NormConv(self.features, deviation=0.1, dtype=self.dtype)(jax.nn.elu(y))
+    y = NormConv(self.features, dtype=self.dtype)(elu(x))
+    return x + NormConv(self.features, deviation=0.1, dtype=self.dtype)(elu(y))
 
 
 class WindowPixelCNN(nn.Module):
@@ -145,7 +146,7 @@ class WindowPixelCNN(nn.Module):
       x += self.condition_in(condition)
     for block in self.stack:
       x = block(x, None, condition, at)
-    return self.head(jax.nn.elu(x)).astype(jnp.float32)
+    return self.head(elu(x)).astype(jnp.float32)
 
 
 def window_taps(wide: int, high: int) -> Taps:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses, models
 from dgm_jax.errors import UserError
-from dgm_jax.models import pixel_vae
+from dgm_jax.models import latent_maps, pixel_vae
 from dgm_jax.models.local_pixelcnn import LocalPixelCNN, WindowPixelCNN, window_taps
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelsnail import PixelSNAIL
@@ -29,7 +29,7 @@ from dgm_jax.systems.parts.pixels import PIXELS, Pixel
 
 __all__ = ['DECODERS', 'PixelDecoder', 'build', 'factorised', 'pixel_network', 'pixels']
 
-MAPS = {'dense': pixel_vae.DenseMap, 'pairs': pixel_vae.PairMap}
+MAPS = {'dense': pixel_vae.DenseMap, 'pairs': pixel_vae.PairMap, 'maps': latent_maps.MapDecoder}
 # They draw whole pixels, so that the likelihood must be joint.
 WHOLE_PIXELS = (PixelCNNpp, PixelSNAIL, LocalPixelCNN, WindowPixelCNN)
 
@@ -53,7 +53,7 @@ def factorised(config: ConfigDict, latents: int) -> Decoder:
   model, shape = config.model, tuple(config.data.shape)
   likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
   count = likelihood.num_parameters
-  mapping = build_map(config, shape[-1] * count)
+  mapping = build_map(config, features=shape[-1] * count)
   experiment.require(
     mapping is not None,
     "config.model.map.name='none' gives no parameters to config.model.decoder='factorised': take another map",
@@ -187,16 +187,26 @@ def _check_window(settings: dict, shape: tuple[int, ...]) -> None:
   )
 
 
-def build_map(config: ConfigDict, features: int | None = None) -> nn.Module | None:
-  """Builds the map that `config.model.map` describes, with so many features if they are given; None for 'none'."""
-  settings = config.model.map.to_dict()
+def build_map(
+  config: ConfigDict, key: str = 'map', size: tuple[int, int] | None = None, features: int | None = None
+) -> nn.Module | None:
+  """Builds the map `config.model.<key>`, of the size of the image by default; None if its name is 'none'.
+
+  Args:
+    config: the experiment.
+    key: the name of the settings.
+    size: height and width.
+    features: the number of features, if the experiment may not set it.
+  """
+  settings = config.model[key].to_dict()
   name = settings.pop('name', None)
-  experiment.one_of('config.model.map.name', name, (*MAPS, 'none'))
+  experiment.one_of(f'config.model.{key}.name', name, (*MAPS, 'none'))
   if name == 'none':
     return None
+  filled = {'size': size or tuple(config.data.shape[:2]), 'dtype': config.dtype}
   if features is not None:
     settings['features'] = features
-  return models.build('config.model.map', MAPS[name], settings, size=tuple(config.data.shape[:2]), dtype=config.dtype)
+  return models.build(f'config.model.{key}', MAPS[name], settings, **filled)
 
 
 DECODERS = {'factorised': factorised, 'pixels': pixels}
