@@ -80,6 +80,7 @@ from dgm_jax.losses.variational import (
   free_bits,
   hierarchical_elbo,
   importance_weighted_bound,
+  soft_free_bits,
   sticking_the_landing,
 )
 
@@ -139,6 +140,7 @@ __all__ = [
   'polynomial_kernel',
   'r1_penalty',
   'score_function_surrogate',
+  'soft_free_bits',
   'sticking_the_landing',
   'stratified_weights',
   'total_correlation',

@@ -15,7 +15,7 @@ from dgm_jax.internal import shapes
 __all__ = [
   'ElboSurgery', 'active_units', 'beta_elbo', 'capacity_elbo', 'doubly_reparametrized_surrogate', 'elbo',
   'elbo_from_energy', 'elbo_from_evidence', 'elbo_surgery', 'free_bits', 'hierarchical_elbo',
-  'importance_weighted_bound', 'sticking_the_landing',
+  'importance_weighted_bound', 'soft_free_bits', 'sticking_the_landing',
 ]  # fmt: skip
 
 # Number of samples whose distances to all posteriors are in memory at a time.
@@ -273,6 +273,40 @@ def free_bits(kl_per_dim: Float[ArrayLike, 'B *D'], *, floor: Num[ArrayLike, '']
     raise ValueError(f'kl_per_dim: got shape {kl.shape}, expected one example or more, since the batch mean decides')
   spent = kl.mean(0, keepdims=True) > floor
   return jnp.where(spent, kl, floor).reshape(kl.shape[0], -1).sum(-1)
+
+
+def soft_free_bits(
+  gamma: Float[ArrayLike, ''],
+  kl: Float[ArrayLike, ''],
+  *,
+  floor: Num[ArrayLike, ''],
+  tolerance: Num[ArrayLike, ''] = 0.05,
+  factor: Num[ArrayLike, ''] = 0.1,
+) -> Float32[Array, '']:
+  """Computes the next weight of the divergence, which keeps it between `floor` and (1 + tolerance) `floor` nats.
+
+  A divergence above both makes the weight larger, up to 1, one below both makes it smaller, and one between them keeps
+  it. The objective is log p(x|z) - gamma KL.
+
+  Args:
+    gamma: [] weight, in (0, 1].
+    kl: [] nats, the mean divergence of the batch.
+    floor: [] nats.
+    tolerance: [] share of the floor.
+    factor: [] share by which the weight changes in a step.
+
+  Returns:
+    [] weight, float32, at least 1e-6.
+
+  Raises:
+    ValueError: an argument is no scalar.
+
+  Reference: Chen et al. 2017, arXiv:1611.02731, appendix C.
+  """
+  pattern = 'gamma[] kl[] floor[] tolerance[] factor[]'
+  gamma, kl, floor, tolerance, factor = shapes.float32(pattern, gamma, kl, floor, tolerance, factor)
+  step = jnp.where(kl > (1 + tolerance) * floor, 1 + factor, jnp.where(kl < floor, 1 - factor, 1.0))
+  return jnp.clip(gamma * step, 1e-6, 1.0)
 
 
 def active_units(posterior_means: Float[ArrayLike, 'N *D'], *, threshold: float = 0.01) -> Int32[Array, '']:

@@ -17,8 +17,8 @@ from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.reversible import Bijection
 
 __all__ = [
-  'EDGES', 'ELEMENTWISE', 'GEOMETRIES', 'MEMORY', 'STARTS', 'glow', 'iaf', 'latent_shapes', 'maf', 'nice', 'planar',
-  'realnvp', 'realnvp_dense',
+  'AUTOREGRESSIVE', 'EDGES', 'ELEMENTWISE', 'GEOMETRIES', 'MEMORY', 'STARTS', 'af', 'glow', 'iaf', 'latent_shapes',
+  'maf', 'nice', 'planar', 'realnvp', 'realnvp_dense',
 ]  # fmt: skip
 
 
@@ -32,6 +32,7 @@ STARTS = {
   'data': lambda x: jnp.log(math.pi / math.sqrt(3)) - jnp.log(x.std(0) + 1e-3),
 }
 ELEMENTWISE = {'affine': coupling.affine, 'spline': _spline}
+AUTOREGRESSIVE = {'additive': coupling.additive, 'gated': coupling.gated}  # of `af`
 MEMORY = {'plain': rev.plain, 'reversible': rev.reversible}  # activations stored for the gradient: all, none
 EDGES = tuple(conditioners.EDGES)
 GEOMETRIES = ('grid', 'squeezed')
@@ -169,6 +170,21 @@ def maf(
   layer = made.autoregressive(_network(hidden, activation, dtype), ELEMENTWISE[elementwise]())
   step = rev.chain(layer, bijections.reverse(), bijections.batch_norm(1e-5), bijections.scale(), bijections.shift())
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
+
+
+def af(
+  shape: Sequence[int], hidden: Sequence[int] = (640, 640, 640), layers: int = 4, activation: str = 'relu',
+  elementwise: str = 'additive', unroll: int = 1, dtype: Any = None,
+) -> Bijection:  # fmt: skip
+  """Returns an autoregressive flow without normalisation, with the order reversed after each layer.
+
+  It is initially the identity up to the order, and with additive maps its log-determinant is 0. The density is one
+  evaluation of the networks. A sample is the fixed point of at most one evaluation for each dimension and layer.
+
+  Reference: Chen et al. 2017, arXiv:1611.02731, section 3.2 and appendix A.
+  """
+  layer = made.autoregressive(_network(hidden, activation, dtype), AUTOREGRESSIVE[elementwise](), by_fixed_point=True)
+  return rev.chain(bijections.flatten(tuple(shape)), rev.repeat(layers, rev.chain(layer, bijections.reverse()), unroll))
 
 
 def iaf(

@@ -201,12 +201,13 @@ def logit(alpha: float) -> Bijection:
 def planar(start: float = 0.1) -> Bijection:
   """Returns the layer y = x + u tanh(w x + b) on [B, D], with u constrained so that the map is increasing.
 
-  The inverse is computed by bisection.
+  With u = 0 it is the identity. The inverse is computed by bisection.
 
   Args:
     start: initial standard deviation of u; those of w and b are 1.
 
-  Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equations 10 to 12 and appendix A.1.
+  Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equations 10 to 12 and appendix A.1, where the bound of w u is
+  softplus(w u) - 1; here it is 0 at 0.
   """
 
   def init(key, x):
@@ -218,7 +219,8 @@ def planar(start: float = 0.1) -> Bijection:
   def constrained(params):
     u, w = params['u'], params['w']
     along = u @ w
-    return u + (jax.nn.softplus(along) - 1 - along) * w / (w @ w + 1e-12), w, params['b']
+    bounded = jax.nn.softplus(along + math.log(math.expm1(1))) - 1
+    return u + (bounded - along) * w / (w @ w + 1e-12), w, params['b']
 
   def at(params, x, inside):
     u, w, b = constrained(params)
@@ -241,6 +243,8 @@ def planar(start: float = 0.1) -> Bijection:
 
 def radial() -> Bijection:
   """Returns the layer y = x + beta (x - centre) / (alpha + |x - centre|) on [B, D], with beta > -alpha.
+
+  With parameters of 0 it is the identity.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equation 14 and appendix A.2.
   """

@@ -17,8 +17,8 @@ from dgm_jax.nn import spline as rational
 from dgm_jax.nn.reversible import Bijection, apply, pair, permutation, zeros
 
 __all__ = [
-  'Elementwise', 'additive', 'affine', 'checkerboard', 'coupling', 'even_odd', 'event_sum', 'from_depth', 'halves',
-  'pad', 'sigmoid_affine', 'spline', 'squeeze', 'swap', 'to_depth',
+  'Elementwise', 'additive', 'affine', 'checkerboard', 'coupling', 'even_odd', 'event_sum', 'from_depth', 'gated',
+  'halves', 'pad', 'sigmoid_affine', 'spline', 'squeeze', 'swap', 'to_depth',
 ]  # fmt: skip
 
 
@@ -75,6 +75,25 @@ def sigmoid_affine() -> Elementwise:
   Reference: Kingma & Dhariwal 2018, arXiv:1807.03039 (its program).
   """
   return affine(lambda raw: jax.nn.log_sigmoid(raw + 2))
+
+
+def gated(start: float = 2.0) -> Elementwise:
+  """Returns the map y = s x + (1 - s) m with s = sigmoid(raw + start); h contains m, then the raw parameters.
+
+  Reference: Kingma et al. 2016, arXiv:1606.04934, equations 13 and 14.
+  """
+
+  def forward(h, x):
+    m, raw = jnp.split(h, 2, -1)
+    s = raw + start
+    return jax.nn.sigmoid(s) * x + jax.nn.sigmoid(-s) * m, event_sum(jax.nn.log_sigmoid(s))
+
+  def inverse(h, y):
+    m, raw = jnp.split(h, 2, -1)
+    s = raw + start
+    return (y - jax.nn.sigmoid(-s) * m) / jax.nn.sigmoid(s), -event_sum(jax.nn.log_sigmoid(s))
+
+  return Elementwise(num_parameters=2, forward=forward, inverse=inverse)
 
 
 def spline(bins: int, bound: float) -> Elementwise:

@@ -17,9 +17,11 @@ from jaxtyping import Array, Float
 
 from dgm_jax.nn.blocks import ACTIVATIONS, glorot
 from dgm_jax.nn.coupling import Elementwise
-from dgm_jax.nn.reversible import Bijection, bijection
+from dgm_jax.nn.reversible import Bijection, bijection, pair
 
-__all__ = ['MADE', 'autoregressive', 'masks']
+__all__ = ['MADE', 'autoregressive', 'conditioned', 'fixed_point', 'masks']
+
+FAR = 1e6  # dimensions further out are cut there while a fixed point is looked for, so that no sum of them overflows
 
 
 def masks(dims: int, hidden: Sequence[int], numbers: int) -> list[np.ndarray]:
@@ -34,7 +36,10 @@ def masks(dims: int, hidden: Sequence[int], numbers: int) -> list[np.ndarray]:
 
 
 class MADE(nn.Module):
-  """A masked network [B, D] -> [B, N D], initially 0; the first D outputs are the dimensions' first parameters."""
+  """A masked network [B, D] -> [B, N D], initially 0; the first D outputs are the dimensions' first parameters.
+
+  A context [B, C] enters the first layer, for all dimensions alike.
+  """
 
   hidden: Sequence[int]
   num_parameters: int  # N
@@ -42,7 +47,7 @@ class MADE(nn.Module):
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'B D']) -> Float[Array, 'B F']:
+  def __call__(self, x: Float[Array, 'B D'], context: Float[Array, 'B C'] | None = None) -> Float[Array, 'B F']:
     h, allowed = x, masks(x.shape[1], self.hidden, self.num_parameters)
     for i, mask in enumerate(allowed):
       last = i == len(allowed) - 1
@@ -50,16 +55,22 @@ class MADE(nn.Module):
       bias = self.param(f'bias_{i}', nn.initializers.zeros, mask.shape[1:])
       h, kernel, bias = dtypes.promote_dtype(h, kernel * mask, bias[None], dtype=self.dtype)
       h = h @ kernel + bias
+      if context is not None and i == 0:
+        h = h + nn.Dense(mask.shape[1], False, self.dtype, kernel_init=glorot, name='context')(context)
       h = h if last else ACTIVATIONS[self.activation](h)
     return h.astype(x.dtype)
 
 
-def autoregressive(network: Callable[[int], nn.Module], elementwise: Elementwise) -> Bijection:
+def autoregressive(
+  network: Callable[[int], nn.Module], elementwise: Elementwise, by_fixed_point: bool = False
+) -> Bijection:
   """Maps every dimension with parameters from those before it: all at once forward, one after another inverse.
 
   Args:
     network: N -> a masked module [B, D] -> [B, N D].
     elementwise: the map.
+    by_fixed_point: whether the inverse is `fixed_point`. It has the same values, usually in fewer evaluations, and no
+      gradient.
   """
   module = network(elementwise.num_parameters)
   evaluate = lambda params, x: module.apply({'params': params}, x)
@@ -71,14 +82,82 @@ def autoregressive(network: Callable[[int], nn.Module], elementwise: Elementwise
     return *elementwise.forward(evaluate(params, x), x), {}
 
   def inverse(params, stats, y):
-    places = jnp.arange(y.shape[1])[None]
-
-    def step(x, d):
-      # Dimensions up to d are right, since their parameters are. Later ones stay 0: from wrong parameters they may
-      # overflow, and a weight of 0 does not undo that.
-      return jnp.where(places <= d, elementwise.inverse(evaluate(params, x), y)[0], 0), None
-
-    x, _ = jax.lax.scan(step, jnp.zeros_like(y), places[0, :-1])
-    return elementwise.inverse(evaluate(params, x), y)
+    return _invert(lambda x: evaluate(params, x), elementwise, y, by_fixed_point)
 
   return bijection(init, forward, inverse)
+
+
+def conditioned(
+  network: Callable[[int], nn.Module], elementwise: Elementwise, by_fixed_point: bool = False
+) -> Bijection:
+  """Maps the first of a pair (x, context) as `autoregressive` does, with a network that reads the context, too.
+
+  Args:
+    network: N -> a masked module ([B, D], [B, C]) -> [B, N D].
+    elementwise: the map.
+    by_fixed_point: as in `autoregressive`.
+
+  Raises:
+    ValueError: at trace time, x is not a pair.
+  """
+  module = network(elementwise.num_parameters)
+  evaluate = lambda params, x, context: module.apply({'params': params}, x, context)
+
+  def init(key, x):
+    return module.init(key, *pair('conditioned', x))['params']
+
+  def forward(params, stats, x):
+    x, context = pair('conditioned', x)
+    y, log_det = elementwise.forward(evaluate(params, x, context), x)
+    return (y, context), log_det, {}
+
+  def inverse(params, stats, y):
+    y, context = pair('conditioned', y)
+    x, log_det = _invert(lambda x: evaluate(params, x, context), elementwise, y, by_fixed_point)
+    return (x, context), log_det
+
+  return bijection(init, forward, inverse)
+
+
+def _invert(evaluate: Callable, elementwise: Elementwise, y: jax.Array, by_fixed_point: bool):
+  """Returns x and the log-determinant of the inverse; `evaluate` maps x to the parameters of its dimensions."""
+  if by_fixed_point:
+    x, _ = fixed_point(evaluate, elementwise, y)
+    return elementwise.inverse(evaluate(x), y)
+  places = jnp.arange(y.shape[1])[None]
+
+  def step(x, d):
+    # Dimensions up to d are right, since their parameters are. Later ones stay 0: from wrong parameters they may
+    # overflow, and a weight of 0 does not undo that.
+    return jnp.where(places <= d, elementwise.inverse(evaluate(x), y)[0], 0), None
+
+  x, _ = jax.lax.scan(step, jnp.zeros_like(y), places[0, :-1])
+  return elementwise.inverse(evaluate(x), y)
+
+
+def fixed_point(evaluate: Callable, elementwise: Elementwise, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Inverts an autoregressive map by x <- inverse(parameters of x, y), until nothing changes or D turns are over.
+
+  After n turns the first n dimensions are exact, since no later one enters their parameters.
+
+  Args:
+    evaluate: x [B, D] -> parameters [B, N D] of the dimensions, each from those before it.
+    elementwise: the map.
+    y: [B, D].
+
+  Returns:
+    x [B, D], and the number of turns [] int32.
+  """
+
+  def turn(carry):
+    x, _, turns = carry
+    new = jnp.nan_to_num(elementwise.inverse(evaluate(x), y)[0], nan=0.0, posinf=FAR, neginf=-FAR)
+    return jnp.clip(new, -FAR, FAR), x, turns + 1
+
+  def goes_on(carry):
+    x, last, turns = carry
+    return (turns < y.shape[1]) & jnp.any(x != last)
+
+  start = jnp.zeros_like(y), jnp.full_like(y, jnp.nan), jnp.int32(0)
+  x, _, turns = jax.lax.while_loop(goes_on, turn, start)
+  return x, turns

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax.core import System
-from dgm_jax.systems.parts import bounds, likelihoods, posteriors
+from dgm_jax.systems.parts import bounds, likelihoods, posteriors, priors
 
 __all__ = ['iwae', 'vae', 'vamp']
 
@@ -15,9 +15,11 @@ __all__ = ['iwae', 'vae', 'vamp']
 def vae(config: ConfigDict) -> System:
   """Builds the system that maximises the mean ELBO of k samples, with the top layer's divergence in closed form.
 
+  `config.model.bound`, if it exists, names another bound (`parts.bounds.BOUNDS`).
+
   Reference: Kingma & Welling 2014, arXiv:1312.6114, equation 10.
   """
-  return bounds.system(config, _standard(config), bounds.elbo, bounds.neg_bound)
+  return bounds.system(config, _standard(config), 'elbo', bounds.neg_bound)
 
 
 def iwae(config: ConfigDict) -> System:
@@ -28,7 +30,7 @@ def iwae(config: ConfigDict) -> System:
   experiment.require(
     'samples' in config.model, 'config.model.samples is missing: vae.iwae needs the number of samples of its bound'
   )
-  return bounds.system(config, _standard(config), bounds.iwae, bounds.neg_bound)
+  return bounds.system(config, _standard(config), 'iwae', bounds.neg_bound)
 
 
 def vamp(config: ConfigDict) -> System:
@@ -49,7 +51,7 @@ def vamp(config: ConfigDict) -> System:
     experiment.require(key in model, f'config.model.{key} is missing, which vae.vamp needs: see configs/vamp_mnist.py')
   count = model.pseudo_inputs
   experiment.require(count >= 1, f'config.model.pseudo_inputs must be at least 1, got {count}')
-  prior = posteriors.pseudo_inputs(posterior.normal, tuple(config.data.shape), count)
+  prior = priors.pseudo_inputs(posterior.normal, tuple(config.data.shape), count)
   bound = bounds.beta(bounds.ramp(config, 'warmup'))
   return bounds.system(config, bounds.compose(posterior, prior, decoder), bound, bounds.neg_bound)
 
@@ -57,7 +59,7 @@ def vamp(config: ConfigDict) -> System:
 def _standard(config: ConfigDict) -> bounds.Model:
   """Builds the model under the prior N(0, I)."""
   posterior, decoder = _networks(config)
-  return bounds.compose(posterior, posteriors.standard(config.model.latents[-1]), decoder)
+  return bounds.compose(posterior, priors.standard(config.model.latents[-1]), decoder)
 
 
 def _networks(config: ConfigDict) -> tuple[bounds.Posterior, bounds.Decoder]:

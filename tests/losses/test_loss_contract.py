@@ -183,6 +183,7 @@ LOSSES = {
   'polynomial_kernel': (losses.polynomial_kernel, (real(4, 3), real(5, 3))),
   'r1_penalty': (lambda x: losses.r1_penalty(critic, x), (real(4, 3),)),
   'score_function_surrogate': (losses.score_function_surrogate, (*PAIR, real(4))),
+  'soft_free_bits': (named(losses.soft_free_bits, 'floor'), (jnp.asarray(0.4), jnp.asarray(3.0), jnp.asarray(2.0))),
   'sticking_the_landing': (
     lambda z, m, v: losses.sticking_the_landing(dist.normal_log_prob, z, m, v),
     (real(2, 3), *TWO),
@@ -413,6 +414,7 @@ WRONG_LOSSES = {
     '(3,)',
     '...=(4,)',
   ),
+  'soft_free_bits': (lambda: losses.soft_free_bits(real(), real(2), floor=1.0), 'kl', '(2,)', '[]'),
   'stratified_weights': (lambda: losses.stratified_weights(1, 4), 'batch', '1', '2 to all'),
   'total_correlation': (lambda: losses.total_correlation(real(4, 2)), 'joint_logits', '(4, 2)', '[B]'),
   'total_correlation_discriminator': (

@@ -96,6 +96,30 @@ def test_free_bits_groups_any_number_of_axes():
   np.testing.assert_array_equal(losses.free_bits(kl, floor=9.0), losses.free_bits(kl.reshape(2, 12), floor=9.0))
 
 
+def test_soft_free_bits_move_the_weight_by_a_tenth_outside_of_the_tolerance():
+  step = lambda gamma, kl: float(losses.soft_free_bits(jnp.asarray(gamma), jnp.asarray(kl), floor=8.0))
+  assert step(0.5, 7.9) == pytest.approx(0.45)
+  assert step(0.5, 8.5) == pytest.approx(0.55)
+  assert step(0.5, 8.2) == pytest.approx(0.5)
+  assert step(0.95, 9.0) == 1.0
+  assert step(1e-6, 0.0) == pytest.approx(1e-6)
+
+
+def test_soft_free_bits_hold_a_scalar_divergence_within_a_twentieth_of_the_floor():
+  """A posterior N(m, 1) of one latent that earns sqrt(m^2): without a floor its divergence m^2 / 2 would be 0.5."""
+  floor = 4.0
+
+  def step(carry, _):
+    mean, gamma = carry
+    slope = jax.grad(lambda mean: -(mean - gamma * 0.5 * mean**2))(mean)
+    mean = mean - 0.05 * slope
+    gamma = losses.soft_free_bits(gamma, 0.5 * mean**2, floor=floor, factor=0.01)
+    return (mean, gamma), 0.5 * mean**2
+
+  _, kls = jax.lax.scan(step, (jnp.float32(0.1), jnp.float32(1.0)), length=5000)
+  np.testing.assert_allclose(kls[-1000:].mean(), floor, rtol=0.05)
+
+
 def test_active_units_counts_the_variances_above_the_threshold():
   # Variances 1, .01 - and + a little, 0.
   means = jnp.asarray([[1.0, 0.099, 0.101, 7.0], [-1.0, -0.099, -0.101, 7.0]])

@@ -209,7 +209,7 @@ def test_planar():
   h, total = (flat(x) + p['1']['bias']) * np.exp(p['1']['log_scale']), p['1']['log_scale'].sum()
   for i in range(2):
     u, w, b = (layer(p['2'], i)[name] for name in 'uwb')
-    u = u + (np.log1p(np.exp(u @ w)) - 1 - u @ w) * w / (w @ w)
+    u = u + (np.log1p(np.exp(u @ w) * math.expm1(1)) - 1 - u @ w) * w / (w @ w)
     bent = np.tanh(h @ w + b)
     total = total + np.log1p((1 - bent**2) * (u @ w))
     h = h + bent[:, None] * u

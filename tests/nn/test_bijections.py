@@ -47,6 +47,12 @@ def masked(activation='tanh'):
   return lambda numbers: made.MADE((9, 8), numbers, activation)
 
 
+def with_context(part):
+  """The map of the first four of six dimensions, with the last two as its context."""
+  halves = rev.permutation(lambda x: (x[:, :4], x[:, 4:]), lambda y: jnp.concatenate(y, -1))
+  return rev.chain(halves, part, rev.on(0, bijections.reverse()), part, rev.invert(halves))
+
+
 VECTOR, IMAGE = (6,), (4, 4, 2)
 CASES = {
   'additive': (pair(coupling.coupling(Net, coupling.additive())), VECTOR),
@@ -76,6 +82,9 @@ CASES = {
   'autoregressive': (made.autoregressive(masked(), coupling.affine(jnp.tanh)), VECTOR),
   'autoregressive_spline': (made.autoregressive(masked(), coupling.spline(4, 2.0)), VECTOR),
   'inverse_autoregressive': (rev.invert(made.autoregressive(masked(), coupling.affine(jnp.tanh))), VECTOR),
+  'gated': (made.autoregressive(masked(), coupling.gated()), VECTOR),
+  'conditioned': (with_context(made.conditioned(masked(), coupling.gated())), VECTOR),
+  'fixed_point': (made.autoregressive(masked(), coupling.gated(), by_fixed_point=True), VECTOR),
   'multiscale': (
     rev.chain(
       coupling.squeeze(), bijections.actnorm(), coupling.halves(), coupling.coupling(Net, coupling.affine()),

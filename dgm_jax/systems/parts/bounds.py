@@ -1,200 +1,71 @@
-"""Variational autoencoders as values: a posterior, a prior and a decoder, and the bounds that they are trained on.
+"""The bounds that variational autoencoders are trained on, and the System that a `Model` and a bound make.
 
-`compose` makes a `Model` of the three. Parts that depend on one another, such as a posterior that is merged with the
-prior, are a `Model` of their own. `system` trains any Model on any bound. All functions are of (key, state, ...). Those
-without randomness ignore the key.
+`by_name` chooses the bound that the experiment names. `system` trains any Model on any bound. The parts of a Model, and
+their composition, are in `dgm_jax.systems.parts.latents`; their names are listed here, too.
 
 Axes: B batch, k samples, Z_l latents of level l; level 0 is next to the data. [...] is [B, k]. If k is None, there is
 one sample and [...] is [B].
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import core, distributions, losses, optim, views
+from dgm_jax import core, losses, optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, descend
+from dgm_jax.systems.parts.latents import Decoder, Latent, Model, Posterior, Prior, Terms, compose
 
 __all__ = [
-  'Bound', 'Decoder', 'Latent', 'Model', 'Posterior', 'Prior', 'Terms', 'beta', 'capacity', 'close', 'compose', 'elbo',
-  'free_bits', 'iwae', 'log_prob', 'neg_bound', 'per_example', 'player', 'ramp', 'samples_of', 'system', 'with_metrics',
+  'BOUNDS', 'Bound', 'Decoder', 'Latent', 'Model', 'Posterior', 'Prior', 'Terms', 'beta', 'by_name', 'capacity',
+  'close', 'compose', 'doubly_reparametrized', 'elbo', 'free_bits', 'iwae', 'joint', 'log_prob', 'neg_bound',
+  'per_example', 'player', 'ramp', 'samples_of', 'soft_free_bits', 'sticking_the_landing', 'system', 'with_metrics',
 ]  # fmt: skip
-
-
-class Latent(NamedTuple):
-  """One level of latents, sampled for each example.
-
-  `params` are those of q itself, for a divergence in closed form, never those of a base that a flow transforms.
-  """
-
-  z: jax.Array  # [..., Z]
-  params: tuple[jax.Array, ...] | None  # of q: mean and logvar if it is normal, [..., Z] or [B, 1, Z]; None: unlike any
-  log_q: jax.Array | None = None  # [...] nats; None: that of the diagonal normal with these params
-
-
-class Terms(NamedTuple):
-  """The terms of every bound, for samples from the posterior of each example."""
-
-  log_px_z: jax.Array  # [...] nats
-  log_q: jax.Array  # [...] nats, log q(z|x) of all levels, less log p(z_l|z_(l+1)) of those below the top
-  log_p: jax.Array  # [...] nats, of the top level
-  kls: list[jax.Array]  # nats of each level, [..., Z_l] or in closed form [B, 1, Z_l]; [..., 1] under a joint prior
-  latents: list[Latent]
-  extra: dict[str, Any] = {}  # noqa: RUF012  entries of `State.extra` that the networks have updated
-
-  @property
-  def kl(self) -> jax.Array:
-    """The divergence summed over all levels, [...] nats."""
-    return sum((kl.sum(-1) for kl in self.kls), jnp.zeros(self.log_px_z.shape))
-
-  @property
-  def log_weights(self) -> jax.Array:
-    """The log importance weights log p(x, z) - log q(z|x), [...] nats."""
-    return self.log_px_z - (self.log_q - self.log_p)
-
 
 # (terms, state) -> (the objective to maximise, [B] or [], (entries of `State.extra`, metrics)).
 Bound = Callable[[Terms, State], tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
 
 
-class Posterior(NamedTuple):
-  """The posterior q(z|x), with the parameters of the network 'encoder'."""
-
-  init: Callable  # (key, x) -> parameters of the encoder
-  draw: Callable  # (key, state, x, k) -> a Latent for each level; k may be None
-  means: Callable  # (key, state, x) -> codes [B, Z_l] of each level, without noise
-  normal: Callable | None = None  # (key, state, x) -> mean and logvar [B, Z] of a single level that is normal
-  closed: bool = True  # whether the Latent of the top level has params
-
-
-def _no_networks(key: Key, x: jax.Array) -> dict[str, Any]:
-  """Returns no networks."""
-  del key, x
-  return {}
-
-
-class Prior(NamedTuple):
-  """The prior p(z) of the top level."""
-
-  view: views.Prior
-  kl: Callable | None = None  # (key, state, *params of q) -> divergence [..., Z] nats; None: it is taken at the sample
-  init: Callable = _no_networks  # (key, x) -> networks of its own, by name
-  owns: tuple[str, ...] = ()  # their names
-
-
-class Decoder(NamedTuple):
-  """The likelihood p(x|z_0) and, if there are more levels, normal p(z_(l-1)|z_l): the network 'decoder'."""
-
-  init: Callable  # (key, x) -> parameters
-  log_prob: Callable  # (key, state, x, z [..., Z_0]) -> [...] nats
-  mean: Callable  # (key, state, z [n, Z_0]) -> [n, ...] in data space
-  sample: Callable  # (key, state, z [n, Z_0]) -> [n, ...] in data space
-  bits: Callable  # nats -> bits per dimension
-  below: tuple[Callable, ...] = ()  # (key, state, z_l) -> mean and logvar of the level below, from level 1 upwards
-
-
-class Model(NamedTuple):
-  """A variational autoencoder as functions for bounds and measurements."""
-
-  networks: Callable  # (key, batch) -> (params, extra)
-  draw: Callable  # (key, state, x, k=None) -> Terms
-  sample: Callable  # (key, state, n) -> [n, ...] in data space
-  owns: tuple[str, ...]  # the networks that the player 'model' trains
-  views: dict[str, Any]
-  means: Callable  # (key, state, x) -> codes [B, Z_l] of each level, without noise
-
-
-def compose(posterior: Posterior, prior: Prior, decoder: Decoder) -> Model:
-  """Composes a model of its three parts."""
-
-  def networks(key: Key, batch: Batch):
-    for_encoder, for_decoder = jax.random.split(key)
-    params = {'encoder': posterior.init(for_encoder, batch['x']), 'decoder': decoder.init(for_decoder, batch['x'])}
-    return params | prior.init(jax.random.fold_in(key, 2), batch['x']), {}
-
-  def draw(key: Key, state: State, x: jax.Array, k: int | None = None) -> Terms:
-    latents, (for_decoder, for_prior) = posterior.draw(key, state, x, k), jax.random.split(jax.random.fold_in(key, 1))
-    log_px_z = decoder.log_prob(for_decoder, state, x, latents[0].z)
-    return _weigh(prior, decoder.below, for_prior, state, log_px_z, latents)
-
-  def ancestral(key: Key, state: State, n: int) -> jax.Array:
-    first, *keys = jax.random.split(key, 1 + len(decoder.below))
-    z = prior.view.sample(first, state, n)
-    for own, below in zip(keys, reversed(decoder.below), strict=True):
-      z = distributions.normal_sample(own, *below(own, state, z))
-    return z
-
-  def sample(key: Key, state: State, n: int) -> jax.Array:
-    for_data, for_latents = jax.random.split(key)
-    return decoder.sample(for_data, state, ancestral(for_latents, state, n))
-
-  owns = ('encoder', 'decoder', *prior.owns)
-  model_views = _views(posterior, prior, decoder, ancestral)
-  return Model(networks=networks, draw=draw, sample=sample, owns=owns, views=model_views, means=posterior.means)
-
-
-def _weigh(prior: Prior, below: tuple, key: Key, state: State, log_px_z: jax.Array, latents: list[Latent]) -> Terms:
-  """Computes the terms: each sample weighed by the priors of all levels."""
-  top, kls = latents[-1], []
-  for level, (own, above, down) in enumerate(zip(latents[:-1], latents[1:], below, strict=True), 1):
-    log_p = _log_normal(own.z, *down(jax.random.fold_in(key, level), state, above.z))
-    if own.log_q is None:
-      kls.append(_log_normal(own.z, *own.params) - log_p)
-    else:
-      kls.append((own.log_q - log_p.sum(-1))[..., None])
-  ratio = sum((kl.sum(-1) for kl in kls), jnp.zeros(log_px_z.shape))
-  closed = [prior.kl(key, state, *top.params)] if prior.kl and top.params else []
-  log_q = distributions.normal_log_prob(top.z, *top.params) if top.log_q is None else top.log_q
-  log_p = prior.view.log_prob(key, state, top.z)
-  kls += closed or [(log_q - log_p)[..., None]]
-  return Terms(log_px_z=log_px_z, log_q=ratio + log_q, log_p=log_p, kls=kls, latents=latents)
-
-
-def _log_normal(z: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
-  """Computes the log-density of each coordinate on its own, [..., Z] nats."""
-  return distributions.normal_log_prob(z[..., None], mean[..., None], logvar[..., None])
-
-
-def _views(posterior: Posterior, prior: Prior, decoder: Decoder, ancestral: Callable) -> dict[str, Any]:
-  """Returns the views that the parts have, by name."""
-
-  def encode(key, state, x):
-    return posterior.means(key, state, x)[-1]
-
-  def decode(key, state, z):
-    for below in reversed(decoder.below):
-      z = below(key, state, z)[0]
-    return decoder.mean(key, state, z)
-
-  def reconstruct(key, state, x):
-    return decoder.mean(key, state, posterior.means(key, state, x)[0])
-
-  def mean_sample(key, state, n):
-    return decoder.mean(key, state, ancestral(key, state, n))
-
-  def bits(key, state, nats):
-    del key, state
-    return decoder.bits(nats)
-
-  own = {'encode': encode, 'decode': decode, 'posterior': posterior.normal, 'prior': prior.view}
-  own |= {'reconstruct': reconstruct, 'mean_sample': mean_sample, 'bits': bits}
-  return own if prior.kl and posterior.closed else own | {'kl_per_dim': None}
-
-
-def system(config: ConfigDict, model: Model, bound: Bound, figures: Callable = lambda terms: {}) -> System:
+def system(
+  config: ConfigDict, model: Model, bound: Bound | str, figures: Callable = lambda terms: {}, **more
+) -> System:
   """Returns the System that trains a model on a bound, by one player that owns all of its networks.
 
   Args:
-    config: the experiment; `config.model.samples`, if it exists, is the number of samples.
+    config: the experiment. `config.model.samples`, if it exists, is the number of samples, and `config.model.average`
+      the decay of the parameters' average, which is evaluated and sampled.
     model: the model.
-    bound: one of those below, or another.
+    bound: one of those below, or another; a name is that of the bound if the experiment has no `config.model.bound`.
     figures: terms -> further metrics of `evaluate`, [B] each.
+    **more: further views.
   """
-  return close(config, model, descend(model=player(config, model, bound)), figures)
+  bound, entries = by_name(config, model, bound) if isinstance(bound, str) else (bound, {})
+  decay, move = config.model.get('average', 0.0), descend(model=player(config, model, bound))
+  experiment.require(0 <= decay < 1, f'config.model.average must be in [0, 1), got {decay}')
+  statistics = tuple(f'{name}_statistics' for name in model.owns)
+
+  def networks(key: Key, batch: Batch):
+    params, extra = model.networks(key, batch)
+    extra = extra | {name: jnp.asarray(value, jnp.float32) for name, value in entries.items()}
+    return params, core.averages(params, extra, model.owns, *statistics) if decay else extra
+
+  if decay:
+    kept = zip(model.owns, statistics, strict=True)
+    move = core.chain(move, *(core.average(name, decay, entry) for name, entry in kept))
+  return close(config, model._replace(networks=networks), move, figures, **more)
+
+
+def by_name(config: ConfigDict, model: Model, default: str = 'elbo') -> tuple[Bound, dict[str, float]]:
+  """Returns the bound `config.model.bound`, and the initial entries of `State.extra` that it needs.
+
+  Raises:
+    UserError: there is no such bound, one of its settings is missing or out of range, or the posterior does not fit.
+  """
+  name = config.model.get('bound', default)
+  return experiment.choose('config.model.bound', name, BOUNDS)(config, model)
 
 
 def player(config: ConfigDict, model: Model, bound: Bound, rows: Callable = lambda x: x) -> Player:
@@ -202,7 +73,7 @@ def player(config: ConfigDict, model: Model, bound: Bound, rows: Callable = lamb
   samples = samples_of(config)
 
   def loss(key: Key, state: State, batch: Batch):
-    terms = model.draw(key, state, rows(batch['x']), samples)
+    terms = model.draw(key, state, rows(batch['x']), samples, True)
     value, (extra, metrics) = bound(terms, state)
     return -value.mean(), (terms.extra | extra, metrics)
 
@@ -292,23 +163,93 @@ def beta(weight: Callable | jax.Array | float) -> Bound:
   return bound
 
 
-def ramp(config: ConfigDict, name: str, most: float = 1.0) -> Callable[[State], jax.Array]:
-  """Returns a function of the state that rises from 0 to `most` over `config.model.<name>` steps."""
+def joint(weight: Callable[[State], jax.Array]) -> Bound:
+  """Returns the bound whose log p(x|z) + log p(z) of the top level is multiplied by a function of the state.
+
+  Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equation 20.
+  """
+
+  def bound(terms: Terms, state: State):
+    return per_example(weight(state) * (terms.log_px_z + terms.log_p) - terms.log_q), ({}, {})
+
+  return bound
+
+
+def ramp(config: ConfigDict, name: str, most: float = 1.0, least: float = 0.0) -> Callable[[State], jax.Array]:
+  """Returns a function of the state that rises from `least` over `config.model.<name>` steps, and stops at `most`.
+
+  It rises by `most` in those steps.
+  """
   steps = getattr(config.model, name)
   experiment.require(steps >= 1, f'config.model.{name} must be at least 1, got {steps}')
-  return lambda state: most * jnp.minimum(1.0, state.step.astype(jnp.float32) / steps)
+  if not least:
+    return lambda state: most * jnp.minimum(1.0, state.step.astype(jnp.float32) / steps)
+  return lambda state: jnp.minimum(most, least + most * state.step.astype(jnp.float32) / steps)
 
 
-def free_bits(floor: float) -> Bound:
-  """Returns the bound that does not penalise the first `floor` nats of each latent of each level."""
+def free_bits(floor: float | Sequence[float], groups: int = 0) -> Bound:
+  """Returns the bound that does not penalise the first nats of each group of latents of each level.
+
+  A group counts max(floor, the mean of its divergence over the batch).
+
+  Args:
+    floor: nats of a group, one number or one for each level.
+    groups: the number of groups of a level, of latents side by side; 0: each latent is a group of its own.
+  """
 
   def bound(terms: Terms, state: State):
     del state
+    floors = tuple(floor) if isinstance(floor, Sequence) else (floor,) * len(terms.kls)
     spread = terms.log_px_z.ndim > 1
-    divergence = sum(losses.free_bits(kl.mean(1) if spread else kl, floor=floor) for kl in terms.kls)
+    kls = [_grouped(kl.mean(1) if spread else kl, groups) for kl in terms.kls]
+    divergence = sum(losses.free_bits(kl, floor=least) for kl, least in zip(kls, floors, strict=True))
     return losses.elbo(per_example(terms.log_px_z), divergence), ({}, {})
 
   return bound
+
+
+def _grouped(kl: jax.Array, groups: int) -> jax.Array:
+  """Sums the divergences [B, Z] of each group; one joint divergence [B, 1] is a group of its own."""
+  if not groups or kl.shape[1] == 1:
+    return kl
+  experiment.require(
+    kl.shape[1] % groups == 0,
+    f'config.model.groups={groups} does not divide the {kl.shape[1]} latents of a level: take a divisor, or 0',
+  )
+  return kl.reshape(kl.shape[0], groups, -1).sum(-1)
+
+
+def soft_free_bits(floor: float, tolerance: float = 0.05, factor: float = 0.1) -> Bound:
+  """Returns the bound whose divergence has the weight `gamma` of `State.extra`, which keeps it above the floor.
+
+  Reference: Chen et al. 2017, arXiv:1611.02731, appendix C.
+  """
+
+  def bound(terms: Terms, state: State):
+    gamma = state.extra['gamma']
+    divergence = jax.lax.stop_gradient(terms.kl.mean())
+    new = losses.soft_free_bits(gamma, divergence, floor=floor, tolerance=tolerance, factor=factor)
+    return per_example(losses.beta_elbo(terms.log_px_z, terms.kl, beta=gamma)), ({'gamma': new}, {'gamma': gamma})
+
+  return bound
+
+
+def sticking_the_landing(terms: Terms, state: State) -> Any:
+  """Computes the evidence lower bound at the samples, with the parameters of q constant in log q, [B] nats.
+
+  Reference: Roeder et al. 2017, arXiv:1703.09194, equation 8.
+  """
+  del state
+  return per_example(terms.weigh(terms.latents[0].z)), ({}, {})
+
+
+def doubly_reparametrized(terms: Terms, state: State) -> Any:
+  """Computes the importance-weighted bound, with a gradient of less variance for the encoder, [B] nats.
+
+  Reference: Tucker et al. 2019, arXiv:1810.04152, equation 8.
+  """
+  del state
+  return losses.doubly_reparametrized_surrogate(terms.weigh, terms.latents[0].z, axis=1), ({}, {})
 
 
 def capacity(limit: Callable[[State], jax.Array], gamma: jax.Array | float) -> Bound:
@@ -336,3 +277,81 @@ def with_metrics(bound: Bound, **metrics: Callable[[Terms, State], jax.Array]) -
     return value, (extra, measured | {name: metric(terms, state) for name, metric in metrics.items()})
 
   return extended
+
+
+def _setting(config: ConfigDict, name: str) -> Any:
+  """Returns a setting of the bound.
+
+  Raises:
+    UserError: it is missing.
+  """
+  model = config.model
+  experiment.require(name in model, f'config.model.{name} is missing, which bound={model.get("bound")} needs: add it')
+  return model[name]
+
+
+def _floors(config: ConfigDict) -> float | tuple[float, ...]:
+  """Returns the nats `config.model.free_bits`, which must not be negative."""
+  floor = _setting(config, 'free_bits')
+  floors = floor if isinstance(floor, Sequence) else (floor,)
+  experiment.require(
+    len(floors) > 0 and min(floors) >= 0, f'config.model.free_bits must not be negative, got {floor}: set nats'
+  )
+  return floor
+
+
+def _warm_up(config: ConfigDict, model: Model):
+  """Returns the bound whose divergence, or whose log p(x, z), gains weight over `config.model.warm_up` steps."""
+  del model
+  _setting(config, 'warm_up')
+  start, of = config.model.get('warm_up_from', 0.0), config.model.get('warm_up_of', 'divergence')
+  experiment.require(0 <= start <= 1, f'config.model.warm_up_from must be in [0, 1], got {start}')
+  kind = experiment.choose('config.model.warm_up_of', of, {'divergence': beta, 'joint': joint})
+  return kind(ramp(config, 'warm_up', 1.0, start)), {}
+
+
+def _free_bits(config: ConfigDict, model: Model):
+  """Returns the bound with `config.model.free_bits` nats for each of `config.model.groups` groups of latents."""
+  del model
+  groups = config.model.get('groups', 0)
+  experiment.require(groups >= 0, f'config.model.groups must not be negative, got {groups}: 0 means each latent')
+  return free_bits(_floors(config), groups), {}
+
+
+def _soft_free_bits(config: ConfigDict, model: Model):
+  """Returns the bound with a weight that keeps the divergence at `config.model.free_bits` nats, initially 1."""
+  del model
+  floor, tolerance = _floors(config), config.model.get('tolerance', 0.05)
+  experiment.require(
+    not isinstance(floor, Sequence), f'config.model.free_bits must be one number for soft_free_bits, got {floor}'
+  )
+  experiment.require(tolerance > 0, f'config.model.tolerance must be positive, got {tolerance}')
+  return soft_free_bits(floor, tolerance), {'gamma': 1.0}
+
+
+def _plain(bound: Bound) -> Callable:
+  """Returns the function of (config, model) that returns a bound without settings."""
+  return lambda config, model: (bound, {})
+
+
+def _of_samples(bound: Bound, normal: bool = True) -> Callable:
+  """Returns the function of (config, model) that returns a bound of the samples' weights."""
+
+  def build(config: ConfigDict, model: Model):
+    name = config.model.get('bound')
+    experiment.require(
+      model.views['posterior'] is not None or not normal,
+      f'config.model.bound={name} needs a normal posterior of one level: take it, or another bound',
+    )
+    several = samples_of(config) is not None or bound is sticking_the_landing
+    experiment.require(several, f'config.model.samples is missing, which config.model.bound={name} needs: set it')
+    return bound, {}
+
+  return build
+
+
+BOUNDS = {
+  'elbo': _plain(elbo), 'warm_up': _warm_up, 'free_bits': _free_bits, 'soft_free_bits': _soft_free_bits,
+  'iwae': _of_samples(iwae, False), 'sticking_the_landing': _of_samples(sticking_the_landing),
+  'doubly_reparametrized': _of_samples(doubly_reparametrized),
+}  # fmt: skip

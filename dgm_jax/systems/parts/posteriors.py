@@ -1,6 +1,6 @@
-"""Posteriors q(z|x), continuous or discrete, and the priors of their latents.
+"""Posteriors q(z|x), continuous or discrete.
 
-Axes: B batch, k samples, Z latents, K pseudo-inputs.
+Axes: B batch, k samples, Z latents.
 """
 
 import itertools
@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import distributions, views
+from dgm_jax import distributions
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models.binary import BinaryEncoder
 from dgm_jax.models.vae import Encoder
 from dgm_jax.nn.blocks import ACTIVATIONS
-from dgm_jax.systems.parts.bounds import Latent, Posterior, Prior
+from dgm_jax.systems.parts.latents import Latent, Posterior, Prior
+from dgm_jax.systems.parts.priors import fair_bits, pseudo_inputs, standard
 
 __all__ = [
   'FAMILIES', 'Family', 'bernoulli', 'chain', 'check_network', 'encoder', 'fair_bits', 'from_family', 'normal',
@@ -95,75 +96,6 @@ def check_network(config: ConfigDict, latents: Sequence[int], activation: str) -
   """
   experiment.one_of('config.model.activation', activation, (*ACTIVATIONS, 'gated'))
   experiment.require(all(size >= 1 for size in latents), f'config.model.latents must be at least 1, got {latents}')
-
-
-def standard(latents: int) -> Prior:
-  """Returns the prior N(0, I)."""
-
-  def sample(key, state, n):
-    del state
-    return standard_normal(key, (n, latents))
-
-  def log_prob(key, state, z):
-    del key, state
-    return distributions.standard_normal_log_prob(z)
-
-  def kl(key, state, mean, logvar):
-    del key, state
-    return distributions.gaussian_kl_standard_per_dim(mean, logvar)
-
-  return Prior(view=views.Prior(sample=sample, log_prob=log_prob, normal=True), kl=kl)
-
-
-def fair_bits(latents: int) -> Prior:
-  """Returns the prior of independent bits that are 1 with probability one half."""
-
-  def sample(key, state, n):
-    del state
-    return distributions.bernoulli_sample(key, jnp.zeros((n, latents)))
-
-  def log_prob(key, state, z):
-    del key, state
-    return jnp.full(z.shape[:-1], -latents * jnp.log(2.0))
-
-  def kl(key, state, logits):
-    del key, state
-    return jnp.log(2.0) - distributions.bernoulli_entropy(logits[..., None])
-
-  return Prior(view=views.Prior(sample=sample, log_prob=log_prob), kl=kl)
-
-
-def pseudo_inputs(normal: Callable, shape: Sequence[int], count: int) -> Prior:
-  """Returns the prior that is the mixture of the posteriors of `count` trained images.
-
-  Args:
-    normal: (key, state, x) -> mean and logvar [K, Z] of the posterior of images x [K, *shape] in [0, 1].
-    shape: the shape of an image.
-    count: K.
-
-  Reference: Tomczak & Welling 2018, arXiv:1705.07120, equation 9.
-  """
-
-  def components(key, state):
-    return normal(key, state, jnp.clip(state.params['pseudo_inputs']['images'], 0, 1))
-
-  def log_prob(key, state, z):
-    mean, logvar = (a.reshape(*(1,) * (z.ndim - 1), *a.shape) for a in components(key, state))
-    log_q = distributions.normal_log_prob(z[..., None, :], mean, logvar)
-    top = jax.lax.stop_gradient(log_q.max(-1, keepdims=True))
-    # For equal densities log(mean) is exact; log(sum) - log(K) leaves a rounding error.
-    return top[..., 0] + jnp.log(jnp.exp(log_q - top).mean(-1))
-
-  def sample(key, state, n):
-    for_index, for_noise = jax.random.split(key)
-    mean, logvar = (a[jax.random.randint(for_index, (n,), 0, count)] for a in components(key, state))
-    return distributions.normal_sample(for_noise, mean, logvar)
-
-  def init(key, x):
-    del x
-    return {'pseudo_inputs': {'images': 0.05 + 0.01 * jax.random.normal(key, (count, *shape))}}
-
-  return Prior(view=views.Prior(sample=sample, log_prob=log_prob), init=init, owns=('pseudo_inputs',))
 
 
 def normal(config: ConfigDict) -> Family:
