@@ -19,9 +19,7 @@ from dgm_jax import config as experiment
 from dgm_jax import losses, models
 from dgm_jax.errors import UserError
 from dgm_jax.models import latent_maps, pixel_vae
-from dgm_jax.models.local_pixelcnn import LocalPixelCNN, WindowPixelCNN, window_taps
-from dgm_jax.models.pixelcnn_pp import PixelCNNpp
-from dgm_jax.models.pixelsnail import PixelSNAIL
+from dgm_jax.models.local_pixelcnn import WindowPixelCNN, window_taps
 from dgm_jax.systems.parts import raster, sensitivity
 from dgm_jax.systems.parts.bounds import Decoder
 from dgm_jax.systems.parts.likelihoods import LIKELIHOODS
@@ -30,8 +28,6 @@ from dgm_jax.systems.parts.pixels import PIXELS, Pixel
 __all__ = ['DECODERS', 'PixelDecoder', 'build', 'factorised', 'pixel_network', 'pixels']
 
 MAPS = {'dense': pixel_vae.DenseMap, 'pairs': pixel_vae.PairMap, 'maps': latent_maps.MapDecoder}
-# They draw whole pixels, so that the likelihood must be joint.
-WHOLE_PIXELS = (PixelCNNpp, PixelSNAIL, LocalPixelCNN, WindowPixelCNN)
 
 
 class PixelDecoder(NamedTuple):
@@ -154,8 +150,9 @@ def pixel_network(config: ConfigDict) -> PixelDecoder:
   model, shape = config.model, tuple(config.data.shape)
   pixel = experiment.choose('config.model.likelihood', model.likelihood, PIXELS)(shape[-1], model, config.data.levels)
   settings = model.network.to_dict()
-  function = experiment.choose('config.model.network.name', settings.pop('name', None), models.AUTOREGRESSIVE)
-  joint = function in WHOLE_PIXELS
+  name = settings.pop('name', None)
+  function = experiment.choose('config.model.network.name', name, models.AUTOREGRESSIVE)
+  joint = name in models.WHOLE_PIXELS
   experiment.require(
     shape[-1] == 1 or model.likelihood != 'bernoulli',
     f"config.model.likelihood='bernoulli' takes binary images of one channel, config.data has {shape[-1]}: use"
