@@ -57,7 +57,7 @@ def get_config(variant=''):
     'encoder': PAIRS, 'map': {'name': 'none'}, 'decoder': 'pixels', 'network': NETWORK,
     'prior': 'normal', 'bound': 'warm_up', 'warm_up': 10_000,
   }  # fmt: skip
-  config.optimizer = {'model': optimizer(learning_rate=1e-3)}
+  config.optimizer = {'model': optimizer(learning_rate=1e-3, clip_value=1.0)}
   # XLA's convolutions on a CPU are some twenty times slower inside a loop; a step takes long enough by itself.
   config.update({'steps_per_call': 1, 'log_every': 100, 'eval_every': 1000, 'save_every': 500, 'picture_every': 4000})
   config.update({'init_examples': 100, 'eval_batch_size': 100, 'best': 'neg_elbo_nats'})

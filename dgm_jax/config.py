@@ -78,7 +78,8 @@ def defaults() -> ConfigDict:
       'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
       'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
       'generated': {'samples': 0, 'splits': 10},  # images that are judged, 0: 10,000 at most; Inception score's splits
-      'nll': {'samples': 5000, 'rows': 1000},  # importance samples; decoder rows held in memory at a time
+      # Importance samples; decoder rows held in memory at a time; evenly strided examples that are measured, 0: all.
+      'nll': {'samples': 5000, 'rows': 1000, 'examples': 0},
       'pictures': 64,
       'keep': 2,  # the newest checkpoints that are kept, beside the best
       'best': '',  # a validation metric: its lowest checkpoint is kept
@@ -98,8 +99,8 @@ def optimizer(**changes) -> dict:
   """Returns one player's optimizer, as plain data for `dgm_jax.optim.make`."""
   base = {
     'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'eps_root': 0.0, 'momentum': 0.0,
-    'weight_decay': 0.0, 'clip_norm': 0.0, 'schedule': 'constant', 'warmup_steps': 0, 'end_factor': 0.0, 'decay': 1.0,
-    'stage_rates': (),
+    'weight_decay': 0.0, 'clip_norm': 0.0, 'clip_value': 0.0, 'schedule': 'constant', 'warmup_steps': 0,
+    'end_factor': 0.0, 'decay': 1.0, 'stage_rates': (),
   }  # fmt: skip
   unknown = set(changes) - set(base)
   if unknown:

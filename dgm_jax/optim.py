@@ -77,7 +77,7 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
 
 
 def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
-  """Builds the optimizer of one player: clip by global norm, scale, decay weights (decoupled), step.
+  """Builds the optimizer of one player: clip by value and by global norm, scale, decay weights (decoupled), step.
 
   Its gradients are averaged before, over `config.accumulate` slices of the batch. If each device makes its own step,
   they are also averaged over the devices. If a player makes several `moves` a step, all have the rate of the step.
@@ -93,10 +93,11 @@ def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
     'adam': lambda: optax.scale_by_adam(opt.b1, opt.b2, opt.eps, opt.get('eps_root', 0.0)),
     'adamax': lambda: optax.scale_by_adamax(opt.b1, opt.b2, opt.eps),
     'adagrad': lambda: optax.scale_by_rss(initial_accumulator_value=0.0, eps=opt.eps),
-    'rmsprop': lambda: optax.scale_by_rms(decay=opt.b2, eps=opt.eps, eps_in_sqrt=False),  # as in PyTorch
+    'rmsprop': lambda: _rmsprop(opt),
     'sgd': lambda: optax.trace(opt.momentum) if opt.momentum else optax.identity(),
   }[opt.name]()
-  links = [optax.clip_by_global_norm(opt.clip_norm)] if opt.clip_norm else []
+  links = [optax.clip(opt.clip_value)] if opt.get('clip_value', 0.0) else []
+  links += [optax.clip_by_global_norm(opt.clip_norm)] if opt.clip_norm else []
   links.append(scale)
   if opt.weight_decay:
     links.append(optax.add_decayed_weights(opt.weight_decay, _matrices))
@@ -105,6 +106,12 @@ def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
   if config.parallel == 'pmap':
     tx = parallel.averaging(tx)
   return Optimizer(tx.init, tx.update, config.accumulate)
+
+
+def _rmsprop(opt: ConfigDict) -> optax.GradientTransformation:
+  """Returns the division by the root mean square, as in PyTorch, followed by the momentum of its results."""
+  scale = optax.scale_by_rms(decay=opt.b2, eps=opt.eps, eps_in_sqrt=False)
+  return optax.chain(scale, optax.trace(opt.momentum)) if opt.momentum else scale
 
 
 def _matrices(params):

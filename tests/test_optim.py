@@ -122,6 +122,15 @@ def test_clipping_shortens_the_whole_gradient_to_the_norm(clip_norm, scale):
   np.testing.assert_allclose(new['bias'], [-0.4 * scale], rtol=1e-6)
 
 
+def test_clipping_by_value_cuts_each_element_before_the_norm():
+  optimizer = {'name': 'sgd', 'learning_rate': 0.1, 'clip_value': 1.0}
+  new = updates(experiment_with(steps=1, optimizer=optimizer), SLOPES | {'bias': jnp.array([-0.5])})
+  np.testing.assert_allclose(new['kernel'], [[-0.1, 0]], rtol=1e-6)
+  np.testing.assert_allclose(new['bias'], [0.05], rtol=1e-6)
+  both = updates(experiment_with(steps=1, optimizer=optimizer | {'clip_norm': 1.0}), SLOPES)
+  np.testing.assert_allclose(both['kernel'], [[-0.1 / np.sqrt(2), 0]], rtol=1e-6)
+
+
 def test_weight_decay_is_decoupled_follows_the_rate_and_spares_vectors():
   optimizer = {'name': 'adam', 'learning_rate': 0.1, 'weight_decay': 0.5}
   params = {'kernel': jnp.array([[2.0, -4.0]]), 'bias': jnp.array([2.0]), 'scale': jnp.float32(2)}
@@ -167,6 +176,8 @@ TWO_STEPS = [
   ({'name': 'adamax'}, -0.2),
   ({'name': 'adagrad'}, -0.1 * (1 + 1 / np.sqrt(2))),
   # the mean square is 9 (1 - b) and then 9 (1 - b^2), without a correction of the bias
+  # both of them, and half of the first again
+  ({'name': 'rmsprop', 'b2': 0.75, 'momentum': 0.5}, -0.1 * (1.5 / np.sqrt(0.25) + 1 / np.sqrt(1 - 0.75**2))),
   ({'name': 'rmsprop', 'b2': 0.75}, -0.1 * (1 / np.sqrt(0.25) + 1 / np.sqrt(1 - 0.75**2))),
 ]
 
@@ -217,6 +228,8 @@ def test_optimizer_settings_are_checked_by_name():
   ('change', 'message'),
   [
     ({'learning_rate': 0.0}, 'config.optimizer.model.learning_rate must be positive, got 0.0'),
+    ({'clip_value': -1.0}, 'config.optimizer.model.clip_value must not be negative, got -1.0'),
+    ({'name': 'rmsprop', 'momentum': 1.0}, r'config.optimizer.model.momentum must be in \[0, 1\), got 1.0'),
     ({'clip_norm': -1.0}, 'config.optimizer.model.clip_norm must not be negative'),
     ({'schedule': 'cosin'}, "config.optimizer.model.schedule must be one of .*did you mean 'cosine'"),
     ({'decay': 1.5}, r'config.optimizer.model.decay must be in \(0, 1\], got 1.5'),

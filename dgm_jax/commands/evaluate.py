@@ -145,9 +145,11 @@ def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:
 
 
 def _samples(config, metrics: dict) -> dict[str, int]:
-  """Returns the counts that figures depend on: importance samples, and the splits of the Inception score."""
+  """Returns the counts that figures depend on: importance samples, their examples, splits of the Inception score."""
   # Some systems know their likelihood exactly; that which is importance-sampled comes with its error.
-  samples = {'nll_nats': config.nll.samples} if 'nll_standard_error_nats' in metrics else {}
+  sampled, examples = 'nll_standard_error_nats' in metrics, config.nll.get('examples', 0)
+  samples = {'nll_nats': config.nll.samples} if sampled else {}
+  samples |= {'nll_examples': examples} if sampled and examples else {}
   scored = any(name.startswith('inception_score') for name in metrics)
   return samples | ({'inception_score_splits': config.generated.splits} if scored else {})
 

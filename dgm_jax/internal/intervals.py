@@ -9,14 +9,14 @@ WORDS = {'[0, inf)': 'must not be negative', '[1, inf)': 'must be at least 1', '
 
 EXPERIMENT = {
   **dict.fromkeys(('steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every'), '[0, inf)'),
-  **dict.fromkeys(('keep', 'data.size', 'generated.samples'), '[0, inf)'), 'seed': '[0, 2^32)',
+  **dict.fromkeys(('keep', 'data.size', 'generated.samples', 'nll.examples'), '[0, inf)'), 'seed': '[0, 2^32)',
   **dict.fromkeys(('batch_size', 'accumulate', 'steps_per_call', 'eval_batch_size', 'init_examples'), '[1, inf)'),
   **dict.fromkeys(('pictures', 'nll.samples', 'nll.rows', 'generated.splits'), '[1, inf)'),
 }  # fmt: skip
 OPTIMIZER = {
   'learning_rate': '(0, inf)', 'b1': '[0, 1)', 'b2': '[0, 1)', 'eps': '[0, inf)', 'eps_root': '[0, inf)',
-  'momentum': '[0, 1)', 'weight_decay': '[0, inf)', 'clip_norm': '[0, inf)', 'warmup_steps': '[0, inf)',
-  'end_factor': '[0, inf)', 'decay': '(0, 1]',
+  'momentum': '[0, 1)', 'weight_decay': '[0, inf)', 'clip_norm': '[0, inf)', 'clip_value': '[0, inf)',
+  'warmup_steps': '[0, inf)', 'end_factor': '[0, inf)', 'decay': '(0, 1]',
 }  # fmt: skip
 
 

@@ -38,6 +38,10 @@ def today(page: dict) -> dict:
   page.pop('published', None)  # figures of papers, which dgm_jax/pages/published.toml has
   if 'data' in page:
     page['data'].setdefault('levels', 256)  # which all data was taken to have
+  for settings in page.get('optimizer', {}).values():
+    settings.setdefault('clip_value', 0.0)
+  if 'nll' in page:
+    page['nll'].setdefault('examples', 0)
   if 'generated' not in page:
     page['generated'] = {'samples': 0, 'splits': 10}
     *parents, key, value = BEFORE.get(page.get('system', ''), ('', None))

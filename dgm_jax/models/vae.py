@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dgm_jax.nn.blocks import MLP, Downsample, NormalHead, Upsample, side_by_side
+from dgm_jax.nn.blocks import MLP, Downsample, NormalHead, Upsample, glorot, side_by_side
 
-__all__ = ['Decoder', 'Encoder']
+__all__ = ['ContextEncoder', 'Decoder', 'Encoder']
 
 
 class Encoder(nn.Module):
@@ -46,6 +46,26 @@ class Encoder(nn.Module):
   def above(self, z: Float[Array, '*B Y'], level: int) -> tuple[Float[Array, '*B Z'], Float[Array, '*B Z']]:
     """Computes mean and log-variance of q(z_level|z_(level-1)), level >= 1."""
     return self.heads[level](self.bodies[level](z))
+
+
+class ContextEncoder(nn.Module):
+  """A diagonal normal q(z_0|x), and a context for the maps that move its samples, a linear function of the features."""
+
+  hidden: Sequence[int]
+  latents: int
+  context: int
+  channels: Sequence[int] = ()
+  activation: str = 'tanh'
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'B H W C']
+  ) -> tuple[Float[Array, 'B Z'], Float[Array, 'B Z'], Float[Array, 'B F']]:
+    h = Downsample(self.channels, dtype=self.dtype)(x) if self.channels else x
+    h = MLP(self.hidden, self.activation, self.dtype)(h.reshape(h.shape[0], -1))
+    context = nn.Dense(self.context, kernel_init=glorot, dtype=self.dtype, name='context')(h)
+    return *NormalHead(self.latents, self.dtype)(h), context.astype(jnp.float32)
 
 
 class Decoder(nn.Module):

@@ -1,4 +1,4 @@
-"""Bijections of one array: scalings, normalisations, 1x1 convolutions, the logit, planar and radial maps.
+"""Bijections of one array: scalings, normalisations, 1x1 convolutions, the logit, planar, radial and Sylvester maps.
 
 Axes: B batch, ... positions, C channels; D = C where there are no positions.
 """
@@ -15,7 +15,7 @@ from dgm_jax.nn.reversible import Bijection, bijection, no_params, permutation, 
 
 __all__ = [
   'actnorm', 'batch_norm', 'flatten', 'invertible_dense', 'logit', 'planar', 'radial', 'reverse', 'scale', 'shift',
-  'shift_scale',
+  'shift_scale', 'sylvester',
 ]  # fmt: skip
 
 
@@ -274,6 +274,60 @@ def radial() -> Bijection:
     radius = half + jnp.sqrt(half**2 + alpha * outer)
     x = centre + (y - centre) / (1 + beta / (alpha + radius))[:, None]
     return x, -log_det(alpha, beta, radius, y.shape[1])
+
+  return bijection(init, forward, inverse)
+
+
+def sylvester(reflections: int, start: float = 0.1) -> Bijection:
+  """Returns the layer y = x + Q R tanh(S Q' x + b) on [B, D], with upper triangles R and S and a rotation Q.
+
+  Q is a product of Householder reflections. The diagonals of R and S are in (-1, 1), so that the map is one to one.
+  With R = 0 it is the identity. The inverse is computed by bisection of one dimension after another.
+
+  Args:
+    reflections: the number of reflections; D of them make any rotation.
+    start: initial standard deviation of R and S.
+
+  Reference: van den Berg et al. 2018, arXiv:1803.05649, equations 8 to 13, with M = D.
+  """
+
+  def init(key, x):
+    for_normals, *keys = jax.random.split(key, 5)
+    size = x.shape[1]
+    shapes = {'upper': (size, size), 'outer': (size,), 'inner': (size,), 'bias': (size,)}
+    params = {name: start * jax.random.normal(one, shapes[name]) for name, one in zip(shapes, keys, strict=True)}
+    return params | {'normals': jax.random.normal(for_normals, (reflections, size))}
+
+  def triangles(params):
+    both, diagonals = params['upper'], (jnp.tanh(params['outer']), jnp.tanh(params['inner']))
+    return tuple(jnp.triu(m, 1) + jnp.diag(d) for m, d in zip((both, both.T), diagonals, strict=True))
+
+  def turned(params, x, back=False):
+    order = params['normals'][::-1] if back else params['normals']
+    for v in order:
+      x = x - 2 * (x @ v)[:, None] * v[None] / (v @ v + 1e-12)
+    return x
+
+  def forward(params, stats, x):
+    outer, inner = triangles(params)
+    bent = jnp.tanh(turned(params, x) @ inner.T + params['bias'][None])
+    log_det = jnp.log1p((1 - bent**2) * (jnp.diag(outer) * jnp.diag(inner))[None]).sum(1)
+    return x + turned(params, bent @ outer.T, back=True), log_det, {}
+
+  def inverse(params, stats, y):
+    (outer, inner), w = triangles(params), turned(params, y)
+
+    def solve(carry, d):
+      u, bent = carry  # dimensions after d are right, all others 0
+      shift, middle = u @ inner[d] + params['bias'][d], w[:, d] - bent @ outer[d]
+      r, s = outer[d, d], inner[d, d]
+      own = root(lambda a: a + r * jnp.tanh(s * a + shift), middle, middle - jnp.abs(r), middle + jnp.abs(r))
+      return (u.at[:, d].set(own), bent.at[:, d].set(jnp.tanh(s * own + shift))), None
+
+    start = jnp.zeros_like(w), jnp.zeros_like(w)
+    (u, _), _ = jax.lax.scan(solve, start, jnp.arange(w.shape[1]), reverse=True)
+    x = turned(params, u, back=True)
+    return x, -forward(params, stats, x)[1]
 
   return bijection(init, forward, inverse)
 

@@ -16,6 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 ACTIVATIONS: dict[str, Callable] = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu}
+PIECES = 4  # linear layers of which 'maxout' takes the greatest
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 glorot = nn.initializers.glorot_uniform()
 
@@ -43,7 +44,7 @@ def side_by_side(n: int, init: Callable = glorot) -> Callable:
 class MLP(nn.Module):
   """Dense layers, each followed by the activation: [..., in] -> [..., hidden[-1]].
 
-  With the activation 'gated' each is (A h + a) * sigmoid(B h + b).
+  With the activation 'gated' each is (A h + a) * sigmoid(B h + b), with 'maxout' the greatest of four linear layers.
   """
 
   hidden: Sequence[int]
@@ -55,6 +56,9 @@ class MLP(nn.Module):
     for size in self.hidden:
       if self.activation == 'gated':
         h = jax.nn.glu(nn.Dense(2 * size, kernel_init=side_by_side(2), dtype=self.dtype)(h))
+      elif self.activation == 'maxout':
+        h = nn.Dense(PIECES * size, kernel_init=side_by_side(PIECES), dtype=self.dtype)(h)
+        h = h.reshape(*h.shape[:-1], PIECES, size).max(-2)
       else:
         h = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=glorot, dtype=self.dtype)(h))
     return h

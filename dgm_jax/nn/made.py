@@ -24,12 +24,14 @@ __all__ = ['MADE', 'autoregressive', 'conditioned', 'fixed_point', 'masks']
 FAR = 1e6  # dimensions further out are cut there while a fixed point is looked for, so that no sum of them overflows
 
 
-def masks(dims: int, hidden: Sequence[int], numbers: int) -> list[np.ndarray]:
+def masks(dims: int, hidden: Sequence[int], numbers: int, context: bool = False) -> list[np.ndarray]:
   """Returns the masks [in, out] of each layer's weights by which outputs of d depend on dimensions before d only.
 
-  Hidden units have the degrees 1 to D - 1 in turn, so that every degree is in every layer of at least D - 1 units.
+  Hidden units have the degrees 1 to D - 1 in turn, so that every degree is in every layer of at least D - 1 units. With
+  a context they have the degrees 0 to D - 1: units of degree 0 bring the context, and nothing else, to dimension 1.
   """
-  degrees = [np.arange(1, dims + 1), *(np.arange(size) % max(1, dims - 1) + 1 for size in hidden)]
+  first, count = (0, dims) if context else (1, max(1, dims - 1))
+  degrees = [np.arange(1, dims + 1), *(np.arange(size) % count + first for size in hidden)]
   inner = [(a[:, None] <= b[None]).astype(np.float32) for a, b in itertools.pairwise(degrees)]
   last = (degrees[-1][:, None] < np.arange(1, dims + 1)[None]).astype(np.float32)
   return [*inner, np.tile(last, (1, numbers))]
@@ -38,7 +40,7 @@ def masks(dims: int, hidden: Sequence[int], numbers: int) -> list[np.ndarray]:
 class MADE(nn.Module):
   """A masked network [B, D] -> [B, N D], initially 0; the first D outputs are the dimensions' first parameters.
 
-  A context [B, C] enters the first layer, for all dimensions alike.
+  A context [B, C] enters the first layer. It reaches all dimensions.
   """
 
   hidden: Sequence[int]
@@ -48,7 +50,7 @@ class MADE(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B D'], context: Float[Array, 'B C'] | None = None) -> Float[Array, 'B F']:
-    h, allowed = x, masks(x.shape[1], self.hidden, self.num_parameters)
+    h, allowed = x, masks(x.shape[1], self.hidden, self.num_parameters, context is not None)
     for i, mask in enumerate(allowed):
       last = i == len(allowed) - 1
       kernel = self.param(f'kernel_{i}', nn.initializers.zeros if last else glorot, mask.shape)
@@ -93,7 +95,7 @@ def conditioned(
   """Maps the first of a pair (x, context) as `autoregressive` does, with a network that reads the context, too.
 
   Args:
-    network: N -> a masked module ([B, D], [B, C]) -> [B, N D].
+    network: N -> a masked module ([B, D], [B, C]) -> [B, N D], or the same with maps.
     elementwise: the map.
     by_fixed_point: as in `autoregressive`.
 
@@ -124,14 +126,14 @@ def _invert(evaluate: Callable, elementwise: Elementwise, y: jax.Array, by_fixed
   if by_fixed_point:
     x, _ = fixed_point(evaluate, elementwise, y)
     return elementwise.inverse(evaluate(x), y)
-  places = jnp.arange(y.shape[1])[None]
+  places = jnp.arange(y[0].size).reshape(1, *y.shape[1:])
 
   def step(x, d):
     # Dimensions up to d are right, since their parameters are. Later ones stay 0: from wrong parameters they may
     # overflow, and a weight of 0 does not undo that.
     return jnp.where(places <= d, elementwise.inverse(evaluate(x), y)[0], 0), None
 
-  x, _ = jax.lax.scan(step, jnp.zeros_like(y), places[0, :-1])
+  x, _ = jax.lax.scan(step, jnp.zeros_like(y), jnp.arange(y[0].size - 1))
   return elementwise.inverse(evaluate(x), y)
 
 
@@ -143,10 +145,10 @@ def fixed_point(evaluate: Callable, elementwise: Elementwise, y: jax.Array) -> t
   Args:
     evaluate: x [B, D] -> parameters [B, N D] of the dimensions, each from those before it.
     elementwise: the map.
-    y: [B, D].
+    y: [B, D], or a map [B, H, W, C] in raster order.
 
   Returns:
-    x [B, D], and the number of turns [] int32.
+    x in the shape of y, and the number of turns [] int32.
   """
 
   def turn(carry):
@@ -156,7 +158,7 @@ def fixed_point(evaluate: Callable, elementwise: Elementwise, y: jax.Array) -> t
 
   def goes_on(carry):
     x, last, turns = carry
-    return (turns < y.shape[1]) & jnp.any(x != last)
+    return (turns < y[0].size) & jnp.any(x != last)
 
   start = jnp.zeros_like(y), jnp.full_like(y, jnp.nan), jnp.int32(0)
   x, _, turns = jax.lax.while_loop(goes_on, turn, start)

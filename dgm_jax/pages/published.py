@@ -112,7 +112,9 @@ def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
 
 def filled(trained: Mapping) -> dict:
   """Returns a run's settings, with those that older records lack as they then were."""
-  return {'dtype': 'float32'} | dict(trained)
+  added = {'clip_value': 0.0}
+  players = {player: added | dict(settings) for player, settings in trained['optimizer'].items()}
+  return {'dtype': 'float32'} | dict(trained) | {'optimizer': players}
 
 
 def _same_weights(source: str, trained: Mapping) -> bool:

@@ -178,13 +178,15 @@ def shown(run: Run) -> list[str]:
 
 
 def figure(run: Run, name: str) -> str:
-  """Formats a figure: 'nll_nats 85.541 (5000 samples)', or mean and deviation over seeds."""
-  count, metrics = run.page['samples'].get(name), run.page['metrics']
+  """Formats a figure: 'nll_nats 85.541 (5000 samples, 500 examples)', or mean and deviation over seeds."""
+  samples, metrics = run.page['samples'], run.page['metrics']
+  count, examples = samples.get(name), samples.get(name.replace('_nats', '_examples'))
   start, slash, images = name.partition('/')
   between = [(word, metrics.get(f'{start}_{word}{slash}{images}')) for word in ('chance', 'ideal')]
   around = ', '.join(f'{word} {value:.4g}' for word, value in between if value is not None)
   spread = f' +- {run.page["spread"][name]:.2g}' if run.seeds > 1 else ''
-  notes = ', '.join(filter(None, [f'{count} samples' if count else '', around]))
+  words = [f'{count} samples' if count else '', f'{examples} examples' if examples else '', around]
+  notes = ', '.join(filter(None, words))
   return f'{name} {metrics[name]:.5g}{spread}' + (f' ({notes})' if notes else '')
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from dgm_jax import config as experiment
 from dgm_jax import data, systems
+from dgm_jax.commands import evaluate
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
 from dgm_jax.evals import latent, likelihood, mean
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
@@ -158,6 +160,21 @@ def test_likelihood_is_the_mean_with_its_standard_error_and_in_bits():
     )
   # Nine images at a time, so that ten samples of each are 90 rows; on eight devices, sixteen
   assert asked == [9, 16]
+
+
+def test_likelihood_of_evenly_strided_examples():
+  log_prob = lambda key, state, x, labels=None: -x.sum((1, 2, 3))
+  nats = PIXELS.sum((1, 2, 3)) / 255
+  for devices, examples in ((1, 5), (8, 5), (1, SIZE), (1, 0)):
+    subject = subject_with(log_prob=log_prob, devices=devices, nll={'samples': 7, 'rows': 90, 'examples': examples})
+    rows = [i * SIZE // examples for i in range(examples)] if examples else np.arange(SIZE)
+    figures = likelihood.nll(0, subject)
+    assert figures['nll_nats'] == pytest.approx(nats[rows].mean(), rel=1e-5)
+    assert figures['nll_standard_error_nats'] == pytest.approx(nats[rows].std() / np.sqrt(len(rows)), rel=1e-4)
+    expected = {'nll_nats': 7} | ({'nll_examples': examples} if examples else {})
+    assert evaluate._samples(subject.config, figures) == expected
+  with pytest.raises(UserError, match=f'config.nll.examples={SIZE + 1} is more than the {SIZE} of .*: take fewer'):
+    likelihood.nll(0, subject_with(log_prob=log_prob, nll={'examples': SIZE + 1}))
 
 
 def test_a_real_model_has_one_likelihood_on_one_device_and_on_eight():

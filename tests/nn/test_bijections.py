@@ -79,6 +79,7 @@ CASES = {
   'planar': (rev.repeat(3, bijections.planar(1.5)), VECTOR),
   'inverse_planar': (rev.invert(bijections.planar(1.5)), VECTOR),
   'radial': (bijections.radial(), VECTOR),
+  'sylvester': (rev.repeat(2, bijections.sylvester(3, 0.7)), VECTOR),
   'autoregressive': (made.autoregressive(masked(), coupling.affine(jnp.tanh)), VECTOR),
   'autoregressive_spline': (made.autoregressive(masked(), coupling.spline(4, 2.0)), VECTOR),
   'inverse_autoregressive': (rev.invert(made.autoregressive(masked(), coupling.affine(jnp.tanh))), VECTOR),

@@ -94,7 +94,7 @@ def check_network(config: ConfigDict, latents: Sequence[int], activation: str) -
   Raises:
     UserError: it names the setting.
   """
-  experiment.one_of('config.model.activation', activation, (*ACTIVATIONS, 'gated'))
+  experiment.one_of('config.model.activation', activation, (*ACTIVATIONS, 'gated', 'maxout'))
   experiment.require(all(size >= 1 for size in latents), f'config.model.latents must be at least 1, got {latents}')
 
 
