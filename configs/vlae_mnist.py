@@ -23,7 +23,7 @@ SHORT = {'optimizer.model.schedule': 'linear', 'batch_size': 32, 'epochs': 6.0}
 SMALL = SHORT | {
   'model.latents': (32,), 'model.encoder': {'name': 'dense', 'hidden': (200, 200)},
   'model.map': {'name': 'dense', 'hidden': (200, 200), 'features': 4},
-  'model.prior_network': {'layers': 2, 'hidden': (320,), 'unroll': 2}, 'nll': {'samples': 200, 'rows': 400},
+  'model.prior_network': {'layers': 2, 'hidden': (320,), 'unroll': 2}, 'nll.samples': 200, 'nll.examples': 500,
 }  # fmt: skip
 TINY_NETWORK = {'features': 4, 'layers': 2, 'pointwise': 0, 'tied': True}
 SMALLEST = {

@@ -115,5 +115,5 @@ def _map_prior(config: ConfigDict, latents: int) -> Prior:
   def network(count):
     return latent_maps.MaskedMap(size, count, tuple(settings.get('hidden', (128, 128))), config.dtype)
 
-  step = rev.chain(made.autoregressive(network, additive()), reverse())
+  step = rev.chain(made.autoregressive(network, additive(), by_fixed_point=True), reverse())
   return priors.from_flow(rev.repeat(layers, step, unroll=layers), latents)
