@@ -15,6 +15,7 @@ from dgm_jax.config import defaults, optimizer, shrink, with_variant
 GAUSSIAN_PRIOR = {'model.prior': 'normal'}
 FACTORISED = {'model.decoder': 'factorised', 'evals': ('mean.metrics', 'likelihood.nll', 'latent.units')}
 NETWORK = {'features': 12, 'layers': 6, 'pointwise': 4, 'tied': True}
+RESNET = {'name': 'resnet', 'channels': (16, 32, 32), 'hidden': 450}
 UNCONDITIONAL = {
   'system': 'autoregressive.local_pixelcnn', 'best': 'nll_nats', 'evals': ('mean.metrics', 'causality.causality'),
   'model': {'likelihood': 'bernoulli', 'levels': 256, 'components': 10, 'average': 0.998, 'network': NETWORK},
@@ -55,7 +56,7 @@ def get_config(variant=''):
   config.data.update({'name': 'mnist', 'preprocess': 'dynamic_binarize', 'valid_size': 400})
   config.model = {
     'latents': (64,), 'likelihood': 'bernoulli', 'levels': 256, 'components': 10, 'average': 0.998,
-    'encoder': {'name': 'resnet'}, 'map': {'name': 'resnet', 'features': 4},
+    'encoder': RESNET, 'map': RESNET | {'features': 4},
     'decoder': 'pixels', 'network': NETWORK | {'name': 'local_pixelcnn'},
     'prior': 'flow', 'prior_flow': 'af', 'prior_network': {'layers': 4, 'hidden': (640, 640, 640), 'unroll': 4},
     'bound': 'free_bits', 'free_bits': 7.84, 'groups': 1,

@@ -15,42 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dgm_jax.models.resnet_vae import Block, NormConv
 from dgm_jax.nn import masked
-from dgm_jax.nn.blocks import NHWC, NormalHead, TransposedConv, elu
+from dgm_jax.nn.blocks import NormalHead, TransposedConv, elu
 from dgm_jax.nn.masked import Pointwise, group_sizes
-from dgm_jax.nn.weightnorm import weight_norm
 
-__all__ = ['DenseSteps', 'LadderEncoder', 'MapDecoder', 'MapEncoder', 'MaskedMap', 'PlainConv', 'Residual']
-
-
-class PlainConv(nn.Module):
-  """A weight-normalised convolution that is not causal."""
-
-  features: int
-  size: int = 3
-  stride: int = 1
-  deviation: float = 1.0
-  dtype: jnp.dtype | str = 'float32'
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B h w F']:
-    x, strides = x.astype(self.dtype), (self.stride, self.stride)
-
-    def apply(kernel):
-      return jax.lax.conv_general_dilated(x, kernel.astype(self.dtype), strides, 'SAME', dimension_numbers=NHWC)
-
-    return weight_norm(self, (self.size, self.size, x.shape[-1], self.features), apply, self.deviation)
-
-
-class Residual(nn.Module):
-  """A residual block of two 3x3 convolutions: [B, H, W, F] -> [B, H, W, F]."""
-
-  dtype: jnp.dtype | str = 'float32'
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H W F']:
-    y = PlainConv(x.shape[-1], dtype=self.dtype)(elu(x))
-    return x + PlainConv(x.shape[-1], deviation=0.1, dtype=self.dtype)(elu(y))
+__all__ = ['DenseSteps', 'LadderEncoder', 'MapDecoder', 'MapEncoder', 'MaskedMap']
 
 
 class DenseSteps(nn.Module):
@@ -66,15 +36,15 @@ class DenseSteps(nn.Module):
   def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H W F']:
     features, y = x.shape[-1], x
     for _ in range(self.steps):
-      y = jnp.concatenate([y, PlainConv(features, dtype=self.dtype)(elu(y))], -1)
-    return x + PlainConv(features, 1, deviation=0.1, dtype=self.dtype)(elu(y))
+      y = jnp.concatenate([y, NormConv(features, dtype=self.dtype)(elu(y))], -1)
+    return x + NormConv(features, 1, deviation=0.1, dtype=self.dtype)(elu(y))
 
 
-def _blocks(count: int, dense: bool, dtype: Any) -> Sequence[Callable]:
+def _blocks(features: int, count: int, dense: bool, dtype: Any) -> Sequence[Callable]:
   """Returns residual blocks; with `dense`, a block of dense steps for each two of them."""
   if dense:
     return [DenseSteps(dtype=dtype) for _ in range(-(-count // 2))]
-  return [Residual(dtype=dtype) for _ in range(count)]
+  return [Block(features, act=elu, dtype=dtype) for _ in range(count)]
 
 
 class MapEncoder(nn.Module):
@@ -98,8 +68,8 @@ class MapEncoder(nn.Module):
 def _encoded(x: Any, widths: Sequence[int], blocks: Sequence[int], dense: bool, dtype: Any) -> Any:
   """Computes the features of an image at the coarsest resolution."""
   for i, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-    x = PlainConv(width, stride=2 if i else 1, dtype=dtype)(elu(x) if i else x)
-    for block in _blocks(count, dense, dtype):
+    x = NormConv(width, stride=2 if i else 1, dtype=dtype)(elu(x) if i else x)
+    for block in _blocks(width, count, dense, dtype):
       x = block(x)
   return x
 
@@ -133,12 +103,12 @@ class MapDecoder(nn.Module):
     if any(n % 2**halvings for n in self.size):
       raise ValueError(f'images of {self.size[0]}x{self.size[1]} cannot be halved {halvings} times: list fewer widths')
     x = z.reshape(-1, *top, _channels(z.shape[-1], top))
-    x = PlainConv(self.widths[-1], 1, dtype=self.dtype)(x)
+    x = NormConv(self.widths[-1], 1, dtype=self.dtype)(x)
     for i, (width, count) in enumerate(zip(reversed(self.widths), reversed(self.blocks), strict=True)):
       x = TransposedConv(width, kernel=3, dtype=self.dtype)(elu(x)) if i else x
-      for block in _blocks(count, self.dense, self.dtype):
+      for block in _blocks(width, count, self.dense, self.dtype):
         x = block(x)
-    return PlainConv(self.features, dtype=self.dtype)(elu(x))
+    return NormConv(self.features, dtype=self.dtype)(elu(x))
 
 
 class LadderEncoder(nn.Module):
@@ -159,8 +129,8 @@ class LadderEncoder(nn.Module):
     channels = _channels(self.latents[0], x.shape[1:3])
     both = nn.Conv(2 * channels, (1, 1), dtype=self.dtype)(elu(x)).astype(jnp.float32)
     mean, log_std = (part.reshape(x.shape[0], -1) for part in jnp.split(both, 2, -1))
-    top = PlainConv(self.top_width, stride=2, dtype=self.dtype)(elu(x))
-    top = Residual(dtype=self.dtype)(top)
+    top = NormConv(self.top_width, stride=2, dtype=self.dtype)(elu(x))
+    top = Block(self.top_width, act=elu, dtype=self.dtype)(top)
     flat = elu(top).reshape(x.shape[0], -1)
     return (mean, 2 * log_std), NormalHead(self.latents[1], self.dtype)(flat)
 

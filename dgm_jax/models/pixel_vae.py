@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dgm_jax.models import resnet_vae
 from dgm_jax.nn.blocks import MLP, NormalHead, TransposedConv, halvings
 
-__all__ = ['DenseEncoder', 'DenseMap', 'PairEncoder', 'PairMap']
+__all__ = ['DenseEncoder', 'DenseMap', 'PairEncoder', 'PairMap', 'ResNetEncoder', 'ResNetMap']
 
 
 class DenseEncoder(nn.Module):
@@ -89,3 +90,32 @@ class PairMap(nn.Module):
 
   def _conv(self, x, features: int):
     return nn.Conv(features, (3, 3), dtype=self.dtype)(x)
+
+
+class ResNetEncoder(nn.Module):
+  """The residual encoder of `models.resnet_vae`, without a context."""
+
+  latents: int
+  channels: Sequence[int] = (16, 32, 32)
+  hidden: int = 450
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> tuple[Float[Array, 'B Z'], Float[Array, 'B Z']]:
+    return resnet_vae.Encoder(self.channels, self.hidden, self.latents, dtype=self.dtype, name='resnet')(x)
+
+
+class ResNetMap(nn.Module):
+  """A map by the residual decoder of `models.resnet_vae`, whose outputs are features instead of parameters."""
+
+  size: tuple[int, int]
+  features: int = 4
+  channels: Sequence[int] = (16, 32, 32)
+  hidden: int = 450
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, z: Float[Array, 'B Z']) -> Float[Array, 'B H W F']:
+    shape = (*self.size, self.features)
+    (out,) = resnet_vae.Decoder(self.channels, self.hidden, shape, 1, dtype=self.dtype, name='resnet')(z)
+    return out.reshape(-1, *shape)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 __all__ = [
-  'ACTIVATIONS', 'MLP', 'Downsample', 'NormalHead', 'TransposedConv', 'Upsample', 'elu', 'glorot',
-  'halvings', 'side_by_side',
+  'ACTIVATIONS', 'MLP', 'Downsample', 'NormalHead', 'TransposedConv', 'Upsample', 'elu', 'glorot', 'halvings',
+  'side_by_side', 'transposed',
 ]  # fmt: skip
 
 ACTIVATIONS: dict[str, Callable] = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu}
@@ -139,10 +139,15 @@ class TransposedConv(nn.Module):
   def __call__(self, x: Float[Array, 'B h w E']) -> Float[Array, 'B H W F']:
     kernel = self.param('kernel', self.kernel_init, (self.kernel, self.kernel, x.shape[-1], self.features))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = jax.lax.platform_dependent(x, kernel, cpu=_in_squares, default=_transpose)
+    y = transposed(x, kernel)
     if not self.use_bias:
       return y
     return y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)[None, None, None]
+
+
+def transposed(x: Array, kernel: Array) -> Array:
+  """Computes the transposed convolution of stride 2, [B, h, w, E] by [k, k, E, F] -> [B, 2 h, 2 w, F]."""
+  return jax.lax.platform_dependent(x, kernel, cpu=_in_squares, default=_transpose)
 
 
 def _transpose(x: Array, kernel: Array) -> Array:

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax.core import System
-from dgm_jax.systems.parts import bounds, likelihoods, priors, transformed
+from dgm_jax.systems.parts import bounds, priors, transformed
 
 __all__ = ['af_vae', 'iaf_vae', 'nf_vae']
 
@@ -41,6 +41,5 @@ def _system(config: ConfigDict, allowed: Sequence[str]) -> System:
   experiment.one_of('config.model.posterior', model.get('posterior', 'diagonal'), allowed)
   posterior = transformed.by_name(config)
   prior = priors.by_name(config, model.latents[0], posterior)
-  settings = tuple(map(tuple, model.hidden)), tuple(model.latents), model.activation
-  composed = bounds.compose(posterior, prior, likelihoods.decoder(config, *settings))
+  composed = bounds.compose(posterior, prior, transformed.decoder(config))
   return bounds.system(config, composed, 'elbo', bounds.neg_bound)

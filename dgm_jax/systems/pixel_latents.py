@@ -24,6 +24,7 @@ __all__ = ['pixel_vae', 'vlae']
 
 ENCODERS = {
   'dense': pixel_vae_networks.DenseEncoder, 'pairs': pixel_vae_networks.PairEncoder, 'maps': latent_maps.MapEncoder,
+  'resnet': pixel_vae_networks.ResNetEncoder,
 }  # fmt: skip
 
 

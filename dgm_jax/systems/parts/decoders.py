@@ -27,7 +27,10 @@ from dgm_jax.systems.parts.pixels import PIXELS, Pixel
 
 __all__ = ['DECODERS', 'PixelDecoder', 'build', 'factorised', 'pixel_network', 'pixels']
 
-MAPS = {'dense': pixel_vae.DenseMap, 'pairs': pixel_vae.PairMap, 'maps': latent_maps.MapDecoder}
+MAPS = {
+  'dense': pixel_vae.DenseMap, 'pairs': pixel_vae.PairMap, 'maps': latent_maps.MapDecoder,
+  'resnet': pixel_vae.ResNetMap,
+}  # fmt: skip
 
 
 class PixelDecoder(NamedTuple):

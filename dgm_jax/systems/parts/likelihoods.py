@@ -3,20 +3,26 @@
 Axes: ... any leading axes, D pixels, flattened.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import distributions
-from dgm_jax.models import vae
+from dgm_jax.internal.noise import standard_normal
+from dgm_jax.models import resnet_vae, vae
 from dgm_jax.systems.parts.bounds import Decoder
 
-__all__ = ['LIKELIHOODS', 'Likelihood', 'bernoulli', 'decoder', 'discretized_logistic', 'gaussian']
+__all__ = [
+  'LIKELIHOODS', 'Likelihood', 'bernoulli', 'decoder', 'discretized_logistic', 'from_network', 'gaussian',
+  'residual_decoder',
+]  # fmt: skip
 
 
 class Likelihood(NamedTuple):
@@ -123,6 +129,39 @@ def decoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activa
   likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
   channels = tuple(model.get('channels', ()))
   network = vae.Decoder(hidden, latents, shape, likelihood.num_parameters, channels, activation, config.dtype)
+  output = ('output', 'output') if channels else ('output',)
+  return from_network(config, network, jnp.zeros((1, latents[-1])), output, bool(channels), len(latents))
+
+
+def residual_decoder(config: ConfigDict) -> Decoder:
+  """Returns the decoder of residual blocks with the likelihood `config.model.likelihood`; pixels are independent."""
+  model = config.model
+  likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
+  ((hidden,),), (latents,), channels = model.hidden, model.latents, tuple(model.channels)
+  network = resnet_vae.Decoder(
+    channels, hidden, tuple(config.data.shape), likelihood.num_parameters, model.activation, config.dtype
+  )
+  return from_network(config, network, standard_normal(jax.random.key(0), (STARTS, latents)), ('output',), True)
+
+
+STARTS = 256  # samples of N(0, I) that a data-dependent start is made from
+
+
+def from_network(
+  config: ConfigDict, network: nn.Module, start: jax.Array, output: Sequence[str], channels: bool, levels: int = 1
+) -> Decoder:
+  """Returns the decoder of a network with the likelihood `config.model.likelihood`.
+
+  Args:
+    config: the experiment.
+    network: a module with the method `pixels` and, if there are more levels, `below`.
+    start: latents [n, Z] of the top level that it is initialised with.
+    output: where its last layer is in its parameters.
+    channels: whether the bias of that layer is that of channels, not of pixels.
+    levels: the number of levels.
+  """
+  shape = tuple(config.data.shape)
+  likelihood = LIKELIHOODS[config.model.likelihood](config.data.levels)
 
   def at(method, *level):
     return lambda key, state, z: network.apply({'params': state.params['decoder']}, z, *level, method=method)
@@ -138,8 +177,8 @@ def decoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activa
 
   def init(key, x):
     """Returns initial parameters; the bias of the output gives the mean of the data."""
-    params = network.init(key, jnp.zeros((1, latents[-1])))['params']
-    layer = params['output']['output'] if channels else params['output']
+    params = network.init(key, start)['params']
+    layer = functools.reduce(lambda inner, name: inner[name], output, params)
     layer['bias'] = likelihood.init_bias(x.mean((0, 1, 2)) if channels else x.mean(0).ravel()).ravel()
     return params
 
@@ -152,5 +191,5 @@ def decoder(config: ConfigDict, hidden: Sequence, latents: Sequence[int], activa
   def bits(nats):
     return likelihood.bits(nats, math.prod(shape))
 
-  below = tuple(at('below', level) for level in range(1, len(latents)))
+  below = tuple(at('below', level) for level in range(1, levels))
   return Decoder(init=init, log_prob=log_prob, mean=mean, sample=sample, bits=bits, below=below)

@@ -17,16 +17,16 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import distributions
 from dgm_jax.internal.noise import standard_normal
-from dgm_jax.models import vae
+from dgm_jax.models import resnet_vae, vae
 from dgm_jax.nn import bijections, coupling, made
 from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.nn.reversible import Bijection
-from dgm_jax.systems.parts import posteriors
-from dgm_jax.systems.parts.latents import Latent, Posterior
+from dgm_jax.systems.parts import likelihoods, posteriors
+from dgm_jax.systems.parts.latents import Decoder, Latent, Posterior
 
-__all__ = ['POSTERIORS', 'Motion', 'amortized', 'by_name', 'conditioned', 'diagonal', 'iaf', 'planar', 'posterior']
-__all__ += ['radial', 'sylvester']
+__all__ = ['POSTERIORS', 'Motion', 'amortized', 'by_name', 'conditioned', 'decoder', 'diagonal', 'iaf', 'planar']
+__all__ += ['posterior', 'radial', 'sylvester']
 
 KERNELS = 0.1  # initial factor of the amortised parameters that depend on the example
 
@@ -150,6 +150,17 @@ def by_name(config: ConfigDict) -> Posterior:
 def diagonal(config: ConfigDict) -> Posterior:
   """Returns the diagonal normals."""
   model = config.model
+  if _residual(config):
+    module = _network(config)(0)
+
+    def init(key, x):
+      return module.init(key, x[:STARTS])['params']
+
+    def first(key, state, x):
+      del key
+      return module.apply({'params': state.params['encoder']}, x)
+
+    return posteriors.chain(init, first, tuple(model.latents))
   return posteriors.encoder(config, tuple(map(tuple, model.hidden)), tuple(model.latents), model.activation)
 
 
@@ -210,9 +221,33 @@ def _network(config: ConfigDict) -> Callable[[int], nn.Module]:
   model, ((hidden,), (latents,)) = config.model, (config.model.hidden, config.model.latents)
   posteriors.check_network(config, (latents,), model.activation)
   settings = {'channels': tuple(model.channels), 'activation': model.activation, 'dtype': config.dtype}
+  if _residual(config):
+    return lambda context: resnet_vae.Encoder(hidden=hidden[0], latents=latents, context=context, **settings)
   return lambda context: vae.ContextEncoder(tuple(hidden), latents, context, **settings)
 
 
+def _residual(config: ConfigDict) -> bool:
+  """Returns whether `config.model.network` is 'resnet' and not 'dense', the default."""
+  model = config.model
+  experiment.one_of('config.model.network', model.get('network', 'dense'), NETWORKS)
+  residual = model.get('network', 'dense') == 'resnet'
+  experiment.require(
+    not residual or (len(model.channels) >= 1 and len(model.hidden[0]) == 1 and model.activation in ACTIVATIONS),
+    'config.model.network=resnet needs channels of each scale, one width in hidden, and an activation of'
+    f' {", ".join(ACTIVATIONS)}, got {model.channels}, {model.hidden}, {model.activation}',
+  )
+  return residual
+
+
+def decoder(config: ConfigDict) -> Decoder:
+  """Returns the decoder of the network `config.model.network`, with independent pixels."""
+  if _residual(config):
+    return likelihoods.residual_decoder(config)
+  model = config.model
+  return likelihoods.decoder(config, tuple(map(tuple, model.hidden)), tuple(model.latents), model.activation)
+
+
+NETWORKS = ('dense', 'resnet')
 POSTERIORS = {'diagonal': diagonal, 'planar': planar, 'radial': radial, 'sylvester': sylvester, 'iaf': iaf}
 SETTINGS = {
   'planar': ('layers',), 'radial': ('layers',), 'sylvester': ('layers', 'reflections'),
