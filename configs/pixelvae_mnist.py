@@ -40,7 +40,7 @@ VARIANTS = {
   'conv_vae': CONV_VAE,
   **{f'layers_{count}': layers(count) for count in range(11)},
   'small': SMALL,
-  **{f'small_layers_{count}': (layers(count), SMALL | SMALL_MAP | layers(count)) for count in range(2)},
+  **{f'small_layers_{count}': (SMALL, layers(count), SMALL_MAP) for count in range(2)},
   'tiny': (SMALLEST, shrink),
   'tiny_upsample': (UPSAMPLE | SMALLEST, TINY_MAP | {'model.map.features': 4}, shrink),
   'tiny_conv_vae': (CONV_VAE | SMALLEST, TINY_MAP, shrink),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from parameters import at_random
-from playing import batch_of, filled, settings_of
+from playing import batch_of, settings_of
 
 from dgm_jax import systems
 from dgm_jax.core import State
@@ -149,3 +149,166 @@ def test_all_images_of_three_by_three_have_probability_one_given_the_latents(nam
   assert abs(one.sum() - 1) < 1e-6
   assert abs(other.sum() - 1) < 1e-6
   assert np.abs(one - other).max() > 1e-3
+
+
+def without(params, *names):
+  """The parameters with zeros in every layer of these names."""
+
+  def emptied(path, leaf):
+    return leaf * 0 if {part.key for part in path} & set(names) else leaf
+
+  return jax.tree_util.tree_map_with_path(emptied, params)
+
+
+@pytest.mark.parametrize('name', ['tied', 'window', 'gated'])
+@pytest.mark.parametrize('condition', ['vector', 'map'])
+def test_window_networks_without_weights_from_the_latents_are_unconditional(name, condition):
+  subject = model_of(name, 1, condition)
+  entrances = {'tied': ('condition_in',), 'window': ('condition_in', 'Dense_0')}
+  gates = ('condition_down', 'condition_across', 'Dense_0')
+  params = without(subject.params, *entrances.get(name, gates))
+  image = jax.random.normal(KEY, (2, 4, 5, 1))
+  apply = jax.jit(subject.network.apply)
+  with_z, alone = (apply({'params': params}, image, given) for given in (subject.condition, None))
+  np.testing.assert_allclose(with_z, alone, atol=1e-6)
+  assert np.abs(apply({'params': subject.params}, image, subject.condition) - alone).max() > 1e-3
+
+
+def changed(name, shape=(4, 4, 1), **model):
+  """A tiny experiment of which parts of the model are others, whole."""
+  settings = settings_of(name, shape)
+  for key, value in model.items():
+    settings.model[key] = value
+  return settings
+
+
+def latent_system(name, **model):
+  """(system, settings, state, batch) of a tiny experiment, with parameters far from their start."""
+  settings = settings_of(name, (4, 4, 1), **model)
+  system, batch = systems.build(settings), batch_of(settings, 3)
+  shapes = jax.eval_shape(system.init, KEY, batch)
+  params = {part: jax.tree.map(jnp.asarray, at_random(tree)) for part, tree in shapes.params.items()}
+  return system, settings, State(jnp.zeros((), jnp.int32), params, {}, {}), batch
+
+
+def test_window_decoders_without_weights_from_pixels_are_factorised():
+  """log p(x|z) is that of independent bits whose logits are the 1x1 layers of the map."""
+  network = {'name': 'window_pixelcnn', 'wide': 3, 'high': 1, 'features': 4, 'blocks': 0}
+  settings = changed('vlae_mnist:tiny', network=network)
+  decoder, parts = decoders.build(settings, 4), decoders.pixel_network(settings)
+  x = batch_of(settings, 3)['x']
+  params = at_random(jax.eval_shape(decoder.init, KEY, x))
+  params['pixels']['first']['scale'] = 0 * params['pixels']['first']['scale']
+  state = State(jnp.zeros((), jnp.int32), {'decoder': params}, {}, {})
+  z = jax.random.normal(KEY, (3, 4))
+  features = np.asarray(decoders.condition_of(parts, params, z)) @ params['pixels']['condition_in']['kernel']
+  h = features + params['pixels']['first']['bias']
+  h = np.where(h > 0, h, np.expm1(h))
+  head = params['pixels']['head']
+  kernel = head['direction'] / np.linalg.norm(head['direction'], axis=0) * head['scale']
+  logits = (h @ kernel + head['bias']).reshape(3, -1)
+  expected = likelihoods.bernoulli().log_prob(x.reshape(3, -1), (logits,))
+  np.testing.assert_allclose(jax.jit(decoder.log_prob)(KEY, state, x, z), expected, rtol=1e-6, atol=1e-5)
+  free = jax.tree.map(lambda leaf: leaf, params)
+  free['pixels']['first']['scale'] = jnp.ones_like(free['pixels']['first']['scale'])
+  other = decoder.log_prob(KEY, state.replace(params={'decoder': free}), x, z)
+  assert np.abs(other - expected).max() > 1e-2
+
+
+NAMES = ['vlae_mnist:tiny', 'pixelvae_mnist:tiny', 'pixelvae_mnist:tiny_upsample', 'vlae_cifar10:tiny', 'pixelvae_cifar10:tiny']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_causality_given_the_latents_is_measured_and_holds(name):
+  system, settings, state, batch = latent_system(name, average=0.0)
+  variables = 16
+  first = jnp.arange(variables, dtype=jnp.int32)
+  x = jnp.tile(batch['x'], (6, 1, 1, 1))[:variables]
+  found = jax.jit(system.views.causality)(KEY, state, x, first)
+  np.testing.assert_array_equal(found['later'], 0)
+  assert (found['earlier'][4:] > 0).all()
+  assert 'causality.causality' in settings.evals
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_drawing_of_images_of_two_levels_varies_what_it_says(name):
+  """In a row of `variations` only one level's noise differs: rows begin alike, and their images do not."""
+  system, _, state, _ = latent_system(name, average=0.0)
+  rows = np.asarray(jax.jit(system.views.variations, static_argnums=2)(KEY, state, 32))
+  assert rows.shape == (3 if 'pixelvae_cifar10' in name else 2, 32, 4, 4, 1)
+  assert (rows != rows[:, :1]).any((1, 2, 3, 4)).all()
+
+
+def test_drawing_varies_one_level_at_a_time():
+  """Of three levels that hand their noise on, each row differs in the number of its level alone."""
+
+  def level(key, state, above):
+    own = jax.random.uniform(key, (1, 1))
+    return own if above is None else jnp.concatenate([above, own], 1)
+
+  rows = np.asarray(variation([level, level, level])(KEY, None, 4))
+  assert rows.shape == (3, 4, 3)
+  for number, row in enumerate(rows):
+    differs = [len(np.unique(column)) > 1 for column in row.T]
+    assert differs == [other == number for other in range(3)]
+
+
+def test_drawing_of_two_levels_with_memories_gives_that_without(monkeypatch):
+  system, _, state, _ = latent_system('pixelvae_cifar10:tiny')
+  fast = jax.jit(system.sample, static_argnums=2)(KEY, state, 3)
+  monkeypatch.setattr(raster, 'sample_incremental', raster.sample_naive)
+  slow = jax.jit(lambda key, state: system.sample(key, state, 3))(KEY, state)
+  np.testing.assert_allclose(fast, slow, atol=1e-5)
+  assert len(np.unique(np.round(fast, 4))) > 3
+
+
+@pytest.mark.parametrize('k', [None, 3])
+def test_two_levels_code_an_image_by_the_divergences_of_both(k):
+  """The log weights are log p(x|z_0) + log p(z_0|z_1) + log p(z_1) - log q(z_0|x) - log q(z_1|x)."""
+  settings = settings_of('pixelvae_cifar10:tiny', (4, 4, 1))
+  model, (_, _, state, batch) = two_levels.two_levels(settings), latent_system('pixelvae_cifar10:tiny')
+  terms = jax.jit(lambda key: model.draw(key, state, batch['x'], k))(KEY)
+  low, high = terms.latents
+  assert terms.kls[1].sum(-1).min() > 0
+  normal = lambda z, mean, logvar: (-0.5 * (np.log(2 * np.pi) + logvar + (z - mean) ** 2 / np.exp(logvar))).sum(-1)
+  q = normal(low.z, *low.params) + normal(high.z, *high.params)
+  between = two_levels.map_prior(settings)
+  outputs = between.network.apply(
+    {'params': state.params['prior']['pixels']}, low.z.reshape(-1, *between.shape),
+    decoders.condition_of(between, state.params['prior'], high.z.reshape(-1, high.z.shape[-1])),
+  )  # fmt: skip
+  mean, logvar = (np.asarray(part).reshape(low.z.shape) for part in jnp.split(outputs, 2, -1))
+  p = normal(low.z, mean, logvar) + normal(high.z, 0.0, 0.0)
+  np.testing.assert_allclose(terms.log_weights, terms.log_px_z + p - q, rtol=1e-4, atol=1e-3)
+
+
+BAD = {
+  'empty': ({'network': {'name': 'window_pixelcnn', 'wide': 1, 'high': 0}}, 'window of 1x0 pixels is empty'),
+  'wide': ({'network': {'name': 'window_pixelcnn', 'wide': 9, 'high': 2}}, '9x2 pixels, more than the image of 4x4'),
+  'decoder': ({'decoder': 'pixel'}, "did you mean 'pixels'"),
+  'network': ({'network': {'name': 'window_pixelcn'}}, "did you mean 'window_pixelcnn'"),
+  'map': ({'map': {'name': 'denser'}}, "did you mean 'dense'"),
+  'encoder': ({'encoder': {'name': 'dens'}}, "did you mean 'dense'"),
+  'no map': ({'decoder': 'factorised', 'map': {'name': 'none'}}, 'gives no parameters'),
+  'levels': ({'latents': (4, 4)}, 'must be of one level'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_settings_are_one_line(name):
+  changes, message = BAD[name]
+  with pytest.raises(UserError, match=message) as error:
+    systems.build(changed('vlae_mnist:tiny', **changes))
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(('name', 'advice'), [('vlae_mnist:tiny', 'logistic_mixture'), ('pixelvae_mnist:tiny', 'categorical')])
+def test_bad_colour_images_with_bernoulli_pixels_are_refused(name, advice):
+  with pytest.raises(UserError, match=f"takes binary images of one channel.*use '{advice}'"):
+    systems.build(settings_of(name, (4, 4, 3)))
+
+
+def test_an_image_posterior_is_refused_by_the_size_of_its_map():
+  with pytest.raises(UserError, match='must be height, width and channels of the 32 latents'):
+    systems.build(changed('vlae_cifar10:tiny', prior_network={'size': (8, 8, 4)}))
+  assert pixel_latents.ENCODERS.keys() >= {'dense', 'pairs', 'maps', 'resnet'}
