@@ -22,7 +22,7 @@ SMALL = {
   'nll.samples': 1000,
 }  # fmt: skip
 TINY = {
-  'model.hidden': ((16,),), 'model.latents': (4,), 'model.flow.layers': 2, 'model.warm_up': 20,
+  'model.hidden': ((16,),), 'model.latents': (4,), 'model.flow.layers': 2, 'model.warm_up_from': 1.0,
   'optimizer': {'model': optimizer()},
 }  # fmt: skip
 VARIANTS = {

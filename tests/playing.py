@@ -27,6 +27,7 @@ TABLE = {
   'gan.wgan_gp': ('critic', 'generator'),
   'gan.infogan': ('discriminator', 'generator'),
   'semi_supervised.feature_matching': ('discriminator', 'generator'),
+  'flow_posteriors.nf_vae': MODEL, 'flow_posteriors.iaf_vae': MODEL, 'flow_posteriors.af_vae': MODEL,
   'vae.vae': MODEL, 'vae.iwae': MODEL, 'vae.vamp': MODEL,
   'estimators.reparametrized': MODEL, 'estimators.score': MODEL, 'estimators.constant_baseline': MODEL,
   'estimators.optimal_baseline': MODEL, 'estimators.leave_one_out': MODEL, 'estimators.vimco': MODEL,

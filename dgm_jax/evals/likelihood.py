@@ -11,7 +11,7 @@ from dgm_jax.evals.mean import per_example
 from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
 
-__all__ = ['nll', 'strided']
+__all__ = ['nll']
 
 
 @needs('log_prob', 'bits')

@@ -40,8 +40,10 @@ def today(page: dict) -> dict:
     page['data'].setdefault('levels', 256)  # which all data was taken to have
   for settings in page.get('optimizer', {}).values():
     settings.setdefault('clip_value', 0.0)
-  if 'nll' in page:
-    page['nll'].setdefault('examples', 0)
+  if 'nll' in page and 'examples' not in page['nll']:
+    page['nll']['examples'] = 0
+    if page.get('system') == 'flow.planar':
+      page['model'].setdefault('network', {}).setdefault('identity', False)
   if 'generated' not in page:
     page['generated'] = {'samples': 0, 'splits': 10}
     *parents, key, value = BEFORE.get(page.get('system', ''), ('', None))

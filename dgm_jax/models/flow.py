@@ -202,14 +202,16 @@ def iaf(
   return rev.chain(bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, step, unroll))
 
 
-def planar(shape: Sequence[int], layers: int = 32, start: float = 0.1, unroll: int = 1, dtype: Any = None) -> Bijection:
+def planar(
+  shape: Sequence[int], layers: int = 32, start: float = 0.1, identity: bool = True, unroll: int = 1, dtype: Any = None
+) -> Bijection:
   """Returns planar maps, from the data to the noise.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, section 4.1.
   """
   del dtype  # its parameters are few
   return rev.chain(
-    bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, bijections.planar(start), unroll),
+    bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, bijections.planar(start, identity), unroll),
     bijections.scale(), bijections.shift(),
   )  # fmt: skip
 

@@ -198,16 +198,16 @@ def logit(alpha: float) -> Bijection:
   return bijection(no_params, forward, inverse)
 
 
-def planar(start: float = 0.1) -> Bijection:
+def planar(start: float = 0.1, identity: bool = True) -> Bijection:
   """Returns the layer y = x + u tanh(w x + b) on [B, D], with u constrained so that the map is increasing.
 
-  With u = 0 it is the identity. The inverse is computed by bisection.
+  The inverse is computed by bisection.
 
   Args:
     start: initial standard deviation of u; those of w and b are 1.
+    identity: whether the map is the identity where u = 0, or the bound of w u is that of the paper.
 
-  Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equations 10 to 12 and appendix A.1, where the bound of w u is
-  softplus(w u) - 1; here it is 0 at 0.
+  Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equations 10 to 12 and appendix A.1.
   """
 
   def init(key, x):
@@ -219,7 +219,7 @@ def planar(start: float = 0.1) -> Bijection:
   def constrained(params):
     u, w = params['u'], params['w']
     along = u @ w
-    bounded = jax.nn.softplus(along + math.log(math.expm1(1))) - 1
+    bounded = jax.nn.softplus(along + (math.log(math.expm1(1)) if identity else 0)) - 1
     return u + (bounded - along) * w / (w @ w + 1e-12), w, params['b']
 
   def at(params, x, inside):

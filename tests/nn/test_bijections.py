@@ -77,6 +77,7 @@ CASES = {
   'invertible_dense': (bijections.invertible_dense(), (2, 2, 5)),
   'logit': (rev.chain(bijections.shift_scale(0.5, 0.1), bijections.logit(0.05)), VECTOR),
   'planar': (rev.repeat(3, bijections.planar(1.5)), VECTOR),
+  'planar_of_the_paper': (rev.repeat(2, bijections.planar(1.5, False)), VECTOR),
   'inverse_planar': (rev.invert(bijections.planar(1.5)), VECTOR),
   'radial': (bijections.radial(), VECTOR),
   'sylvester': (rev.repeat(2, bijections.sylvester(3, 0.7)), VECTOR),

@@ -1,5 +1,5 @@
 """What each main configuration says of its paper, row by row."""
 
-from papers import codes, densities, games
+from papers import codes, densities, games, posteriors
 
-TABLE = games.TABLE | densities.TABLE | codes.TABLE
+TABLE = games.TABLE | densities.TABLE | codes.TABLE | posteriors.TABLE

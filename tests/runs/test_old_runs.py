@@ -32,6 +32,13 @@ def test_a_run_from_before_a_key_computes_what_it_did(system, key, before, tmp_p
   assert key.split('.')[-1] not in (later.model.network if '.' in key else later.model)
 
 
+def test_planar_maps_of_a_run_from_before_are_not_the_identity_at_zero(tmp_path):
+  network = lambda **page: opened(tmp_path, system='flow.planar', **page).model.network.to_dict()
+  nll = {'samples': 5000, 'rows': 1000}
+  assert network(nll=nll) == {'identity': False}
+  assert network(nll=nll | {'examples': 0}) == {}
+
+
 def test_averaged_weights_have_one_name(tmp_path):
   page = opened(tmp_path, system='autoregressive.pixelcnn_pp', model={'ema': 0.9995, 'network': {}})
   assert page.model.to_dict() == {'average': 0.9995, 'network': {}}
