@@ -20,7 +20,7 @@ DIAGONAL = {'model.posterior': 'diagonal'}
 SMALL = {
   'data.valid_size': 400, 'model.network': 'dense', 'model.hidden': ((200, 200),), 'model.latents': (50,),
   'model.channels': (), 'model.activation': 'tanh', 'model.flow.context': 200, **flow(2, 320), 'model.average': 0.0,
-  'optimizer': {'model': optimizer(learning_rate=2e-3, schedule='cosine')}, 'epochs': 120.0, 'steps_per_call': 298,
+  'optimizer': {'model': optimizer(learning_rate=2e-3, schedule='cosine')}, 'epochs': 200.0, 'steps_per_call': 298,
   'log_every': 298, 'eval_every': 5960, 'save_every': 5960, 'picture_every': 0, 'nll.samples': 1000,
 }  # fmt: skip
 TINY_NETWORKS = {

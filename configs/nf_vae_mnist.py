@@ -17,7 +17,7 @@ DIAGONAL = {'model.posterior': 'diagonal'}
 SMALL = {
   'data.preprocess': 'dynamic_binarize', 'data.valid_size': 400, 'model.hidden': ((200, 200),), 'model.latents': (50,),
   'model.activation': 'tanh', 'model.flow': {'layers': 10}, 'model.warm_up_of': 'divergence', 'model.bound': 'elbo',
-  'optimizer': {'model': optimizer(learning_rate=2e-3, schedule='cosine')}, 'steps': 0, 'epochs': 120.0,
+  'optimizer': {'model': optimizer(learning_rate=2e-3, schedule='cosine')}, 'steps': 0, 'epochs': 200.0,
   'steps_per_call': 298, 'log_every': 298, 'eval_every': 5960, 'save_every': 5960, 'picture_every': 0,
   'nll.samples': 1000,
 }  # fmt: skip

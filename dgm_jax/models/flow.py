@@ -211,8 +211,8 @@ def planar(
   """
   del dtype  # its parameters are few
   return rev.chain(
-    bijections.flatten(tuple(shape)), bijections.actnorm(), rev.repeat(layers, bijections.planar(start, identity), unroll),
-    bijections.scale(), bijections.shift(),
+    bijections.flatten(tuple(shape)), bijections.actnorm(),
+    rev.repeat(layers, bijections.planar(start, identity), unroll), bijections.scale(), bijections.shift(),
   )  # fmt: skip
 
 
