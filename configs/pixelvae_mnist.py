@@ -3,8 +3,8 @@
 Paper: Gulrajani et al. 2017, arXiv:1611.05013, section 4.1, and its program mnist_pixelvae_train.py (-L 12 -fs 5
 -dpx 16 -ldim 16); without its weight normalisation, on images binarized afresh; 10,000 of them are held out.
 Command: python train.py --config=configs/pixelvae_mnist.py:small --workdir=runs/pixelvae
-Variants: (none): z enters every gate; upsample: a map of z does, at the pixel itself; conv_vae: pixels independent given
-z; layers_0 ... layers_10: upsample with so many masked layers of 5x5; small, small_layers_0, small_layers_1: for a CPU.
+Variants: (none): z enters every gate; upsample: a map of z does, at the pixel itself; conv_vae: independent pixels;
+layers_0 ... layers_10: upsample with 0 to 10 masked layers of 5x5; small, small_layers_0, small_layers_1: for a CPU.
 Cost: small 20 minutes on two CPU cores.
 Published, static, 1000 samples: 79.02 nats (bound 79.66), upsample 80.08 (bound), conv_vae 87.41 (bound).
 """

@@ -1,7 +1,7 @@
 """Encoders of images and decoders to maps of features, as PixelVAE and simpler autoencoders have them.
 
-An encoder takes images x [B, H, W, C] and returns mean and log-variance of the latents, [B, Z] each. A map takes latents
-z [B, Z] and returns features [B, H, W, F] of every pixel, which condition a network of pixels.
+An encoder takes images x [B, H, W, C] and returns mean and log-variance of the latents, [B, Z] each. A map takes
+latents z [B, Z] and returns features [B, H, W, F] of every pixel, which condition a network of pixels.
 
 Reference: Gulrajani et al. 2017, arXiv:1611.05013, and its program mnist_pixelvae_train.py.
 """

@@ -166,7 +166,9 @@ def decompressions(
 
 
 @needs('variations')
-def variations(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 8) -> np.ndarray:
+def variations(
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 8
+) -> np.ndarray:
   """Draws a grid of samples, a row for each level of noise: the samples of a row differ in the noise of that level.
 
   The first row is that of the top level, the last that of the pixels. x is not used.

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import models
 from dgm_jax.core import System
-from dgm_jax.models import latent_maps, pixel_vae as pixel_vae_networks
+from dgm_jax.models import latent_maps
+from dgm_jax.models import pixel_vae as pixel_vae_networks
 from dgm_jax.nn import made
 from dgm_jax.nn import reversible as rev
 from dgm_jax.nn.bijections import reverse

@@ -42,7 +42,9 @@ def model_of(name, channels, condition, height=4, width=5, kind=None):
   pixel = getattr(pixels, kind)(channels, *(() if kind == 'normal' else (LIKELIHOOD,)))
   module = network(pixel.num_parameters, groups=pixel.groups, **settings)
   shape = CONDITIONS[condition]
-  given = None if shape is None else jax.random.normal(jax.random.key(5), (2, height, width, 3) if len(shape) > 2 else shape)
+  given = (
+    None if shape is None else jax.random.normal(jax.random.key(5), (2, height, width, 3) if len(shape) > 2 else shape)
+  )
   params = jax.eval_shape(module.init, KEY, jnp.zeros((2, height, width, channels)), given)['params']
   return raster.PixelModel(module, at_random(params), pixel, given)
 
@@ -215,7 +217,13 @@ def test_window_decoders_without_weights_from_pixels_are_factorised():
   assert np.abs(other - expected).max() > 1e-2
 
 
-NAMES = ['vlae_mnist:tiny', 'pixelvae_mnist:tiny', 'pixelvae_mnist:tiny_upsample', 'vlae_cifar10:tiny', 'pixelvae_cifar10:tiny']
+NAMES = [
+  'vlae_mnist:tiny',
+  'pixelvae_mnist:tiny',
+  'pixelvae_mnist:tiny_upsample',
+  'vlae_cifar10:tiny',
+  'pixelvae_cifar10:tiny',
+]
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -235,8 +243,10 @@ def test_drawing_of_images_of_two_levels_varies_what_it_says(name):
   """In a row of `variations` only one level's noise differs: rows begin alike, and their images do not."""
   system, _, state, _ = latent_system(name, average=0.0)
   decoder = state.params['decoder']  # of which all that the latents enter is made stronger
-  strong = {part: jax.tree.map(lambda leaf: 3 * leaf, tree) if part == 'map' else tree for part, tree in decoder.items()}
-  state = state.replace(params=state.params | {'decoder': strong})
+  strong = {
+    part: jax.tree.map(lambda leaf: 3 * leaf, tree) if part == 'map' else tree for part, tree in decoder.items()
+  }
+  state = state.replace(params=state.params | {'decoder': decoder | strong})
   rows = np.asarray(jax.jit(system.views.variations, static_argnums=2)(KEY, state, 32))
   assert rows.shape == (3 if 'pixelvae_cifar10' in name else 2, 32, 4, 4, 1)
   assert (rows != rows[:, :1]).any((1, 2, 3, 4)).all()
@@ -305,7 +315,9 @@ def test_bad_settings_are_one_line(name):
   assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize(('name', 'advice'), [('vlae_mnist:tiny', 'logistic_mixture'), ('pixelvae_mnist:tiny', 'categorical')])
+@pytest.mark.parametrize(
+  ('name', 'advice'), [('vlae_mnist:tiny', 'logistic_mixture'), ('pixelvae_mnist:tiny', 'categorical')]
+)
 def test_bad_colour_images_with_bernoulli_pixels_are_refused(name, advice):
   with pytest.raises(UserError, match=f"takes binary images of one channel.*use '{advice}'"):
     systems.build(settings_of(name, (4, 4, 3)))

@@ -98,7 +98,9 @@ def test_pixel_vae_of_two_levels():
   between = two_levels.map_prior(settings)
   condition = decoders.condition_of(between, play.state.params['prior'], jnp.asarray(high, jnp.float32))
   apply = lambda: between.network.apply(
-    {'params': play.state.params['prior']['pixels']}, jnp.asarray(low, jnp.float32).reshape(-1, *between.shape), condition
+    {'params': play.state.params['prior']['pixels']},
+    jnp.asarray(low, jnp.float32).reshape(-1, *between.shape),
+    condition,
   )
   prior = [np.asarray(part, np.float64).reshape(low.shape) for part in np.split(np.asarray(once(apply)), 2, -1)]
   kl = (normal(low, mean, logvar) - normal(low, *prior)).sum(1) + divergence(*top).sum(1)
