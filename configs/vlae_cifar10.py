@@ -24,7 +24,7 @@ SMALL = {
   'optimizer.model.schedule': 'linear', 'batch_size': 16, 'epochs': 1.0, 'nll.samples': 20, 'nll.examples': 500,
 }  # fmt: skip
 SMALLEST = {
-  'model.components': 2,
+  'model.components': 2, 'model.free_bits': 0.1,
   'model.encoder': {'name': 'maps', 'widths': (4, 4), 'blocks': (1, 1), 'dense': False}, 'model.network.blocks': 1,
   'model.map': {'name': 'maps', 'widths': (4, 4), 'blocks': (1, 1), 'features': 4, 'dense': False},
   'model.network.features': 4,
