@@ -5,7 +5,7 @@ pixelvae.py; residual encoders of ours, pixels by a mixture of logistics, one we
 Command: python train.py --config=configs/pixelvae_cifar10.py --workdir=runs/pixelvae_cifar10
 Variants: (none), small: for a CPU, tiny.
 Cost: no full run is recorded yet; small half an hour on two CPU cores.
-Published: none on CIFAR-10; on ImageNet of 64x64, 3.66 bits/dim (bound).
+Expected: no figure is published on CIFAR-10; on ImageNet of 64x64, 3.66 bits/dim (bound).
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant

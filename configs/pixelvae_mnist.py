@@ -6,7 +6,7 @@ Command: python train.py --config=configs/pixelvae_mnist.py:small --workdir=runs
 Variants: (none): z enters every gate; upsample: a map of z does, at the pixel itself; conv_vae: independent pixels;
 layers_0 ... layers_10: upsample with 0 to 10 masked layers of 5x5; small, small_layers_0, small_layers_1: for a CPU.
 Cost: small 20 minutes on two CPU cores.
-Published, static, 1000 samples: 79.02 nats (bound 79.66), upsample 80.08 (bound), conv_vae 87.41 (bound).
+Expected, static, 1000 samples: 79.02 nats (bound 79.66), upsample 80.08 (bound), conv_vae 87.41 (bound).
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant

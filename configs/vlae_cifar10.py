@@ -5,7 +5,7 @@ its pixels, where the paper stacks several; batch and epochs are ours; free bits
 Command: python train.py --config=configs/vlae_cifar10.py:7x4 --workdir=runs/vlae_cifar10
 Variants: (none), 7x4; 5x3; 4x2; 7x4_grey: the window in grey; dense: blocks of dense steps; small: for a CPU; tiny.
 Cost: no full run is recorded yet; small half an hour on two CPU cores.
-Published, 512 samples, bits/dim: dense 2.95, 7x4 3.04, 4x2 3.12.
+Expected, 512 samples, bits/dim: dense 2.95, 7x4 3.04, 4x2 3.12.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant
