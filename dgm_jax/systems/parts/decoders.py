@@ -198,7 +198,7 @@ def build_map(
     size: height and width.
     features: the number of features, if the experiment may not set it.
   """
-  settings = config.model[key].to_dict()
+  settings = getattr(config.model, key).to_dict()
   name = settings.pop('name', None)
   experiment.one_of(f'config.model.{key}.name', name, (*MAPS, 'none'))
   if name == 'none':

@@ -4,6 +4,7 @@ Axes: L levels, n images, [...] the shape of an image.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def variation(levels: Sequence[Callable]) -> Callable:
     keys = jnp.where(alone, single[:, :, None], common[None, None])
 
     def image(keys):
-      x = None
+      x: Any = None
       for own, level in zip(keys, levels, strict=True):
         x = level(own, state, x)
       return x[0]

@@ -34,8 +34,9 @@ def two_levels(config: ConfigDict) -> Model:
   map `config.model.latent_map` of z_1.
   """
   sizes = tuple(config.model.latents)
-  posterior, decoder, between, top = _posterior(config), decoders.build(config, sizes[0]), map_prior(config), None
+  posterior, decoder, between = _posterior(config), decoders.build(config, sizes[0]), map_prior(config)
   top = priors.standard(sizes[1])
+  levels = _levels(between, decoder, top)
 
   def networks(key: Key, batch: Batch):
     for_encoder, for_decoder, for_prior = jax.random.split(key, 3)
@@ -55,8 +56,6 @@ def two_levels(config: ConfigDict) -> Model:
     kls = [(log_q[0] - log_p)[..., None], top.kl(key, state, *high.params)]
     log_p_top = top.view.log_prob(key, state, high.z)
     return Terms(log_px_z=log_px_z, log_q=log_q[0] - log_p + log_q[1], log_p=log_p_top, kls=kls, latents=latents)
-
-  levels = _levels(between, decoder, top)
 
   def sample(key: Key, state: State, n: int) -> jax.Array:
     for_data, for_map, for_top = jax.random.split(key, 3)
