@@ -27,7 +27,7 @@ __all__ = [
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
-  'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll',
+  'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll', 'ais',
   'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
 # Keys that the program fills in; the data's own are checked when it is loaded.
@@ -80,6 +80,8 @@ def defaults() -> ConfigDict:
       'generated': {'samples': 0, 'splits': 10},  # images that are judged, 0: 10,000 at most; Inception score's splits
       # Importance samples; decoder rows held in memory at a time; evenly strided examples that are measured, 0: all.
       'nll': {'samples': 5000, 'rows': 1000, 'examples': 0},
+      # Annealed importance sampling: temperatures, chains of each example, leapfrog steps, and examples.
+      'ais': {'temperatures': 1000, 'chains': 16, 'leapfrogs': 10, 'examples': 100},
       'pictures': 64,
       'keep': 2,  # the newest checkpoints that are kept, beside the best
       'best': '',  # a validation metric: its lowest checkpoint is kept
@@ -114,6 +116,7 @@ def shrink(config: ConfigDict) -> None:
   config.update({'batch_size': 16, 'steps': 12, 'steps_per_call': 2, 'eval_batch_size': 64, 'pictures': 8})
   config.update({'log_every': 4, 'eval_every': 6, 'save_every': 4, 'picture_every': 12, 'init_examples': 64})
   config.nll.update({'samples': 20, 'rows': 100})
+  config.ais.update({'temperatures': 20, 'chains': 2, 'leapfrogs': 2, 'examples': 4})
 
 
 def with_variant(config: ConfigDict, variants: Mapping[str, Any], name: str) -> ConfigDict:

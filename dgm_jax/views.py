@@ -92,6 +92,12 @@ class Bits(Protocol):
   def __call__(self, key: 'Key', state: 'State', nats: jax.Array) -> jax.Array: ...
 
 
+class Likelihood(Protocol):
+  """Returns log p(x|z) of examples x [B, ...], each given its own latents z [B, Z]; [B] nats."""
+
+  def __call__(self, key: 'Key', state: 'State', x: jax.Array, z: jax.Array) -> jax.Array: ...
+
+
 class Gradient(Protocol):
   """Estimates the loss's gradient in the encoder's parameters."""
 
@@ -144,6 +150,8 @@ class Views(NamedTuple):
   gradient: Gradient | None = None
   decompress: AskExamples | None = None  # [B, ...]: x' ~ p(x'|z) with z ~ q(z|x)
   variations: AskNumber | None = None  # [levels, n, ...]: samples whose noise differs in one level, from the top
+  log_likelihood: Likelihood | None = None  # of latents that have the density `prior.log_prob`
+  emit: AskCodes | None = None  # [B, ...] in data space, sampled from p(x|z)
 
 
 def needs(*names: str) -> Callable[[Callable], Callable]:

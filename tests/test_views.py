@@ -57,6 +57,8 @@ ALL = {
   'gradient': lambda key, state, batch: batch['x'].sum(),
   'decompress': lambda key, state, x: x,
   'variations': lambda key, state, n: jnp.zeros((2, n, *SHAPE)),
+  'log_likelihood': lambda key, state, x, z: each(x),
+  'emit': lambda key, state, z: each(z, *SHAPE),
 }
 
 

@@ -40,6 +40,8 @@ def today(page: dict) -> dict:
     page['data'].setdefault('levels', 256)  # which all data was taken to have
   for settings in page.get('optimizer', {}).values():
     settings.setdefault('clip_value', 0.0)
+  if 'nll' in page:
+    page.setdefault('ais', {'temperatures': 1000, 'chains': 16, 'leapfrogs': 10, 'examples': 100})
   if 'nll' in page and 'examples' not in page['nll']:
     page['nll']['examples'] = 0
     if page.get('system') == 'flow.planar':

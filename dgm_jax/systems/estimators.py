@@ -171,7 +171,7 @@ def _system(config: ConfigDict, surrogate: Surrogate) -> System:
 
   move = descend(model=Player(loss, optim.make(config, 'model'), model.owns))
   # The params of bits are logits, not means; what is compared between estimators is the gradient, not the likelihood.
-  views = {'gradient': gradient, 'layers': None, 'kl_per_dim': None, 'log_prob': None}
+  views = {'gradient': gradient, 'layers': None, 'kl_per_dim': None, 'log_prob': None, 'log_likelihood': None}
   return bounds.close(config, model._replace(networks=networks), move, bounds.neg_bound, **views)
 
 

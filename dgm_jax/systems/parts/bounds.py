@@ -285,7 +285,7 @@ def _setting(config: ConfigDict, name: str) -> Any:
   Raises:
     UserError: it is missing.
   """
-  model = config.model
+  model: Any = config.model
   experiment.require(name in model, f'config.model.{name} is missing, which bound={model.get("bound")} needs: add it')
   return model[name]
 

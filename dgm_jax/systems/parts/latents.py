@@ -200,6 +200,13 @@ def _views(posterior: Posterior, prior: Prior, decoder: Decoder, ancestral: Call
     del key, state
     return decoder.bits(nats)
 
-  own = {'encode': encode, 'decode': decode, 'posterior': posterior.normal, 'prior': prior.view}
+  def log_likelihood(key, state, x, z):
+    return decoder.log_prob(key, state, x, z)
+
+  def emit(key, state, z):
+    return decoder.sample(key, state, z)
+
+  own = {} if decoder.below else {'log_likelihood': log_likelihood, 'emit': emit}
+  own |= {'encode': encode, 'decode': decode, 'posterior': posterior.normal, 'prior': prior.view}
   own |= {'reconstruct': reconstruct, 'mean_sample': mean_sample, 'bits': bits}
   return own if prior.kl and posterior.closed else own | {'kl_per_dim': None}

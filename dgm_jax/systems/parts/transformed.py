@@ -56,7 +56,7 @@ def posterior(network: Callable[[int], nn.Module], latents: int, motion: Motion)
     params['context'] = motion.start(for_start, params['context'])
     return {'network': params, 'flow': motion.init(for_flow)}
 
-  def encode(state, x):
+  def encode(state, x) -> Any:
     return module.apply({'params': state.params['encoder']['network']}, x)
 
   def draw(key, state, x, k):
