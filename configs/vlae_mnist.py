@@ -20,7 +20,9 @@ UNCONDITIONAL = {
   'system': 'autoregressive.local_pixelcnn', 'best': 'nll_nats', 'evals': ('mean.metrics', 'causality.causality'),
   'model': {'likelihood': 'bernoulli', 'levels': 256, 'components': 10, 'average': 0.998, 'network': NETWORK},
 }  # fmt: skip
-SHORT = {'optimizer.model.schedule': 'linear', 'batch_size': 32, 'epochs': 6.0}
+SHORT = {
+  'optimizer.model.name': 'adam', 'optimizer.model.schedule': 'linear', 'batch_size': 32, 'epochs': 6.0
+}  # fmt: skip
 SMALL = SHORT | {
   'model.latents': (32,), 'model.encoder': {'name': 'dense', 'hidden': (200, 200)},
   'model.map': {'name': 'dense', 'hidden': (200, 200), 'features': 4},
