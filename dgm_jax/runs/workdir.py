@@ -21,7 +21,7 @@ from dgm_jax import data, optim, systems
 from dgm_jax.core import State, System, unaveraged
 from dgm_jax.data import checks, preprocess
 from dgm_jax.errors import UserError
-from dgm_jax.internal import metrics
+from dgm_jax.internal import metrics, older
 from dgm_jax.internal.files import make_folder, write_atomic
 from dgm_jax.runs import checkpoint
 from dgm_jax.runs.subject import Subject
@@ -52,7 +52,7 @@ def compare(workdir: Path, config: ConfigDict, allow_config_change: bool) -> Non
   if not (workdir / 'config.json').exists():
     return
   old = experiment.to_json(experiment.load(workdir))
-  changes = differences(old, experiment.to_json(config))
+  changes = differences(old, older.today(experiment.to_json(config)))
   if changes and not allow_config_change:
     raise UserError(
       f'{workdir} holds a run of another config ({"; ".join(changes[:4])}{"; ..." if changes[4:] else ""});'

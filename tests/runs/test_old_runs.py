@@ -18,6 +18,9 @@ from dgm_jax.models import conditioners
 from dgm_jax.runs import workdir
 
 
+ROOT = pathlib.Path(__file__).parents[2]
+
+
 def opened(tmp_path, **page):
   (tmp_path / 'config.json').write_text(json.dumps({'data': {}, 'model': {'network': {}}} | page))
   return experiment.load(tmp_path)
@@ -140,3 +143,15 @@ def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
   said = capsys.readouterr().out
   assert 'the run of 4 steps now has 8, over which the cosine schedule of config.optimizer.model is stretched' in said
   assert 'its learning rate at step 4 is 0.0005 and was 0' in said
+
+
+def test_a_conditional_run_is_taken_up_again_though_its_metrics_have_a_name_of_their_own(tmp_path, monkeypatch):
+  """The best metric of a network that is told the label is written with the name that the system gives it."""
+  config = import_file(ROOT / 'configs' / 'vqvae2_mnist.py').get_config('tiny_prior')
+  assert config.conditional and config.best == 'nll_codes_nats'
+  monkeypatch.setattr(workdir.checkpoint, 'steps', lambda folder: [4])
+  workdir.claim(tmp_path, config)
+  workdir.compare(tmp_path, config, False)
+  config.seed = 7
+  with pytest.raises(UserError, match='seed: 0 -> 7'):
+    workdir.compare(tmp_path, config, False)
