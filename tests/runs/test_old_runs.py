@@ -17,7 +17,6 @@ from dgm_jax.internal.files import import_file
 from dgm_jax.models import conditioners
 from dgm_jax.runs import workdir
 
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 
