@@ -1,5 +1,6 @@
 """How many trials are made, and where their figures go: `make faults` makes all of them and keeps the record."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -21,7 +22,9 @@ def record(name: str, **figures) -> None:
     from dgm_jax.runs import workdir
 
     path = pathlib.Path(RECORD)
-    measured = json.loads(path.read_text())['measured'] if path.exists() else {}
     there = workdir.environment()
     page = {name: there[name] for name in ('device', 'versions', 'python', 'commit')}
-    workdir.write_json(path, page | {'measured': measured | {name: figures}})
+    with path.with_suffix('.lock').open('w') as lock:  # two processes of tests write it
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      measured = json.loads(path.read_text())['measured'] if path.exists() else {}
+      workdir.write_json(path, page | {'measured': measured | {name: figures}})
