@@ -14,10 +14,15 @@ def printable(text: str) -> str:
 
 
 class UserError(Exception):
-  """A mistake the user can mend: the message says what, where, and what to do, in one line."""
+  """A mistake the user can mend: the message says what, where, and what to do, in one line.
 
-  def __init__(self, message: str):
+  Attributes:
+    everywhere: whether every process of the run raises it.
+  """
+
+  def __init__(self, message: str, everywhere: bool = False):
     super().__init__(printable(message))
+    self.everywhere = everywhere
 
 
 class Halt(Exception):

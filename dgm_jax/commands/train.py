@@ -7,6 +7,7 @@ or with --coordinator=HOST:PORT --processes=N --process=I.
 """
 
 import re
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> None:
     if not (address := _address(argv)):
       raise
     mistake = error
+    print(f'error: {mistake}', file=sys.stderr, flush=True)  # before it waits for the others
   else:
     args = flags.FLAGS
     address = (args.coordinator, args.processes, args.process, args.heartbeat)
@@ -59,7 +61,7 @@ def main(argv: list[str]) -> None:
 
   cluster.start(*address, keep_memory=config is not None and cpu.large_programs(config))
   if address[0]:
-    cluster.agree(lambda: _tell(mistake))
+    _agree(mistake)
   args = flags.FLAGS
   rollbacks = training.ROLLBACKS if args.on_nan == 'rollback' else 0
   training.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
@@ -88,7 +90,8 @@ def _read(argv: list[str]) -> ConfigDict | None:
 
 def _address(argv: list[str]) -> tuple[str, int, int] | None:
   """Returns where the other processes wait, read off a command line with a mistake; None if there are none."""
-  words = dict(word.lstrip('-').partition('=')[::2] for word in argv if word.startswith('--'))
+  pairs = zip(argv, [*argv[1:], ''], strict=True)
+  words = dict(_flag(word, following) for word, following in pairs if word.startswith('-'))
   coordinator, counts = words.get('coordinator', ''), (words.get('processes', '1'), words.get('process', '0'))
   if coordinator == 'auto':
     return coordinator, 1, 0
@@ -98,9 +101,26 @@ def _address(argv: list[str]) -> tuple[str, int, int] | None:
   return (coordinator, processes, process) if 0 <= process < processes > 1 else None
 
 
-def _tell(mistake: errors.UserError | None) -> None:
-  if mistake:
-    raise mistake
+def _flag(word: str, following: str) -> tuple[str, str]:
+  """Returns the name and the value of a flag, `--name=value` or `--name value`."""
+  name, sign, value = word.lstrip('-').partition('=')
+  return name, value if sign else following
+
+
+def _agree(mistake: errors.UserError | None) -> None:
+  """Ends all processes if the command line of one has a mistake, which that process has printed."""
+  from dgm_jax.runtime import cluster
+
+  def tell() -> None:
+    if mistake:
+      raise mistake
+
+  try:
+    cluster.agree(tell)
+  except errors.UserError:
+    if mistake:
+      sys.exit(2)
+    raise
 
 
 def run() -> None:

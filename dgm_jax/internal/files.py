@@ -60,8 +60,12 @@ def import_file(path: pathlib.Path) -> ModuleType:
 
 
 def make_folder(path: str | os.PathLike) -> None:
-  """Makes a folder and those above it, unless they are there."""
+  """Makes a folder and those above it, unless they are there, and has their names on the disk."""
+  path = pathlib.Path(path)
+  fresh = [place for place in (path, *path.parents) if not place.exists()]
   patiently(lambda: os.makedirs(path, exist_ok=True))
+  for place in fresh:
+    sync(place.parent)
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ def compare(workdir: Path, config: ConfigDict, allow_config_change: bool) -> Non
   """
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir={workdir} cannot be written: Not a directory')
+  wrong = [name for name in ('config.json', 'env.json', 'metrics.jsonl', 'timing.jsonl') if (workdir / name).is_dir()]
+  wrong += [name for name in ('checkpoints', 'pictures', 'tb') if (workdir / name).is_file()]
+  if wrong:
+    raise UserError(f'{workdir / wrong[0]} is in the way of what a run writes there: move it away')
   if not checkpoint.steps(workdir):
     if damaged := checkpoint.unreadable(workdir):
       raise UserError(
@@ -171,8 +175,8 @@ def shapes(system: System, config: ConfigDict, mesh: Mesh) -> State:
   )
 
 
-def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
-  """Returns the step that 'latest', 'best' or a number stands for, None for the newest good one.
+def which_step(workdir: Path, config: ConfigDict, name: str) -> int | Callable[[], int] | None:
+  """Returns the step that a number stands for, a function that looks for that of 'best', None for the newest good one.
 
   Raises:
     UserError: it is none of these, or the run keeps no best.
@@ -182,7 +186,7 @@ def which_step(workdir: Path, config: ConfigDict, name: str) -> int | None:
   if name == 'best':
     if not config.best:
       raise UserError('the run keeps no best checkpoint (config.best is empty); use --checkpoint=latest')
-    return checkpoint.best_step(workdir, best(config))
+    return lambda: checkpoint.best_step(workdir, best(config))
   if not name.isdigit():
     raise UserError(f"--checkpoint must be latest, best or a step, got '{name}'")
   return int(name)

@@ -13,11 +13,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from dgm_jax.errors import ALONE, Halt, UserError, printable
+from dgm_jax.errors import ALONE, UNSAVED, Halt, UserError, printable
 from dgm_jax.internal import words
 from dgm_jax.runtime import signals
 
-__all__ = ['Unbroken', 'run']
+__all__ = ['Unbroken', 'line_of', 'run']
 
 MISTAKE = 2  # exit code; those of a Halt are its own, and 128 + n follows signal n
 SETTLE_SECONDS = 0.1  # for a thread that is in the middle of a traceback
@@ -38,14 +38,19 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again:
   except Halt as halt:
     _quiet()
     print(f'error: {halt}', file=sys.stderr)
-    _leave(halt.code, wait=halt.code != ALONE)
+    _leave(halt.code, wait=halt.code not in (ALONE, UNSAVED))  # which the others do not know of
   except Exception as error:
-    line = _mistake(error)
+    line = line_of(error)
     if not line:
-      raise
+      if not signals.shared():
+        raise
+      traceback.print_exception(error)
+      _leave(1, wait=False)  # the others would wait for this process for minutes
     if os.environ.get('DGM_JAX_TRACEBACK'):
       traceback.print_exception(error)
     print(f'error: {line}', file=sys.stderr)
+    if signals.shared() and not getattr(error, 'everywhere', False):
+      _leave(MISTAKE, wait=False)
     sys.exit(MISTAKE)
   except signals.Stopped as stopped:
     _quiet()
@@ -55,7 +60,7 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None, again:
     output.flush()
 
 
-def _mistake(error: Exception) -> str:
+def line_of(error: Exception) -> str:
   """Returns the line for a mistake of the user or a fault of the machine, '' for a fault of this package."""
   if isinstance(error, UserError):
     return str(error)

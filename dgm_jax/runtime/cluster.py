@@ -4,20 +4,22 @@ import contextlib
 import json
 import os
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from dgm_jax.errors import ALONE, UserError
-from dgm_jax.runtime import cpu, signals
+from dgm_jax.runtime import cli, cpu, signals
 
-__all__ = ['agree', 'alike', 'exchange', 'first', 'main_process', 'start', 'together']
+__all__ = ['agree', 'alike', 'exchange', 'first', 'leave', 'leave_alone', 'main_process', 'start', 'together']
 
 T = TypeVar('T')
+_agreement = types.SimpleNamespace(under_way=False)
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost
 LINE = 1000  # bytes of a message that processes exchange
 
@@ -75,18 +77,24 @@ def agree(function: Callable[[], T]) -> T:
   Raises:
     UserError: the function raised it on some process.
   """
-  message, value = '', None
+  if _agreement.under_way:
+    raise RuntimeError('processes cannot agree on something within an agreement: others would be at another exchange')
+  message, value, _agreement.under_way = '', None, True
   try:
     value = function()
-  except UserError as error:
-    message = str(error)
+  except (UserError, OSError, MemoryError) as error:
+    message = cli.line_of(error)
+    if _count() == 1:
+      raise
+  finally:
+    _agreement.under_way = False
   if _count() > 1:
     said = exchange(message)
     number = next((number for number, line in enumerate(said) if line), 0)
     # What all say alike needs no name.
     message = said[number] if len(set(said)) == 1 or number == 0 else f'process {number}: {said[number]}'
   if message:
-    raise UserError(message)
+    raise UserError(message, everywhere=True)
   return value  # pyright: ignore[reportReturnType]
 
 
@@ -121,17 +129,25 @@ def exchange(message: str) -> list[str]:
   page = np.zeros(LINE, np.uint8)
   words = np.frombuffer(message.encode()[:LINE], np.uint8)
   page[: len(words)] = words
-  pages = np.asarray(multihost_utils.process_allgather(page))
+  pages = np.asarray(_collective(lambda: multihost_utils.process_allgather(page)))
   return [bytes(row).rstrip(b'\0').decode(errors='replace') for row in pages]
 
 
 def _broadcast(data: bytes) -> bytes:
   """Returns the bytes of process 0."""
-  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+  size = int(_collective(lambda: multihost_utils.broadcast_one_to_all(np.int32(len(data)))))
   page = np.zeros(size, np.uint8)
   if main_process():
     page[:] = np.frombuffer(data, np.uint8)
-  return bytes(np.asarray(multihost_utils.broadcast_one_to_all(page)))
+  return bytes(np.asarray(_collective(lambda: multihost_utils.broadcast_one_to_all(page))))
+
+
+def _collective(function: Callable[[], T]) -> T:
+  """Calls a function that waits for the other processes. If one is gone, this one ends, too."""
+  try:
+    return function()
+  except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo's is a ValueError
+    leave_alone(error)
 
 
 def _brief(value: str | None) -> str:
@@ -146,13 +162,23 @@ def together() -> Iterator[None]:
   except jax.errors.JaxRuntimeError as error:
     if jax.process_count() == 1:
       raise
-    reason = (str(error).splitlines() or [''])[0][:200]
-    print(
-      f'error: process {jax.process_index()} cannot go on, most likely because another one has ended ({reason});'
-      ' start all of them again, they go on from the last checkpoint',
-      file=sys.stderr, flush=True,
-    )  # fmt: skip
-    os._exit(ALONE)
+    leave_alone(error)
+
+
+def leave(message: str, code: int) -> NoReturn:
+  """Ends this process at once with a line. The others notice within the heartbeat."""
+  print(f'error: {message}', file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  os._exit(code)
+
+
+def leave_alone(error: Exception) -> NoReturn:
+  """Ends this process, which waits for another that has ended."""
+  reason = (str(error).splitlines() or [''])[0][:200]
+  leave(
+    f'process {jax.process_index()} cannot go on, most likely because another one has ended ({reason}); start all of'
+    ' them again, they go on from the last checkpoint', ALONE,
+  )  # fmt: skip
 
 
 def main_process() -> bool:

@@ -9,12 +9,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from dgm_jax.errors import UserError, printable
-from dgm_jax.internal.files import make_folder, open_without_links, read_text
+from dgm_jax.internal.files import append, make_folder, open_without_links, read_bytes, read_text
 
 __all__ = ['locked']
 
+TRIES = 20  # of opening a file that others remove
 NAME = 'lock.json'  # {host, pid, started}; empty: nobody trains here
 
 
@@ -32,20 +34,33 @@ def locked(folder: Path) -> Iterator[None]:
   path = Path(folder).absolute() / NAME
   fresh = [place for place in (path, *path.parents) if not place.exists()]
   try:
-    make_folder(path.parent)
-    file = open_without_links(path)
+    file = _open(path)
   except OSError as error:
     _remove(fresh)
     raise UserError(f'--workdir={folder} cannot be written: {error.strerror}') from error
   with file:
-    _take(file, path)
+    before, refused = _take(file, path), False
     try:
+      _sign(file, path)
       yield
     except UserError:
-      _remove(fresh)
+      refused = True
       raise
     finally:
       file.truncate(0)
+      if refused:
+        append(file.fileno(), before)
+        _remove(fresh)
+
+
+def _open(path: Path) -> IO[str]:
+  """Opens the file of the lock. A command that is refused may remove it, and its folder, meanwhile."""
+  for _ in range(TRIES):
+    with contextlib.suppress(FileNotFoundError, FileExistsError):
+      make_folder(path.parent)
+      return open_without_links(path)
+  make_folder(path.parent)
+  return open_without_links(path)
 
 
 def _remove(fresh: list[Path]) -> None:
@@ -55,7 +70,12 @@ def _remove(fresh: list[Path]) -> None:
       place.unlink(missing_ok=True) if place.name == NAME else place.rmdir()
 
 
-def _take(file, path: Path) -> None:
+def _take(file: IO[str], path: Path) -> bytes:
+  """Locks the file, and returns what a killed holder left in it.
+
+  Raises:
+    UserError: another process holds the folder.
+  """
   kernel = True
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,10 +90,22 @@ def _take(file, path: Path) -> None:
     raise UserError(f'{_refusal(path, holder)}; if it is gone, remove {path}')
   if holder:
     print(printable(f'warning: taking over {path.parent} from {_described(holder)}, which is gone'), file=sys.stderr)
-  file.truncate(0)
+  return read_bytes(path)
+
+
+def _sign(file: IO[str], path: Path) -> None:
+  """Writes the page of this process.
+
+  Raises:
+    UserError: it cannot be written.
+  """
   started = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
-  json.dump({'host': socket.gethostname(), 'pid': os.getpid(), 'started': started}, file)
-  file.flush()
+  page = {'host': socket.gethostname(), 'pid': os.getpid(), 'started': started}
+  try:
+    file.truncate(0)
+    append(file.fileno(), json.dumps(page).encode())
+  except OSError as error:
+    raise UserError(f'--workdir={path.parent} cannot be written: {error.strerror}') from error
 
 
 def _holder(path: Path) -> dict:

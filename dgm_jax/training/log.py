@@ -315,18 +315,21 @@ def _wandb(workdir: pathlib.Path, first_step: int, config: Any) -> _Sink:
       f"config.log.wandb='{config.log.wandb}' needs the package wandb, which is not installed: "
       "pip install 'dgm_jax[wandb]', or give --config.log.wandb=''"
     ) from error
+  note = workdir / 'wandb_id'
+  own = read_text(note) if first_step and note.exists() else secrets.token_hex(4)
   try:
     run = wandb.init(
       project=config.log.wandb,
       dir=str(workdir),
       name=workdir.resolve().name,
-      id=_wandb_id(workdir / 'wandb_id', first_step),
+      id=own,
       resume='allow',
       config=config.to_dict(),
     )
   except Error as error:
     reason = ' '.join(str(error).split())
     raise UserError(f"W&B did not start ({reason}): log in, or give --config.log.wandb=''") from error
+  write_atomic(note, own.encode())
   run.define_metric('*', step_metric='step')  # W&B's own counter refuses to go back to a checkpoint
 
   def scalars(step: int, numbers: Numbers) -> None:
@@ -336,10 +339,3 @@ def _wandb(workdir: pathlib.Path, first_step: int, config: Any) -> _Sink:
     run.log({'step': step, name: wandb.Image(pixels)})
 
   return _Sink(scalars, image, run.finish)
-
-
-def _wandb_id(path: pathlib.Path, first_step: int) -> str:
-  """Returns the id saved in `path`, or a new one for a fresh run."""
-  if first_step == 0 or not path.exists():
-    write_atomic(path, secrets.token_hex(4).encode())
-  return read_text(path)

@@ -85,7 +85,7 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
         if not left:
           kept = checkpoint.steps(folder)
           last = f'the last good checkpoint is of step {kept[-1]}' if kept else 'no checkpoint was made before'
-          hint = 'lower the learning rate or clip the gradients, or add --on_nan=rollback'
+          hint = 'lower the learning rate or clip the gradients' + ', or add --on_nan=rollback' * (not rollbacks)
           raise Halt(f'{error}; {last}: {hint}', DIVERGED) from error
         print(f'warning: {error}; going back to the last checkpoint and past these batches', flush=True)
         batches = error.batches
@@ -112,28 +112,37 @@ def attempt(run: Run, call: Callable, evaluators: Evaluators, batches: int = 0) 
   Raises:
     Diverged: something is no longer finite.
   """
-  began = cluster.agree(lambda: load_or_init(run))
+  began = load_or_init(run)
   lost, skipped = log.lost(run.folder, began.step), max(batches - began.step, began.meta.get('skipped', 0))
   due = began.meta.get('due', False)
   with contextlib.ExitStack() as stack:
-    main = cluster.main_process()
-    hole = log.hole(run.folder, began.step, began.meta.get('logged', {}), due) if main else ''
-    opened = log.open(run.folder, began.step, run.total, run.config, due) if main else log.silent()
-    writer = stack.enter_context(opened)
-    cluster.first(lambda: workdir.claim(run.folder, run.config))
-    if hole:
-      writer.say(hole)
+    stack.enter_context(cluster.together())
+    writer = stack.enter_context(_open_writer(run, began))
     _greet(run, writer, began.step, skipped)
     if due:  # the run was asked to end before this was done
       _evaluate_and_draw(run, began.state, began.step, writer, evaluators)
     stack.enter_context(signals.deferred())
     keeper = stack.enter_context(checkpoint.saving(run.folder, run.config.keep, workdir.best(run.config)))
-    stack.enter_context(cluster.together())
     note = lambda steps, seconds: writer.say(_costs(began, lost, steps, seconds))
     save = saver(run, writer, keeper, skipped)
     state = train(run, call, began.state, began.step, writer, save, evaluators, skipped, note)
     writer.say(f'done: {run.folder}; sample with python -m dgm_jax.sample --workdir={run.folder}')
   return state
+
+
+def _open_writer(run: Run, began: Start) -> log.Writer:
+  """Opens the writer of the main process, claims the folder, and tells of lost figures."""
+  due, opened = began.meta.get('due', False), [log.silent()]
+
+  def prepare() -> None:
+    hole = log.hole(run.folder, began.step, began.meta.get('logged', {}), due)
+    opened[0] = log.open(run.folder, began.step, run.total, run.config, due)
+    workdir.claim(run.folder, run.config)
+    if hole:
+      opened[0].say(hole)
+
+  cluster.first(prepare)
+  return opened[0]
 
 
 def train(
@@ -148,7 +157,7 @@ def train(
     state: after `first` steps.
     first: the number of completed steps.
     writer: where metrics and pictures go.
-    save: `save(state, measured)`; `measured` is None if the evaluation due at this step was interrupted.
+    save: `save(state, measured, last)`; `measured` is None if the evaluation due at this step was interrupted.
     evaluators: of `evaluators_of`.
     skipped: number of batches of the stream to skip before step `first`.
     note: `note(steps, seconds)` is called once, after the first compiled call.
@@ -184,14 +193,14 @@ def train(
         interrupted = True
         measured = _evaluate_and_draw(run, state, step, writer, evaluators)
         if due(step, config.save_every, total):
-          save(state, measured)
+          save(state, measured, step == total)
           saved = step
         interrupted = False
         watch.restart(step)
   except signals.Stopped:
     pending.log(state)
     if step > saved:
-      save(state, None if interrupted else {})
+      save(state, None if interrupted else {}, True)
     writer.say(f'ending early, with step {step} of {total} saved' if step else 'ending before the first step')
     raise
   return state
@@ -265,11 +274,9 @@ def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndar
   for name, draw in (gallery.available(run.system) | positions.available(run.system, run.config)).items():
     signals.poll()
     try:
-      picture = draw(key, state, images, to_uint8)
+      writer.picture(step, name, draw(key, state, images, to_uint8))
     except Exception as error:  # a picture must not end a training
       writer.say(f'step {step}: no picture {name}, {type(error).__name__}: {" ".join(str(error).split())}')
-    else:
-      writer.picture(step, name, picture)
 
 
 def due(step: int, every: int, total: int) -> bool:
@@ -288,15 +295,15 @@ def evaluators_of(run: Run) -> Evaluators:
 
 
 def saver(run: Run, writer: log.Writer, keeper: checkpoint.Saver, skipped: int = 0) -> Callable:
-  """Returns the `save(state, measured)` of `train`, which saves a state with the run's experiment.
+  """Returns the `save(state, measured, last)` of `train`, which saves a state with the run's experiment.
 
   What was logged is on the disk before, and the page says how much that is.
   """
   meta = {'config': experiment.to_json(run.config), 'environment': workdir.environment(), 'skipped': skipped}
 
-  def save(state: State, measured: dict[str, float] | None) -> None:
+  def save(state: State, measured: dict[str, float] | None, last: bool = False) -> None:
     page = meta | {'due': measured is None, 'logged': writer.sync()}
-    checkpoint.save(keeper, state, page, measured or {}, wait=not run.config.async_save)
+    checkpoint.save(keeper, state, page, measured or {}, wait=last or not run.config.async_save)
 
   return save
 

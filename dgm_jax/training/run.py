@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,13 @@ from dgm_jax.training.rehearsal import explained, rehearse
 __all__ = [
   'Run', 'build_run', 'compile_call', 'describe', 'identity', 'indices', 'prepare', 'schedule_changes',
 ]  # fmt: skip
+
+
+# Settings of JAX on which numbers depend.
+NUMERIC = (
+  'jax_enable_x64', 'jax_default_prng_impl', 'jax_threefry_partitionable', 'jax_default_matmul_precision',
+  'jax_numpy_dtype_promotion',
+)  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -88,7 +96,11 @@ def identity(run: Run, **more: str) -> dict[str, str]:
     for path in sorted(package.rglob('*.py'))
   }
   versions = workdir.environment()['versions']
-  return page | {f'version.{name}': version for name, version in versions.items()} | more
+  page |= {f'version.{name}': version for name, version in versions.items()}
+  page |= {name: str(getattr(jax.config, name, '')) for name in NUMERIC}
+  flags = [word for word in os.environ.get('XLA_FLAGS', '').split() if 'device_count' not in word]
+  device = jax.local_devices()[0]
+  return page | {'XLA_FLAGS': ' '.join(flags), 'device': f'{device.platform} {device.device_kind}'} | more
 
 
 def _flat(page: Any, prefix: str = '') -> dict[str, str]:

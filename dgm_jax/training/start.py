@@ -1,6 +1,7 @@
 """The start of a run: 1. its newest good checkpoint; 2. else fresh parameters and grafted networks."""
 
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -39,7 +40,9 @@ def load_or_init(run: Run) -> Start:
     UserError: the fresh state is not finite: the examples for the initialisation lack something.
   """
   started = time.perf_counter()
-  if checkpoint.steps(run.folder):
+  there = cluster.first(lambda: checkpoint.steps(run.folder))
+  cluster.agree(lambda: _require_sight(run.folder, there))
+  if there:
     restored = checkpoint.restore(run.folder, run.like, trains=True)
     if cluster.main_process():
       for line in schedule_changes(restored.meta.get('config', {}), run, restored.step):
@@ -56,6 +59,12 @@ def load_or_init(run: Run) -> Start:
       ' raise config.init_examples, or train on data with more of what it needs (such as labels of every class)'
     )
   return Start(state, 0, {}, time.perf_counter() - started)
+
+
+def _require_sight(folder: Path, there: list[int]) -> None:
+  """Refuses a process that does not see the checkpoints of process 0."""
+  if there and not checkpoint.steps(folder):
+    raise UserError(f'{folder.absolute()} has no checkpoints, but process 0 sees some: give all the same --workdir')
 
 
 def _init(run: Run) -> State:

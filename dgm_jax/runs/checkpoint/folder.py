@@ -65,8 +65,12 @@ def hold(step: Path) -> Iterator[None]:
       os.close(number)
 
 
-def remove(step: Path) -> None:
-  """Removes the folder of a step: at once under its name, then its files. A step that is held stays for now.
+def remove(step: Path, force: bool = False) -> None:
+  """Removes the folder of a step: at once under its name, then its files.
+
+  Args:
+    step: the folder.
+    force: whether it is removed even if it is held; if not, it stays for now.
 
   Raises:
     OSError: it cannot be removed.
@@ -81,7 +85,8 @@ def remove(step: Path) -> None:
       try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
-        return
+        if not force:
+          return
     shutil.rmtree(aside, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
       step.rename(aside)

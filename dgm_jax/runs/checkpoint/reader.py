@@ -12,11 +12,9 @@ import functools
 import gc
 import hashlib
 import json
-import logging
 import math
+import os
 import re
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,25 +28,26 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dgm_jax.core import State
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics as names
-from dgm_jax.internal.files import PAUSES, may_pass, read_bytes
+from dgm_jax.internal.files import PAUSES, may_pass, open_regular, read_bytes
 from dgm_jax.runs import lines
 from dgm_jax.runs.checkpoint import folder as folders
 from dgm_jax.runs.checkpoint.folder import FOLDER, reason, steps
+from dgm_jax.runs.checkpoint.quiet import quiet
 from dgm_jax.runs.digest import digest, named_leaves, of, shapes
 from dgm_jax.runtime import cluster
 
 __all__ = [
-  'DAMAGE', 'ITEMS', 'Restored', 'best_step', 'compare_shapes', 'measured', 'quiet', 'read_parts', 'restore', 'seal',
+  'DAMAGE', 'ITEMS', 'Restored', 'best_step', 'compare_shapes', 'measured', 'read_parts', 'restore', 'seal',
 ]  # fmt: skip
 
 ITEMS = ('state', 'meta')
 DAMAGE = (ValueError, KeyError, TypeError, OSError)  # what comes of reading a damaged file
-HOOKS = ((sys, 'excepthook'), (sys, 'unraisablehook'), (threading, 'excepthook'))
+PROOF_PAUSE = 0.5  # seconds between two proofs: a network file system may show an old view
 LISTINGS = 100  # how often a step may vanish under a reader; with locks none does
 # What TensorStore says of an error that is no property of the file; 2 is a missing file.
 PASSING = re.compile(
   r'OS error (?!2\b)\d+|PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED'
-  r"|can't start new thread"
+  r"|can't start new thread|sync_global_devices"
 )
 
 
@@ -80,39 +79,46 @@ class _Damaged(ValueError):
   """A proof of damage."""
 
 
-def restore(workdir: Path, like: State, step: int | None = None, trains: bool = False) -> Restored:
+def restore(workdir: Path, like: State, step: int | Callable[[], int] | None = None, trains: bool = False) -> Restored:
   """Restores the newest good state of a run, or that of one step.
 
-  If a step is damaged, the one before it is restored. A line names both.
+  If the newest step is damaged, the one before it is restored. A line names both.
 
   Args:
     workdir: the run's folder.
     like: shapes, dtypes and shardings, as `jax.ShapeDtypeStruct` leaves.
-    step: the step; the newest good one if None.
+    step: the step, or a function that looks for it anew if it was removed meanwhile; the newest good one if None.
     trains: whether this process holds the folder to train in it; if so, damaged steps are renamed `<step>.corrupt`.
 
   Raises:
     UserError: there is no checkpoint, none is good, it cannot be read, or its shapes are not those of `like`.
   """
-  notes: list[str] = []
-  damaged: set[int] = set()
-  # Process 0 lists the steps: all read the same one.
-  candidates = lambda: cluster.first(lambda: [s for s in steps(workdir) if step in (None, s) and s not in damaged])
-  if not candidates():
-    raise UserError(_none(workdir, step))
-  for number in _newest(candidates):
-    path = Path(workdir) / FOLDER / str(number)
-    outcome = _attempt(path, functools.partial(_restore_step, workdir, like, number), together=True)
-    if outcome.kind == _Kind.GOOD:
-      folders.warn(notes, f'; step {number} is taken')
-      return outcome.value
-    if outcome.kind == _Kind.DAMAGED:
-      damaged.add(number)
-      set_aside = folders.set_aside if trains and cluster.main_process() else folders.describe
-      notes.append(set_aside(path, outcome.why))
-  folders.warn(notes, '')
+  damaged: dict[int, str] = {}
+
+  def candidates() -> list[int]:
+    wanted = step() if callable(step) else step
+    return [s for s in steps(workdir) if wanted in (None, s) and s not in damaged]
+
+  after, settled = '', False  # whether a step was restored, or none is good
+  try:
+    for number in _newest(lambda: cluster.first(candidates)):  # process 0 lists the steps: all read the same one
+      read = functools.partial(_read_step, workdir, like, number)
+      outcome = _attempt(Path(workdir) / FOLDER / str(number), read, _restored, together=True)
+      if outcome.kind == _Kind.GOOD:
+        after, settled = f'; step {number} is taken', True
+        return outcome.value
+      if outcome.kind == _Kind.DAMAGED:
+        damaged[number] = outcome.why
+    if not damaged:
+      raise UserError(_none(workdir, step))
+    settled = True
+  finally:
+    # A command that is refused for another reason renames nothing.
+    aside = folders.set_aside if trains and settled and cluster.main_process() else folders.describe
+    folders.warn([aside(Path(workdir) / FOLDER / str(n), why) for n, why in damaged.items()], after)
   if step is not None:
-    raise UserError(f'the checkpoint of step {step} in {Path(workdir) / FOLDER} is damaged; it has {steps(workdir)}')
+    which = f'the checkpoint of step {next(iter(damaged))} in {Path(workdir) / FOLDER}'
+    raise UserError(f'{which} is damaged; it has {steps(workdir)}')
   raise UserError(f'no checkpoint in {Path(workdir) / FOLDER} is readable; move the folder away to start anew')
 
 
@@ -140,11 +146,10 @@ def read_parts(workdir: Path, parts: list[str], like: dict[str, Any]) -> dict[st
     UserError: there is no checkpoint, it cannot be read, or it has none of the requested networks.
     OSError, ValueError and others of `DAMAGE`: it is damaged.
   """
-  if not steps(workdir):
-    raise UserError('which has no checkpoint')
-  for number in _newest(lambda: steps(workdir)):
+  for number in _newest(lambda: cluster.first(lambda: steps(workdir))):
     path = Path(workdir) / FOLDER / str(number)
-    outcome = _attempt(path, functools.partial(_read_parts, workdir, parts, like, number))
+    read = functools.partial(_read_parts, workdir, parts, like, number)
+    outcome = _attempt(path, read, _checked_parts, together=True)
     if outcome.kind == _Kind.DAMAGED:
       raise ValueError(outcome.why)
     if outcome.kind == _Kind.GOOD:
@@ -152,10 +157,11 @@ def read_parts(workdir: Path, parts: list[str], like: dict[str, Any]) -> dict[st
   raise UserError('which has no checkpoint')
 
 
-def measured(workdir: Path, metric: str) -> dict[int, float]:
+def measured(workdir: Path, metric: str, listings: int = LISTINGS) -> dict[int, float]:
   """Returns step -> metric, of the readable steps that were saved with a value or measured after a restart.
 
-  Steps from before the metric was renamed have its old name.
+  Steps from before the metric was renamed have its old name. If a step is removed meanwhile, the steps are listed
+  again, so many times.
 
   Raises:
     UserError: a step cannot be read.
@@ -168,7 +174,10 @@ def measured(workdir: Path, metric: str) -> dict[int, float]:
   later = {line['step']: value_of(line, math.nan) for line in valid}
   values = {}
   for step in saved_steps:
-    outcome = _attempt(Path(workdir) / FOLDER / str(step), functools.partial(_page, Path(workdir) / FOLDER / str(step)))
+    path = Path(workdir) / FOLDER / str(step)
+    outcome = _attempt(path, functools.partial(_page, path))
+    if outcome.kind == _Kind.GONE and listings:
+      return measured(workdir, metric, listings - 1)
     # A damaged page is not this function's to report: the step is only not the best.
     if outcome.kind == _Kind.GOOD:
       values[step] = value_of(outcome.value['metrics'], later.get(step, math.nan))
@@ -192,39 +201,10 @@ def seal(meta: dict[str, Any]) -> str:
   return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-  """Silences what Orbax and its threads print about a failure, which is reported once."""
-  loggers = [logging.getLogger(name) for name in ('absl', 'asyncio')]
-  hooks = {(module, name): getattr(module, name) for module, name in HOOKS}
-  levels = [logger.level for logger in loggers]
-  for logger in loggers:
-    logger.setLevel(logging.CRITICAL)
-  for (module, name), hook in hooks.items():
-    setattr(module, name, functools.partial(_report, hook))
-  try:
-    yield
-  finally:
-    for logger, level in zip(loggers, levels, strict=True):
-      logger.setLevel(level)
-    for (module, name), hook in hooks.items():
-      setattr(module, name, hook)
-
-
-def _report(hook: Callable, /, *error: Any) -> None:
-  """Calls a hook for an uncaught exception, unless it is one of those that follow from a failure.
-
-  When one of several reads or writes fails, the others find their event loop closed.
-  """
-  value = error[1] if len(error) == 3 else getattr(error[0], 'exc_value', '')
-  if 'Event loop is closed' not in str(value):
-    hook(*error)
-
-
-def _none(workdir: Path, step: int | None) -> str:
+def _none(workdir: Path, step: int | Callable[[], int] | None) -> str:
   """Says which checkpoint there is not."""
-  which = 'no checkpoint' if step is None else f'no checkpoint of step {step}; it has {steps(workdir)}'
-  return f'{Path(workdir) / FOLDER} has {which}'
+  number = f'no checkpoint of step {step}' if isinstance(step, int) else 'no checkpoint'
+  return f'{Path(workdir) / FOLDER} has {number}' + (f'; it has {steps(workdir)}' if step is not None else '')
 
 
 def _newest(candidates: Callable[[], list[int]]) -> Iterator[int]:
@@ -235,23 +215,26 @@ def _newest(candidates: Callable[[], list[int]]) -> Iterator[int]:
     yield left[-1]
 
 
-def _attempt(path: Path, read: Callable[[], Any], together: bool = False) -> _Outcome:
+def _attempt(
+  path: Path, read: Callable[[], Any], check: Callable[[Any], Any] = lambda value: value, together: bool = False
+) -> _Outcome:
   """Reads from the folder of a step until it works, the step is gone, or damage is proved twice.
 
   Args:
     path: the folder.
-    read: reads once.
+    read: reads once. It does not wait for other processes.
+    check: what was read -> the value; where all processes read, they check together.
     together: whether all processes of a run read, and must agree.
 
   Raises:
     UserError: it cannot be read, or `read` raised it.
   """
-  proofs, outcome = 0, _Outcome(_Kind.GONE)
+  proofs, outcome, agree = 0, _Outcome(_Kind.GONE), _agree if together else (lambda outcome: outcome)
   for pause in (0.0, *PAUSES):
-    time.sleep(pause)
-    outcome = _once(path, read)
-    if together:
-      outcome = _agree(outcome)
+    time.sleep(max(pause, PROOF_PAUSE) if proofs else pause)
+    outcome = agree(_once(path, read))
+    if outcome.kind == _Kind.GOOD:
+      outcome = agree(_once(path, lambda value=outcome.value: check(value)))
     proofs += outcome.kind == _Kind.DAMAGED
     if outcome.kind == _Kind.REFUSED:
       raise UserError(outcome.why)
@@ -298,11 +281,15 @@ def _classify(error: Exception, path: Path) -> _Kind:
 
 
 def _whole(path: Path) -> bool:
-  """Returns whether every file below a folder can be read to its end."""
+  """Returns whether every folder below a folder can be listed, and every file be read to its end."""
+
+  def fail(error: OSError) -> None:
+    raise error
+
   try:
-    for file in path.rglob('*'):
-      if file.is_file():
-        with file.open('rb') as stream:
+    for folder, _, names in os.walk(path, onerror=fail):
+      for name in names:
+        with open_regular(Path(folder) / name) as stream:
           while stream.read(2**24):
             pass
   except OSError:
@@ -315,7 +302,11 @@ def _reading(workdir: Path) -> Iterator[ocp.CheckpointManager]:
   """Yields a manager that does not change the folder."""
   folder = (Path(workdir) / FOLDER).resolve()
   with quiet():
-    options = ocp.CheckpointManagerOptions(read_only=True)
+    # Each process reads for itself: one that waited for another in Orbax could not tell it of a failure.
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(own, {own}, f'reader_{own}') if jax.process_count() > 1 else None
+    more = {'multiprocessing_options': alone} if alone else {}
+    options = ocp.CheckpointManagerOptions(read_only=True, **more)
     with contextlib.closing(ocp.CheckpointManager(folder, options=options, item_names=ITEMS)) as manager:
       yield manager
 
@@ -332,20 +323,32 @@ def _page(path: Path) -> dict[str, Any]:
   return meta
 
 
-def _restore_step(workdir: Path, like: State, step: int) -> Restored:
+def _read_step(workdir: Path, like: State, step: int) -> Restored:
+  """Reads a step, the state still unchecked."""
   with _reading(workdir) as manager:
     path = Path(manager.directory) / str(step)
     meta = _page(path)
     compare_shapes(f'{path} was saved by another config:', meta['shapes'], shapes(like))
     state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
-  if digest(state) != meta['digest']:
+  return Restored(state, meta, step)
+
+
+def _restored(read: Restored) -> Restored:
+  """Checks the digest of a state.
+
+  Raises:
+    ValueError: it does not fit.
+  """
+  if digest(read.state) != read.meta['digest']:
     raise _Damaged('the digest does not fit')
   # Restored buffers are copied into ones of XLA's own, which donation can reuse.
-  copy = jax.jit(lambda s: jax.tree.map(jnp.copy, s), out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like))
-  return Restored(copy(state), meta, step)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, read.state)
+  copy = jax.jit(lambda s: jax.tree.map(jnp.copy, s), out_shardings=shardings)
+  return read._replace(state=copy(read.state))
 
 
-def _read_parts(workdir: Path, parts: list[str], like: dict[str, Any], step: int) -> dict[str, Any]:
+def _read_parts(workdir: Path, parts: list[str], like: dict[str, Any], step: int) -> tuple[dict, dict]:
+  """Reads parts of a step, still unchecked, and the digests of its page."""
   with _reading(workdir) as manager:
     digests = _page(Path(manager.directory) / str(step))['digest']
     for part in parts:
@@ -360,7 +363,17 @@ def _read_parts(workdir: Path, parts: list[str], like: dict[str, Any], step: int
     )
     tree = manager.restore(step, args=ocp.args.Composite(state=args))['state']
   saved = {part: functools.reduce(lambda inner, key: inner[key], part.split('/'), tree) for part in there}
-  if any(of(saved[part]) != digests[part] for part in there):
+  return saved, digests
+
+
+def _checked_parts(read: tuple[dict, dict]) -> dict[str, Any]:
+  """Checks the digests of parts.
+
+  Raises:
+    ValueError: one does not fit.
+  """
+  saved, digests = read
+  if any(of(tree) != digests[part] for part, tree in saved.items()):
     raise _Damaged('the digest does not fit')
   return saved
 

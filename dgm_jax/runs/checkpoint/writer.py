@@ -12,14 +12,14 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from dgm_jax.core import State
 from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
-from dgm_jax.internal.files import PAUSES, make_folder
+from dgm_jax.internal.files import PAUSES, make_folder, patiently
 from dgm_jax.runs.checkpoint import folder as folders
 from dgm_jax.runs.checkpoint.folder import FOLDER, reason, steps
-from dgm_jax.runs.checkpoint.reader import ITEMS, measured, quiet, seal
+from dgm_jax.runs.checkpoint.quiet import quiet
+from dgm_jax.runs.checkpoint.reader import ITEMS, measured, seal
 from dgm_jax.runs.digest import digest, first_bad, num_bytes, shapes
 from dgm_jax.runtime import cluster
 
@@ -54,12 +54,14 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[Saver]:
     best: the name of a metric; the step with its lowest value is kept, too. '' for none.
   """
   folder = (Path(workdir) / FOLDER).resolve()
-  if cluster.main_process():
+  values: dict[int, float] = {}
+
+  def prepare() -> None:
     make_folder(folder)
     folders.tidy(folder)
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices('checkpoints')
-  values = measured(workdir, best) if best and cluster.main_process() else {}
+    values.update(measured(workdir, best) if best else {})
+
+  cluster.first(prepare)
   with quiet():
     # A smaller part costs more to cut out, by a program of its own for each shape, than to write.
     handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICE)
@@ -117,12 +119,12 @@ def commit(saver: Saver) -> None:
   step, saver.under_way = saver.under_way, None
   if step is None:
     return
-  with _committing(saver.folder):
+  with _committing(saver.folder, step):
     if saver.failed:
       raise saver.failed
     saver.manager.wait_until_finished()
     if cluster.main_process():
-      folders.sync_step(saver.folder / str(step))
+      patiently(lambda: folders.sync_step(saver.folder / str(step)))
   if cluster.main_process():
     _prune(saver)
 
@@ -163,10 +165,10 @@ def _finished(saver: Saver) -> bool:
   except Halt as halt:
     if jax.process_count() > 1 or FULL in str(halt):
       raise
-    print(f'warning: {halt}; it is tried again', file=sys.stderr)
+    print(f'warning: {halt}; the next save takes its place', file=sys.stderr)
   _close(saver.manager)
   with contextlib.suppress(OSError):  # it may be whole and not on the disk
-    folders.remove(saver.folder / str(step))
+    folders.remove(saver.folder / str(step), force=True)
   saver.manager = _manager(saver.folder)
   return False
 
@@ -197,7 +199,7 @@ def _prune(saver: Saver) -> None:
 
 
 @contextlib.contextmanager
-def _committing(folder: Path) -> Iterator[None]:
+def _committing(folder: Path, step: int | None) -> Iterator[None]:
   """Turns a failed save into one line, and removes what it left.
 
   Raises:
@@ -206,10 +208,13 @@ def _committing(folder: Path) -> Iterator[None]:
   try:
     yield
   except FAILURES as error:
-    if jax.process_index() == 0:
+    if cluster.main_process():
       folders.remove_drafts(folder, settle=0.2)
-    free, kept = shutil.disk_usage(folder).free, steps(folder.parent)
+    free, kept = shutil.disk_usage(folder).free, [number for number in steps(folder.parent) if number != step]
     last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
     full = ('RESOURCE_EXHAUSTED' in str(error) and 'Too many open' not in str(error)) or 'No space' in str(error)
     why = FULL if full else reason(error)
-    raise Halt(f'no checkpoint can be written to {folder}: {why} ({free:,} bytes free); {last}', UNSAVED) from error
+    message = f'no checkpoint can be written to {folder}: {why} ({free:,} bytes free); {last}'
+    if jax.process_count() > 1:
+      cluster.leave(message, UNSAVED)  # the others wait for this process in Orbax
+    raise Halt(message, UNSAVED) from error
