@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import shutil
 import sys
@@ -62,7 +63,7 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[Saver]:
     values.update(measured(workdir, best) if best else {})
 
   cluster.first(prepare)
-  with quiet():
+  with quiet(), _alarmed(folder):
     # A smaller part costs more to cut out, by a program of its own for each shape, than to write.
     handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICE)
     ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
@@ -208,13 +209,53 @@ def _committing(folder: Path, step: int | None) -> Iterator[None]:
   try:
     yield
   except FAILURES as error:
-    if cluster.main_process():
-      folders.remove_drafts(folder, settle=0.2)
-    free, kept = shutil.disk_usage(folder).free, [number for number in steps(folder.parent) if number != step]
-    last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
-    full = ('RESOURCE_EXHAUSTED' in str(error) and 'Too many open' not in str(error)) or 'No space' in str(error)
-    why = FULL if full else reason(error)
-    message = f'no checkpoint can be written to {folder}: {why} ({free:,} bytes free); {last}'
+    message = _failure(error, folder, step)
     if jax.process_count() > 1:
       cluster.leave(message, UNSAVED)  # the others wait for this process in Orbax
     raise Halt(message, UNSAVED) from error
+
+
+def _failure(error: BaseException, folder: Path, step: int | None) -> str:
+  """Removes what a failed save has left, and returns the line that reports it."""
+  if cluster.main_process():
+    folders.remove_drafts(folder, settle=0.2)
+  free, kept = shutil.disk_usage(folder).free, [number for number in steps(folder.parent) if number != step]
+  last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
+  full = 'RESOURCE_EXHAUSTED' in str(error) and 'Too many open' not in str(error) or 'No space' in str(error)
+  why = FULL if full else reason(error)
+  return f'no checkpoint can be written to {folder}: {why} ({free:,} bytes free); {last}'
+
+
+class _Alarm(logging.Handler):
+  """Ends this process of several when Orbax logs that its part of a save failed.
+
+  Orbax tells of it only after all processes have met, and those that wait for this one never come.
+  """
+
+  def __init__(self, folder: Path):
+    super().__init__(logging.ERROR)
+    self.folder = folder
+
+  def emit(self, record: logging.LogRecord) -> None:
+    """Leaves, if the record is of a failed save."""
+    if record.exc_info and record.exc_info[1] and 'Commit' in record.getMessage():
+      cluster.leave(_failure(record.exc_info[1], self.folder, None), UNSAVED)
+
+
+@contextlib.contextmanager
+def _alarmed(folder: Path) -> Iterator[None]:
+  """Keeps an alarm within the block, if there are several processes."""
+  logger, alarm = logging.getLogger('absl'), _Alarm(folder)
+  if jax.process_count() == 1:
+    yield
+    return
+  before = logger.level, logger.propagate
+  logger.addHandler(alarm)
+  logger.setLevel(logging.ERROR)
+  logger.propagate = False
+  try:
+    yield
+  finally:
+    logger.removeHandler(alarm)
+    logger.setLevel(before[0])
+    logger.propagate = before[1]
