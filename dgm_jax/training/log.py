@@ -16,6 +16,7 @@ import math
 import os
 import pathlib
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -315,7 +316,7 @@ def _wandb(workdir: pathlib.Path, first_step: int, config: Any) -> _Sink:
       f"config.log.wandb='{config.log.wandb}' needs the package wandb, which is not installed: "
       "pip install 'dgm_jax[wandb]', or give --config.log.wandb=''"
     ) from error
-  note = workdir / 'wandb_id'
+  note, before = workdir / 'wandb_id', (workdir / 'wandb').exists()
   own = read_text(note) if first_step and note.exists() else secrets.token_hex(4)
   try:
     run = wandb.init(
@@ -328,6 +329,8 @@ def _wandb(workdir: pathlib.Path, first_step: int, config: Any) -> _Sink:
     )
   except Error as error:
     reason = ' '.join(str(error).split())
+    if not before:
+      shutil.rmtree(workdir / 'wandb', ignore_errors=True)
     raise UserError(f"W&B did not start ({reason}): log in, or give --config.log.wandb=''") from error
   write_atomic(note, own.encode())
   run.define_metric('*', step_metric='step')  # W&B's own counter refuses to go back to a checkpoint

@@ -6,20 +6,22 @@ import socket
 import time
 
 import pytest
-import runs
+import shims
 from trials import record, trials
+
+import runs
 
 HEARTBEAT = 10
 
 
-def pair(folder, *flags, second=(), **changes):
+def pair(folder, *flags, second=(), first=None, **changes):
   """Two processes of one device each; the second has flags and surroundings of its own, too."""
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     address = f'127.0.0.1:{probe.getsockname()[1]}'
   flags = (*flags, f'--coordinator={address}', '--processes=2', f'--heartbeat={HEARTBEAT}')
-  first = runs.start(folder, *flags, '--process=0')
-  return [first, runs.start(folder, *flags, *second, '--process=1', **changes)]
+  zero = runs.start(folder, *flags, '--process=0', **(first or {}))
+  return [zero, runs.start(folder, *flags, *second, '--process=1', **changes)]
 
 
 def wait_for_step(folder, step, processes):
@@ -145,3 +147,37 @@ def test_what_the_main_process_refuses_ends_both(tmp_path):
   before = {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*') if path.is_file()}
   assert 'add --allow_config_change' in refused(pair(tmp_path / 'run', '--config.steps=4', '--config.seed=1'))
   assert before == {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*') if path.is_file()}
+
+
+# A fault of one process: which, the shim's settings, the codes of both, and what one of them says.
+FAULTS = {
+  'a save that cannot be renamed': (0, '/run/checkpoints/16', 'rename', 'EIO', 1, {4, 5}, 'no checkpoint can be written'),
+  'a disk that is full': (1, '/run/checkpoints', 'write', 'ENOSPC', 10**6, {4, 5}, 'the disk is full'),
+  'a save that is not on the disk': (
+    0, '/run/checkpoints/16/', 'fsync', 'EIO', 10**6, {4, 5}, 'no checkpoint can be written'),
+  'a checkpoint that one reads at the second attempt': (1, '/run/checkpoints/40/state', 'read', 'EIO', 1, {0}, ''),
+  'checkpoints that one cannot list': (1, '/run/checkpoints', 'list', 'EIO', 10**6, {2}, 'process 1: '),
+  'figures that one cannot cut': (0, '/run/metrics.jsonl', 'open', 'EACCES', 10**6, {2}, 'metrics.jsonl'),
+  'a lock that cannot be written': (0, '/run/lock.json', 'write', 'EACCES', 10**6, {2}, 'cannot be written'),
+}  # fmt: skip
+
+
+@shims.needed
+def test_a_fault_of_one_process_ends_or_spares_both(tmp_path):
+  """None waits for another that has ended for longer than the heartbeat and a little."""
+  library, names = shims.build(tmp_path), [*FAULTS][:: trials(3, 1)]
+  runs.complete(tmp_path / 'made' / 'run', '--config.steps=40', devices=2)
+  for number, name in enumerate(names):
+    process, place, call, error, times, codes, said = FAULTS[name]
+    folder = tmp_path / str(number) / 'run'
+    if '40' in place or call in ('list', 'open'):
+      shutil.copytree(tmp_path / 'made' / 'run', folder)
+    changes = shims.faults(library, place, call, error, times)
+    flags = ('--config.steps=60', '--config.save_every=8', '--config.eval_every=0', '--config.picture_every=0')
+    both = pair(folder, *flags, first=changes if process == 0 else {}, **(changes if process else {}))
+    ended = [runs.finish(one, 60 + HEARTBEAT) for one in both]
+    # JAX's own end of a process whose coordinator is gone is an abort.
+    assert {code for code, _, _ in ended} <= codes | ({-6} if 4 in codes else set()), (name, ended)
+    assert any(said in err for _, _, err in ended), (name, ended)
+    assert not list(folder.glob('checkpoints/*corrupt*'))
+  record('a fault of one of two processes', kinds=len(names), ended_or_spared_both=len(names))

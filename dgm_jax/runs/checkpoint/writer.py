@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import math
 import shutil
@@ -151,6 +152,7 @@ def _close(manager: ocp.CheckpointManager) -> None:
   """Closes a manager. It raises once more what `commit` has told of."""
   with contextlib.suppress(*FAILURES):
     manager.close()
+  gc.collect()  # here, where they are not heard, the other writes of a failed save say that they were given up
 
 
 def _finished(saver: Saver) -> bool:
@@ -221,7 +223,7 @@ def _failure(error: BaseException, folder: Path, step: int | None) -> str:
     folders.remove_drafts(folder, settle=0.2)
   free, kept = shutil.disk_usage(folder).free, [number for number in steps(folder.parent) if number != step]
   last = f'the last good one is of step {kept[-1]}' if kept else 'there is none yet'
-  full = 'RESOURCE_EXHAUSTED' in str(error) and 'Too many open' not in str(error) or 'No space' in str(error)
+  full = ('RESOURCE_EXHAUSTED' in str(error) and 'Too many open' not in str(error)) or 'No space' in str(error)
   why = FULL if full else reason(error)
   return f'no checkpoint can be written to {folder}: {why} ({free:,} bytes free); {last}'
 
