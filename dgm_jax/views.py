@@ -148,6 +148,8 @@ class Views(NamedTuple):
   image: AskLevels | None = None  # [B, H, W, C]
   levels: AskExamples | None = None  # [levels, B, H, W, C]: the top level alone, then with each level below
   gradient: Gradient | None = None
+  decompress: AskExamples | None = None  # [B, ...]: x' ~ p(x'|z) with z ~ q(z|x)
+  variations: AskNumber | None = None  # [levels, n, ...]: samples whose noise differs in one level, from the top
   log_likelihood: Likelihood | None = None  # of latents that have the density `prior.log_prob`
   emit: AskCodes | None = None  # [B, ...] in data space, sampled from p(x|z)
 

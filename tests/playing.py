@@ -17,7 +17,7 @@ KEY = jax.random.key(11)
 HALF = 0.5 * math.log(2 * math.pi)
 MODEL = ('model',)
 FLOWS = ('nice', 'realnvp', 'realnvp_dense', 'glow', 'maf', 'iaf', 'planar')
-PIXELS = ('pixelcnn', 'pixelrnn', 'gated_pixelcnn', 'pixelcnn_pp', 'pixelsnail')
+PIXELS = ('pixelcnn', 'pixelrnn', 'gated_pixelcnn', 'pixelcnn_pp', 'pixelsnail', 'local_pixelcnn')
 # Each system's players, whose losses test_players*.py compare with formulas: a new system belongs here and there.
 TABLE = {
   'gan.gan': ('discriminator', 'generator'),
@@ -38,6 +38,7 @@ TABLE = {
   **{f'flow.{name}': MODEL for name in FLOWS},
   **{f'autoregressive.{name}': MODEL for name in PIXELS},
   'classifier.classifier': MODEL, 'classifier.resnet': MODEL, 'classifier.revnet': MODEL, 'classifier.irevnet': MODEL,
+  'pixel_latents.vlae': MODEL, 'pixel_latents.pixel_vae': MODEL,
   'latent.deep_gmm': MODEL, 'latent.gmm': (),
   'baseline.uniform': (), 'baseline.histogram': (), 'baseline.position_histogram': (), 'baseline.gaussian': (),
 }  # fmt: skip

@@ -278,6 +278,7 @@ ANSWERS = {  # the shape of an answer, by the shape of a batch x and the size Z 
   'kl_per_dim': lambda x, z: (NUMBER, z), 'mean_sample': lambda x, z: x, 'row_sample': lambda x, z: x,
   'draw': lambda x, z: x, 'complete': lambda x, z: x, 'log_prob': lambda x, z: (NUMBER,), 'bits': lambda x, z: (),
   'log_prob_pixels': lambda x, z: x[:3], 'critic': lambda x, z: (NUMBER,), 'image': lambda x, z: x,
+  'decompress': lambda x, z: x,
 }  # fmt: skip
 
 

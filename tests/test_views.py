@@ -55,6 +55,8 @@ ALL = {
   'image': lambda key, state, codes: each(next(iter(codes.values())), *SHAPE),
   'levels': lambda key, state, x: x[None],
   'gradient': lambda key, state, batch: batch['x'].sum(),
+  'decompress': lambda key, state, x: x,
+  'variations': lambda key, state, n: jnp.zeros((2, n, *SHAPE)),
   'log_likelihood': lambda key, state, x, z: each(x),
   'emit': lambda key, state, z: each(z, *SHAPE),
 }
@@ -80,7 +82,9 @@ def test_a_system_that_answers_everything_keeps_the_contract(monkeypatch):
   ask(subject())
   drawn, measured = draw_and_measure(subject(monkeypatch), monkeypatch)
   assert {'samples', 'classes', 'reconstructions', 'levels', 'interpolations', 'traversals'} <= drawn
+  assert {'decompressions', 'variations'} <= drawn
   assert {'likelihood.nll', 'latent.units', 'surgery.surgery', 'codes.codes', 'generated.clusters'} <= measured
+  assert 'codes.decompressions' in measured
 
 
 class Broken(Exception):

@@ -1,18 +1,20 @@
-"""How long autoregressive systems take to draw images, with a memory and without."""
+"""How long systems take to draw images; for those that draw pixel by pixel, with a memory and without."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dgm_jax import data
+from dgm_jax import data, systems
 from dgm_jax.errors import UserError
 from dgm_jax.runs import workdir
 from dgm_jax.systems import autoregressive
-from dgm_jax.systems.parts import raster
+from dgm_jax.systems.parts import decoders
 
 __all__ = ['sweep']
 
@@ -31,60 +33,106 @@ def sweep(config: ConfigDict, sizes: list[int], images: int, naive_pixels: int) 
 
 
 def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> dict:
-  """Measures the seconds for `images` images of size x size by an untrained network, with a cache and naively.
+  """Measures the seconds for `images` images of size x size by an untrained system.
 
-  The naive sampler runs the network once a pixel outside of any loop, because XLA's convolutions are fastest there. Its
-  figure is the median of `naive_pixels` such runs times the number of pixels (and of channels in turn).
+  If a network draws them pixel by pixel, the naive sampler is measured, too. It runs the network once a pixel outside
+  of any loop, because XLA's convolutions are fastest there. Its figure is the median of `naive_pixels` such runs times
+  the number of pixels (and of channels in turn).
 
   Raises:
-    UserError: the system is not an autoregressive one.
+    UserError: the system generates nothing.
   """
-  if not config.system.startswith('autoregressive.'):
-    raise UserError(f'--what=sample times autoregressive systems; config.system is {config.system}')
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.data.shape = (size, size, config.data.shape[-1])
-  parts = autoregressive.build_parts(config, autoregressive.network_of(config))
-  empty = jnp.zeros((images, *parts.shape))
-  condition = jnp.zeros((images, parts.classes)) if parts.classes else None
-  inputs = parts.pixel.inputs(empty)
-  # Any parameters do: a start from data takes minutes to compile where there are many layers.
-  shapes = jax.eval_shape(parts.network.init, jax.random.key(0), inputs, condition)['params']
-  params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes)
-  mask = jnp.zeros(empty.shape[:3], bool)
-
-  def draw(params):
-    pixel_model = raster.PixelModel(parts.network, params, parts.pixel, condition)
-    return raster.sample_incremental(jax.random.key(1), pixel_model, empty, mask)
-
-  fast, fast_cpu = _seconds(jax.jit(draw).lower(params).compile(), ROUNDS, params)
-  whole = jax.jit(parts.network.apply).lower({'params': params}, inputs, condition).compile()
-  one, one_cpu = _seconds(whole, naive_pixels, {'params': params}, inputs, condition)
-  passes = size * size * parts.pixel.groups
-  slow, slow_cpu = one * passes, one_cpu * passes
-  return {
+  draw, params = _sampler(config, images)
+  program = jax.jit(draw).lower(params).compile()
+  fast, fast_cpu = _seconds(program, ROUNDS, params)
+  figures = {
     'size': size,
     'images': images,
     'incremental_seconds_per_image': fast / images,
     'incremental_microseconds_per_pixel_and_image': 1e6 * fast / images / size**2,
-    'naive_seconds_per_image': slow / images,
-    'naive_over_incremental': slow / fast,
     # Of all threads: where others use the machine, this tells more than the clock.
     'incremental_cpu_seconds_per_image': fast_cpu / images,
     'incremental_cpu_microseconds_per_pixel_and_image': 1e6 * fast_cpu / images / size**2,
+    'flops_compiled': float((program.cost_analysis() or {}).get('flops', math.nan)),
+  }
+  whole = _whole_network(config, images)
+  if whole is None:
+    return figures
+  apply, args, groups = whole
+  one, one_cpu = _seconds(jax.jit(apply).lower(*args).compile(), naive_pixels, *args)
+  passes = size * size * groups
+  slow, slow_cpu = one * passes, one_cpu * passes
+  return figures | {
+    'naive_seconds_per_image': slow / images,
+    'naive_over_incremental': slow / fast,
     'naive_cpu_seconds_per_image': slow_cpu / images,
     'naive_over_incremental_cpu': slow_cpu / fast_cpu,
     'naive_passes_timed': naive_pixels,
   }
 
 
+def _sampler(config: ConfigDict, images: int) -> tuple[Callable, Any]:
+  """Returns the sampler of a system as a function of its parameters, and parameters.
+
+  Any parameters do: a start from data takes minutes to compile where there are many layers.
+  """
+  system = systems.build(config)
+  if system.sample is None:
+    raise UserError(f'--what=sample times systems that generate; {config.system} does not')
+  batch = {'x': jnp.zeros((2, *config.data.shape)), 'y': jnp.zeros(2, jnp.int32), 'index': jnp.zeros(2, jnp.int32)}
+  state = _filled(jax.eval_shape(system.init, jax.random.key(0), batch))
+
+  def draw(state):
+    return system.sample(jax.random.key(1), state, images)
+
+  return draw, state
+
+
+def _whole_network(config: ConfigDict, images: int) -> tuple[Callable, tuple, int] | None:
+  """Returns a pass of the network that draws pixels, its arguments, and the passes that a pixel takes naively."""
+  family, _, _ = config.system.rpartition('.')
+  condition = None
+  if family == 'autoregressive':
+    parts = autoregressive.build_parts(config, autoregressive.network_of(config))
+    condition = jnp.zeros((images, parts.classes)) if parts.classes else None
+  elif config.model.get('decoder') == 'pixels':
+    parts = decoders.pixel_network(config)
+    z = jnp.zeros((images, config.model.latents[0]))
+    condition = z
+    if parts.mapping is not None:
+      like = jax.eval_shape(parts.mapping.init_with_output, jax.random.key(0), z)[0]
+      condition = jnp.zeros(like.shape, like.dtype)
+  else:
+    return None
+  inputs = parts.pixel.inputs(jnp.zeros((images, *parts.shape)))
+  params = _filled(jax.eval_shape(parts.network.init, jax.random.key(0), inputs, condition)['params'])
+  return parts.network.apply, ({'params': params}, inputs, condition), parts.pixel.groups
+
+
+def _filled(tree: Any) -> Any:
+  """Returns arrays of small numbers in place of shapes, and zeros in place of whole numbers."""
+
+  def fill(leaf):
+    return jnp.full(leaf.shape, 0.01 if jnp.issubdtype(leaf.dtype, jnp.floating) else 0, leaf.dtype)
+
+  return jax.tree.map(fill, tree)
+
+
 def row(figures: dict) -> str:
   """Formats one line of the table."""
-  return (
+  start = (
     f'{figures["size"]}x{figures["size"]}, {figures["images"]} images at a time:'
-    f' {figures["incremental_seconds_per_image"]:.4g} s an image with a memory,'
-    f' {figures["naive_seconds_per_image"]:.4g} s without: {figures["naive_over_incremental"]:.1f} times;'
-    f' {figures["incremental_cpu_microseconds_per_pixel_and_image"]:.4g} CPU microseconds a pixel'
+    f' {figures["incremental_seconds_per_image"]:.4g} s an image'
+  )
+  end = f'{figures["incremental_cpu_microseconds_per_pixel_and_image"]:.4g} CPU microseconds a pixel'
+  if 'naive_seconds_per_image' not in figures:
+    return f'{start}; {figures["flops_compiled"]:.4g} FLOPs; {end}'
+  return (
+    f'{start} with a memory, {figures["naive_seconds_per_image"]:.4g} s without:'
+    f' {figures["naive_over_incremental"]:.1f} times; {end}'
   )
 
 

@@ -1,6 +1,6 @@
 """Codes of a vector-quantized autoencoder over a split: how many are in use, and how many bits they are worth.
 
-Principal components of as many bits stand beside them.
+Principal components of as many bits stand beside them. For lossy codes, `decompressions` measures what they keep.
 """
 
 import math
@@ -8,12 +8,17 @@ import math
 import numpy as np
 
 from dgm_jax import data
+from dgm_jax.data import preprocess
+from dgm_jax.errors import UserError
+from dgm_jax.evals import generated
+from dgm_jax.evals.likelihood import strided
 from dgm_jax.evals.mean import per_example
 from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs, require
 
-__all__ = ['codes']
+__all__ = ['codes', 'decompressions']
 
+DECOMPRESSED = 1000
 EXAMPLES = 20_000  # of the training split, which the components are fitted to
 
 
@@ -42,6 +47,35 @@ def codes(seed: int, subject: Subject) -> dict[str, float]:
   means = {name: float(each.mean(dtype='f8')) for name, each in errors(seed, subject.state).items()}
   flat = lambda x: x.reshape(len(x), -1).astype('f4') / 255
   return figures | means | {'code_bits': bits, 'pca_mse': pca(flat(train), flat(subject.split.arrays['x']), int(bits))}
+
+
+@needs('decompress')
+def decompressions(seed: int, subject: Subject) -> dict[str, float]:
+  """Measures what codes keep of images: their label, by a judge, and the share of equal pixels.
+
+  It takes 1000 examples of the split, evenly strided, and one image decoded from a sample of each code. The judge's
+  share of right labels on the originals stands beside.
+
+  Raises:
+    UserError: there is no judge, or the split has no labels.
+  """
+  judge, pixels = (
+    generated.find(subject.config.judge, subject.config.data.shape),
+    preprocess.pixels(subject.config.data),
+  )
+  split = strided(subject.split, min(DECOMPRESSED, subject.split.size))
+  if 'y' not in split.arrays:
+    raise UserError(f'{split.name} has no labels, which decompressions are compared by: measure another split')
+
+  def decompressed(key, state, batch):
+    x = subject.system.views.decompress(key, state, batch['x'])
+    own = [judge.see(judge.state, pixels(image))[0].argmax(1) for image in (x, batch['x'])]
+    equal = (pixels(x) == pixels(batch['x'])).reshape(x.shape[0], -1).mean(1)
+    hits = {name: label == batch['y'] for name, label in zip(('label_kept', 'label_of_originals'), own, strict=True)}
+    return {'equal_pixels': equal} | {name: hit.astype('float32') for name, hit in hits.items()}
+
+  each = per_example(decompressed, split, subject.config, subject.mesh)(seed, subject.state)
+  return {f'{name}/{split.size}': float(value.mean(dtype='f8')) for name, value in each.items()}
 
 
 def of_split(seed: int, subject: Subject) -> dict[str, np.ndarray]:

@@ -9,14 +9,17 @@ from typing import Any
 
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
-from dgm_jax.models import adversary, dcgan, pixelcnn, pixelcnn_pp, pixelrnn, pixelsnail, resnet_gan
+from dgm_jax.models import adversary, dcgan, local_pixelcnn, pixelcnn, pixelcnn_pp, pixelrnn, pixelsnail, resnet_gan
 
-__all__ = ['AUTOREGRESSIVE', 'CRITICS', 'GENERATORS', 'build']
+__all__ = ['AUTOREGRESSIVE', 'CRITICS', 'GENERATORS', 'WHOLE_PIXELS', 'build']
 
 AUTOREGRESSIVE = {
   'pixelcnn': pixelcnn.PixelCNN, 'pixelrnn': pixelrnn.PixelRNN, 'gated_pixelcnn': pixelcnn.GatedPixelCNN,
   'pixelcnn_pp': pixelcnn_pp.PixelCNNpp, 'pixelsnail': pixelsnail.PixelSNAIL,
+  'local_pixelcnn': local_pixelcnn.LocalPixelCNN, 'window_pixelcnn': local_pixelcnn.WindowPixelCNN,
 }  # fmt: skip
+# They draw whole pixels, so that the likelihood of their channels must be joint.
+WHOLE_PIXELS = ('local_pixelcnn', 'pixelcnn_pp', 'pixelsnail', 'window_pixelcnn')
 GENERATORS = {'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator}
 CRITICS = {
   'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from dgm_jax.nn import masked
 from dgm_jax.nn.masked import WHOLE, Place, Pointwise, condition_at, from_image, gate, group_sizes
 
-__all__ = ['Condition', 'GatedLayer', 'GatedPixelCNN', 'PixelCNN', 'head']
+__all__ = ['Condition', 'GatedLayer', 'GatedPixelCNN', 'GatedPointwise', 'PixelCNN', 'head']
 
 Condition = Float[Array, 'B D'] | Float[Array, 'B H W D'] | None
 
@@ -87,9 +87,11 @@ class GatedPixelCNN(nn.Module):
   """A Gated PixelCNN: a vertical stack for the rows above and a horizontal one for the pixels before.
 
   The receptive field is every previous pixel. The image enters the vertical stack from the row above, so that the link
-  to the horizontal stack needs no shift.
+  to the horizontal stack needs no shift. With `gated_head`, the head is that many gated 1x1 layers, which the condition
+  enters, too, and a linear one.
 
-  Reference: van den Oord et al. 2016, arXiv:1606.05328, section 2 and figure 2.
+  Reference: van den Oord et al. 2016, arXiv:1606.05328, section 2 and figure 2; for the gated head, Gulrajani et al.
+  2017, arXiv:1611.05013, and its program.
   """
 
   num_parameters: int
@@ -100,6 +102,7 @@ class GatedPixelCNN(nn.Module):
   first: int = 7
   size: int = 3
   dropout: float = 0.0  # applied if there is an rng of that name
+  gated_head: int = 0  # layers
   dtype: jnp.dtype | str = 'float32'
 
   def setup(self):
@@ -128,7 +131,24 @@ class GatedPixelCNN(nn.Module):
     x = image
     for layer, link in zip(self.stack, masked.column(above, at), strict=True):
       x = layer.horizontal(x, link, condition_at(condition, at), at)
-    return head(x, (self.head,), self.num_parameters, self.groups, self.dtype)
+    if not self.gated_head:
+      return head(x, (self.head,), self.num_parameters, self.groups, self.dtype)
+    for _ in range(self.gated_head):
+      x = GatedPointwise(group_sizes(self.head, self.groups), self.dtype)(x, condition_at(condition, at))
+    last = Pointwise(group_sizes(self.num_parameters, self.groups), dtype=self.dtype, name='last')
+    return last(x).astype(jnp.float32)
+
+
+class GatedPointwise(nn.Module):
+  """A gated 1x1 layer with a condition: [..., C] -> [..., sum(sizes)]."""
+
+  sizes: Sequence[int]  # features of each color
+  dtype: jnp.dtype | str
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*S C'], condition: Any) -> Float[Array, '*S F']:
+    y = Pointwise(tuple(2 * n for n in self.sizes), dtype=self.dtype)(x)
+    return gate(_add_condition(y, condition, self.dtype), self.sizes)
 
 
 class GatedLayer(nn.Module):

@@ -4,10 +4,13 @@ A network of such layers is written once. Whole images train it. One position at
 position alone: each convolution stores the few rows of its input that it needs again, in the collection 'cache'.
 Kernels hold the causal taps alone.
 
+A layer that is called more than once, whose calls share its weights, takes the name of a memory for each call.
+
 Axes: B batch, H height, W width, C channels in, F features out; `...` is [B, H, W], [B, W] or [B], depending on `at`.
 """
 
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,10 +20,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 __all__ = [
-  'WHOLE', 'Conv', 'MaskedConv', 'Place', 'Pointwise', 'Taps', 'before', 'causal', 'column', 'condition_at',
+  'MEMORY', 'WHOLE', 'Conv', 'MaskedConv', 'Place', 'Pointwise', 'Taps', 'before', 'causal', 'column', 'condition_at',
   'correlate', 'from_cache', 'from_image', 'from_image_with_ones', 'gate', 'group_sizes', 'half', 'halved', 'rectangle',
   'with_center', 'with_ones',
 ]  # fmt: skip
+
+MEMORY = 'rows'  # the name of a layer's memory, if it is called once
+# The memories that an application of a network has written, by its root scope.
+_WRITTEN: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 # Variance 4 / (fan in + fan out), counting the causal taps alone.
 halved = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
@@ -91,9 +98,9 @@ def with_center(taps: Taps) -> Taps:
   return taps._replace(right=max(taps.right, 0), last=taps.last + 1)
 
 
-def from_image(module: nn.Module, image: Array, taps: Taps, at: Place) -> Array:
+def from_image(module: nn.Module, image: Array, taps: Taps, at: Place, memory: str = MEMORY) -> Array:
   """Returns the rows [B, h, W + left + right, C], or the window [B, h, w, C], of an image; outside, zeros."""
-  del module  # nothing is stored: the sampler has the image
+  del module, memory  # nothing is stored: the sampler has the image
   height, width = image.shape[1:3]
   rows = at.row - jnp.arange(taps.up, taps.down - 1, -1)
   if at.column is None:
@@ -110,22 +117,27 @@ def with_ones(image: Array) -> Array:
   return jnp.concatenate([image, jnp.ones_like(image[..., :1])], -1)
 
 
-def from_image_with_ones(module: nn.Module, image: Array, taps: Taps, at: Place) -> Array:
+def from_image_with_ones(module: nn.Module, image: Array, taps: Taps, at: Place, memory: str = MEMORY) -> Array:
   """Computes `from_image` of `with_ones(image)` without the whole of the latter."""
+  del memory
   ones = from_image(module, jnp.ones((1, *image.shape[1:3], 1), image.dtype), taps, at)
   window = from_image(module, image, taps, at)
   return jnp.concatenate([window, jnp.broadcast_to(ones, (*window.shape[:-1], 1))], -1)
 
 
-def from_cache(module: nn.Module, x: Array, taps: Taps, at: Place) -> Array:
+def from_cache(module: nn.Module, x: Array, taps: Taps, at: Place, memory: str = MEMORY) -> Array:
   """Writes x [B, W, C] or [B, C] into the layer's cache and returns what the taps cover, in the shape of `from_image`.
 
   The cache [rows, W + left + right, B, C] holds the last rows in turn, with zeros beyond both edges.
+
+  Raises:
+    ValueError: at trace time, if this memory of the layer was written at this place already.
   """
+  _write_once(module, memory)
   batch, channels = x.shape[0], x.shape[-1]
   # With a stride, the last row that was a multiple of it may be some rows above.
   size = (taps.up + taps.stride, at.width + taps.left + max(taps.right, 0), batch, channels)
-  cache = module.variable('cache', 'rows', jnp.zeros, size, x.dtype)
+  cache = module.variable('cache', memory, jnp.zeros, size, x.dtype)
   zero = jnp.zeros_like(at.row)
   update = x[None, None] if at.column is not None else x.swapaxes(0, 1)[None]
   first = taps.left + (zero if at.column is None else at.column)
@@ -139,25 +151,37 @@ def from_cache(module: nn.Module, x: Array, taps: Taps, at: Place) -> Array:
   return jnp.concatenate(parts).transpose(2, 0, 1, 3)
 
 
+def _write_once(module: nn.Module, memory: str) -> None:
+  """Refuses a memory that this application of the network has written already."""
+  written = _WRITTEN.setdefault(module.scope.root, set())
+  name = '/'.join((*module.path, memory))
+  if name in written:
+    raise ValueError(
+      f'the memory {name} of a causal layer is written twice at one place, so that samples would be wrong: give each'
+      " call of a layer with tied weights its own, layer(x, at, memory='second')"
+    )
+  written.add(name)
+
+
 class Conv(nn.Module):
   """A convolution whose kernel [taps, C, F] holds the causal taps alone.
 
   A call takes x [..., C] and a place, and returns [..., F]. If `window` is `from_image`, x is the whole image
-  [B, H, W, C] at every place.
+  [B, H, W, C] at every place. Calls of one layer share its weights; each must name a `memory` of its own.
   """
 
   features: int
   taps: Taps
-  window: Callable = from_cache  # (module, x, taps, at) -> what the taps cover
+  window: Callable = from_cache  # (module, x, taps, at, memory) -> what the taps cover
   use_bias: bool = True
   init: Callable = halved
   dtype: jnp.dtype | str = 'float32'
 
   @nn.compact
-  def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE) -> Float[Array, '*T F']:
+  def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE, memory: str = MEMORY) -> Float[Array, '*T F']:
     kernel = self.param('kernel', self.init, (self.taps.count, x.shape[-1], self.features))
     x = x.astype(self.dtype)
-    window = None if at.row is None else self.window(self, x, self.taps, at)
+    window = None if at.row is None else self.window(self, x, self.taps, at, memory)
     y = correlate(x, window, kernel.astype(self.dtype), self.taps, at)
     if self.use_bias:
       y += (

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dgm_jax.nn.masked import WHOLE, Place, Taps, correlate, from_cache
+from dgm_jax.nn.masked import MEMORY, WHOLE, Place, Taps, correlate, from_cache
 
 __all__ = ['GatedResnet', 'NormConv', 'NormUpsample', 'concat_elu', 'weight_norm']
 
@@ -44,7 +44,10 @@ def weight_norm(module: nn.Module, shape: tuple[int, ...], apply: Callable, devi
 
 
 class NormConv(nn.Module):
-  """A weight-normalised convolution over the causal taps alone or, without taps, of 1x1."""
+  """A weight-normalised convolution over the causal taps alone or, without taps, of 1x1.
+
+  Calls of one layer share its weights, as with `masked.Conv`; the first one initialises them.
+  """
 
   features: int
   taps: Taps | None = None
@@ -53,13 +56,13 @@ class NormConv(nn.Module):
   dtype: jnp.dtype | str = 'float32'
 
   @nn.compact
-  def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE) -> Float[Array, '*T F']:
+  def __call__(self, x: Float[Array, '*S C'], at: Place = WHOLE, memory: str = MEMORY) -> Float[Array, '*T F']:
     x = x.astype(self.dtype)
     taps = self.taps
     if taps is None:
       apply = lambda kernel: x @ kernel.astype(self.dtype)
       return weight_norm(self, (x.shape[-1], self.features), apply, self.deviation)
-    window = None if at.row is None else self.window(self, x, taps, at)
+    window = None if at.row is None else self.window(self, x, taps, at, memory)
     apply = lambda kernel: correlate(x, window, kernel.astype(self.dtype), taps, at)
     channels = (x if window is None else window).shape[-1]
     return weight_norm(self, (taps.count, channels, self.features), apply, self.deviation)

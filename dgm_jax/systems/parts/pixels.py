@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dgm_jax import distributions
 
-__all__ = ['PIXELS', 'Pixel', 'bernoulli', 'categorical', 'logistic_mixture']
+__all__ = ['PIXELS', 'Pixel', 'bernoulli', 'categorical', 'logistic_mixture', 'normal']
 
 
 class Pixel(NamedTuple):
@@ -91,6 +91,22 @@ def logistic_mixture(channels: int, model: Any, levels: int = 256) -> Pixel:
 
   count = model.components * (1 + 2 * channels + channels * (channels - 1) // 2)
   return Pixel(num_parameters=count, groups=1, inputs=_identity, log_prob=log_prob, sample=sample)
+
+
+def normal(channels: int) -> Pixel:
+  """Returns real channels, independent normals at each position; the parameters are means and log-variances.
+
+  It is for maps of latents, whose values have no levels. The temperature multiplies the standard deviations.
+  """
+
+  def log_prob(x, params):
+    return distributions.normal_log_prob(x, *jnp.split(params, 2, -1))
+
+  def sample(key, params, temperature):
+    mean, logvar = jnp.split(params, 2, -1)
+    return distributions.normal_sample(key, mean, logvar + 2 * jnp.log(temperature))
+
+  return Pixel(num_parameters=2 * channels, groups=1, inputs=_identity, log_prob=log_prob, sample=sample)
 
 
 PIXELS = {'bernoulli': bernoulli, 'categorical': categorical, 'logistic_mixture': logistic_mixture}
