@@ -330,10 +330,10 @@ def test_drawing_under_an_autoregressive_prior_by_fixed_point_and_one_by_one(ele
   """All layers of the prior together: the same latents to 1e-5, in at most D turns of each layer, all reported."""
   settings = settings_of('af_vae_mnist:small', (28, 28, 1))
   settings.model.prior_network.elementwise = elementwise
-  network = settings.model.prior_network.to_dict()
+  network = settings.model.prior_network.to_dict() | {'hidden': (64,)}
   build = lambda: priors.from_flow(flows.af((50,), **network), 50)
   prior = build()
-  state = State(jnp.int32(0), shaken(prior.init(KEY, None), 0.05), {}, {})
+  state = State(jnp.int32(0), shaken(prior.init(KEY, None), 0.1), {}, {})
   counted = []
   with made.reporting_turns(lambda turns, most: counted.append((int(turns), int(most)))):
     z = jax.jit(lambda state: prior.view.sample(KEY, state, 20))(state)
