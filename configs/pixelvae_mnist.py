@@ -26,7 +26,7 @@ def layers(count):
 
 SMALL = {
   'model.network.layers': 3, 'model.warm_up': 2000, 'model.encoder': PAIRS | {'channels': (16, 32, 32)},
-  'optimizer.model.schedule': 'linear', 'batch_size': 32, 'epochs': 4.0, 'nll.samples': 200, 'nll.examples': 500,
+  'optimizer.model.schedule': 'linear', 'batch_size': 16, 'epochs': 5.0, 'nll.samples': 200, 'nll.examples': 500,
 }  # fmt: skip
 SMALL_MAP = {'model.map.channels': (16, 32, 32)}
 SMALLEST = {
