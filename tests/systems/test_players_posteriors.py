@@ -96,7 +96,7 @@ def radial(numbers, z):
 
 def sylvester(numbers, z):
   """Van den Berg et al. 2018, equations 8 to 13: y = z + Q R tanh(S Q' z + b), by the determinant of its Jacobian."""
-  dims, total, reflections = z.shape[-1], 0, 3
+  dims, total, reflections = z.shape[-1], 0, 2
   sizes = np.cumsum([2 * dims, 2 * dims, 2 * reflections * dims, 2 * dims])
   bias, inner, normals, outer, upper = np.split(numbers, sizes, -1)
   for i in range(2):
@@ -117,13 +117,13 @@ def sylvester(numbers, z):
   return z, total
 
 
-@pytest.mark.parametrize(('flow', 'size'), [(radial, 6), (sylvester, 40)])
+@pytest.mark.parametrize(('flow', 'size'), [(radial, 6), (sylvester, 36)])
 def test_nf_vae_of_other_maps(flow, size):
   """The bound without a warm-up; two maps, in NumPy."""
   name = flow.__name__
   settings = settings_of(f'nf_vae_mnist:tiny_{name}', samples=2, activation='tanh', bound='elbo')
   if flow is sylvester:
-    settings.model.flow.reflections = 3
+    settings.model.flow.reflections = 2  # not 3: of sines they would be one reflection, its own inverse
   metrics, play = played(settings)
   play = play('model')
   mean, logvar, context, noise = encoded(play, 2 * size)
