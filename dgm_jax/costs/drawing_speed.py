@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from dgm_jax import data, systems
 from dgm_jax.errors import UserError
-from dgm_jax.runs import workdir
 from dgm_jax.nn import made
+from dgm_jax.runs import workdir
 from dgm_jax.systems import autoregressive
 from dgm_jax.systems.parts import decoders
 

@@ -76,7 +76,7 @@ def information() -> float:
 
 
 def _patterns() -> tuple[np.ndarray, np.ndarray]:
-  """Returns the number of patterns with 0 to 15 changes, and the log-probability of one with each global bit [2, 16]."""
+  """Returns the numbers of patterns with 0 to 15 changes, and the log-probability of each and a global bit [2, 16]."""
   changes = np.arange(BITS)
   ways = np.array([math.comb(BITS - 1, int(count)) for count in changes])
   few = changes * math.log(1 - REPEAT) + (BITS - 1 - changes) * math.log(REPEAT)
