@@ -3,7 +3,7 @@
 Usage: python benchmarks/iaf_vae_vs_torch.py --torch_python=PATH [--rounds=5] [--seconds=5] [--threads=2] [--record]
 
 A step is that of configs/iaf_vae_mnist.py:small: 784-200-200-50-200-200-784 with tanh, two inverse autoregressive steps
-of two masked layers of 320 elu units that read a context of 200, batch 100, Adam, pixels binarized anew for every batch.
+of two masked layers of 320 elu units that read a context of 200, batch 100, Adam, pixels binarized anew for each batch.
 PyTorch has the same layers, composed as `VAE_IAF` of pythae composes its own: masked layers multiply their weights by
 their mask in every call, and the order is flipped between the steps. pythae's flow has no context, relu and a scale of
 exp(-a); here both sides have the context, elu and the sigmoid of the paper. Both sides draw their batch from the whole
