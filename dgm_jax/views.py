@@ -104,6 +104,12 @@ class Gradient(Protocol):
   def __call__(self, key: 'Key', state: 'State', batch: 'Batch') -> Any: ...
 
 
+class AskPaths(Protocol):
+  """Draws n codes of each example x [B, ...] before and after a flow, [B, n, Z] each; n is static under jit."""
+
+  def __call__(self, key: 'Key', state: 'State', x: jax.Array, n: int) -> tuple[jax.Array, jax.Array]: ...
+
+
 class Classes(Protocol):
   """Draws `columns` examples of each class, [K columns, ...]; `columns` is static under jit."""
 
@@ -124,6 +130,7 @@ class Views(NamedTuple):
   encode: AskExamples | None = None  # codes [B, Z]; means, where the posterior has a mean
   decode: AskCodes | None = None  # [B, ...] in data space; means, where pixels have a distribution
   posterior: AskExamples | None = None  # (mean, logvar) of a diagonal normal q(z|x), [B, Z] each
+  flow_samples: AskPaths | None = None  # of a posterior of two or more latents that a flow moves
   prior: Prior | None = None  # of codes
   reconstruct: AskExamples | None = None  # [B, ...]
   mean_sample: AskNumber | None = None  # samples without the noise of pixels, [n, ...]

@@ -57,6 +57,7 @@ ALL = {
   'gradient': lambda key, state, batch: batch['x'].sum(),
   'decompress': lambda key, state, x: x,
   'variations': lambda key, state, n: jnp.zeros((2, n, *SHAPE)),
+  'flow_samples': lambda key, state, x, n: (jnp.zeros((x.shape[0], n, 2)), jnp.ones((x.shape[0], n, 2))),
   'log_likelihood': lambda key, state, x, z: each(x),
   'emit': lambda key, state, z: each(z, *SHAPE),
 }
@@ -82,7 +83,7 @@ def test_a_system_that_answers_everything_keeps_the_contract(monkeypatch):
   ask(subject())
   drawn, measured = draw_and_measure(subject(monkeypatch), monkeypatch)
   assert {'samples', 'classes', 'reconstructions', 'levels', 'interpolations', 'traversals'} <= drawn
-  assert {'decompressions', 'variations'} <= drawn
+  assert {'decompressions', 'variations', 'posterior'} <= drawn
   assert {'likelihood.nll', 'latent.units', 'surgery.surgery', 'codes.codes', 'generated.clusters'} <= measured
   assert 'codes.decompressions' in measured
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import data, systems
 from dgm_jax.errors import UserError
+from dgm_jax.nn import made
 from dgm_jax.runs import workdir
 from dgm_jax.systems import autoregressive
 from dgm_jax.systems.parts import decoders
@@ -46,6 +47,7 @@ def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> di
   with config.unlocked():
     config.data.shape = (size, size, config.data.shape[-1])
   draw, params = _sampler(config, images)
+  turns = _turns(config, images)
   program = jax.jit(draw).lower(params).compile()
   fast, fast_cpu = _seconds(program, ROUNDS, params)
   figures = {
@@ -57,7 +59,7 @@ def measure(config: ConfigDict, size: int, images: int, naive_pixels: int) -> di
     'incremental_cpu_seconds_per_image': fast_cpu / images,
     'incremental_cpu_microseconds_per_pixel_and_image': 1e6 * fast_cpu / images / size**2,
     'flops_compiled': float((program.cost_analysis() or {}).get('flops', math.nan)),
-  }
+  } | turns
   whole = _whole_network(config, images)
   if whole is None:
     return figures
@@ -89,6 +91,40 @@ def _sampler(config: ConfigDict, images: int) -> tuple[Callable, Any]:
     return system.sample(jax.random.key(1), state, images)
 
   return draw, state
+
+
+def _turns(config: ConfigDict, images: int) -> dict[str, Any]:
+  """Counts the turns of the inverses by fixed point of a prior that is a flow, with random parameters.
+
+  A flow is initially the identity, whose inverse takes two turns.
+
+  Returns:
+    `prior_inverse_turns`, a number for each of the flow's layers, and `prior_inverse_turns_most`, the number of
+    dimensions. Nothing if the prior has no such inverse.
+  """
+  prior, counted = systems.build(config).views.prior, []
+  if prior is None or config.model.get('prior') != 'flow':
+    return {}
+  _, state = _sampler(config, images)
+  with made.reporting_turns(lambda turns, most: counted.append((int(turns), int(most)))):
+    program = jax.jit(lambda state: prior.sample(jax.random.key(1), state, images)).lower(_shaken(state)).compile()
+  jax.block_until_ready(program(_shaken(state)))
+  jax.effects_barrier()
+  if not counted:
+    return {}
+  return {'prior_inverse_turns': [turns for turns, _ in counted], 'prior_inverse_turns_most': counted[0][1]}
+
+
+def _shaken(tree: Any) -> Any:
+  """Returns random matrices [..., in, out] of variance 1 / in in place of matrices, and all else unchanged."""
+  leaves, structure = jax.tree.flatten(tree)
+
+  def draw(number, leaf):
+    if leaf.ndim < 2 or not jnp.issubdtype(leaf.dtype, jnp.floating):
+      return leaf
+    return jax.random.normal(jax.random.key(number), leaf.shape, leaf.dtype) / math.sqrt(leaf.shape[-2])
+
+  return jax.tree.unflatten(structure, [draw(number, leaf) for number, leaf in enumerate(leaves)])
 
 
 def _whole_network(config: ConfigDict, images: int) -> tuple[Callable, tuple, int] | None:
@@ -128,6 +164,9 @@ def row(figures: dict) -> str:
     f' {figures["incremental_seconds_per_image"]:.4g} s an image'
   )
   end = f'{figures["incremental_cpu_microseconds_per_pixel_and_image"]:.4g} CPU microseconds a pixel'
+  if 'prior_inverse_turns' in figures:
+    turns, most = ', '.join(map(str, figures['prior_inverse_turns'])), figures['prior_inverse_turns_most']
+    end += f'; the inverse of the prior takes {turns} turns, of {most} at most'
   if 'naive_seconds_per_image' not in figures:
     return f'{start}; {figures["flops_compiled"]:.4g} FLOPs; {end}'
   return (

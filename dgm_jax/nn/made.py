@@ -5,8 +5,10 @@ Axes: B batch, D dimensions, N parameters for each of them.
 Reference: Germain et al. 2015, arXiv:1502.03509; Papamakarios et al. 2017, arXiv:1705.07057.
 """
 
+import contextlib
+import contextvars
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -19,8 +21,9 @@ from dgm_jax.nn.blocks import ACTIVATIONS, glorot
 from dgm_jax.nn.coupling import Elementwise
 from dgm_jax.nn.reversible import Bijection, bijection, pair
 
-__all__ = ['MADE', 'autoregressive', 'conditioned', 'fixed_point', 'masks']
+__all__ = ['MADE', 'autoregressive', 'conditioned', 'fixed_point', 'masks', 'reporting_turns']
 
+_REPORT = contextvars.ContextVar('report', default=None)
 FAR = 1e6  # dimensions further out are cut there while a fixed point is looked for, so that no sum of them overflows
 
 
@@ -124,7 +127,9 @@ def conditioned(
 def _invert(evaluate: Callable, elementwise: Elementwise, y: jax.Array, by_fixed_point: bool):
   """Returns x and the log-determinant of the inverse; `evaluate` maps x to the parameters of its dimensions."""
   if by_fixed_point:
-    x, _ = fixed_point(evaluate, elementwise, y)
+    x, turns = fixed_point(evaluate, elementwise, y)
+    if _REPORT.get() is not None:
+      jax.debug.callback(_REPORT.get(), turns, y[0].size)
     return elementwise.inverse(evaluate(x), y)
   places = jnp.arange(y[0].size).reshape(1, *y.shape[1:])
 
@@ -163,3 +168,17 @@ def fixed_point(evaluate: Callable, elementwise: Elementwise, y: jax.Array) -> t
   start = jnp.zeros_like(y), jnp.full_like(y, jnp.nan), jnp.int32(0)
   x, _, turns = jax.lax.while_loop(goes_on, turn, start)
   return x, turns
+
+
+@contextlib.contextmanager
+def reporting_turns(report: Callable[[int, int], None]) -> Iterator[None]:
+  """Makes programs that are traced inside report the turns of each inverse by fixed point.
+
+  Args:
+    report: called in each run of such a program, as `report(turns, most)`; `most` is the number of dimensions.
+  """
+  token = _REPORT.set(report)
+  try:
+    yield
+  finally:
+    _REPORT.reset(token)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dgm_jax.core import Key, State, System
 from dgm_jax.internal.files import make_folder, write_atomic
-from dgm_jax.pictures import plane
+from dgm_jax.pictures import plane, posterior
 from dgm_jax.views import fits, needs
 
 __all__ = ['BACKGROUND', 'ToUint8', 'available', 'grid', 'write_png']
@@ -180,6 +180,18 @@ def variations(
   return grid(np.asarray(to_uint8(rows.reshape(-1, *rows.shape[2:]))), columns)
 
 
+@needs('flow_samples')
+def posteriors(
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 4, n: int = 4000
+) -> np.ndarray:
+  """Draws columns of an image of x [B, ...], its posterior before the flow, and after it, in two latents.
+
+  The latents are those that the flow makes depend on one another most (`posterior.most_dependent`).
+  """
+  before, after = call(system.views.flow_samples, state, key, state, x[:columns], n, static=(3,))
+  return grid(posterior.cells(np.asarray(to_uint8(x[:columns])), before, after), len(before), scale=2)
+
+
 def linear(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
   """Computes straight lines from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z]."""
   t = t[None, :, None]
@@ -322,7 +334,7 @@ def _variant(draw: Callable, *names: str, **options) -> Callable:
 PICTURES = {
   'samples': samples_like, 'classes': classes, 'reconstructions': reconstructions, 'levels': levels,
   'interpolations': interpolations, 'traversals': traversals, 'decompressions': decompressions,
-  'variations': variations,
+  'variations': variations, 'posterior': posteriors,
   'class_sweeps': _variant(sweeps, 'class_sweeps', 'decode', view='class_sweeps'),
   'continuous_sweeps': _variant(sweeps, 'continuous_sweeps', 'decode', view='continuous_sweeps'),
   'spherical_interpolations': _variant(interpolations, 'encode', 'decode', 'prior.normal', path=spherical),

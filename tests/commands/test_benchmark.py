@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from configs import pixelvae_mnist, vae_digits
+from configs import af_vae_mnist, pixelvae_mnist, vae_digits
 from dgm_jax import errors, training
 from dgm_jax.commands import benchmark
 from dgm_jax.costs import drawing_speed, first_step, hlo, topology
@@ -226,3 +226,15 @@ def test_drawing_is_timed_with_a_memory_and_without_where_pixels_are_drawn():
   assert 'naive_seconds_per_image' not in whole
   assert whole['flops_compiled'] > 0
   assert 'FLOPs' in drawing_speed.row(whole)
+
+
+def test_the_turns_of_a_prior_that_is_a_flow_are_printed():
+  config = af_vae_mnist.get_config('tiny')
+  config.data.update({'shape': (8, 8, 1), 'examples': 100})
+  config.model.prior_network.layers = 3
+  figures = drawing_speed.measure(config, 8, 2, 1)
+  turns = figures['prior_inverse_turns']
+  assert len(turns) == 3 and all(2 < turn <= figures['prior_inverse_turns_most'] == 4 for turn in turns)
+  assert f'takes {turns[0]}, {turns[1]}, {turns[2]} turns, of 4 at most' in drawing_speed.row(figures)
+  config.model.prior = 'normal'
+  assert 'prior_inverse_turns' not in drawing_speed.measure(config, 8, 2, 1)

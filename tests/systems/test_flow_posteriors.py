@@ -1,5 +1,6 @@
 """Posteriors that a flow moves, and priors that are a flow, against automatic differentiation and one another."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -12,6 +13,8 @@ from playing import begun, settings_of
 from dgm_jax import config as experiment
 from dgm_jax import distributions as dist
 from dgm_jax import systems
+from dgm_jax.core import State
+from dgm_jax.costs import hlo
 from dgm_jax.errors import UserError
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models import flow as flows
@@ -299,3 +302,59 @@ def test_settings_that_do_not_fit_are_refused(stem, settings, message):
     config.model.flow = experiment.from_json(settings['flow'])
   with pytest.raises(UserError, match=message):
     systems.build(config)
+
+
+def sampler(name, images=16, **changes):
+  """(the sampler's traced program, compiled) of a variant for images of 28 x 28."""
+  settings = settings_of(name, (28, 28, 1), **changes)
+  system = systems.build(settings)
+  batch = {'x': jax.ShapeDtypeStruct((2, 28, 28, 1), 'float32')}
+  state = jax.eval_shape(system.init, KEY, batch)
+  traced = jax.jit(lambda key, state: system.sample(key, state, images)).trace(KEY, state)
+  return traced.jaxpr, traced.lower().compile()
+
+
+@pytest.mark.parametrize('name', ['iaf_vae_mnist:small', 'nf_vae_mnist:small', 'nf_vae_mnist:small_sylvester'])
+def test_drawing_under_a_flow_posterior_costs_what_it_costs_without(name):
+  """The flow is in the posterior alone: the sampler has the products, the FLOPs and the memory of `vae.vae`."""
+  own, plain = sampler(name), sampler('vae_mnist')
+  assert hlo.product_flops(own[0]) == hlo.product_flops(plain[0]) == 2 * 16 * (50 * 200 + 200 * 200 + 200 * 784)
+  costs = [program.cost_analysis() for _, program in (own, plain)]
+  assert costs[0]['flops'] == costs[1]['flops'] > hlo.product_flops(own[0])
+  # The encoder and its flow are arguments that the program drops.
+  assert own[1].memory_analysis().temp_size_in_bytes == plain[1].memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize('elementwise', ['additive', 'gated'])
+def test_drawing_under_an_autoregressive_prior_by_fixed_point_and_one_by_one(elementwise, monkeypatch):
+  """All layers of the prior together: the same latents to 1e-5, in at most D turns of each layer, all reported."""
+  settings = settings_of('af_vae_mnist:small', (28, 28, 1))
+  settings.model.prior_network.elementwise = elementwise
+  network = settings.model.prior_network.to_dict() | {'hidden': (64,)}
+  build = lambda: priors.from_flow(flows.af((50,), **network), 50)
+  prior = build()
+  state = State(jnp.int32(0), shaken(prior.init(KEY, None), 0.1), {}, {})
+  counted = []
+  with made.reporting_turns(lambda turns, most: counted.append((int(turns), int(most)))):
+    z = jax.jit(lambda state: prior.view.sample(KEY, state, 20))(state)
+  jax.effects_barrier()
+  assert len(counted) == 4 and all(2 < turns < most == 50 for turns, most in counted)
+  one_by_one = functools.partial(made.autoregressive, by_fixed_point=False)
+  monkeypatch.setattr(flows.made, 'autoregressive', lambda *args, by_fixed_point: one_by_one(*args))
+  expected = jax.jit(lambda state: build().view.sample(KEY, state, 20))(state)
+  assert np.abs(z - standard_normal(KEY, (20, 50))).max() > 0.3
+  np.testing.assert_allclose(z, expected, atol=1e-5)
+
+
+def test_turns_are_reported_inside_alone():
+  counted, report = [], lambda *turns: counted.append(turns)
+  part = flows.af((6,), (8,), 2)
+  y = jax.random.normal(KEY, (3, 6))
+  params = part.init(KEY, y)
+  with made.reporting_turns(report):
+    jax.block_until_ready(jax.jit(lambda y: part.inverse(params, {}, y))(y))
+  jax.effects_barrier()
+  assert [(int(turns), int(most)) for turns, most in counted] == [(2, 6)] * 2  # of the identity
+  jax.block_until_ready(jax.jit(lambda y: part.inverse(params, {}, y))(y))
+  jax.effects_barrier()
+  assert len(counted) == 2

@@ -80,6 +80,61 @@ def test_nf_vae(of):
   compare(metrics, play, log_px_z, log_q, log_p, joint if of == 'joint' else divergence)
 
 
+def radial(numbers, z):
+  """Rezende & Mohamed 2015, equation 14: y = z + b h (z - c), h = 1 / (a + r), and its determinant."""
+  dims, total = z.shape[-1], 0
+  a, b, c = np.split(numbers, [2, 4], -1)  # the alphabet's order: alpha, beta, centre of both maps
+  for i in range(2):
+    own = np.logaddexp(0, a[:, i, None])
+    b_hat, away = np.logaddexp(0, b[:, i, None]) - own, z - c.reshape(4, 2, 1, dims)[:, i]
+    r = np.sqrt((away**2).sum(-1))
+    h = 1 / (own + r)
+    z = z + (b_hat * h)[..., None] * away
+    total = total + (dims - 1) * np.log(1 + b_hat * h) + np.log(1 + b_hat * h - b_hat * r * h**2)
+  return z, total
+
+
+def sylvester(numbers, z):
+  """Van den Berg et al. 2018, equations 8 to 13: y = z + Q R tanh(S Q' z + b), by the determinant of its Jacobian."""
+  dims, total, reflections = z.shape[-1], 0, 2
+  sizes = np.cumsum([2 * dims, 2 * dims, 2 * reflections * dims, 2 * dims])
+  bias, inner, normals, outer, upper = np.split(numbers, sizes, -1)
+  for i in range(2):
+    own_bias, own_inner, own_outer = (a.reshape(4, 2, dims)[:, i] for a in (bias, inner, outer))
+    both, axes = upper.reshape(4, 2, dims, dims)[:, i], normals.reshape(4, 2, reflections, dims)[:, i]
+    moved, log_dets = np.empty_like(z), np.empty(z.shape[:2])
+    for n in range(4):
+      turn = np.eye(dims)
+      for v in axes[n]:
+        turn = (np.eye(dims) - 2 * np.outer(v, v) / (v @ v)) @ turn  # Q', the first reflection first
+      r = np.triu(both[n], 1) + np.diag(np.tanh(own_outer[n]))
+      s = np.triu(both[n].T, 1) + np.diag(np.tanh(own_inner[n]))
+      bent = np.tanh(z[n] @ (s @ turn).T + own_bias[n])
+      moved[n] = z[n] + bent @ (turn.T @ r).T
+      jacobian = np.eye(dims) + (turn.T @ r)[None] @ ((1 - bent**2)[..., None] * (s @ turn)[None])
+      log_dets[n] = np.linalg.slogdet(jacobian)[1]
+    z, total = moved, total + log_dets
+  return z, total
+
+
+@pytest.mark.parametrize(('flow', 'size'), [(radial, 6), (sylvester, 36)])
+def test_nf_vae_of_other_maps(flow, size):
+  """The bound without a warm-up; two maps, in NumPy."""
+  name = flow.__name__
+  settings = settings_of(f'nf_vae_mnist:tiny_{name}', samples=2, activation='tanh', bound='elbo')
+  if flow is sylvester:
+    settings.model.flow.reflections = 2  # not 3: of sines they would be one reflection, its own inverse
+  metrics, play = played(settings)
+  play = play('model')
+  mean, logvar, context, noise = encoded(play, 2 * size)
+  base = mean + np.exp(0.5 * logvar) * noise
+  z, log_det = flow(context, base)
+  assert np.abs(log_det).min() > 1e-3
+  log_q, log_p = normal(base, mean, logvar).sum(-1) - log_det, normal(z, 0, 0).sum(-1)
+  log_px_z = fits(play, z)
+  compare(metrics, play, log_px_z, log_q, log_p, log_px_z - log_q + log_p)
+
+
 def masked(p, x, numbers, context=None):
   """Germain et al. 2015; a context enters the first layer, and reaches the first dimension by units of degree 0."""
   dims, count = x.shape[-1], sum(name.startswith('kernel') for name in p)

@@ -67,6 +67,7 @@ class Posterior(NamedTuple):
   draw: Callable  # (key, state, x, k) -> a Latent for each level; k may be None
   means: Callable  # (key, state, x) -> codes [B, Z_l] of each level, without noise
   normal: Callable | None = None  # (key, state, x) -> mean and logvar [B, Z] of a single level that is normal
+  flow_samples: Callable | None = None  # (key, state, x, n) -> z [B, n, Z] before and after the flow that moves it
   closed: bool = True  # whether the Latent of the top level has params
   train: Callable | None = None  # in a step: (key, state, x, k) -> what `draw` returns, and entries of `State.extra`
   extra: Callable = no_entries  # (key, x) -> initial entries of `State.extra`
@@ -209,5 +210,6 @@ def _views(posterior: Posterior, prior: Prior, decoder: Decoder, ancestral: Call
 
   own = {} if decoder.below else {'log_likelihood': log_likelihood, 'emit': emit}
   own |= {'encode': encode, 'decode': decode, 'posterior': posterior.normal, 'prior': prior.view}
+  own |= {'flow_samples': posterior.flow_samples}
   own |= {'reconstruct': reconstruct, 'mean_sample': mean_sample, 'bits': bits}
   return own if prior.kl and posterior.closed else own | {'kl_per_dim': None}

@@ -59,12 +59,15 @@ def posterior(network: Callable[[int], nn.Module], latents: int, motion: Motion)
   def encode(state, x) -> Any:
     return module.apply({'params': state.params['encoder']['network']}, x)
 
-  def draw(key, state, x, k):
+  def draw_path(key, state, x, k):
     mean, logvar, context = encode(state, x)
     mean, logvar = mean[:, None], logvar[:, None]
     noise = standard_normal(key, (x.shape[0], k or 1, latents))
     base = mean + jnp.exp(0.5 * logvar) * noise
-    z, log_det = motion.move(state.params['encoder']['flow'], base, context)
+    return base, mean, logvar, *motion.move(state.params['encoder']['flow'], base, context)
+
+  def draw(key, state, x, k):
+    base, mean, logvar, z, log_det = draw_path(key, state, x, k)
     log_q = distributions.normal_log_prob(base, mean, logvar) - log_det
     return [Latent(z, None, log_q) if k else Latent(z[:, 0], None, log_q[:, 0])]
 
@@ -73,7 +76,12 @@ def posterior(network: Callable[[int], nn.Module], latents: int, motion: Motion)
     mean, _, context = encode(state, x)
     return [motion.move(state.params['encoder']['flow'], mean[:, None], context)[0][:, 0]]
 
-  return Posterior(init=init, draw=draw, means=means, closed=False)
+  def flow_samples(key, state, x, n):
+    base, _, _, z, _ = draw_path(key, state, x, n)
+    return base, z
+
+  path = flow_samples if latents > 1 else None
+  return Posterior(init=init, draw=draw, means=means, flow_samples=path, closed=False)
 
 
 STARTS = 256  # examples that a data-dependent start is made from
