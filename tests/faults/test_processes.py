@@ -119,7 +119,7 @@ def refused(processes):
   """What both processes said, which must be one line each, and the same."""
   ended = [runs.finish(process, 120) for process in processes]
   assert [code for code, _, _ in ended] == [2, 2], ended
-  lines = [err.strip() for _, _, err in ended]
+  lines = [err.strip().replace('error: process 1: ', 'error: ') for _, _, err in ended]  # the one does not name itself
   assert lines[0] == lines[1] and '\n' not in lines[0] and lines[0].startswith('error: '), lines
   return lines[0]
 
@@ -151,8 +151,9 @@ def test_what_the_main_process_refuses_ends_both(tmp_path):
 
 # A fault of one process: which, the shim's settings, the codes of both, and what one of them says.
 FAULTS = {
-  'a save that cannot be renamed': (0, '/run/checkpoints/16', 'rename', 'EIO', 1, {4, 5}, 'no checkpoint can be written'),
-  'a disk that is full': (1, '/run/checkpoints', 'write', 'ENOSPC', 10**6, {4, 5}, 'the disk is full'),
+  'a save that cannot be renamed': (
+    0, '/run/checkpoints/16', 'rename', 'EIO', 1, {4, 5}, 'no checkpoint can be written'),
+  'a disk that is full': (0, '/run/checkpoints', 'write', 'ENOSPC', 10**6, {4, 5}, 'the disk is full'),
   'a save that is not on the disk': (
     0, '/run/checkpoints/16/', 'fsync', 'EIO', 10**6, {4, 5}, 'no checkpoint can be written'),
   'a checkpoint that one reads at the second attempt': (1, '/run/checkpoints/40/state', 'read', 'EIO', 1, {0}, ''),
