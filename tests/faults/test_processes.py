@@ -46,7 +46,7 @@ def test_a_signal_to_one_of_two_makes_both_save_the_same_step(tmp_path, undistur
   for number in range(trials(1, 6)):
     folder = tmp_path / str(number) / 'run'
     # All but the first go on for so long that none is over before the other process has heard.
-    processes = pair(folder, *(['--config.steps=4000'] if number else []))
+    processes = pair(folder, *(['--config.steps=1000000'] if number else []))
     wait_for_step(folder, 8 + 20 * number, processes)
     sent = time.monotonic()
     processes[number % 2].send_signal(signal.SIGTERM)
