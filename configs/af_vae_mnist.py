@@ -6,8 +6,8 @@ Command: python train.py --config=configs/af_vae_mnist.py --workdir=runs/af_vae_
 Variants: (none); mean_only (shifts alone, four steps of 3 x 640 as in appendix A); small (mean_only, four steps of 320,
 50 latents, network of Burda et al. 2016, dynamic data), small_normal (the same under N(0, I)); tiny, tiny_maf.
 Cost: small twenty minutes on two CPU cores.
-Expected: NLL 79.30 by 4096 samples (static). small: 89.2 or less by 1000 samples, and 0.5 below small_normal (dynamic).
-No run is recorded yet.
+Expected: NLL 79.30 by 4096 samples (static, perhaps trained on the validation images, too). small: 89.2 or less by 1000
+samples, and 0.5 below small_normal (dynamic). No run is recorded yet.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant

@@ -178,7 +178,8 @@ def af(
 ) -> Bijection:  # fmt: skip
   """Returns an autoregressive flow without normalisation, with the order reversed after each layer.
 
-  It is initially the identity up to the order, and with additive maps its log-determinant is 0. The density is one
+  With additive maps it is initially the identity up to the order, and its log-determinant is 0; with gated ones each
+  layer initially multiplies by sigmoid(2). The density is one
   evaluation of the networks. A sample is the fixed point of at most one evaluation for each dimension and layer.
 
   Reference: Chen et al. 2017, arXiv:1611.02731, section 3.2 and appendix A.

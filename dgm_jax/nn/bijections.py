@@ -219,20 +219,21 @@ def planar(start: float = 0.1, identity: bool = True) -> Bijection:
   def constrained(params):
     u, w = params['u'], params['w']
     along = u @ w
-    bounded = jax.nn.softplus(along + (math.log(math.expm1(1)) if identity else 0)) - 1
-    return u + (bounded - along) * w / (w @ w + 1e-12), w, params['b']
+    slope = jax.nn.softplus(along + (math.log(math.expm1(1)) if identity else 0))  # 1 + w u
+    return u + (slope - 1 - along) * w / (w @ w + 1e-12), w, params['b'], slope
 
   def at(params, x, inside):
-    u, w, b = constrained(params)
+    u, _, b, slope = constrained(params)
     bent = jnp.tanh(inside + b)
-    return bent[:, None] * u[None], jnp.log1p((1 - bent**2) * (u @ w))
+    # 1 + (1 - bent^2) w u, which rounding must not make negative.
+    return bent[:, None] * u[None], jnp.log(bent**2 + (1 - bent**2) * slope)
 
   def forward(params, stats, x):
     step, log_det = at(params, x, x @ params['w'])
     return x + step, log_det, {}
 
   def inverse(params, stats, y):
-    u, w, b = constrained(params)
+    u, w, b, _ = constrained(params)
     middle, reach = y @ w, jnp.abs(u @ w)  # the map shifts x along w by at most `reach`
     inside = root(lambda a: a + (u @ w) * jnp.tanh(a + b), middle, middle - reach, middle + reach)
     step, log_det = at(params, y, inside)
@@ -241,17 +242,21 @@ def planar(start: float = 0.1, identity: bool = True) -> Bijection:
   return bijection(init, forward, inverse)
 
 
-def radial() -> Bijection:
+def radial(start: float | None = None) -> Bijection:
   """Returns the layer y = x + beta (x - centre) / (alpha + |x - centre|) on [B, D], with beta > -alpha.
 
   With parameters of 0 it is the identity.
+
+  Args:
+    start: initial standard deviation of beta's parameter; if None, beta is initially 1 - ln 2.
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, equation 14 and appendix A.2.
   """
 
   def init(key, x):
     zero = jnp.zeros(())
-    return {'centre': jax.random.normal(key, x.shape[1:]), 'alpha': zero, 'beta': zero + math.log(math.expm1(1))}
+    beta = math.log(math.expm1(1)) if start is None else start * jax.random.normal(jax.random.fold_in(key, 1), ())
+    return {'centre': jax.random.normal(key, x.shape[1:]), 'alpha': zero, 'beta': zero + beta}
 
   def constrained(params):
     alpha = jax.nn.softplus(params['alpha'])

@@ -46,7 +46,7 @@ def tiny(**changes):
   config = vae_digits.get_config('tiny')
   config.data.preprocess = 'scale'
   config.update({'batch_size': 32, 'steps': STEPS, 'steps_per_call': 10, 'log_every': 0, 'eval_every': 0} | changes)
-  config.update({'save_every': 0, 'picture_every': 0})
+  config.update({'save_every': 0, 'picture_every': 0, 'best': ''})
   config.optimizer.model.update({'schedule': 'constant', 'eps': 1e-4, 'learning_rate': 1e-2})
   return config
 

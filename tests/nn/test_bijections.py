@@ -310,3 +310,25 @@ def test_an_array_that_is_no_pair_is_refused(layer):
   x = jnp.ones((2, 4))
   with pytest.raises(ValueError, match=r'takes a pair .* put halves\(\) in front of it'):
     layer.forward(layer.init(jax.random.key(0), x), None, x)
+
+
+def test_eighty_radial_maps_with_a_small_start_hardly_move_normal_noise():
+  key, z = jax.random.key(0), jax.random.normal(jax.random.key(1), (512, 40))
+  y, total = z, 0
+  for number in range(80):
+    part = bijections.radial(0.01)
+    y, log_det, _ = part.forward(part.init(jax.random.fold_in(key, number), z), {}, y)
+    total = total + log_det
+  assert 0.95 < float(y.std()) < 1.05
+  assert abs(float(total.mean())) < 2
+
+
+def test_a_planar_map_at_its_bound_has_a_finite_log_determinant():
+  """Where w u is near -1, rounding must not make 1 + (1 - tanh^2) w u negative."""
+  w = jax.random.normal(jax.random.key(0), (40,))
+  params = {'w': w, 'u': -24 * w / (w @ w), 'b': jnp.zeros(())}
+  x = jax.random.normal(jax.random.key(1), (2000, 40))
+  x = x - (x @ w)[:, None] * w[None] / (w @ w)  # on the plane
+  log_det = np.asarray(bijections.planar().forward(params, {}, x)[1])
+  assert np.isfinite(log_det).all()
+  assert (log_det < 0).all()

@@ -327,3 +327,18 @@ def test_an_image_posterior_is_refused_by_the_size_of_its_map():
   with pytest.raises(UserError, match='must be height, width and channels of the 32 latents'):
     systems.build(changed('vlae_cifar10:tiny', prior_network={'size': (8, 8, 4)}))
   assert pixel_latents.ENCODERS.keys() >= {'dense', 'pairs', 'maps', 'resnet'}
+
+
+def test_a_factorised_decoder_of_weight_normalised_maps_starts_with_finite_outputs():
+  """From latents that are all 0 a data-dependent start divides by their spread."""
+  from configs import vlae_mnist
+
+  config = vlae_mnist.get_config('factorised')
+  config.model.map.update({'channels': (4, 4, 4), 'hidden': 8})
+  with config.unlocked():
+    config.data.shape = (28, 28, 1)
+  decoder = decoders.factorised(config, 64)
+  state = State(jnp.int32(0), {'decoder': decoder.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))}, {}, {})
+  mean = np.asarray(decoder.mean(jax.random.key(1), state, jax.random.normal(jax.random.key(2), (64, 64))))
+  assert np.isfinite(mean).all()
+  assert 0.01 < mean.std() < 0.3

@@ -187,7 +187,7 @@ def test_all_that_is_said_of_a_step_is_said_before_it_is_saved(tmp_path):
     state,
     first,
     writer,
-    lambda state, _: events.append(('save', int(state.step))),
+    lambda state, *_: events.append(('save', int(state.step))),
     evaluators,
   )
   order = [('train', 4), ('valid', 4), ('save', 4), ('train', 8), ('valid', 8), ('save', 8)]
@@ -202,7 +202,7 @@ def test_a_run_that_measures_and_saves_nothing_on_the_way_still_says_how_it_ende
   evaluators = training.Evaluators(lambda seed, state: {}, lambda seed, state: {}, np.zeros((0, 8, 8, 1)))
   state, first = training.start(run)
   training.train(
-    run, training.compile_call(run), state, first, writer, lambda state, _: said.append('saved'), evaluators
+    run, training.compile_call(run), state, first, writer, lambda state, *_: said.append('saved'), evaluators
   )
   assert said == [('train', 4), ('test', 4)]
 
@@ -242,7 +242,7 @@ def train_on_a_machine(folder, monkeypatch, first=0, **changes):
 
   writer = log.silent()._replace(timing=lambda step, numbers: lines.append((step, numbers)))
   evaluators = training.Evaluators(machine.measure, machine.measure, np.zeros((0, 8, 8, 1)))
-  training.train(run, call, None, first, writer, lambda state, _: saved.append(machine.now), evaluators)
+  training.train(run, call, None, first, writer, lambda state, *_: saved.append(machine.now), evaluators)
   return lines, calls, len(saved)
 
 

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses, models
 from dgm_jax.errors import UserError
+from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models import latent_maps, pixel_vae
 from dgm_jax.models.local_pixelcnn import WindowPixelCNN, window_taps
 from dgm_jax.systems.parts import raster, sensitivity
@@ -31,6 +32,9 @@ MAPS = {
   'dense': pixel_vae.DenseMap, 'pairs': pixel_vae.PairMap, 'maps': latent_maps.MapDecoder,
   'resnet': pixel_vae.ResNetMap,
 }  # fmt: skip
+
+
+STARTS = 256  # samples of N(0, I) that a data-dependent start is made from
 
 
 class PixelDecoder(NamedTuple):
@@ -64,7 +68,8 @@ def factorised(config: ConfigDict, latents: int) -> Decoder:
 
   def init(key, x):
     del x
-    return {'map': mapping.init(key, jnp.zeros((1, latents)))['params']}
+    z = standard_normal(jax.random.fold_in(key, 1), (STARTS, latents))  # which a data-dependent start needs
+    return {'map': mapping.init(key, z)['params']}
 
   def log_prob(key, state, x, z):
     del key

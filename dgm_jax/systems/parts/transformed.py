@@ -185,7 +185,7 @@ def radial(config: ConfigDict, settings: Mapping[str, Any]) -> Posterior:
 
   Reference: Rezende & Mohamed 2015, arXiv:1505.05770, section 4.1.
   """
-  return _amortized(config, bijections.radial(), settings['layers'])
+  return _amortized(config, bijections.radial(START), settings['layers'])
 
 
 def sylvester(config: ConfigDict, settings: Mapping[str, Any]) -> Posterior:
