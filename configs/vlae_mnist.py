@@ -30,7 +30,8 @@ SMALL = SHORT | {
 }  # fmt: skip
 TINY_NETWORK = {'features': 4, 'layers': 2, 'pointwise': 0, 'tied': True}
 SMALLEST = {
-  'model.latents': (4,), 'model.free_bits': 0.1, 'model.encoder': {'name': 'dense', 'hidden': (12,)},
+  'optimizer.model.learning_rate': 2e-4, 'model.latents': (4,), 'model.free_bits': 0.1,
+  'model.encoder': {'name': 'dense', 'hidden': (12,)},
   'model.map': {'name': 'dense', 'hidden': (12,), 'features': 2},
   'model.network': TINY_NETWORK | {'name': 'local_pixelcnn'},
   'model.prior_network': {'layers': 2, 'hidden': (8,), 'unroll': 2},
