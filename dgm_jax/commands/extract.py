@@ -46,6 +46,7 @@ def main(argv: list[str]) -> None:
 
   cluster.start()
   subject = workdir.open_subject(folder, args.split, args.checkpoint)
+  print(f'encoding {subject.split.size:,} images of {args.split}', flush=True)
   levels = {name: each.astype(np.uint16) for name, each in codes.of_split(subject.config.seed, subject).items()}
   labels = {'y': subject.split.arrays['y']} if 'y' in subject.split.arrays else {}
   target = Path(args.out or folder / f'codes_{args.split}.npz')

@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
   grid, out = STUDIES[args.name], Path(args.out or f'runs/{args.name}')
   for system in args.only:
     experiment.one_of('--only', system, grid)
-  out.mkdir(parents=True, exist_ok=True)
+  weights = _numbers(args.weights)
 
   import jax
 
@@ -77,19 +77,21 @@ def main(argv: list[str]) -> None:
   studies = {
     system: disentanglement_study.settings(args.name, system, args.steps, args.size) for system in args.only or grid
   }
+  out.mkdir(parents=True, exist_ok=True)
   cluster.start(keep_memory=any(config.model.channels for config in studies.values()), every_core=True)
   for system, config in studies.items():
     target = out / f'{system}.json'
     if target.exists():
       print(f'{target} is there already')
       continue
-    weight, values = grid[system]
+    weight, values = grid[system][0], weights or grid[system][1]
     if args.capacity and 'capacity' in config.model:
       config.model.update({'capacity': args.capacity, 'capacity_steps': config.steps})
     if config.model.channels and jax.default_backend() == 'cpu':
       config.steps_per_call = 1  # convolutions are slow inside a loop there
+    print(f'training {len(values) * args.seeds} of {system} for {config.steps} steps', flush=True)
     started = time.perf_counter()
-    page, pictures = disentanglement_study.trained(config, weight, _numbers(args.weights) or values, range(args.seeds))
+    page, pictures = disentanglement_study.trained(config, weight, values, range(args.seeds))
     page |= {'wall_seconds': round(time.perf_counter() - started, 1), **workdir.environment()}
     workdir.write_json(target, page)
     disentanglement_study.keep(out, system, pictures)

@@ -7,10 +7,11 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed  # the board of its coordinator has no public name
 from jax.experimental import multihost_utils
 
 from dgm_jax.errors import ALONE, UserError
@@ -46,11 +47,14 @@ def start(
   """
   if coordinator:
     where = () if coordinator == 'auto' else (coordinator, processes, process)
+    # Its service would take SIGTERM from `signals`, and a signal to one process is not always heard by the others.
+    jax.config.update('jax_enable_preemption_service', False)
     try:
       jax.distributed.initialize(*where, heartbeat_timeout_seconds=heartbeat)
     except (ValueError, RuntimeError) as error:
       raise UserError(f'--coordinator={coordinator}: {(str(error).splitlines() or [""])[0][:200]}') from error
-    signals.share()
+    service = distributed.global_state
+    signals.share(_Board(service.client), service.process_id, service.num_processes)
   if keep_memory and cpu.is_only_device():
     cpu.keep_buffers()
   counted = (
@@ -184,6 +188,21 @@ def leave_alone(error: Exception) -> NoReturn:
 def main_process() -> bool:
   """Returns whether this is the process that writes logs and pictures."""
   return _count() == 1 or jax.process_index() == 0
+
+
+class _Board:
+  """A board at the coordinator, see `stopping`."""
+
+  FOLDER = 'dgm_jax/stopping'
+
+  def __init__(self, client: Any):
+    self.client = client
+
+  def write(self, process: int, line: str) -> None:
+    self.client.key_value_set(f'{self.FOLDER}/{process}', line)
+
+  def read(self) -> list[str]:
+    return [line for _, line in self.client.key_value_dir_get(self.FOLDER)]
 
 
 def _count() -> int:

@@ -3,20 +3,20 @@
 One process: our handlers. Until training has begun, and while a program compiles, the first signal ends the process
 at once, because the newest state is already on disk. While `deferred`, it is only noted; the loops ask `poll`
 between two steps and between two batches of an evaluation. A second signal always ends the process at once.
-Many processes: JAX's preemption service owns SIGTERM and agrees with the others on the poll at which all of them
-stop; a handler of ours would switch it off. Ctrl-C is passed on to it.
+Many processes: a signal to one of them is noted there, and all stop at the same poll; see `stopping`.
 
 Imports nothing heavy.
 """
 
 import contextlib
-import itertools
 import os
 import signal
 import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from dgm_jax.runtime.stopping import Board, Stopping
 
 __all__ = ['Stopped', 'deferred', 'interruptible', 'owned', 'poll', 'share', 'shared']
 
@@ -29,17 +29,14 @@ class Stopped(BaseException):
     self.code = 128 + number  # 143 for SIGTERM, 130 for Ctrl-C
 
 
-# What the handlers and the polls share: the number of the first signal, and who is in charge.
-_watch = types.SimpleNamespace(received=0, deferring=False, many=False, polls=itertools.count())
+# What the handlers and the polls share: the number of the first signal, and the agreement with other processes.
+_watch = types.SimpleNamespace(received=0, deferring=False, stopping=None)
 
 
 @contextlib.contextmanager
 def owned() -> Iterator[None]:
-  """Handles both signals within the block.
-
-  Enter it in the main thread, before JAX may take SIGTERM.
-  """
-  _watch.received, _watch.deferring, _watch.many = 0, False, False
+  """Handles both signals within the block. Enter it in the main thread."""
+  _watch.received, _watch.deferring, _watch.stopping = 0, False, None
   # A shell's background jobs ignore Ctrl-C, and go on doing so.
   before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN}
   for number in before:
@@ -47,21 +44,26 @@ def owned() -> Iterator[None]:
   try:
     yield
   finally:
-    if not _watch.many:
-      for number, handler in before.items():
-        signal.signal(number, handler)
+    if _watch.stopping:
+      _watch.stopping.close()
+    for number, handler in before.items():
+      signal.signal(number, handler)
 
 
 def shared() -> bool:
-  """Returns whether SIGTERM belongs to JAX's preemption service."""
-  return _watch.many
+  """Returns whether there are other processes, which stop where this one does."""
+  return _watch.stopping is not None
 
 
-def share() -> None:
-  """Leaves SIGTERM to JAX's preemption service, which was started within `owned`."""
-  _watch.many = True
-  # Python still has a handler for SIGTERM, but the system no longer calls it.
-  signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+def share(board: Board, process: int, processes: int) -> None:
+  """Makes this process stop where the others do.
+
+  Args:
+    board: where they agree.
+    process: the number of this one.
+    processes: how many there are.
+  """
+  _watch.stopping = Stopping(board, process, processes, lambda: _watch.received)
 
 
 @contextlib.contextmanager
@@ -82,13 +84,9 @@ def poll() -> None:
   Raises:
     Stopped: a signal has come.
   """
-  if _watch.many:
-    from jax.experimental import multihost_utils
-
-    if multihost_utils.reached_preemption_sync_point(next(_watch.polls)):
-      raise Stopped(signal.SIGTERM)
-  elif _watch.received:
-    raise Stopped(_watch.received)
+  number = _watch.stopping.poll() if _watch.stopping else _watch.received
+  if number:
+    raise Stopped(number)
 
 
 def interruptible(function: Callable[[], Any]) -> Any:
@@ -97,7 +95,7 @@ def interruptible(function: Callable[[], Any]) -> Any:
   Raises:
     Stopped: a signal has come; the function still runs in its thread.
   """
-  if _watch.many or not _owned():
+  if _watch.stopping or not _owned():
     return function()
   result: list = []
 
@@ -129,6 +127,6 @@ def _handle(number: int, frame) -> None:
     os.write(2, f'{name} again: ending at once; the last checkpoint stands\n'.encode())
     os._exit(128 + number)
   _watch.received = number
-  if not _watch.deferring:
+  if not _watch.deferring and not _watch.stopping:
     raise Stopped(number)
   os.write(2, f'{name} received: finishing the step and saving; once more to end at once\n'.encode())
