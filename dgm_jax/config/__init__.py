@@ -169,6 +169,7 @@ def check(config: ConfigDict) -> None:
   Raises:
     UserError: one line that names the key, its value, and the allowed values.
   """
+  _check_words(config, 'config')
   _check_keys(config, defaults(), 'config')
   for key, interval in intervals.EXPERIMENT.items():
     within(f'config.{key}', functools.reduce(getattr, key.split('.'), config), interval)
@@ -219,6 +220,14 @@ def check_warmup(config: ConfigDict, steps: int) -> None:
     )
 
 
+def _check_words(config: ConfigDict, path: str) -> None:
+  """Refuses keys that are no words: a dictionary in place of settings may have any."""
+  for key, got in config.items():
+    require(isinstance(key, str), f'{path} must have words as keys, got {key!r}: write {{"key": value}}')
+    if isinstance(got, ConfigDict):
+      _check_words(got, f'{path}.{key}')
+
+
 def _check_finite(values: Any, path: str) -> None:
   """Refuses numbers of a model that are not finite, or beyond int32. Their own ranges are the systems' to check."""
   for key, got in values.items() if isinstance(values, ConfigDict) else enumerate(values):
@@ -243,6 +252,8 @@ def _check_optimizer(path: str, opt: ConfigDict, config: ConfigDict) -> None:
 
 
 def _check_keys(config: ConfigDict, allowed: ConfigDict, path: str) -> None:
+  lost = [key for key in allowed if key not in config]
+  require(not lost, f'{path} lacks {", ".join(lost)}: give single keys, such as --{path}.{(lost or [""])[0]}=VALUE')
   for key, got in config.items():
     if key not in allowed:
       raise UserError(f'{path} has no key {named(key, allowed)}')

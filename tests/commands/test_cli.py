@@ -58,6 +58,11 @@ def mistake(*words, **environment):
     ('--config.model.hidden=(3,)', 'config.model.hidden must be a tuple like ((16,),), got (3,)'),
     ('--config.stage_epochs=(1,None)', 'config.stage_epochs[1] must be a number, got None'),
     ('--config.model=3', '--config.model=3: '),
+    ('--config.data={1: 2}', 'config.data must have words as keys, got 1: write {"key": value}'),
+    (
+      '--config.nll={"rows": 3}',
+      'config.nll lacks examples, samples: give single keys, such as --config.nll.examples=VALUE',
+    ),
     ('--config.source=x', 'config.source is filled in by the program: leave it out'),
     ('--processes=2', '--processes needs the address of process 0: add --coordinator=HOST:PORT'),
     ('--coordinator=nowhere', "--coordinator=nowhere must be HOST:PORT, or 'auto'"),

@@ -145,7 +145,10 @@ def check_space(workdir: Path, like: State) -> None:
 
 def _manager(folder: Path) -> ocp.CheckpointManager:
   """Returns a manager that removes nothing: `_prune` does."""
-  return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(), item_names=ITEMS)
+  # If a folder is made beside the writing and cannot be, threads wait for it for ten minutes, beyond the program's end.
+  folders_first = ocp.AsyncOptions(create_directories_asynchronously=False)
+  options = ocp.CheckpointManagerOptions(async_options=folders_first)
+  return ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
 
 
 def _close(manager: ocp.CheckpointManager) -> None:
