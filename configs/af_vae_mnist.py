@@ -51,5 +51,5 @@ def get_config(variant=''):
   config.update({'batch_size': 100, 'epochs': 400.0, 'steps_per_call': 500, 'best': 'neg_elbo_nats'})
   config.update({'log_every': 500, 'eval_every': 5000, 'save_every': 10_000, 'picture_every': 50_000})
   config.nll.samples = 4096
-  config.evals = ('mean.metrics', 'likelihood.nll')
+  config.evals = ('mean.metrics', 'likelihood.nll', 'causality.prior')
   return with_variant(config, VARIANTS, variant)

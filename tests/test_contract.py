@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 from playing import TABLE
 
 from dgm_jax import config as experiment
@@ -96,7 +97,17 @@ def traced_once(run):
 
   A step is the same function of arrays on any mesh, and its trace is what takes most of a test's time.
   """
-  return run._replace(system=run.system._replace(step=jax.jit(run.system.step, inline=True)))
+  traces = {}
+
+  def step(*args):
+    leaves, tree = jax.tree.flatten(args)
+    like = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)  # without a mesh
+    if like not in traces:
+      traces[like] = jax.make_jaxpr(run.system.step, return_shape=True)(*jax.tree.unflatten(tree, like))
+    trace, shapes = traces[like]
+    return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(trace)(*leaves))
+
+  return run._replace(system=run.system._replace(step=step))
 
 
 def counting(run, traces):
