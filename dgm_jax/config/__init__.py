@@ -8,7 +8,7 @@ import functools
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dgm_jax.internal.words import named, one_line
 
 __all__ = [
   'FILLED_IN', 'FREE', 'build_on', 'by_path', 'check', 'check_warmup', 'choose', 'defaults', 'define_flags',
-  'from_json', 'listing', 'load', 'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
+  'from_json', 'listing', 'load', 'naming', 'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
   'with_variant', 'within',
 ]  # fmt: skip
 
@@ -286,6 +286,19 @@ def require(holds: bool, message: str) -> None:
   """
   if not holds:
     raise UserError(message)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+  """Names the key of an experiment whose network raises a ValueError, or divides by 0, within the block.
+
+  Raises:
+    UserError: the key and what the network says.
+  """
+  try:
+    yield
+  except (ValueError, ArithmeticError) as error:  # a size of 0 is a division by 0
+    raise UserError(f'{path}: {one_line(error)}') from error
 
 
 def choose(path: str, name: str, table: Mapping) -> Any:

@@ -40,8 +40,9 @@ def prior(seed: int, subject: Subject) -> dict[str, float]:
   """Measures whether the prior of the latents is a density, at latents of a few images.
 
   `prior_log_det_error_nats` of a flow is the largest difference of its log-determinant from that of its Jacobian by
-  automatic differentiation: so much is its density wrong. It is rounding. `prior_gradient_by_later_latents` of a network
-  that draws a map of latents is the largest gradient at a position by any from that position on. It is exactly zero.
+  automatic differentiation: so much is its density wrong. It is rounding. `prior_gradient_by_later_latents` of a
+  network that draws a map of latents is the largest gradient at a position by any from that position on. It is exactly
+  zero.
   """
   x = mean.images(subject.split, subject.config, min(EXAMPLES, subject.split.size))
   found = jax.device_get(jax.jit(subject.system.views.prior_leak)(jax.random.key(seed), subject.state, x))

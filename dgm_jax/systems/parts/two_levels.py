@@ -96,7 +96,8 @@ def _posterior(config: ConfigDict) -> Posterior:
   network = models.build('config.model.encoder', LadderEncoder, settings, **filled)
 
   def init(key, x):
-    return network.init(key, x)['params']
+    with experiment.naming('config.model.encoder'):
+      return network.init(key, x)['params']
 
   def params(state, x):
     return network.apply({'params': state.params['encoder']}, x)
@@ -120,9 +121,11 @@ def _posterior(config: ConfigDict) -> Posterior:
 def _init_prior(between: PixelDecoder, key: Key, low: jax.Array, high: jax.Array) -> dict:
   """Returns initial parameters of the map's prior, from latents [B, Z_0] and [B, Z_1]."""
   for_map, for_network = jax.random.split(key)
-  params = {} if between.mapping is None else {'map': between.mapping.init(for_map, high)['params']}
+  with experiment.naming('config.model.latent_map'):
+    params = {} if between.mapping is None else {'map': between.mapping.init(for_map, high)['params']}
   condition = decoders.condition_of(between, params, high)
-  return params | {'pixels': between.network.init(for_network, low.reshape(-1, *between.shape), condition)['params']}
+  with experiment.naming('config.model.latent_network'):
+    return params | {'pixels': between.network.init(for_network, low.reshape(-1, *between.shape), condition)['params']}
 
 
 def _log_prior(between: PixelDecoder, state: State, low: jax.Array, high: jax.Array) -> jax.Array:
