@@ -290,14 +290,18 @@ def require(holds: bool, message: str) -> None:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-  """Names the key of an experiment whose network raises a ValueError, or divides by 0, within the block.
+  """Names the key of an experiment whose network cannot be built within the block.
 
   Raises:
     UserError: the key and what the network says.
   """
   try:
     yield
-  except (ValueError, ArithmeticError) as error:  # a size of 0 is a division by 0
+  except (
+    ValueError,
+    ArithmeticError,
+    IndexError,
+  ) as error:  # a size of 0 is a division by 0, an empty tuple has no end
     raise UserError(f'{path}: {one_line(error)}') from error
 
 

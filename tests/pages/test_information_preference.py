@@ -92,7 +92,7 @@ def test_a_broken_code_costs_the_bound_what_it_told(run):
 
 def test_bits_are_drawn_with_the_probabilities_of_the_decoder():
   """Of a decoder that sees one bit, bits are a Markov chain: the shares of ones at each place follow one another."""
-  system, n = topic.build(1), 4000
+  system, n = topic.build(1), 2000
   state = system.init(KEY, topic.draw(KEY, 4))
   state = state.replace(params=jax.tree.map(lambda leaf: 3 * leaf, state.params))
   code = jnp.asarray([1.0, 0.0, 1.0])

@@ -344,6 +344,7 @@ def test_a_factorised_decoder_of_weight_normalised_maps_starts_with_finite_outpu
 
 
 NOT_FITTING = {
+  'channels': ('pixelvae_mnist:tiny', {'encoder': {'channels': ()}}, '^config.model.encoder: '),
   'latents': (
     'vlae_cifar10:tiny',
     {'prior': 'normal', 'latents': (33,)},

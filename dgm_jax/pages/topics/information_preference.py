@@ -137,12 +137,11 @@ def decoder(previous: int) -> Decoder:
     return losses.bits_per_dim(nats, BITS)
 
   def sample(key, state, z):
-    signs = jnp.where(z > 0, 1.0, -1.0)
-    number = (signs[:, None] == all_codes()[None]).all(-1).argmax(1)
-    uniform = jax.random.uniform(key, (z.shape[0], BITS))
+    codes, uniform = jnp.where(z > 0, 1.0, -1.0), jax.random.uniform(key, (z.shape[0], BITS))
+    logits_of = lambda x, code: network.apply({'params': state.params['decoder']}, x[None], code[None])[0, 0]
 
     def draw_bit(x, place):
-      logits = network.apply({'params': state.params['decoder']}, x, all_codes())[jnp.arange(z.shape[0]), number]
+      logits = jax.vmap(logits_of)(x, codes)
       bit = uniform[:, place] < jax.nn.sigmoid(logits[:, place])
       return x.at[:, place].set(bit.astype(x.dtype)), None
 
