@@ -45,5 +45,5 @@ def prior(seed: int, subject: Subject) -> dict[str, float]:
   zero.
   """
   x = mean.images(subject.split, subject.config, min(EXAMPLES, subject.split.size))
-  found = jax.device_get(jax.jit(subject.system.views.prior_leak)(jax.random.key(seed), subject.state, x))
-  return {f'prior_{name}': float(np.abs(figures).max()) for name, figures in found.items()}
+  measured = jax.device_get(jax.jit(subject.system.views.prior_leak)(jax.random.key(seed), subject.state, x))
+  return {f'prior_{name}': float(np.abs(values).max()) for name, values in measured.items()}

@@ -143,8 +143,8 @@ def _leak(posterior: Posterior, between: PixelDecoder) -> Callable:
     rows, own = first % x.shape[0], state.params['prior']
     condition = decoders.condition_of(between, own, high.z)[rows]
     maps = low.z.reshape(-1, *between.shape)[rows]
-    found = sensitivity.gradients(key, between.network, own['pixels'], between.pixel, maps, first, condition)
-    return {f'gradient_by_{name}_latents': size.max() for name, size in found.items()}
+    sizes = sensitivity.gradients(key, between.network, own['pixels'], between.pixel, maps, first, condition)
+    return {f'gradient_by_{name}_latents': size.max() for name, size in sizes.items()}
 
   return view
 
