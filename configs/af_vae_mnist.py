@@ -13,7 +13,7 @@ samples, and 0.5 below small_normal (dynamic). No run is recorded yet.
 from dgm_jax.config import defaults, optimizer, shrink, with_variant
 
 MEAN_ONLY = {'model.prior_network': {'layers': 4, 'hidden': (640, 640, 640), 'elementwise': 'additive'}}
-NORMAL = {'model.prior': 'normal'}
+NORMAL = {'model.prior': 'normal', 'evals': ('mean.metrics', 'likelihood.nll')}
 SMALL = {
   'data.preprocess': 'dynamic_binarize', 'data.valid_size': 400, 'model.network': 'dense',
   'model.hidden': ((200, 200),), 'model.latents': (50,), 'model.channels': (), 'model.activation': 'tanh',
@@ -51,5 +51,5 @@ def get_config(variant=''):
   config.update({'batch_size': 100, 'epochs': 400.0, 'steps_per_call': 500, 'best': 'neg_elbo_nats'})
   config.update({'log_every': 500, 'eval_every': 5000, 'save_every': 10_000, 'picture_every': 50_000})
   config.nll.samples = 4096
-  config.evals = ('mean.metrics', 'likelihood.nll')
+  config.evals = ('mean.metrics', 'likelihood.nll', 'causality.prior')
   return with_variant(config, VARIANTS, variant)

@@ -145,6 +145,7 @@ class Views(NamedTuple):
   draw: Draw | None = None
   complete: Complete | None = None
   causality: Causality | None = None
+  prior_leak: AskExamples | None = None  # figures by name of whether the prior of x's latents is a density, [] or [B]
   classes: Classes | None = None
   critic: AskExamples | None = None  # [B], higher for examples that look real
   class_sweeps: Ask | None = None  # codes [rows, columns, Z]: a class a row

@@ -8,6 +8,7 @@ from importlib import metadata
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Programs of tests, and of the commands that they start, run a few times on a few numbers: quick to compile is all.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+os.environ.setdefault('JAX_TRACEBACK_IN_LOCATIONS_LIMIT', '0')  # no operation says which lines made it
 if metadata.version('jaxlib') < '0.11':  # later ones know no such flags
   quick = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {quick}'.strip()

@@ -45,6 +45,7 @@ ALL = {
   'draw': lambda key, state, n, labels=None, temperature=1.0: jnp.zeros((n, *SHAPE)),
   'complete': lambda key, state, image, mask, labels=None, temperature=1.0: image,
   'causality': lambda key, state, x, first, labels=None: {'later': each(x), 'earlier': each(x)},
+  'prior_leak': lambda key, state, x: {'log_det_error_nats': each(x)},
   'classes': lambda key, state, columns: jnp.zeros((CLASSES * columns, *SHAPE)),
   'critic': lambda key, state, x: each(x),
   'class_sweeps': lambda key, state: jnp.zeros((CLASSES, 10, 2)),

@@ -8,7 +8,7 @@ import functools
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dgm_jax.internal.words import named, one_line
 
 __all__ = [
   'FILLED_IN', 'FREE', 'build_on', 'by_path', 'check', 'check_warmup', 'choose', 'defaults', 'define_flags',
-  'from_json', 'listing', 'load', 'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
+  'from_json', 'listing', 'load', 'naming', 'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
   'with_variant', 'within',
 ]  # fmt: skip
 
@@ -297,6 +297,23 @@ def require(holds: bool, message: str) -> None:
   """
   if not holds:
     raise UserError(message)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+  """Names the key of an experiment whose network cannot be built within the block.
+
+  Raises:
+    UserError: the key and what the network says.
+  """
+  try:
+    yield
+  except (
+    ValueError,
+    ArithmeticError,
+    IndexError,
+  ) as error:  # a size of 0 is a division by 0, an empty tuple has no end
+    raise UserError(f'{path}: {one_line(error)}') from error
 
 
 def choose(path: str, name: str, table: Mapping) -> Any:

@@ -80,15 +80,17 @@ def ais(seed: int, subject: Subject) -> dict[str, float]:
   z = system.views.prior.sample(for_z, state, split.size)
   simulated = system.views.emit(for_x, state, z)
   bracket = jax.jit(lambda key, state, x, z: _bracket(system, settings, key, state, x, z))
-  upper, _ = bracket(for_data, state, jnp.asarray(images(split, subject.config, split.size)), z)
+  upper, _ = bracket(for_data, state, jnp.asarray(images(split, subject.config, split.size)), None)
   simulated_upper, simulated_lower = bracket(for_simulated, state, simulated, z)
   means = [float(np.asarray(nats, np.float64).mean()) for nats in (upper, simulated_upper, simulated_lower)]
   names = 'ais_nll_nats', 'ais_simulated_upper_nats', 'ais_simulated_lower_nats'
   return dict(zip(names, means, strict=True)) | {'ais_gap_nats': means[1] - means[2]}
 
 
-def _bracket(system, settings, key: jax.Array, state, x: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Computes an upper bound of -log p(x) and, if z are exact posterior samples of x, a lower one, [B] nats each."""
+def _bracket(
+  system, settings, key: jax.Array, state, x: jax.Array, z: jax.Array | None
+) -> tuple[jax.Array, jax.Array | None]:
+  """Computes an upper bound of -log p(x) and, given exact posterior samples z of x, a lower one, [B] nats each."""
   for_views, for_start, for_steps, up, down = jax.random.split(key, 5)
   rows = jnp.repeat(x, settings.chains, 0)
   chains = annealing.Chains(
@@ -101,5 +103,6 @@ def _bracket(system, settings, key: jax.Array, state, x: jax.Array, z: jax.Array
   steps = annealing.tune(for_steps, chains, one, betas)
   mean = lambda log_weights: jax.nn.logsumexp(log_weights.reshape(x.shape[0], -1), 1) - math.log(settings.chains)
   upper = -mean(annealing.forward(up, chains, other, betas, steps))
-  lower = mean(annealing.backward(down, chains, jnp.repeat(z, settings.chains, 0), betas, steps))
-  return upper, lower
+  if z is None:
+    return upper, None
+  return upper, mean(annealing.backward(down, chains, jnp.repeat(z, settings.chains, 0), betas, steps))

@@ -42,6 +42,8 @@ def build(path: str, function: Callable, settings: Mapping, **filled) -> Any:
   settable = [name for name in inspect.signature(function).parameters if name not in (*filled, *CODE_ARGUMENTS)]
   for name in settings:
     experiment.one_of(f'a key of {path} ({function.__name__})', name, settable)
+    if name == 'features' and isinstance(settings[name], int):
+      experiment.require(settings[name] >= 1, f'{path}.features must be at least 1, got {settings[name]}')
   try:
     return function(**settings, **filled)
   except TypeError as error:

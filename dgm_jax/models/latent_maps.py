@@ -66,12 +66,23 @@ class MapEncoder(nn.Module):
 
 
 def _encoded(x: Any, widths: Sequence[int], blocks: Sequence[int], dense: bool, dtype: Any) -> Any:
-  """Computes the features of an image at the coarsest resolution."""
+  """Computes the features of an image at the coarsest resolution.
+
+  Raises:
+    ValueError: there are not as many widths as blocks.
+  """
+  _check_scales(widths, blocks)
   for i, (width, count) in enumerate(zip(widths, blocks, strict=True)):
     x = NormConv(width, stride=2 if i else 1, dtype=dtype)(elu(x) if i else x)
     for block in _blocks(width, count, dense, dtype):
       x = block(x)
   return x
+
+
+def _check_scales(widths: Sequence[int], blocks: Sequence[int]) -> None:
+  """Refuses widths and numbers of blocks of different lengths, and none at all."""
+  if len(widths) != len(blocks) or not widths:
+    raise ValueError(f'widths {tuple(widths)} and blocks {tuple(blocks)} must list one number for each resolution')
 
 
 def _channels(latents: int, size: tuple[int, ...]) -> int:
@@ -98,6 +109,7 @@ class MapDecoder(nn.Module):
 
   @nn.compact
   def __call__(self, z: Float[Array, 'B Z']) -> Float[Array, 'B H W F']:
+    _check_scales(self.widths, self.blocks)
     halvings = len(self.widths) - 1
     top = tuple(n // 2**halvings for n in self.size)
     if any(n % 2**halvings for n in self.size):

@@ -36,7 +36,10 @@ def af_vae(config: ConfigDict) -> System:
 
 
 def _system(config: ConfigDict, allowed: Sequence[str]) -> System:
-  """Returns the System of the parts and the bound that `config.model` names."""
+  """Returns the System of the parts and the bound that `config.model` names.
+
+  Bounds that hold the parameters of q constant in log q(z) need a normal q(z|x): of the posteriors, 'diagonal' alone.
+  """
   model = config.model
   experiment.one_of('config.model.posterior', model.get('posterior', 'diagonal'), allowed)
   posterior = transformed.by_name(config)

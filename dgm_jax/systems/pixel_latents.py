@@ -92,7 +92,8 @@ def image_posterior(config: ConfigDict, latents: int) -> Posterior:
   network = models.build('config.model.encoder', function, settings, latents=latents, dtype=config.dtype)
 
   def init(key, x):
-    return network.init(key, x)['params']
+    with experiment.naming('config.model.encoder'):
+      return network.init(key, x)['params']
 
   def first(key, state, x):
     del key

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 
 import jax
 import jax.numpy as jnp
@@ -62,11 +63,48 @@ def test_the_bound_is_the_mean_over_all_codes():
   np.testing.assert_allclose(measured['kl_nats'], (q * (np.log(q) + 3 * np.log(2))).sum(1), rtol=1e-4, atol=1e-6)
 
 
-def test_a_decoder_that_sees_one_bit_leaves_the_global_one_to_the_code():
-  run = topic.train(1)
+@pytest.fixture(scope='module')
+def run():
+  """The autoencoder whose decoder sees one bit, trained by an optimised program: it runs longer than it compiles."""
+  jax.config.update('jax_disable_most_optimizations', False)
+  trained = topic.train(1)
+  trained = trained._replace(test=jax.tree.map(lambda part: part[:10_000], trained.test))
+  yield trained
+  jax.config.update('jax_disable_most_optimizations', os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] == '1')
+
+
+def test_a_decoder_that_sees_one_bit_leaves_the_global_one_to_the_code(run):
   figures = short_runs.means(run)
   np.testing.assert_allclose(figures['kl_nats'], math.log(2), atol=0.02)
   np.testing.assert_allclose(figures['neg_elbo_nats'], topic.entropy(), atol=0.08)
   code = np.asarray(jax.jit(run.system.views.encode)(KEY, run.state, run.test['x'])) > 0
   agree = (code == np.asarray(run.test['y'])[:, None]).mean(0)
   assert np.maximum(agree, 1 - agree).max() > 0.98
+
+
+def test_a_broken_code_costs_the_bound_what_it_told(run):
+  """An encoder that says nothing has no divergence, and the figures of the topic are missed."""
+  encoder = jax.tree.map(jnp.zeros_like, run.state.params['encoder'])
+  figures = short_runs.means(run._replace(state=run.state.replace(params=run.state.params | {'encoder': encoder})))
+  assert figures['kl_nats'] < 1e-6
+  assert figures['neg_elbo_nats'] > topic.entropy() + 0.5
+
+
+def test_bits_are_drawn_with_the_probabilities_of_the_decoder():
+  """Of a decoder that sees one bit, bits are a Markov chain: the shares of ones at each place follow one another."""
+  system, n = topic.build(1), 2000
+  state = system.init(KEY, topic.draw(KEY, 4))
+  state = state.replace(params=jax.tree.map(lambda leaf: 3 * leaf, state.params))
+  code = jnp.asarray([1.0, 0.0, 1.0])
+  drawn = jax.jit(system.views.emit)(KEY, state, jnp.tile(code, (n, 1)))
+  assert drawn.shape == (n, 1, 16, 1)
+  network = topic.PreviousBits(1, topic.HIDDEN)
+  after = [
+    network.apply({'params': state.params['decoder']}, jnp.full((1, 16), bit), 2 * code[None] - 1) for bit in (0.0, 1.0)
+  ]
+  zero, one = (1 / (1 + np.exp(-np.asarray(logits, np.float64)[0, 0])) for logits in after)
+  share = [zero[0]]
+  for place in range(1, 16):
+    share.append(share[-1] * one[place] + (1 - share[-1]) * zero[place])
+  assert np.ptp(share) > 0.1
+  np.testing.assert_allclose(np.asarray(drawn).reshape(n, 16).mean(0), share, atol=5 * 0.5 / np.sqrt(n))

@@ -187,3 +187,19 @@ def test_a_bound_of_samples_needs_their_number(name):
   del settings.model['samples']
   with pytest.raises(UserError, match=f'config.model.samples is missing, which config.model.bound={name} needs'):
     systems.build(settings)
+
+
+def test_one_sample_without_an_axis_is_the_bound_of_one_sample():
+  weights = jnp.asarray([-3.0, 2.0])
+  one = bounds.Terms(weights, jnp.zeros(2), jnp.zeros(2), [], [])
+  of_axis = bounds.Terms(weights[:, None], jnp.zeros((2, 1)), jnp.zeros((2, 1)), [], [])
+  np.testing.assert_allclose(bounds.neg_bound(one)['neg_bound_nats'], -weights)
+  np.testing.assert_allclose(bounds.neg_bound(of_axis)['neg_bound_nats'], -weights)
+
+
+def test_a_joint_warm_up_of_two_levels_is_refused():
+  settings = settings_of('pixelvae_cifar10:tiny', bound='warm_up', warm_up=5, warm_up_of='joint')
+  with pytest.raises(UserError, match=r"one level of latents, got .* set config.model.warm_up_of='divergence'"):
+    systems.build(settings)
+  settings.model.warm_up_of = 'divergence'
+  systems.build(settings)

@@ -341,3 +341,35 @@ def test_a_factorised_decoder_of_weight_normalised_maps_starts_with_finite_outpu
   mean = np.asarray(decoder.mean(jax.random.key(1), state, jax.random.normal(jax.random.key(2), (64, 64))))
   assert np.isfinite(mean).all()
   assert 0.01 < mean.std() < 0.3
+
+
+NOT_FITTING = {
+  'channels': ('pixelvae_mnist:tiny', {'encoder': {'channels': ()}}, '^config.model.encoder: '),
+  'latents': (
+    'vlae_cifar10:tiny',
+    {'prior': 'normal', 'latents': (33,)},
+    '^config.model.encoder: 33 latents are no map',
+  ),
+  'scales': ('vlae_cifar10:tiny', {'encoder': {'blocks': ()}}, '^config.model.encoder: widths .* and blocks'),
+  'halvings': (
+    'vlae_cifar10:tiny',
+    {'map': {'widths': (4, 4, 4, 4), 'blocks': (1, 1, 1, 1)}},
+    '^config.model.map: images',
+  ),
+  'width': ('pixelvae_cifar10:tiny', {'encoder': {'top_width': 0}}, '^config.model.encoder: '),
+  'features': (
+    'vlae_mnist:tiny',
+    {'network': {'features': 0}},
+    'config.model.network.features must be at least 1, got 0',
+  ),
+  'components': ('pixelvae_cifar10:tiny', {'components': 0}, 'config.model.components must be at least 1, got 0'),
+}
+
+
+@pytest.mark.parametrize('name', NOT_FITTING)
+def test_networks_that_do_not_fit_are_one_line_that_names_the_key(name):
+  stem, changes, message = NOT_FITTING[name]
+  with pytest.raises(UserError, match=message) as error:
+    settings = settings_of(stem, (4, 4, 1), **changes)
+    jax.eval_shape(systems.build(settings).init, KEY, batch_of(settings, 2))
+  assert '\n' not in str(error.value)

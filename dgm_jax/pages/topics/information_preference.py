@@ -118,7 +118,8 @@ def all_codes() -> jax.Array:
 def decoder(previous: int) -> Decoder:
   """Returns the decoder that sees so many previous bits; its log p(x|z) is the mean over the codes of q(z|x).
 
-  It takes the logits of q in the place of z, so that no code has to be sampled.
+  It takes the logits of q in the place of z, so that no code has to be sampled. Samples are drawn bit by bit, given the
+  code of the bits or the logits z: 1 where they are positive. The 'mean' is a sample, too.
   """
   network = PreviousBits(previous, HIDDEN)
 
@@ -135,12 +136,19 @@ def decoder(previous: int) -> Decoder:
   def bits(nats):
     return losses.bits_per_dim(nats, BITS)
 
-  return Decoder(init=init, log_prob=log_prob, mean=_nothing, sample=_nothing, bits=bits)
+  def sample(key, state, z):
+    codes, uniform = jnp.where(z > 0, 1.0, -1.0), jax.random.uniform(key, (z.shape[0], BITS))
+    logits_of = lambda x, code: network.apply({'params': state.params['decoder']}, x[None], code[None])[0, 0]
 
+    def draw_bit(x, place):
+      logits = jax.vmap(logits_of)(x, codes)
+      bit = uniform[:, place] < jax.nn.sigmoid(logits[:, place])
+      return x.at[:, place].set(bit.astype(x.dtype)), None
 
-def _nothing(key, state, z):
-  """Stands for the samples, of which the topic has none."""
-  raise NotImplementedError
+    x, _ = jax.lax.scan(draw_bit, jnp.zeros((z.shape[0], BITS)), jnp.arange(BITS))
+    return x.reshape(-1, 1, BITS, 1)
+
+  return Decoder(init=init, log_prob=log_prob, mean=sample, sample=sample, bits=bits)
 
 
 def posterior(hidden: Sequence[int] = (64, 64)) -> Posterior:

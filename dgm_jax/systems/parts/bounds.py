@@ -146,7 +146,8 @@ def iwae(terms: Terms, state: State) -> Any:
 
 def neg_bound(terms: Terms) -> Metrics:
   """Returns the metric `neg_bound_nats`, minus the importance-weighted bound, [B]."""
-  return {'neg_bound_nats': -losses.importance_weighted_bound(terms.log_weights, axis=1)}
+  weights = terms.log_weights
+  return {'neg_bound_nats': -losses.importance_weighted_bound(weights, axis=1) if weights.ndim > 1 else -weights}
 
 
 def beta(weight: Callable | jax.Array | float) -> Bound:
@@ -190,7 +191,8 @@ def ramp(config: ConfigDict, name: str, most: float = 1.0, least: float = 0.0) -
 def free_bits(floor: float | Sequence[float], groups: int = 0) -> Bound:
   """Returns the bound that does not penalise the first nats of each group of latents of each level.
 
-  A group counts max(floor, the mean of its divergence over the batch).
+  A group counts max(floor, the mean of its divergence over the batch). With `config.accumulate` > 1, or pmap, it is the
+  mean over each slice, which is above the floor more often: take slices of dozens of examples.
 
   Args:
     floor: nats of a group, one number or one for each level.
@@ -307,6 +309,11 @@ def _warm_up(config: ConfigDict, model: Model):
   start, of = config.model.get('warm_up_from', 0.0), config.model.get('warm_up_of', 'divergence')
   experiment.require(0 <= start <= 1, f'config.model.warm_up_from must be in [0, 1], got {start}')
   kind = experiment.choose('config.model.warm_up_of', of, {'divergence': beta, 'joint': joint})
+  experiment.require(
+    kind is beta or len(config.model.latents) == 1,
+    f'config.model.warm_up_of=joint weighs the prior of one level of latents, got config.model.latents='
+    f"{config.model.latents}: set config.model.warm_up_of='divergence'",
+  )
   return kind(ramp(config, 'warm_up', 1.0, start)), {}
 
 

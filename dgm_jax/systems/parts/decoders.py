@@ -69,7 +69,8 @@ def factorised(config: ConfigDict, latents: int) -> Decoder:
   def init(key, x):
     del x
     z = standard_normal(jax.random.fold_in(key, 1), (STARTS, latents))  # which a data-dependent start needs
-    return {'map': mapping.init(key, z)['params']}
+    with experiment.naming('config.model.map'):
+      return {'map': mapping.init(key, z)['params']}
 
   def log_prob(key, state, x, z):
     del key
@@ -100,9 +101,11 @@ def pixels(config: ConfigDict, latents: int) -> Decoder:
     for_map, for_z, for_pixels = jax.random.split(key, 3)
     z, params = jax.random.normal(for_z, (x.shape[0], latents)), {}
     if parts.mapping is not None:
-      params['map'] = parts.mapping.init(for_map, z)['params']
-    inputs = parts.pixel.inputs(x)
-    return params | {'pixels': parts.network.init(for_pixels, inputs, condition_of(parts, params, z))['params']}
+      with experiment.naming('config.model.map'):
+        params['map'] = parts.mapping.init(for_map, z)['params']
+    inputs, condition = parts.pixel.inputs(x), condition_of(parts, params, z)
+    with experiment.naming('config.model.network'):
+      return params | {'pixels': parts.network.init(for_pixels, inputs, condition)['params']}
 
   def log_prob(key, state, x, z):
     del key

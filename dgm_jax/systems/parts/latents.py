@@ -83,6 +83,7 @@ class Prior(NamedTuple):
   owns: tuple[str, ...] = ()  # their names
   train: Callable | None = None  # in a step: (key, state, z [..., Z]) -> [...] nats, and entries of `State.extra`
   extra: Callable = no_entries  # (key, x) -> initial entries of `State.extra`
+  leak: Callable | None = None  # (key, state, z [B, Z]) -> figures by name, [B], far from 0 if `log_prob` is no density
 
 
 class Decoder(NamedTuple):
@@ -208,8 +209,11 @@ def _views(posterior: Posterior, prior: Prior, decoder: Decoder, ancestral: Call
   def emit(key, state, z):
     return decoder.sample(key, state, z)
 
+  def prior_leak(key, state, x):
+    return prior.leak(key, state, posterior.draw(key, state, x, None)[-1].z)
+
   own = {} if decoder.below else {'log_likelihood': log_likelihood, 'emit': emit}
   own |= {'encode': encode, 'decode': decode, 'posterior': posterior.normal, 'prior': prior.view}
-  own |= {'flow_samples': posterior.flow_samples}
+  own |= {'flow_samples': posterior.flow_samples, 'prior_leak': prior_leak if prior.leak else None}
   own |= {'reconstruct': reconstruct, 'mean_sample': mean_sample, 'bits': bits}
   return own if prior.kl and posterior.closed else own | {'kl_per_dim': None}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from dgm_jax import config as experiment
 from dgm_jax import distributions
 
 __all__ = ['PIXELS', 'Pixel', 'bernoulli', 'categorical', 'logistic_mixture', 'normal']
@@ -89,6 +90,7 @@ def logistic_mixture(channels: int, model: Any, levels: int = 256) -> Pixel:
     cooled = mixture._replace(logits=mixture.logits / temperature, log_scales=mixture.log_scales + jnp.log(temperature))
     return distributions.logistic_mixture_sample(key, cooled, levels)
 
+  experiment.require(model.components >= 1, f'config.model.components must be at least 1, got {model.components}')
   count = model.components * (1 + 2 * channels + channels * (channels - 1) // 2)
   return Pixel(num_parameters=count, groups=1, inputs=_identity, log_prob=log_prob, sample=sample)
 

@@ -142,8 +142,19 @@ def from_flow(part: Bijection, latents: int, momentum: float = 0.99) -> Prior:
     noise = standard_normal(key, (n, latents))
     return part.inverse(state.params['prior'], state.extra.get('prior_statistics', {}), noise)[0]
 
+  def leak(key, state, z):
+    del key
+    params, stats = state.params['prior'], state.extra.get('prior_statistics', {})
+    noise = lambda one: part.forward(params, stats, one[None])[0].reshape(-1)
+
+    def error(one):
+      said = part.forward(params, stats, one[None])[1][0]
+      return said - jnp.linalg.slogdet(jax.jacfwd(noise)(one))[1]
+
+    return {'log_det_error_nats': jax.lax.map(error, z)}
+
   view = views.Prior(sample=sample, log_prob=log_prob)
-  return Prior(view=view, init=init, owns=('prior',), train=train, extra=extra)
+  return Prior(view=view, init=init, owns=('prior',), train=train, extra=extra, leak=leak)
 
 
 def by_name(config: ConfigDict, latents: int, posterior: Posterior) -> Prior:

@@ -18,7 +18,7 @@ from dgm_jax import distributions, models
 from dgm_jax.core import Batch, Key, State
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models.latent_maps import LadderEncoder
-from dgm_jax.systems.parts import decoders, priors, raster
+from dgm_jax.systems.parts import decoders, priors, raster, sensitivity
 from dgm_jax.systems.parts.bounds import Decoder, Latent, Model, Posterior, Terms
 from dgm_jax.systems.parts.decoders import PixelDecoder
 from dgm_jax.systems.parts.noise_views import decompression, variation
@@ -62,6 +62,7 @@ def two_levels(config: ConfigDict) -> Model:
     return decoder.sample(for_data, state, levels[1](for_map, state, top.view.sample(for_top, state, n)))
 
   views = _views(posterior, decoder, top, levels[1]) | {'variations': variation(levels)}
+  views['prior_leak'] = _leak(posterior, between)
   owns = ('encoder', 'decoder', 'prior')
   return Model(networks=networks, draw=draw, sample=sample, owns=owns, views=views, means=posterior.means)
 
@@ -95,7 +96,8 @@ def _posterior(config: ConfigDict) -> Posterior:
   network = models.build('config.model.encoder', LadderEncoder, settings, **filled)
 
   def init(key, x):
-    return network.init(key, x)['params']
+    with experiment.naming('config.model.encoder'):
+      return network.init(key, x)['params']
 
   def params(state, x):
     return network.apply({'params': state.params['encoder']}, x)
@@ -119,15 +121,32 @@ def _posterior(config: ConfigDict) -> Posterior:
 def _init_prior(between: PixelDecoder, key: Key, low: jax.Array, high: jax.Array) -> dict:
   """Returns initial parameters of the map's prior, from latents [B, Z_0] and [B, Z_1]."""
   for_map, for_network = jax.random.split(key)
-  params = {} if between.mapping is None else {'map': between.mapping.init(for_map, high)['params']}
+  with experiment.naming('config.model.latent_map'):
+    params = {} if between.mapping is None else {'map': between.mapping.init(for_map, high)['params']}
   condition = decoders.condition_of(between, params, high)
-  return params | {'pixels': between.network.init(for_network, low.reshape(-1, *between.shape), condition)['params']}
+  with experiment.naming('config.model.latent_network'):
+    return params | {'pixels': between.network.init(for_network, low.reshape(-1, *between.shape), condition)['params']}
 
 
 def _log_prior(between: PixelDecoder, state: State, low: jax.Array, high: jax.Array) -> jax.Array:
   """Computes log p(z_0|z_1) of latents [..., Z_0] and [..., Z_1], [...] nats."""
   x, condition = low.reshape(-1, *between.shape), high.reshape(-1, high.shape[-1])
   return decoders.log_prob_map(between, state.params['prior'], x, condition).sum((1, 2)).reshape(low.shape[:-1])
+
+
+def _leak(posterior: Posterior, between: PixelDecoder) -> Callable:
+  """Returns the view that measures whether the parameters of the map's positions depend on later positions."""
+
+  def view(key, state, x):
+    low, high = posterior.draw(key, state, x, None)
+    first = jnp.arange(between.shape[0] * between.shape[1])
+    rows, own = first % x.shape[0], state.params['prior']
+    condition = decoders.condition_of(between, own, high.z)[rows]
+    maps = low.z.reshape(-1, *between.shape)[rows]
+    sizes = sensitivity.gradients(key, between.network, own['pixels'], between.pixel, maps, first, condition)
+    return {f'gradient_by_{name}_latents': size.max() for name, size in sizes.items()}
+
+  return view
 
 
 def _levels(between: PixelDecoder, decoder: Decoder, top: priors.Prior) -> list[Callable]:
