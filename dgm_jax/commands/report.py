@@ -25,7 +25,7 @@ from typing import Any
 from absl import flags
 
 from dgm_jax.errors import UserError
-from dgm_jax.internal.files import read_bytes, write_atomic
+from dgm_jax.internal.files import is_folder, read_bytes, write_atomic
 from dgm_jax.pages import records, svg, tables
 from dgm_jax.pages.style import STYLE
 from dgm_jax.runs import lines
@@ -44,7 +44,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     UserError: there is no such folder, or no metrics in it.
   """
   workdir = pathlib.Path(workdir)
-  if not workdir.is_dir():
+  if not is_folder(workdir):
     raise UserError(f'--workdir={workdir}: no such folder; give the --workdir that train.py was given')
   metrics = lines.read(workdir / 'metrics.jsonl')
   if not metrics:

@@ -20,6 +20,7 @@ from dgm_jax.errors import UserError
 from dgm_jax.evals import distances
 from dgm_jax.evals.judges import inception
 from dgm_jax.evals.mean import per_example
+from dgm_jax.internal.files import exists
 from dgm_jax.runs import workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel, signals
@@ -143,7 +144,7 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
   if judge.startswith('inception:'):
     return Judge('', *inception.judge(judge.removeprefix('inception:')))
   folder = pathlib.Path(judge)
-  if not (folder / 'config.json').exists():
+  if not exists(folder / 'config.json'):
     raise UserError(
       f'the judge {judge} is not there: python train.py --config=configs/classifier_mnist.py --workdir={judge}'
     )

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import IO, TypeVar
 
 __all__ = [
-  'PAUSES', 'append', 'import_file', 'make_folder', 'may_pass', 'open_regular', 'open_without_links', 'patiently',
-  'read_bytes', 'read_text', 'sync', 'write_atomic', 'write_with',
+  'PAUSES', 'append', 'exists', 'import_file', 'is_file', 'is_folder', 'make_folder', 'may_pass', 'open_regular',
+  'open_without_links', 'patiently', 'read_bytes', 'read_text', 'sync', 'write_atomic', 'write_with',
 ]  # fmt: skip
 
 T = TypeVar('T')
@@ -50,6 +50,21 @@ def patiently(function: Callable[[], T]) -> T:
   return function()
 
 
+def exists(path: str | os.PathLike) -> bool:
+  """Returns whether there is something at a path. See `patiently`."""
+  return patiently(pathlib.Path(path).exists)
+
+
+def is_file(path: str | os.PathLike) -> bool:
+  """Returns whether there is a regular file at a path. See `patiently`."""
+  return patiently(pathlib.Path(path).is_file)
+
+
+def is_folder(path: str | os.PathLike) -> bool:
+  """Returns whether there is a folder at a path. See `patiently`."""
+  return patiently(pathlib.Path(path).is_dir)
+
+
 def import_file(path: pathlib.Path) -> ModuleType:
   """Returns the module of a Python file. It is not entered into `sys.modules`, and is read anew each time."""
   spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -62,7 +77,7 @@ def import_file(path: pathlib.Path) -> ModuleType:
 def make_folder(path: str | os.PathLike) -> None:
   """Makes a folder and those above it, unless they are there, and has their names on the disk."""
   path = pathlib.Path(path)
-  fresh = [place for place in (path, *path.parents) if not place.exists()]
+  fresh = [place for place in (path, *path.parents) if not exists(place)]
   patiently(lambda: os.makedirs(path, exist_ok=True))
   for place in fresh:
     sync(place.parent)
@@ -133,7 +148,10 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
   def read() -> bytes:
     with open_regular(path) as file:
-      return file.read()
+      data = file.read()
+    if data is None:  # in place of EAGAIN
+      raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), os.fspath(path))
+    return data
 
   return patiently(read)
 
@@ -156,7 +174,7 @@ def open_without_links(path: str | os.PathLike) -> IO[str]:
     if error.errno == errno.ELOOP:
       raise OSError(errno.ELOOP, 'it is a link: remove it', os.fspath(path)) from error
     raise
-  if not stat.S_ISREG(os.fstat(number).st_mode):
+  if not stat.S_ISREG(patiently(lambda: os.fstat(number)).st_mode):
     os.close(number)
     raise OSError(errno.EINVAL, 'it is no regular file: remove it', os.fspath(path))
   return os.fdopen(number, 'a+', encoding='utf-8')

@@ -22,7 +22,7 @@ from dgm_jax.core import State, System, unaveraged
 from dgm_jax.data import checks, preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics, older
-from dgm_jax.internal.files import make_folder, write_atomic
+from dgm_jax.internal.files import exists, is_file, is_folder, make_folder, write_atomic
 from dgm_jax.runs import checkpoint
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
@@ -41,10 +41,10 @@ def compare(workdir: Path, config: ConfigDict, allow_config_change: bool) -> Non
   Raises:
     UserError: the folder holds a run of another experiment, or none of its checkpoints is readable.
   """
-  if workdir.exists() and not workdir.is_dir():
+  if exists(workdir) and not is_folder(workdir):
     raise UserError(f'--workdir={workdir} cannot be written: Not a directory')
-  wrong = [name for name in ('config.json', 'env.json', 'metrics.jsonl', 'timing.jsonl') if (workdir / name).is_dir()]
-  wrong += [name for name in ('checkpoints', 'pictures', 'tb') if (workdir / name).is_file()]
+  wrong = [name for name in ('config.json', 'env.json', 'metrics.jsonl', 'timing.jsonl') if is_folder(workdir / name)]
+  wrong += [name for name in ('checkpoints', 'pictures', 'tb') if is_file(workdir / name)]
   if wrong:
     raise UserError(f'{workdir / wrong[0]} is in the way of what a run writes there: move it away')
   if not checkpoint.steps(workdir):
@@ -53,7 +53,7 @@ def compare(workdir: Path, config: ConfigDict, allow_config_change: bool) -> Non
         f'no checkpoint in {workdir} is readable ({", ".join(damaged)}); move the folder away to start anew'
       )
     return
-  if not (workdir / 'config.json').exists():
+  if not exists(workdir / 'config.json'):
     return
   old = experiment.to_json(experiment.load(workdir))
   changes = differences(old, older.today(experiment.to_json(config)))
@@ -235,7 +235,7 @@ def require_writable(folder: Path) -> None:
     UserError: names the folder and the reason.
   """
   try:
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if exists(path))
     with tempfile.TemporaryFile(dir=there):
       pass
   except OSError as error:

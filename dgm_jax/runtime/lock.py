@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from dgm_jax.errors import UserError, printable
-from dgm_jax.internal.files import append, make_folder, open_without_links, read_bytes, read_text
+from dgm_jax.internal.files import append, exists, make_folder, open_without_links, patiently, read_bytes, read_text
 
 __all__ = ['locked']
 
@@ -32,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
     UserError: another process holds the folder, or it cannot be written.
   """
   path = Path(folder).absolute() / NAME
-  fresh = [place for place in (path, *path.parents) if not place.exists()]
+  fresh = [place for place in (path, *path.parents) if not exists(place)]
   try:
     file = _open(path)
   except OSError as error:
@@ -47,10 +47,11 @@ def locked(folder: Path) -> Iterator[None]:
       refused = True
       raise
     finally:
-      file.truncate(0)
-      if refused:
-        append(file.fileno(), before)
-        _remove(fresh)
+      with contextlib.suppress(OSError):  # a page that stays is that of a process that is gone
+        patiently(lambda: file.truncate(0))
+        if refused:
+          append(file.fileno(), before)
+          _remove(fresh)
 
 
 def _open(path: Path) -> IO[str]:
@@ -83,7 +84,7 @@ def _take(file: IO[str], path: Path) -> bytes:
     raise UserError(_refusal(path, _holder(path))) from error
   except OSError:  # a network file system without locks
     kernel = False
-  if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+  if not (exists(path) and patiently(lambda: os.path.samestat(os.fstat(file.fileno()), path.stat()))):
     raise UserError(_refusal(path, {}))  # its holder was refused just now, and has removed it
   holder = _holder(path)
   if holder and not kernel and _alive(holder):

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dgm_jax.errors import UNSAVED, Halt, UserError, printable
-from dgm_jax.internal.files import append, make_folder, open_without_links, patiently, read_text, write_atomic
+from dgm_jax.internal.files import append, exists, make_folder, open_without_links, patiently, read_text, write_atomic
 from dgm_jax.runs import lines
 
 __all__ = ['Lost', 'Writer', 'hole', 'lost', 'open', 'silent', 'stopwatch']
@@ -316,8 +316,8 @@ def _wandb(workdir: pathlib.Path, first_step: int, config: Any) -> _Sink:
       f"config.log.wandb='{config.log.wandb}' needs the package wandb, which is not installed: "
       "pip install 'dgm_jax[wandb]', or give --config.log.wandb=''"
     ) from error
-  note, before = workdir / 'wandb_id', (workdir / 'wandb').exists()
-  own = read_text(note) if first_step and note.exists() else secrets.token_hex(4)
+  note, before = workdir / 'wandb_id', exists(workdir / 'wandb')
+  own = read_text(note) if first_step and exists(note) else secrets.token_hex(4)
   try:
     run = wandb.init(
       project=config.log.wandb,

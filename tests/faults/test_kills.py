@@ -50,7 +50,8 @@ def kill_once(folder, chance) -> Kill:
   code, out, err = runs.finish(process)
   assert code == -signal.SIGKILL, err
   began = 'going on from the checkpoint of step' in out
-  restarted = f'step {before} of' in out if began else before == 0 or not out
+  trained = 'first call' in out  # else it was killed before it had looked for a checkpoint
+  restarted = f'step {before} of' in out if began else before == 0 or not trained
   drafts = list((folder / 'checkpoints').glob('*tmp*'))
   newest, reached = runs.newest(folder), progress(folder)
   if newest:

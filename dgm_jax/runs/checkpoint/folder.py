@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dgm_jax.errors import UserError
-from dgm_jax.internal.files import patiently, sync
+from dgm_jax.internal.files import exists, patiently, sync
 
 __all__ = [
   'FOLDER', 'describe', 'hold', 'reason', 'remove', 'remove_drafts', 'set_aside', 'steps', 'sync_step', 'tidy',
@@ -105,7 +105,7 @@ def tidy(folder: Path) -> None:
   """Removes drafts of killed saves, sets aside half-deleted steps, and names all other files."""
   remove_drafts(folder)
   whole = {str(step) for step in steps(folder.parent)}
-  for path in sorted(folder.iterdir()):
+  for path in patiently(lambda: sorted(folder.iterdir())):
     # Orbax would count it among the newest, and drop a good one for it.
     if path.name.isdigit() and path.name not in whole:
       warn([set_aside(path, 'it holds no state')], '')
@@ -118,7 +118,7 @@ def remove_drafts(folder: Path, settle: float = 0.0, tries: int = 20) -> None:
 
   If one of several writes fails, the others go on, and put files back into a folder that is being removed.
   """
-  drafts = lambda: [path for pattern in UNFINISHED for path in folder.glob(pattern)]
+  drafts = lambda: [path for pattern in UNFINISHED for path in patiently(lambda p=pattern: list(folder.glob(p)))]
   for _ in range(tries):
     for draft in drafts():
       shutil.rmtree(draft, ignore_errors=True)
@@ -129,7 +129,7 @@ def remove_drafts(folder: Path, settle: float = 0.0, tries: int = 20) -> None:
 
 def set_aside(step: Path, reason: str) -> str:
   """Renames a damaged step. Returns the line that reports it."""
-  aside = next(path for path in _names(step) if not path.exists())
+  aside = next(path for path in _names(step) if not exists(path))
   try:
     step.rename(aside)
   except OSError as error:

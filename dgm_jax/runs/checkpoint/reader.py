@@ -28,7 +28,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dgm_jax.core import State
 from dgm_jax.errors import UserError
 from dgm_jax.internal import metrics as names
-from dgm_jax.internal.files import PAUSES, may_pass, open_regular, read_bytes
+from dgm_jax.internal.files import PAUSES, is_folder, may_pass, open_regular, read_bytes
 from dgm_jax.runs import lines
 from dgm_jax.runs.checkpoint import folder as folders
 from dgm_jax.runs.checkpoint.folder import FOLDER, reason, steps
@@ -268,7 +268,7 @@ def _agree(outcome: _Outcome) -> _Outcome:
 
 
 def _classify(error: Exception, path: Path) -> _Kind:
-  if not path.is_dir():
+  if not is_folder(path):
     return _Kind.GONE
   if isinstance(error, _Damaged):
     return _Kind.DAMAGED

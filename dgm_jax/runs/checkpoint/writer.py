@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from dgm_jax.core import State
 from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
-from dgm_jax.internal.files import PAUSES, make_folder, patiently
+from dgm_jax.internal.files import PAUSES, exists, is_folder, make_folder, patiently
 from dgm_jax.runs.checkpoint import folder as folders
 from dgm_jax.runs.checkpoint.folder import FOLDER, reason, steps
 from dgm_jax.runs.checkpoint.quiet import quiet
@@ -95,7 +95,7 @@ def save(saver: Saver, state: State, meta: dict[str, Any], metrics: dict[str, fl
   step = int(jax.device_get(state.step))
   if not _finished(saver):
     wait = True
-  if (saver.folder / str(step)).exists():
+  if exists(saver.folder / str(step)):
     raise ValueError(f'{saver.folder} has a checkpoint of step {step} already')
   if bad := first_bad(state):
     raise Halt(f'{bad} is not finite at step {step}, which is not saved', DIVERGED)
@@ -137,7 +137,7 @@ def check_space(workdir: Path, like: State) -> None:
   Raises:
     UserError: fewer bytes are free than two states take.
   """
-  there = next(path for path in (Path(workdir).absolute(), *Path(workdir).absolute().parents) if path.is_dir())
+  there = next(path for path in (Path(workdir).absolute(), *Path(workdir).absolute().parents) if is_folder(path))
   needed, free = 2 * num_bytes(like), shutil.disk_usage(there).free
   if free < needed:
     raise UserError(f'{workdir} has {free:,} bytes free, and checkpoints need {needed:,}: free some space first')
