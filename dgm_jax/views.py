@@ -116,6 +116,15 @@ class Classes(Protocol):
   def __call__(self, key: 'Key', state: 'State', columns: int) -> jax.Array: ...
 
 
+class Settle(Protocol):
+  """Returns the state whose batch statistics are means over a batch more than `number`, [] int32.
+
+  Latents are truncated at `truncation`, [], infinite for none; so are those of samples of the state from then on.
+  """
+
+  def __call__(self, key: 'Key', state: 'State', number: jax.Array, truncation: jax.Array) -> 'State': ...
+
+
 class Prior(NamedTuple):
   """The distribution of the codes that `decode` takes."""
 
@@ -158,6 +167,8 @@ class Views(NamedTuple):
   decompress: AskExamples | None = None  # [B, ...]: x' ~ p(x'|z) with z ~ q(z|x)
   variations: AskNumber | None = None  # [levels, n, ...]: samples whose noise differs in one level, from the top
   log_likelihood: Likelihood | None = None  # of latents that have the density `prior.log_prob`
+  settle: Settle | None = None
+  feature_codes: AskExamples | None = None  # whole-numbered codes of a critic's features, layer -> [B, ...]
   emit: AskCodes | None = None  # [B, ...] in data space, sampled from p(x|z)
 
 

@@ -1,13 +1,16 @@
-"""Vector quantization: nearest codes, straight-through gradients, restarts of dead codes.
+"""Vector quantization: nearest codes, straight-through gradients, restarts of dead codes, features of a network.
 
 Axes: ... any leading axes, N vectors of a batch, D features of a vector, K codes.
 """
 
+from collections.abc import Callable
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-__all__ = ['k_means', 'nearest', 'restart', 'straight_through']
+__all__ = ['FeatureQuantizer', 'k_means', 'nearest', 'restart', 'straight_through']
 
 LIMIT = 2**21  # distances in memory at a time: 8 MB, about the size of a CPU's caches and enough work for a GPU
 
@@ -102,3 +105,44 @@ def k_means(key: Array, z: Float[Array, '*B D'], size: int, steps: int = 10) -> 
     return jnp.where(hits > 0, sums / jnp.maximum(hits, 1), codebook), None
 
   return jax.lax.scan(step, flat[index], None, length=steps)[0]
+
+
+class FeatureQuantizer(nn.Module):
+  """Draws the vectors of a map [B, ..., D] to their nearest codes, which follow the vectors by running means.
+
+  The collection 'codebook' holds running counts [K] and sums [K, D], of which the codes are `vectors`. If it is
+  mutable, the counts and sums of this batch are written there: averaging them is the caller's work, as for batch
+  statistics. What pays for the distance is sown as 'commitment', [B]: `commitment` times the mean square over
+  positions and features. The codes are sown as 'codes'.
+
+  With `feed` the codes go on, and their gradient passes to x unchanged. Without, x itself goes on, as in the program.
+
+  Reference: Zhao et al. 2020, arXiv:2004.02088, equations 4 to 7, and its program.
+  """
+
+  codes: int
+  commitment: float
+  vectors: Callable  # (counts [K], sums [K, D]) -> codes [K, D], `losses.codebook_vectors`
+  feed: bool = False
+  start: float = 1.0  # count that each code begins with
+  deviation: float = 1.0  # of the codes that it begins with
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B *S D']) -> Float[Array, 'B *S D']:
+    size = x.shape[-1]
+    drawn = lambda: self.deviation * jax.random.normal(self.make_rng('params'), (self.codes, size))
+    counts = self.variable('codebook', 'counts', lambda: jnp.full(self.codes, self.start, jnp.float32))
+    sums = self.variable('codebook', 'sums', drawn)
+    h = x.astype(jnp.float32)
+    # Counts of zero hold no mean yet: the sums are the first codes.
+    codebook = jnp.where(counts.value.sum() > 0, self.vectors(counts.value, sums.value), sums.value)
+    codes = nearest(h, codebook)
+    near = codebook[codes]
+    apart = jnp.square(h - near).mean(tuple(range(1, h.ndim)))
+    self.sow('commitment', 'value', self.commitment * apart)
+    self.sow('codes', 'codes', codes)
+    if self.is_mutable_collection('codebook') and not self.is_initializing():
+      flat = jax.lax.stop_gradient(h).reshape(-1, size)
+      counts.value = jnp.zeros(self.codes).at[codes.reshape(-1)].add(1.0)
+      sums.value = jnp.zeros((self.codes, size)).at[codes.reshape(-1)].add(flat)
+    return straight_through(h, near).astype(x.dtype) if self.feed else x
