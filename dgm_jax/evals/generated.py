@@ -17,7 +17,7 @@ from dgm_jax import config as experiment
 from dgm_jax import data
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
-from dgm_jax.evals import distances
+from dgm_jax.evals import distances, standing
 from dgm_jax.evals.judges import inception
 from dgm_jax.evals.mean import per_example
 from dgm_jax.runs import workdir
@@ -64,7 +64,7 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
   count = settings['samples'] or min(SAMPLES, subject.split.size)
   train = data.load(subject.config.data, 'train')
   _refuse_few(settings['splits'], samples=count, images=subject.split.size, training_images=train.size)
-  train = first(train, count)
+  train, subject = first(train, count), standing.settled(seed, subject)
   real = look(judge, subject.mesh, _cut(first(subject.split, count)))
   fake = look(judge, subject.mesh, samples(seed, subject, count))
   noise = np.random.default_rng(seed).integers(256, size=(count, *subject.config.data.shape), dtype=np.uint8)

@@ -142,9 +142,13 @@ class LayerNorm(nn.Module):
     return (centred * factor * scale + bias).astype(self.dtype or x.dtype)
 
 
-def directions(key: Array, params: dict) -> dict:
-  """Returns random unit vectors, the initial state of `spectral`: [outputs] for each kernel of the parameters."""
-  kernels: dict[Any, Any] = {path: leaf for path, leaf in flatten_dict(params).items() if path[-1] == 'kernel'}
+def directions(key: Array, params: dict, free: tuple[str, ...] = ()) -> dict:
+  """Returns random unit vectors, the initial state of `spectral`: [outputs] for each kernel of the parameters.
+
+  Layers whose names are in `free` have none, so that their kernels stay as they are.
+  """
+  leaves: dict[Any, Any] = flatten_dict(params)
+  kernels = {path: leaf for path, leaf in leaves.items() if path[-1] == 'kernel' and not set(path) & set(free)}
   keys = jax.random.split(key, len(kernels))
   return unflatten_dict(
     {path: _unit(jax.random.normal(k, leaf.shape[-1:])) for k, (path, leaf) in zip(keys, kernels.items(), strict=True)}

@@ -66,6 +66,7 @@ class Game(NamedTuple):
   shares: tuple[float, ...] = ()  # of the classes among the training examples; (): all are equally likely
   quantize: ConfigDict | None = None  # of the critic's features
   everywhere: bool = False  # whether a move also moves the directions of the other network's spectral norms
+  free: tuple[str, ...] = ()  # layers without a norm of their weights
 
 
 def build(config: ConfigDict, **told: Any) -> Game:
@@ -73,7 +74,8 @@ def build(config: ConfigDict, **told: Any) -> Game:
 
   `model.generator` and `model.critic` name a `network` and give its settings, the `norm` of its layers and the
   `constraints` of its weights, each with a bound. `model.quantize` describes the quantization of the critic's features
-  (`quantizers`), and `model.spectral.everywhere` whose moves move the directions of spectral norms.
+  (`quantizers`). `model.spectral` says whose moves move the directions of spectral norms (`everywhere`), and which
+  layers have none (`free`).
 
   Args:
     config: the experiment.
@@ -105,6 +107,7 @@ def build(config: ConfigDict, **told: Any) -> Game:
     shares=tuple(config.data.class_shares),
     quantize=model.get('quantize') or None,
     everywhere=model.get('spectral', {}).get('everywhere', False),
+    free=tuple(model.get('spectral', {}).get('free', ())),
   )
 
 
@@ -167,7 +170,8 @@ def init_networks(game: Game, key: Key, batch: Batch) -> tuple[Params, dict[str,
   extra |= {'reference': reference} if game.references else {}
   for name, constraints in game.constraints.items():
     for norm in constraints.keys() & WEIGHT_NORMS.keys():
-      extra[f'{name}_{norm}'] = directions(jax.random.fold_in(key, 3 + len(extra)), variables[name]['params'])
+      own = jax.random.fold_in(key, 3 + len(extra))
+      extra[f'{name}_{norm}'] = directions(own, variables[name]['params'], game.free)
   return {name: tree['params'] for name, tree in variables.items()}, extra
 
 
