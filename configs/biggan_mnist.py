@@ -23,7 +23,7 @@ def get_config(variant='small'):
   config = build_on(__file__, 'biggan_cifar10')
   config.data.update({'name': 'mnist', 'valid_size': 10_000})
   config.model.generator.update({'channels': (32, 24, 24), 'shared': 32, 'hierarchical': True})
-  config.model.generator.initializer = config.model.critic.initializer = 'orthogonal'
+  config.model.generator.initializer = config.model.critic.initializer = 'glorot'
   config.model.critic.channels = (32,) * 4
   config.model.update({'latents': 48, 'critic_steps': 1, 'average': 0.998, 'average_start': 200})
   adam = {'b1': 0.0, 'b2': 0.99}

@@ -19,8 +19,8 @@ from dgm_jax import config as experiment
 from dgm_jax import core, data, evals, systems, training
 from dgm_jax.commands import evaluate
 from dgm_jax.data import preprocess
-from dgm_jax.evals import generated, surgery
-from dgm_jax.pictures import gallery, positions
+from dgm_jax.evals import generated, standing, surgery
+from dgm_jax.pictures import gallery, positions, truncation
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
@@ -309,6 +309,7 @@ def ask(subject):
   x, labels = jnp.zeros((NUMBER, *config.data.shape)), jnp.zeros(NUMBER, jnp.int32)
   known = {
     'x': x, 'n': NUMBER, 'columns': 2, 'labels': labels if config.conditional else None, 'temperature': 1.0, 'image': x,
+    'number': jnp.int32(0), 'truncation': jnp.float32(0.5),
     'mask': jnp.zeros(x.shape[:3], bool), 'first': labels, 'nats': 1.0, 'batch': {'x': x, 'y': labels},
   }  # fmt: skip
 
@@ -336,6 +337,8 @@ def draw_and_measure(subject, monkeypatch):
   monkeypatch.setattr(jax, 'jit', traced)
   monkeypatch.setattr(parallel, 'interruptible', lambda function: function)
   monkeypatch.setattr(generated, 'CHUNK', 20)
+  monkeypatch.setattr(standing, 'BATCHES', 1)
+  monkeypatch.setattr(truncation, 'BOUNDS', (0.5,))
   monkeypatch.setattr(surgery, 'SAMPLES', 100)
   monkeypatch.setattr(surgery, 'EXACT', 0)
   see = lambda state, pixels: (jnp.zeros((len(pixels), 10)), pixels.reshape(len(pixels), -1)[:, :3].astype('float32'))

@@ -82,7 +82,7 @@ class ConditionalBatchNorm(nn.Module):
     return (normal * (1 + of_condition('gain')) + of_condition('shift')).astype(self.dtype or x.dtype)
 
 
-def running(old: dict, new: dict, momentum: float) -> dict:
+def running(old: dict, new: dict, momentum: float | Array) -> dict:
   """Averages statistics with those of one more batch: momentum old + (1 - momentum) new."""
   return jax.tree.map(lambda a, b: momentum * a + (1 - momentum) * b.astype(a.dtype), old, new)
 
@@ -168,7 +168,8 @@ def spectral(params: dict, directions: dict, bound: float, steps: int = 1) -> tu
   scaled: dict[Any, Any] = flatten_dict(params)
   rights = {}
   for path, direction in flatten_dict(directions).items():
-    kernel = scaled[path].reshape(-1, scaled[path].shape[-1]).astype(jnp.float32)
+    kernel = scaled[path].reshape(-1, scaled[path].shape[-1])
+    kernel = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     constant, right = jax.lax.stop_gradient(kernel), direction
     for _ in range(steps):
       left = _unit(constant @ right)

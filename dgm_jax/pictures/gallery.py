@@ -19,7 +19,7 @@ from PIL import Image
 
 from dgm_jax.core import Key, State, System
 from dgm_jax.internal.files import make_folder, write_atomic
-from dgm_jax.pictures import plane, posterior
+from dgm_jax.pictures import plane, posterior, truncation
 from dgm_jax.views import fits, needs
 
 __all__ = ['BACKGROUND', 'ToUint8', 'available', 'grid', 'write_png']
@@ -192,6 +192,15 @@ def posteriors(
   return grid(posterior.cells(np.asarray(to_uint8(x[:columns])), before, after), len(before), scale=2)
 
 
+@needs(*truncation.truncations.needs)
+def truncations(
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10
+) -> np.ndarray:
+  """Draws a grid of samples whose latents are truncated more from row to row (`truncation.BOUNDS`). x is not used."""
+  del x
+  return grid(np.asarray(to_uint8(truncation.truncations(key, system, state, columns))), columns)
+
+
 def linear(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
   """Computes straight lines from codes a [m, Z] to b [m, Z] at t [T] in [0, 1]: [m, T, Z]."""
   t = t[None, :, None]
@@ -334,7 +343,7 @@ def _variant(draw: Callable, *names: str, **options) -> Callable:
 PICTURES = {
   'samples': samples_like, 'classes': classes, 'reconstructions': reconstructions, 'levels': levels,
   'interpolations': interpolations, 'traversals': traversals, 'decompressions': decompressions,
-  'variations': variations, 'posterior': posteriors,
+  'variations': variations, 'posterior': posteriors, 'truncations': truncations,
   'class_sweeps': _variant(sweeps, 'class_sweeps', 'decode', view='class_sweeps'),
   'continuous_sweeps': _variant(sweeps, 'continuous_sweeps', 'decode', view='continuous_sweeps'),
   'spherical_interpolations': _variant(interpolations, 'encode', 'decode', 'prior.normal', path=spherical),

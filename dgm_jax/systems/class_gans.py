@@ -54,6 +54,29 @@ def tac_gan(config: ConfigDict) -> System:
   return _game(config, 'twin', Variant(terms=classification(config.model, twin=True), labels_of_batch=True))
 
 
+def _require_fit(config: ConfigDict) -> None:
+  """Refuses images and latents that BigGAN's generator cannot divide.
+
+  Raises:
+    UserError: there are such.
+  """
+  model, generator = config.model, config.model.generator
+  if generator.network != 'biggan' or 'channels' not in generator:
+    return
+  times = 2 ** (len(generator.channels) - 1)
+  experiment.require(
+    len(config.data.shape) != 3 or not any(size % times for size in config.data.shape[:2]),
+    f'{len(generator.channels)} config.model.generator.channels make a network that takes images whose height and width'
+    f' {times} divides, not {tuple(config.data.shape)}: set config.data.size, or give fewer channels',
+  )
+  chunks = len(generator.channels) if generator.get('hierarchical', False) else 1
+  experiment.require(
+    model.latents % chunks == 0,
+    f'config.model.latents={model.latents} must be a multiple of {chunks}, the number of generator.channels, each of'
+    ' which has a chunk of them',
+  )
+
+
 def _game(config: ConfigDict, head: str, variant: Variant) -> System:
   """Returns the system of players in turn whose critic has this head."""
   model, told = config.model, {}
@@ -70,6 +93,7 @@ def _game(config: ConfigDict, head: str, variant: Variant) -> System:
   experiment.require(
     model.standing >= 0, f'config.model.standing must be a number of batches, 0 for none, got {model.standing}'
   )
+  _require_fit(config)
   game = games.build(config, **told)
   joint = not games.ties_examples(model)
   examples = config.batch_size // (turns.count(config, 'critic_steps') * turns.count(config, 'lazy'))

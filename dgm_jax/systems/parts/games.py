@@ -267,10 +267,11 @@ def moved_by_others(game: Game, name: str, state: State, statistics: dict) -> di
   There are none unless the config asks for what a program does: `model.spectral.everywhere` for the directions of
   spectral norms, `model.quantize.both` for a critic's codebooks.
   """
-  kept = {norm: statistics[norm] for norm in WEIGHT_NORMS if game.everywhere and norm in statistics}
+  entries = {f'{name}_{norm}': statistics[norm] for norm in WEIGHT_NORMS if game.everywhere and norm in statistics}
   if game.quantize and game.quantize.both and CODEBOOK in statistics:
-    kept[CODEBOOK] = statistics[CODEBOOK]
-  return {entry: tree for entry, tree in update_statistics(game, name, state, batch=kept).items() if kept}
+    entry = f'{name}_{CODEBOOK}'
+    entries[entry] = running(state.extra[entry], statistics[CODEBOOK], game.quantize.decay)
+  return entries
 
 
 def latents(game: Game, key: Key, n: int, batch: Batch | None = None) -> Any:
