@@ -1,14 +1,11 @@
 """BigGAN on ImageNet at 64 x 64 and 128 x 128: hierarchical latents, a shared embedding, attention.
 
 Paper: Brock et al. 2019, arXiv:1809.11096, in the sizes of ajbrock/BigGAN-PyTorch (128, 96 channels) and of
-YangNaruto/FQ-GAN (64 and half schedules, 64 channels). FQ-GAN's script for 128 leaves out the shared embedding, without
-which it does not run: that it has one is our reading. In tac_128 (Gong et al. 2019, arXiv:1907.02690) the program's
-generator moves twice a turn, and gradients of its moves add up; ours moves once, and they do not.
+YangNaruto/FQ-GAN (64 and half, 64 channels), whose script for 128 does not run: that its embedding is shared is our
+reading. tac_128: Gong et al. 2019, arXiv:1907.02690, there with two moves of the generator and gradients that add up.
 Command: python train.py --config=configs/biggan_imagenet.py:64 --workdir=runs/biggan_imagenet_64
-Variants: 64, 128, 128_half, 64_half, tac_128, each also with _fq. Data: TFDS imagenet_resized/64x64, and
-imagenet2012 resized to 128.
-Expected (PyTorch's Inception): FID 10.55 (64), 14.88 (128); fq 9.67 and 13.77; half: 12.75, 22.77; fq 12.62, 19.11;
-tac_128 23.75.
+Variants: 64, 128, 64_half, 128_half, tac_128, and _fq. Data: TFDS imagenet_resized/64x64, imagenet2012 resized to 128.
+Expected (PyTorch's Inception): FID 10.55 (64), 14.88 (128); fq 9.67, 13.77; half 12.75, 22.77; half fq 12.62, 19.11.
 """
 
 from dgm_jax.config import build_on, optimizer, with_variant

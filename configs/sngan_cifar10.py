@@ -29,8 +29,8 @@ def get_config(variant=''):
   config = build_on(__file__, 'biggan_cifar10:tiny' if tiny else 'biggan_cifar10')
   config.system, config.conditional = 'gan.sngan', False
   config.data.preprocess = 'dequantize_symmetric'
-  config.model.generator.update({'initializer': 'glorot', 'constraints': {}, 'regularisers': {}})
-  config.model.critic.initializer = 'glorot'
+  config.model.generator.initializer = config.model.critic.initializer = 'glorot'
+  config.model.generator.constraints, config.model.generator.regularisers = {}, {}
   config.model.update({'average': 0.0, 'average_start': 0, 'ratio': 2, 'standing': 0})
   if not tiny:
     config.model.critic.channels = (128,) * 4

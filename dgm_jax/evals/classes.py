@@ -16,7 +16,7 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel, signals
 from dgm_jax.views import needs
 
-__all__ = ['classes', 'compare']
+__all__ = ['classes']
 
 LEAST = 2  # images of a class
 
@@ -66,7 +66,7 @@ def compare(
   right = fake.probabilities.argmax(1) == fake_labels
   distance, spread, accuracy = {}, {}, {}
   for k in np.unique(fake_labels):
-    of = lambda seen, labels, k=k: np.asarray(seen.features[labels == k], np.float64)
+    of = lambda looks, labels, k=k: np.asarray(looks.features[labels == k], np.float64)
     a, b = of(real, real_labels), of(fake, fake_labels)
     moments = lambda h: distances.add(distances.no_moments(h.shape[1]), h)
     distance[k], accuracy[k] = distances.frechet(moments(a), moments(b)), right[fake_labels == k].mean()

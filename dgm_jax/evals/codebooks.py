@@ -8,7 +8,7 @@ from dgm_jax.evals import generated, standing
 from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
 
-__all__ = ['codebooks', 'usage']
+__all__ = ['codebooks']
 
 
 @needs('feature_codes', 'sample')

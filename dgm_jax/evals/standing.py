@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from dgm_jax import config as experiment
-from dgm_jax.core import State
+from dgm_jax.core import Key, State, System
 from dgm_jax.runs.subject import Subject
 from dgm_jax.views import require
 
@@ -23,7 +23,7 @@ def settled(seed: int, subject: Subject) -> Subject:
   return subject._replace(state=settled_state(jax.random.key(seed), subject.system, subject.state, batches))
 
 
-def settled_state(key, system, state: State, batches: int, truncation: float = math.inf) -> State:
+def settled_state(key: Key, system: System, state: State, batches: int, truncation: float = math.inf) -> State:
   """Returns the state whose batch statistics are means over so many batches, sampled at a truncation from then on."""
   program = jax.jit(system.views.settle, out_shardings=state.step.sharding)
   for number in range(batches):

@@ -397,5 +397,4 @@ def multi_hinge(
   shapes.check('logits[B, K] labels[B]', logits, labels)
   logits = jnp.asarray(logits, jnp.float32)
   own = stable.take(logits, jnp.asarray(labels))
-  apart = 1 - own[:, None] + logits
-  return (jnp.maximum(apart, 0) if clamp else apart).mean(1)
+  return jnp.maximum(1 - own[:, None] + logits, 0 if clamp else -jnp.inf).mean(1)

@@ -48,16 +48,16 @@ class Generator(nn.Module):
   @nn.compact
   def __call__(self, z: Float[Array, 'B Z'], label: Array | None = None) -> Float[Array, 'B H W C']:
     start, _ = INITIALIZERS[self.initializer]
-    told = None if not self.classes else label
-    if told is not None and (self.shared or self.hierarchical):
+    vector = None if not self.classes else label
+    if vector is not None and (self.shared or self.hierarchical):
       size = self.shared or 128
-      told = nn.Embed(self.classes, size, embedding_init=start, name='shared')(told)
+      vector = nn.Embed(self.classes, size, embedding_init=start, name='shared')(vector)
     first, *chunks = jnp.split(z, len(self.channels), 1) if self.hierarchical else [z]
     height, width = (size >> (len(self.channels) - 1) for size in self.shape[:2])
     h = nn.Dense(height * width * self.channels[0], kernel_init=start, dtype=self.dtype)(first)
     h = h.reshape(-1, height, width, self.channels[0])
     for i, channels in enumerate(self.channels[1:]):
-      condition = told if not chunks else chunks[i] if told is None else jnp.concatenate([told, chunks[i]], 1)
+      condition = vector if not chunks else chunks[i] if vector is None else jnp.concatenate([vector, chunks[i]], 1)
       h = Up(channels, self.classes, self.initializer, self.dtype, name=f'block_{i}')(h, condition)
       if h.shape[1] in self.attention:
         h = ImageAttention(start, self.dtype, name=f'attention_{i}')(h)

@@ -90,6 +90,6 @@ class ImageAttention(nn.Module):
     query, key = places(conv(few, 'query')(x)), pooled(conv(few, 'key')(x))
     value = pooled(conv(max(1, channels // 2), 'value')(x))
     scores = jnp.einsum('bmk,bnk->bmn', query, key, preferred_element_type=jnp.float32)
-    found = jnp.einsum('bmn,bnv->bmv', jax.nn.softmax(scores).astype(value.dtype), value)
+    mixed = jnp.einsum('bmn,bnv->bmv', jax.nn.softmax(scores).astype(value.dtype), value)
     gain = self.param('gain', nn.initializers.zeros, ())
-    return x + gain.astype(x.dtype) * conv(channels, 'output')(found.reshape(*x.shape[:3], -1)).astype(x.dtype)
+    return x + gain.astype(x.dtype) * conv(channels, 'output')(mixed.reshape(*x.shape[:3], -1)).astype(x.dtype)

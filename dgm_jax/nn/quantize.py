@@ -130,9 +130,9 @@ class FeatureQuantizer(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B *S D']) -> Float[Array, 'B *S D']:
     size = x.shape[-1]
-    drawn = lambda: self.deviation * jax.random.normal(self.make_rng('params'), (self.codes, size))
+    start = lambda: self.deviation * jax.random.normal(self.make_rng('params'), (self.codes, size))
     counts = self.variable('codebook', 'counts', lambda: jnp.full(self.codes, self.start, jnp.float32))
-    sums = self.variable('codebook', 'sums', drawn)
+    sums = self.variable('codebook', 'sums', start)
     h = x.astype(jnp.float32)
     # Counts of zero hold no mean yet: the sums are the first codes.
     codebook = jnp.where(counts.value.sum() > 0, self.vectors(counts.value, sums.value), sums.value)

@@ -79,7 +79,7 @@ def _require_fit(config: ConfigDict) -> None:
 
 def _game(config: ConfigDict, head: str, variant: Variant) -> System:
   """Returns the system of players in turn whose critic has this head."""
-  model, told = config.model, {}
+  model, settings = config.model, {}
   experiment.require(
     head == 'none' or config.conditional,
     f'{config.system} is told labels: set config.conditional=True, or take gan.sngan or gan.dcgan',
@@ -89,12 +89,12 @@ def _game(config: ConfigDict, head: str, variant: Variant) -> System:
     experiment.require(
       classes > 1, f'config.model.classes={classes} must be the number of classes of the data, at least 2'
     )
-    told = {'classes': classes, 'head': head}
+    settings = {'classes': classes, 'head': head}
   experiment.require(
     model.standing >= 0, f'config.model.standing must be a number of batches, 0 for none, got {model.standing}'
   )
   _require_fit(config)
-  game = games.build(config, **told)
+  game = games.build(config, **settings)
   joint = not games.ties_examples(model)
   examples = config.batch_size // (turns.count(config, 'critic_steps') * turns.count(config, 'lazy'))
   move = turns.in_turn(config, game, variant._replace(joint=joint))

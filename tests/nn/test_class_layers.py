@@ -161,7 +161,9 @@ def test_what_commitment_and_codes_give_back():
     return quantizer().apply({'codebook': book}, x, mutable=['commitment'])[1]['commitment']['value'][0].sum()
 
   slope = jax.grad(paid)(ROWS)[0]
-  np.testing.assert_allclose(slope[jnp.asarray([0, 4])], [[0.0333333333, 0.0166666667], [0.0166666667, -0.05]], rtol=1e-5)
+  np.testing.assert_allclose(
+    slope[jnp.asarray([0, 4])], [[0.0333333333, 0.0166666667], [0.0166666667, -0.05]], rtol=1e-5
+  )
   fed = functools.partial(quantizer(feed=True).apply, {'codebook': book})
   np.testing.assert_allclose(fed(ROWS)[0, 1], CODES[1], rtol=1e-6)
   np.testing.assert_array_equal(jax.grad(lambda x: (fed(x) * ROWS).sum())(ROWS), ROWS)

@@ -67,10 +67,10 @@ def settle(game: Game, key: Key, state: State, number: jax.Array, truncation: ja
   state = unaveraged(state)
   state = state.replace(extra=state.extra | {TRUNCATION: jnp.asarray(truncation, jnp.float32)})
   inputs = draw_inputs(game, key, state, examples)
-  _, seen = games.generate(game, state, inputs, key)
+  _, statistics = games.generate(game, state, inputs, key)
   if STATISTICS not in state.extra:
     return state
-  mean = running(state.extra[STATISTICS], seen[games.STATISTICS], number / (number + 1.0))
+  mean = running(state.extra[STATISTICS], statistics[games.STATISTICS], number / (number + 1.0))
   return state.replace(extra=state.extra | {STATISTICS: mean})
 
 
@@ -111,7 +111,7 @@ def _feature_codes(game: Game):
     if (statistics := state.extra.get('critic_statistics')) is not None:
       variables[games.STATISTICS] = statistics[games.REAL]
     labels = [jnp.zeros(x.shape[0], jnp.int32)] if game.classes else []
-    _, found = game.networks['critic'].apply(variables, x, *labels, mutable=['codes'])
-    return {name.removeprefix('quantize_'): leaf['codes'][0] for name, leaf in found['codes'].items()}
+    _, outputs = game.networks['critic'].apply(variables, x, *labels, mutable=['codes'])
+    return {name.removeprefix('quantize_'): leaf['codes'][0] for name, leaf in outputs['codes'].items()}
 
   return codes

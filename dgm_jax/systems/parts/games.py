@@ -69,7 +69,7 @@ class Game(NamedTuple):
   free: tuple[str, ...] = ()  # layers without a norm of their weights
 
 
-def build(config: ConfigDict, **told: Any) -> Game:
+def build(config: ConfigDict, **heads: Any) -> Game:
   """Builds the game that `config.model` describes.
 
   `model.generator` and `model.critic` name a `network` and give its settings, the `norm` of its layers and the
@@ -79,7 +79,7 @@ def build(config: ConfigDict, **told: Any) -> Game:
 
   Args:
     config: the experiment.
-    **told: of networks that know labels: `classes`, and for the critic `head`.
+    **heads: of networks that know labels: `classes`, and for the critic `head`.
 
   Raises:
     UserError: there is no such network, normalisation, constraint or prior, or a network has no such setting.
@@ -91,10 +91,10 @@ def build(config: ConfigDict, **told: Any) -> Game:
     model.critic.get('norm', 'none') != 'virtual',
     "config.model.critic.norm='virtual' is for generators; take batch, layer or none",
   )
-  classes = {'classes': told['classes']} if told else {}
+  classes = {'classes': heads['classes']} if heads else {}
   networks = {
     'generator': _network(config, 'generator', models.GENERATORS, shape=tuple(config.data.shape), **classes),
-    'critic': _network(config, 'critic', models.CRITICS, **told),
+    'critic': _network(config, 'critic', models.CRITICS, **heads),
   }
   constraints = {role: _constraints(config, role) for role in networks}
   return Game(
@@ -103,7 +103,7 @@ def build(config: ConfigDict, **told: Any) -> Game:
     prior=functools.partial(sample, size=model.latents),
     references=references,
     momentum=model.momentum,
-    classes=told.get('classes', 0),
+    classes=heads.get('classes', 0),
     shares=tuple(config.data.class_shares),
     quantize=model.get('quantize') or None,
     everywhere=model.get('spectral', {}).get('everywhere', False),
@@ -213,8 +213,8 @@ def forward(game: Game, name: str, state: State, x: Any, key: Key) -> tuple[Any,
     its output, and its statistics {'batch_stats': of this batch, 'codebook': counts and sums of this batch,
     'commitment': of each layer [B], norm of weights: its updated memory}.
   """
-  given, memory = variables(game, name, state)
-  out, statistics = game.networks[name].apply(given, *_inputs(x), rngs={'dropout': key}, mutable=WRITTEN)
+  collections, memory = variables(game, name, state)
+  out, statistics = game.networks[name].apply(collections, *_inputs(x), rngs={'dropout': key}, mutable=WRITTEN)
   return out, dict(statistics) | memory
 
 
@@ -228,10 +228,10 @@ def inference(game: Game, name: str, state: State, x: Any, kind: str = '') -> An
     x: its inputs, [B, ...], or a pair of them and labels [B].
     kind: REAL or GENERATED, the kind of the examples x; '' for a generator.
   """
-  given, _ = variables(game, name, state, POWER_STEPS)
+  collections, _ = variables(game, name, state, POWER_STEPS)
   if (statistics := state.extra.get(f'{name}_statistics')) is not None:
-    given[STATISTICS] = statistics[kind] if kind else statistics
-  return game.networks[name].apply(given, *_inputs(x))
+    collections[STATISTICS] = statistics[kind] if kind else statistics
+  return game.networks[name].apply(collections, *_inputs(x))
 
 
 def _inputs(x: Any) -> tuple:
@@ -251,13 +251,13 @@ def update_statistics(game: Game, name: str, state: State, **statistics: dict) -
   """
   kinds = {kind: dict(collections) for kind, collections in statistics.items()}
   batch = {kind: collections.pop(STATISTICS, None) for kind, collections in kinds.items()}
-  seen = [collections.pop(CODEBOOK, None) for collections in kinds.values()]
+  batches = [collections.pop(CODEBOOK, None) for collections in kinds.values()]
   extra = {f'{name}_{other}': tree for collections in kinds.values() for other, tree in collections.items()}
   entry, book = f'{name}_statistics', f'{name}_{CODEBOOK}'
   if entry in state.extra:
     extra[entry] = running(state.extra[entry], batch.get('batch', batch), game.momentum)
   if game.quantize and book in state.extra:
-    extra[book] = functools.reduce(lambda old, new: running(old, new, game.quantize.decay), seen, state.extra[book])
+    extra[book] = functools.reduce(lambda old, new: running(old, new, game.quantize.decay), batches, state.extra[book])
   return extra
 
 

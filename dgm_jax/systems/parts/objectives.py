@@ -215,20 +215,20 @@ def classification(model: ConfigDict, twin: bool) -> tuple[list[Term], list[Term
   """
   weight = model.class_weight
   experiment.require(weight >= 0, f'config.model.class_weight must not be negative, got {weight}')
-  learned, told = experiment.choose('config.model.class_loss', model.class_loss, CLASS_LOSSES)
+  learn, tell = experiment.choose('config.model.class_loss', model.class_loss, CLASS_LOSSES)
 
   def critic(key: Key, game_batch: GameBatch):
     del key
     logits, labels = game_batch.real_score.logits, game_batch.labels
-    value, found = learned(logits, labels).mean(), (logits.argmax(1) == labels).mean()
+    value, accuracy = learn(logits, labels).mean(), (logits.argmax(1) == labels).mean()
     if twin:
-      value = value + learned(game_batch.fake_score.twin, game_batch.z[1]).mean()
-    return weight * value, {}, {'classes': value, 'class_accuracy': found}
+      value = value + learn(game_batch.fake_score.twin, game_batch.z[1]).mean()
+    return weight * value, {}, {'classes': value, 'class_accuracy': accuracy}
 
   def generator(key: Key, game_batch: GameBatch):
     del key
     labels, said = game_batch.z[1], game_batch.fake_score
-    value = told(said.logits, labels).mean() - (told(said.twin, labels).mean() if twin else 0.0)
+    value = tell(said.logits, labels).mean() - (tell(said.twin, labels).mean() if twin else 0.0)
     return weight * value, {}, {'classes': value}
 
   return [critic], [generator]
