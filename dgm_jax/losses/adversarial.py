@@ -392,7 +392,7 @@ def multi_hinge(
   Raises:
     ValueError: the batch sizes differ.
 
-  Reference: batmanlab/twin-auxiliary-classifiers-gan, TAC-BigGAN/losses.py.
+  Reference: Gong et al. 2019, arXiv:1907.02690, by its program, TAC-BigGAN/losses.py.
   """
   shapes.check('logits[B, K] labels[B]', logits, labels)
   logits = jnp.asarray(logits, jnp.float32)
