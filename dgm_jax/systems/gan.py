@@ -49,9 +49,10 @@ from dgm_jax.systems.parts.objectives import (
   historical,
   regularisers,
 )
+from dgm_jax.systems.style import stylegan
 
-__all__ = ['dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp']
-POINTS = __all__
+__all__ = ['dcgan', 'gan', 'improved_gan', 'infogan', 'stylegan', 'wgan', 'wgan_gp']
+POINTS = __all__  # but stylegan, which is defined elsewhere
 
 
 class Variant(NamedTuple):
