@@ -1,7 +1,7 @@
 """Networks of StyleGAN: a mapping to styles, a synthesis by styles and noise, a traditional generator, a critic.
 
-Layers are named by their resolution, so that a network of 2 r x 2 r holds all layers of one of r x r. It grows by a fade:
-0 is the smaller network with its image doubled, and 1 the new layers alone.
+Layers are named by their resolution, so that a network of 2 r x 2 r has all layers of one of r x r. It grows by a fade:
+at 0 it is the smaller network with its image doubled, and at 1 the old way to the image is gone.
 
 Axes: B batch, Z latents, W styles, L layers, F features, H height, C channels.
 

@@ -42,7 +42,7 @@ class EqualDense(nn.Module):
 
 
 class EqualConv(nn.Module):
-  """A convolution [B, H, W, C] -> [B, H, W, F] with the kernel gain / sqrt(size^2 C) * parameter, in a frame of zeros."""
+  """A convolution [B, H, W, C] -> [B, H, W, F] in a frame of zeros; its kernel is gain / size / sqrt(C) * parameter."""
 
   features: int
   size: int = 3

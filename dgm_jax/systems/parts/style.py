@@ -86,7 +86,7 @@ def _check_groups(config: ConfigDict) -> None:
 
 
 def decay(config: ConfigDict) -> float:
-  """Returns the decay of the generator's average that halves old weights after `model.half_life` images, 0 if that is 0.
+  """Returns the decay of the average that halves old weights in `model.half_life` images; 0, no average, if that is 0.
 
   Raises:
     UserError: it is negative.
