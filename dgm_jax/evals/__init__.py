@@ -2,5 +2,5 @@
 
 __all__ = [
   'causality', 'codes', 'disentanglement', 'generated', 'labels', 'latent', 'likelihood', 'mean', 'modes', 'parzen',
-  'surgery',
+  'style', 'surgery',
 ]  # fmt: skip

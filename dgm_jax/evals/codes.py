@@ -59,10 +59,9 @@ def decompressions(seed: int, subject: Subject) -> dict[str, float]:
   Raises:
     UserError: there is no judge, or the split has no labels.
   """
-  judge, pixels = (
-    generated.find(subject.config.judge, subject.config.data.shape),
-    preprocess.pixels(subject.config.data),
-  )
+  settings = subject.config.data
+  judge = generated.find(subject.config.judge, settings.shape, generated.frame(settings))
+  pixels = preprocess.pixels(settings)
   split = strided(subject.split, min(DECOMPRESSED, subject.split.size))
   if 'y' not in split.arrays:
     raise UserError(f'{split.name} has no labels, which decompressions are compared by: measure another split')

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from scipy.optimize import linear_sum_assignment
 
 from dgm_jax import config as experiment
@@ -38,6 +39,7 @@ class Judge(NamedTuple):
   name: str  # 'classifier', or '' for the network of the published figures
   see: Callable  # (state, pixels uint8 [n, H, W, C]) -> (logits [n, K], features [n, F])
   state: object
+  smooth: Callable | None = None  # (state, pixels float32 in [0, 255]) -> features; None: it has no slope in pixels
 
 
 class Seen(NamedTuple):
@@ -59,7 +61,7 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
   Raises:
     UserError: there is no judge, or it judges other images.
   """
-  judge = find(subject.config.judge, subject.config.data.shape)
+  judge = find(subject.config.judge, subject.config.data.shape, frame(subject.config.data))
   settings = subject.config.to_dict()['generated']
   count = settings['samples'] or min(SAMPLES, subject.split.size)
   train = data.load(subject.config.data, 'train')
@@ -129,8 +131,18 @@ def compare(real: Seen, fake: Seen, splits: int = 10) -> dict[str, float]:
   }  # fmt: skip
 
 
-def find(judge: str, shape: tuple[int, ...]) -> Judge:
+def frame(settings: ConfigDict) -> int:
+  """Returns the pixels around the images of `config.data` that a judge does not see; a new size has resized them."""
+  return 0 if settings.size else settings.get('pad', 0)
+
+
+def find(judge: str, shape: tuple[int, ...], pad: int = 0) -> Judge:
   """Finds the feature function that `config.judge` names.
+
+  Args:
+    judge: its name.
+    shape: the images' shape.
+    pad: pixels around the images that it does not see, so that figures compare with those of images without them.
 
   Raises:
     UserError: there is none of that name, or it was made for images of another shape.
@@ -140,20 +152,25 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
       'no judge of generated images: set config.judge, or add --judge=runs/classifier_mnist (a classifier of your own)'
       ' or --judge=inception:FILE#SHA256 (the network of published figures, python -m dgm_jax.prepare inception)'
     )
+  middle = lambda x: x[:, pad : x.shape[1] - pad, pad : x.shape[2] - pad]
+  shape = (shape[0] - 2 * pad, shape[1] - 2 * pad, *shape[2:]) if pad else tuple(shape)
   if judge.startswith('inception:'):
-    return Judge('', *inception.judge(judge.removeprefix('inception:')))
+    network, state = inception.judge(judge.removeprefix('inception:'))
+    see = lambda state, pixels: network(state, middle(pixels))
+    return Judge('', see, state, lambda state, pixels: see(state, pixels)[1])
   folder = pathlib.Path(judge)
   if not (folder / 'config.json').exists():
     raise UserError(
       f'the judge {judge} is not there: python train.py --config=configs/classifier_mnist.py --workdir={judge}'
     )
   trained = workdir.open_subject(folder, '', config=(settings := experiment.load(folder)))
-  if tuple(settings.data.shape) != tuple(shape):
-    raise UserError(f'the judge {judge} sees images of {tuple(settings.data.shape)}, these are of {tuple(shape)}')
+  if tuple(settings.data.shape) != shape:
+    raise UserError(f'the judge {judge} sees images of {tuple(settings.data.shape)}, these are of {shape}')
   require(trained.system, settings.system, ('judge',), f'the judge {judge}')
   prepare, key = preprocess.training(settings.data), jax.random.key(0)
-  see = lambda state, pixels: trained.system.views.judge(key, state, prepare(key, {'x': pixels})['x'])
-  return Judge('classifier', see, trained.state)
+  see = lambda state, pixels: trained.system.views.judge(key, state, prepare(key, {'x': middle(pixels)})['x'])
+  smooth = lambda state, pixels: trained.system.views.judge(key, state, middle(pixels) / 255)[1]
+  return Judge('classifier', see, trained.state, smooth if settings.data.preprocess == 'scale' else None)
 
 
 def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:

@@ -87,9 +87,9 @@ class MinibatchDeviation(nn.Module):
     typical = self.variable('batch_stats', 'deviation', lambda: jnp.zeros(()))
     if self.is_mutable_collection('batch_stats'):
       whole = self.is_initializing() and x.shape[0] % self.group  # a start may be made of any number of examples
-      found = deviations(x, x.shape[0] if whole else self.group)
-      typical.value = found.mean()
-      each = jnp.broadcast_to(found[:, None], (len(found), x.shape[0] // len(found))).reshape(-1)
+      by_group = deviations(x, x.shape[0] if whole else self.group)
+      typical.value = by_group.mean()
+      each = jnp.broadcast_to(by_group[:, None], (len(by_group), x.shape[0] // len(by_group))).reshape(-1)
     else:
       each = jnp.broadcast_to(typical.value, x.shape[:1])
     channel = jnp.broadcast_to(each.astype(x.dtype)[:, None, None, None], (*x.shape[:3], 1))

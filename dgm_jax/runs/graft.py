@@ -101,10 +101,10 @@ def _compare(subject: str, there: dict[str, str], here: dict[str, str]) -> None:
 def _completed(there: dict[str, Any], here: dict[str, Any], name: str) -> dict[str, Any]:
   """Returns the tree of what was loaded, completed by what it lacks of the one here."""
   loaded, whole = flatten_dict(there), flatten_dict(here)
-  known = {path[:depth] for path in loaded for depth in range(len(path) + 1)}
+  prefixes = {path[:depth] for path in loaded for depth in range(len(path) + 1)}
   lacking = [path for path in whole if path not in loaded]
   # The outermost module that is not there stands for all of its parameters.
-  first = lambda path: next(path[depth - 1] for depth in range(1, len(path) + 1) if path[:depth] not in known)
+  first = lambda path: next(path[depth - 1] for depth in range(1, len(path) + 1) if path[:depth] not in prefixes)
   names = dict.fromkeys(first(path) for path in lacking if path[0] == 'params')
   if names and cluster.main_process():
     print(f"'{name}' begins afresh in {', '.join(names)}", flush=True)

@@ -47,6 +47,10 @@ def build(config: ConfigDict) -> Growing:
     f'{config.system} takes square images of 4, 8, 16, ... pixels a side, these are of {shape}: set config.data.size,'
     ' or config.data.pad',
   )
+  experiment.require(
+    config.data.preprocess == 'scale_symmetric',
+    f'config.data.preprocess={config.data.preprocess} must be scale_symmetric in {config.system}',
+  )
   experiment.require(model.prior == 'normal', f"config.model.prior='{model.prior}' must be normal in {config.system}")
   for name, table in (('generator', ('style', 'traditional')), ('critic', ('style',))):
     experiment.one_of(f'config.model.{name}.network', model[name].network, table)
