@@ -36,6 +36,7 @@ def traditional(config):
   """The traditional generator, whose mapping is as deep."""
   settings = config.model.generator.to_dict() | {'network': 'traditional'}
   config.model.generator = {key: value for key, value in settings.items() if key not in ('mixing', 'truncated')}
+  config.evals = tuple(name for name in config.evals if name != 'style.mixing')
 
 
 def tiny(config):
@@ -63,7 +64,8 @@ TINY = ('tiny', 'tiny_traditional')
 def get_config(variant=''):
   config = build_on(__file__, 'stylegan_ffhq:32')
   config.data.update({'name': 'mnist', 'size': 0, 'pad': 2, 'channels': 0, 'valid_size': 10_000})
-  config.update({'graft': {}, 'graft_fresh': False, 'steps': 100_000, 'steps_per_call': 1})
+  config.graft = {}
+  config.update({'graft_fresh': False, 'steps': 100_000, 'steps_per_call': 1})
   config.model.update({'fade': 0, 'mirror': False})
   config.update({'log_every': 20, 'eval_every': 200, 'save_every': 100, 'picture_every': 200, 'eval_batch_size': 250})
   config.pictures = 64
