@@ -46,6 +46,8 @@ def tiny(config):
   config.model.generator.update({'width': 4, 'layers': 2, 'base': 16, 'most': 4, 'multiplier': 0.1})
   config.model.critic.update({'base': 16, 'most': 4})
   config.model.update({'fade': 100, 'lazy': 2, 'half_life': 50})
+  for player in config.optimizer.values():
+    player.learning_rate = 1e-4  # slopes of slopes are steep
 
 
 WGAN_GP = {
