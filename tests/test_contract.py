@@ -347,7 +347,7 @@ def draw_and_measure(subject, monkeypatch):
   see = lambda state, pixels: (jnp.zeros((len(pixels), 10)), pixels.reshape(len(pixels), -1)[:, :3].astype('float32'))
   smooth = lambda state, pixels: see(state, pixels)[1]
   judge = generated.Judge('classifier', see, (), smooth)
-  monkeypatch.setattr(generated, 'find', lambda judge_, shape, pad=0: judge)
+  monkeypatch.setattr(generated, 'find', lambda *_: judge)
   x, to_uint8 = np.zeros((8, *subject.config.data.shape), np.float32), preprocess.pixels(subject.config.data)
   able = gallery.available(subject.system) | positions.available(subject.system, subject.config)
   able |= style.available(subject.system)

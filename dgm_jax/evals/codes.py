@@ -59,9 +59,7 @@ def decompressions(seed: int, subject: Subject) -> dict[str, float]:
   Raises:
     UserError: there is no judge, or the split has no labels.
   """
-  settings = subject.config.data
-  judge = generated.find(subject.config.judge, settings.shape, generated.frame(settings))
-  pixels = preprocess.pixels(settings)
+  judge, pixels = generated.judge_of(subject.config), preprocess.pixels(subject.config.data)
   split = strided(subject.split, min(DECOMPRESSED, subject.split.size))
   if 'y' not in split.arrays:
     raise UserError(f'{split.name} has no labels, which decompressions are compared by: measure another split')

@@ -61,7 +61,7 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
   Raises:
     UserError: there is no judge, or it judges other images.
   """
-  judge = find(subject.config.judge, subject.config.data.shape, frame(subject.config.data))
+  judge = judge_of(subject.config)
   settings = subject.config.to_dict()['generated']
   count = settings['samples'] or min(SAMPLES, subject.split.size)
   train = data.load(subject.config.data, 'train')
@@ -131,18 +131,24 @@ def compare(real: Seen, fake: Seen, splits: int = 10) -> dict[str, float]:
   }  # fmt: skip
 
 
-def frame(settings: ConfigDict) -> int:
-  """Returns the pixels around the images of `config.data` that a judge does not see; a new size has resized them."""
-  return 0 if settings.size else settings.get('pad', 0)
+def judge_of(config: ConfigDict, judge: str = '') -> Judge:
+  """Finds the judge of an experiment's images, `config.judge` if no other is named.
+
+  It does not see the frame of `config.data.pad` pixels, so that figures compare with those of images without one.
+
+  Raises:
+    UserError: there is no such judge, or it was made for images of another shape.
+  """
+  pad, shape = 0 if config.data.size else config.data.get('pad', 0), tuple(config.data.shape)
+  if not pad:
+    return find(judge or config.judge, shape)
+  whole = find(judge or config.judge, (shape[0] - 2 * pad, shape[1] - 2 * pad, *shape[2:]))
+  within = lambda function: lambda state, pixels: function(state, pixels[:, pad:-pad, pad:-pad])
+  return whole._replace(see=within(whole.see), smooth=within(whole.smooth) if whole.smooth else None)
 
 
-def find(judge: str, shape: tuple[int, ...], pad: int = 0) -> Judge:
+def find(judge: str, shape: tuple[int, ...]) -> Judge:
   """Finds the feature function that `config.judge` names.
-
-  Args:
-    judge: its name.
-    shape: the images' shape.
-    pad: pixels around the images that it does not see, so that figures compare with those of images without them.
 
   Raises:
     UserError: there is none of that name, or it was made for images of another shape.
@@ -152,11 +158,8 @@ def find(judge: str, shape: tuple[int, ...], pad: int = 0) -> Judge:
       'no judge of generated images: set config.judge, or add --judge=runs/classifier_mnist (a classifier of your own)'
       ' or --judge=inception:FILE#SHA256 (the network of published figures, python -m dgm_jax.prepare inception)'
     )
-  middle = lambda x: x[:, pad : x.shape[1] - pad, pad : x.shape[2] - pad]
-  shape = (shape[0] - 2 * pad, shape[1] - 2 * pad, *shape[2:]) if pad else tuple(shape)
   if judge.startswith('inception:'):
-    network, state = inception.judge(judge.removeprefix('inception:'))
-    see = lambda state, pixels: network(state, middle(pixels))
+    see, state = inception.judge(judge.removeprefix('inception:'))
     return Judge('', see, state, lambda state, pixels: see(state, pixels)[1])
   folder = pathlib.Path(judge)
   if not (folder / 'config.json').exists():
@@ -164,12 +167,12 @@ def find(judge: str, shape: tuple[int, ...], pad: int = 0) -> Judge:
       f'the judge {judge} is not there: python train.py --config=configs/classifier_mnist.py --workdir={judge}'
     )
   trained = workdir.open_subject(folder, '', config=(settings := experiment.load(folder)))
-  if tuple(settings.data.shape) != shape:
-    raise UserError(f'the judge {judge} sees images of {tuple(settings.data.shape)}, these are of {shape}')
+  if tuple(settings.data.shape) != tuple(shape):
+    raise UserError(f'the judge {judge} sees images of {tuple(settings.data.shape)}, these are of {tuple(shape)}')
   require(trained.system, settings.system, ('judge',), f'the judge {judge}')
   prepare, key = preprocess.training(settings.data), jax.random.key(0)
-  see = lambda state, pixels: trained.system.views.judge(key, state, prepare(key, {'x': middle(pixels)})['x'])
-  smooth = lambda state, pixels: trained.system.views.judge(key, state, middle(pixels) / 255)[1]
+  see = lambda state, pixels: trained.system.views.judge(key, state, prepare(key, {'x': pixels})['x'])
+  smooth = lambda state, pixels: trained.system.views.judge(key, state, pixels / 255)[1]
   return Judge('classifier', see, trained.state, smooth if settings.data.preprocess == 'scale' else None)
 
 

@@ -43,7 +43,11 @@ def mixing(seed: int, subject: Subject) -> dict[str, float]:
 
   Reference: Karras et al. 2019, arXiv:1812.04948, section 3.1 and figure 3.
   """
-  judge, views, pixels = _judge(subject), subject.system.views, preprocess.pixels(subject.config.data)
+  judge, views, pixels = (
+    generated.judge_of(subject.config),
+    subject.system.views,
+    preprocess.pixels(subject.config.data),
+  )
 
   def classes(key, state, judged_by):
     for_first, for_second, for_noise = jax.random.split(key, 3)
@@ -88,7 +92,7 @@ def path_length(seed: int, subject: Subject) -> dict[str, float]:
 
   Reference: Karras et al. 2019, arXiv:1812.04948, section 4.1, equations 2 and 3.
   """
-  judge, views = _judge(subject), subject.system.views
+  judge, views = generated.judge_of(subject.config), subject.system.views
   if judge.smooth is None:
     raise UserError(f'the judge {subject.config.judge} has no slope: take one whose config.data.preprocess is scale')
 
@@ -145,7 +149,11 @@ def separability(seed: int, subject: Subject) -> dict[str, float | list[float]]:
 
   Reference: Karras et al. 2019, arXiv:1812.04948, section 4.2.
   """
-  judge, views, pixels = _judge(subject), subject.system.views, preprocess.pixels(subject.config.data)
+  judge, views, pixels = (
+    generated.judge_of(subject.config),
+    subject.system.views,
+    preprocess.pixels(subject.config.data),
+  )
 
   def codes(key, state, judged_by):
     z = views.prior.sample(key, state, CHUNK)
@@ -177,11 +185,6 @@ def conditional_entropy(codes: np.ndarray, inside: np.ndarray) -> float:
     share = np.array([here.mean(), 1 - here.mean()]) if len(here) else np.ones(1)
     total -= len(here) / len(inside) * float((share * np.log(np.where(share > 0, share, 1))).sum())
   return total
-
-
-def _judge(subject: Subject) -> Judge:
-  settings = subject.config.data
-  return generated.find(subject.config.judge, settings.shape, generated.frame(settings))
 
 
 def _chunks(function: Callable, seed: int, subject: Subject, judge: Judge, count: int) -> Iterator[Any]:
