@@ -59,9 +59,13 @@ ALL = {
   'variations': lambda key, state, n: jnp.zeros((2, n, *SHAPE)),
   'flow_samples': lambda key, state, x, n: (jnp.zeros((x.shape[0], n, 2)), jnp.ones((x.shape[0], n, 2))),
   'log_likelihood': lambda key, state, x, z: each(x),
-  'settle': lambda key, state, number, truncation: state,
+  'settle': lambda key, state, batches, truncation: state,
   'feature_codes': lambda key, state, x: {'block_0': each(x, 2, 2).astype('int32')},
   'emit': lambda key, state, z: each(z, *SHAPE),
+  'map_latents': lambda key, state, z: each(z, 3),
+  'styles': lambda key, state, w, psi: jnp.zeros((len(w), 6, 3)) + 0 * w.sum() + 0 * psi.sum(),
+  'synthesize': lambda key, state, styles, number, strength: each(styles, *SHAPE),
+  'truncated': lambda key, state, n, psi: jnp.zeros((n, *SHAPE)),
 }
 
 

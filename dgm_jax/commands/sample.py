@@ -3,13 +3,14 @@
 Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=latest|best|STEP]
        [--weights=average|raw] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
        [--class=3] [--temperature=1.0] [--best_of=1 --judge=runs/classifier_mnist]
-       [--truncation=0.5] [--statistics=standing|running]
+       [--truncation=0.7] [--statistics=standing|running]
        [--what=arithmetic --terms=3,17,20-5,8,9+1,2,4]
 
 With --class, images of that class, from systems that are told labels; with --best_of=m, the one of m draws of each
 image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`. With
---truncation, latents beyond it are drawn anew, and batch statistics are settled at it; this needs the view `settle`.
-The terms of a sum of latents are the numbers of samples, from 0, whose latents are averaged.
+--truncation, latents beyond it are drawn anew, and batch statistics are settled at it (view `settle`); styles are put
+at so many times their distance from the mean style (view `truncated`): less various, and more typical. The terms of a
+sum of latents are the numbers of samples, from 0, whose latents are averaged.
 
 Writes samples.npy (uint8 [n, H, W, C], or points float32 [n, D]; draws from the model, of classes by their shares in
 the training set; in samples.png a class has a row) and one PNG for each picture
@@ -42,7 +43,7 @@ def define_flags() -> None:
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
   flags.DEFINE_integer('class', None, 'The class to draw, by its number; none: the shares of the training set.')
   flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are drawn from.', lower_bound=1e-3)
-  flags.DEFINE_float('truncation', None, 'Greatest latent of a normal prior; others are drawn anew.', lower_bound=1e-3)
+  flags.DEFINE_float('truncation', None, 'Greatest latent of a normal prior, or the factor psi of styles; none: no.')
   flags.DEFINE_enum('statistics', '', ('', *STATISTICS), "Of a generator's batches; empty: by the config.")
   flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
   flags.DEFINE_string('judge', '', "For --best_of: a classifier's workdir; empty: config.judge.")
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
   from dgm_jax import data, views
   from dgm_jax.data import preprocess
   from dgm_jax.evals import mean, standing
-  from dgm_jax.pictures import arithmetic, gallery, nearest, positions
+  from dgm_jax.pictures import arithmetic, gallery, nearest, positions, style
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster, cpu
 
@@ -74,8 +75,10 @@ def main(argv: list[str]) -> None:
   cluster.start(keep_memory=cpu.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
-  subject = standing.chosen(args.seed, subject, args.statistics, args.truncation)
+  bound = None if views.find(subject.system, 'truncated') else args.truncation  # of latents, not of styles
+  subject = standing.chosen(args.seed, subject, args.statistics, bound)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
+  able |= style.available(subject.system)
   if subject.system.sample is None and not able:
     raise errors.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = preprocess.pixels(config.data)
@@ -112,6 +115,10 @@ def main(argv: list[str]) -> None:
 
 def _chosen_draws(args) -> bool:
   """Returns whether the command line asks for other samples than those of `System.sample`."""
+  return _by_class(args) or args.truncation is not None
+
+
+def _by_class(args) -> bool:
   return getattr(args, 'class') is not None or args.temperature != 1 or args.best_of > 1
 
 
@@ -119,9 +126,14 @@ def _draws(args, key, subject):
   """Draws the number of examples that was asked for, in data space."""
   import jax
 
+  from dgm_jax import views
   from dgm_jax.evals import rejection
 
-  if _chosen_draws(args):
+  if args.truncation is not None and views.find(subject.system, 'truncated'):
+    experiment.require(not _by_class(args), '--truncation goes with none of --class, --temperature and --best_of')
+    experiment.within('--truncation', args.truncation, '(-inf, inf)')
+    return jax.jit(subject.system.views.truncated, static_argnums=2)(key, subject.state, args.n, args.truncation)
+  if _by_class(args):
     label = getattr(args, 'class')
     return rejection.draw(args.seed, subject, args.n, label, args.temperature, args.best_of, args.judge)
   return jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)

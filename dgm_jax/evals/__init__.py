@@ -2,5 +2,5 @@
 
 __all__ = [
   'causality', 'classes', 'codebooks', 'codes', 'disentanglement', 'generated', 'labels', 'latent', 'likelihood',
-  'mean', 'modes', 'parzen', 'surgery',
+  'mean', 'modes', 'parzen', 'style', 'surgery',
 ]  # fmt: skip

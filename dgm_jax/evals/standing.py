@@ -47,6 +47,8 @@ def chosen(seed: int, subject: Subject, statistics: str, truncation: float | Non
     return subject if statistics else settled(seed, subject)
   called = subject.config.system
   require(subject.system, called, ('settle',), '--truncation or --statistics=standing')
+  if truncation is not None:
+    experiment.within('--truncation', truncation, '(0, inf)')
   experiment.require(
     statistics != 'running',
     f'--truncation={truncation} needs batch statistics that are settled at it: leave out --statistics=running',

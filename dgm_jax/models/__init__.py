@@ -20,6 +20,7 @@ from dgm_jax.models import (
   pixelrnn,
   pixelsnail,
   resnet_gan,
+  stylegan,
 )
 
 __all__ = ['AUTOREGRESSIVE', 'CRITICS', 'GENERATORS', 'WHOLE_PIXELS', 'build']
@@ -33,13 +34,14 @@ AUTOREGRESSIVE = {
 WHOLE_PIXELS = ('local_pixelcnn', 'pixelcnn_pp', 'pixelsnail', 'window_pixelcnn')
 GENERATORS = {
   'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator,
-  'biggan': biggan.Generator, 'dense_classes': class_dense.Generator,
+  'biggan': biggan.Generator, 'dense_classes': class_dense.Generator, 'style': stylegan.Generator,
+  'traditional': stylegan.Traditional,
 }  # fmt: skip
 CRITICS = {
   'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic,
-  'biggan': biggan.Critic, 'dense_classes': class_dense.Critic,
+  'biggan': biggan.Critic, 'dense_classes': class_dense.Critic, 'style': stylegan.Critic,
 }  # fmt: skip
-CODE_ARGUMENTS = ('act', 'norm', 'quantize', 'dtype', 'parent', 'name')  # set by code, never by an experiment
+CODE_ARGUMENTS = ('act', 'norm', 'dtype', 'parent', 'name', 'fade', 'quantize')  # set by code, never by an experiment
 
 
 def build(path: str, function: Callable, settings: Mapping, **filled) -> Any:

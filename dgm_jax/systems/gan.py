@@ -29,8 +29,11 @@ from dgm_jax.systems.parts import games, turns
 from dgm_jax.systems.parts.games import GENERATED, REAL, Game, forward, inference, update_statistics
 from dgm_jax.systems.parts.objectives import GameBatch, Term
 from dgm_jax.systems.parts.turns import Variant
+from dgm_jax.systems.style import stylegan
 
-__all__ = ['acgan', 'biggan', 'dcgan', 'gan', 'improved_gan', 'infogan', 'sngan', 'tac_gan', 'wgan', 'wgan_gp']
+__all__ = [
+  'acgan', 'biggan', 'dcgan', 'gan', 'improved_gan', 'infogan', 'sngan', 'stylegan', 'tac_gan', 'wgan', 'wgan_gp'
+]  # fmt: skip
 POINTS = ('dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp')
 
 

@@ -31,7 +31,7 @@ def build(game: Game, examples: int, normal: bool) -> dict[str, Any]:
   """
   views: dict[str, Any] = {'draw': _draw(game)}
   if normal:
-    views['settle'] = lambda key, state, number, truncation: settle(game, key, state, number, truncation, examples)
+    views['settle'] = lambda key, state, batches, truncation: settle(game, key, state, batches, truncation, examples)
   if game.quantize:
     views['feature_codes'] = _feature_codes(game)
   return views | (_class_views(game) if game.classes else _plain_views(game, normal))
@@ -51,14 +51,14 @@ def draw_inputs(game: Game, key: Key, state: State, n: int, labels: jax.Array | 
   return z if labels is None else (z[0], labels)
 
 
-def settle(game: Game, key: Key, state: State, number: jax.Array, truncation: jax.Array, examples: int) -> State:
+def settle(game: Game, key: Key, state: State, batches: jax.Array, truncation: jax.Array, examples: int) -> State:
   """Returns the state whose generator's batch statistics are means over one more batch.
 
   Args:
     game: the game.
     key: random key.
     state: the state; that of the batch before, except for the first.
-    number: number of batches so far, [] int32. The statistics of the state itself do not count.
+    batches: number of batches so far, [] int32. The statistics of the state itself do not count.
     truncation: [] bound of the latents, infinite for none; the state is sampled with it from then on.
     examples: number of examples of the batch.
 
@@ -70,7 +70,7 @@ def settle(game: Game, key: Key, state: State, number: jax.Array, truncation: ja
   _, statistics = games.generate(game, state, inputs, key)
   if STATISTICS not in state.extra:
     return state
-  mean = running(state.extra[STATISTICS], statistics[games.STATISTICS], number / (number + 1.0))
+  mean = running(state.extra[STATISTICS], statistics[games.STATISTICS], batches / (batches + 1.0))
   return state.replace(extra=state.extra | {STATISTICS: mean})
 
 

@@ -88,6 +88,12 @@ def _orthogonal(key: Key, game_batch: GameBatch) -> jax.Array:
   return losses.orthogonal_regularization(game_batch.state.params['critic'])
 
 
+def _drift(key: Key, game_batch: GameBatch) -> jax.Array:
+  """Computes the squared values of real examples, which keep a critic without a middle near zero."""
+  del key
+  return jnp.square(game_batch.real_score.value)
+
+
 def _objective(critic: Callable, generator: Callable, middle: float | None) -> Objective:
   """Returns the objective of a generator's loss that depends on values alone."""
   return Objective(critic=critic, generator=_of_values(generator), middle=middle)
@@ -102,7 +108,7 @@ OBJECTIVES = {
   'wasserstein': _objective(losses.wasserstein_critic, losses.wasserstein_generator, None),
 }
 # (key, game_batch) -> [B] or []; times its weight each is a term of the critic's loss.
-REGULARISERS = {'gradient_penalty': _gradient_penalty, 'r1': _r1, 'orthogonal': _orthogonal}
+REGULARISERS = {'gradient_penalty': _gradient_penalty, 'r1': _r1, 'orthogonal': _orthogonal, 'drift': _drift}
 # Losses of a classifier: (as it learns, as the generator is told).
 CLASS_LOSSES = {
   'cross_entropy': (losses.auxiliary_classifier, losses.auxiliary_classifier),
