@@ -269,6 +269,11 @@ class Critic(nn.Module):
   quantize: Callable[[str], Callable | None] | None = None
   dtype: jnp.dtype | str = 'float32'
 
+  @property
+  def layers(self) -> tuple[str, ...]:
+    """Returns the names of the blocks at all sizes but the smallest, from 1024 x 1024 on."""
+    return tuple(f'layers_{2**power}' for power in range(10, 2, -1))
+
   @nn.compact
   def __call__(self, x: Float[Array, 'B H H C']) -> tuple[Float[Array, ' B'], Float[Array, 'B F']]:
     sizes = resolutions(x.shape[1:])[::-1]

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from dgm_jax import optim
 from dgm_jax.core import Batch, Key, Metrics, Move, Player, State, System, average, chain, descend, system, turns
 from dgm_jax.systems.parts import games, style
-from dgm_jax.systems.parts.objectives import choose_objective, critic_loss, generator_loss, regularisers
+from dgm_jax.systems.parts.objectives import choose_objective, commitment, critic_loss, generator_loss, regularisers
 from dgm_jax.systems.parts.style import Growing
 
 __all__ = ['stylegan']
@@ -48,9 +48,10 @@ def stylegan(config: ConfigDict) -> System:
 def _turn(config: ConfigDict, growing: Growing, times: float) -> Move:
   """Returns a move of the critic, one of the generator, and their averages; `times` multiplies the penalties."""
   objective, lazy, decay = choose_objective(config.model), config.model.lazy, config.model.average
-  terms = regularisers(config.model, times)
+  paid = commitment(config.model)
+  terms = [*regularisers(config.model, times), *paid]
   of_critic = style.late(growing, lambda game: critic_loss(game, objective, terms))
-  of_generator = style.late(growing, lambda game: generator_loss(game, objective, []))
+  of_generator = style.late(growing, lambda game: generator_loss(game, objective, paid))
 
   def loss_of_critic(key: Key, state: State, batch: Batch):
     return of_critic(key, state, style.trained_on(growing, jax.random.fold_in(key, 4), state, batch))

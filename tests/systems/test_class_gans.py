@@ -104,6 +104,22 @@ def test_an_average_that_starts_late_is_the_network_before():
   np.testing.assert_allclose(late['ema']['generator'], 0.1, rtol=1e-5)
 
 
+def test_a_critic_of_styles_quantizes_too():
+  settings = settings_of('stylegan_mnist:tiny', (8, 8, 1))
+  fq = settings_of('biggan_cifar10:tiny_fq').model.quantize.to_dict()
+  with settings.unlocked():
+    settings.model.quantize = fq | {'layers': ('layers_8',)}
+  system, batch = systems.build(settings), {'x': jnp.zeros((settings.batch_size, 8, 8, 1))}
+  state = jax.eval_shape(system.init, KEY, batch)
+  assert state.extra['critic_codebook']['quantize_layers_8']['counts'].shape == (8,)
+  new, metrics = jax.eval_shape(system.step, KEY, state, batch)
+  assert {'discriminator/commitment', 'generator/commitment'} <= set(metrics)
+  assert jax.tree.structure(new) == jax.tree.structure(state)
+  settings.model.quantize.layers = ('layers_16',)
+  with pytest.raises(UserError, match='layers_16, which images of 8 x 8 do not reach'):
+    systems.build(settings)
+
+
 @pytest.mark.parametrize(
   ('key', 'value', 'message'),
   [

@@ -67,7 +67,17 @@ def build(config: ConfigDict) -> Growing:
   mixing = model.generator.get('mixing', 0.0)
   experiment.require(0 <= mixing <= 1, f'config.model.generator.mixing must be in [0, 1], got {mixing}')
   _check_groups(config)
+  for name in (model.get('quantize') or {}).get('layers', ()):
+    experiment.require(
+      name.removeprefix('layers_') not in _larger(shape[0]),
+      f'config.model.quantize.layers has {name}, which images of {shape[0]} x {shape[0]} do not reach',
+    )
   return Growing(games.build(config), config.batch_size / model.fade if model.fade else 0.0, model.mirror)
+
+
+def _larger(size: int) -> tuple[str, ...]:
+  """Returns the sizes up to 1024 that are larger."""
+  return tuple(str(2**power) for power in range(2, 11) if 2**power > size)
 
 
 def _check_groups(config: ConfigDict) -> None:
