@@ -75,6 +75,7 @@ def main(argv: list[str]) -> None:
   cluster.start(keep_memory=cpu.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
+  which = workdir.weights(subject.state)
   bound = None if views.find(subject.system, 'truncated') else args.truncation  # of latents, not of styles
   subject = standing.chosen(args.seed, subject, args.statistics, bound)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
@@ -91,7 +92,7 @@ def main(argv: list[str]) -> None:
     draws = _draws(args, key, subject)
     array = np.asarray(draws if draws.ndim == 2 else to_uint8(draws))  # points are no pixels
     files.write_with(out / 'samples.npy', lambda file: np.save(file, array))
-    print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
+    print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {which}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   if _chosen_draws(args):

@@ -15,7 +15,9 @@ __all__ = ['FeatureQuantizer', 'k_means', 'nearest', 'restart', 'straight_throug
 LIMIT = 2**21  # distances in memory at a time: 8 MB, about the size of a CPU's caches and enough work for a GPU
 
 
-def nearest(z: Float[Array, '*B D'], codebook: Float[Array, 'K D'], limit: int = LIMIT) -> Int[Array, '*B']:
+def nearest(
+  z: Float[Array, '*B D'], codebook: Float[Array, 'K D'], limit: int = LIMIT, centre: Float[Array, ' D'] | None = None
+) -> Int[Array, '*B']:
   """Returns the code whose vector is nearest; of equally near ones the first.
 
   Slices of the vectors are compared with the whole codebook in turn. Slices have a stride, so that vectors that are
@@ -25,6 +27,8 @@ def nearest(z: Float[Array, '*B D'], codebook: Float[Array, 'K D'], limit: int =
     z: [..., D]; no gradient passes.
     codebook: [K, D].
     limit: the most of the N K distances in memory at a time, though never fewer than one vector's K.
+    centre: a point near the vectors, from which all is measured; None for the mean code. Codes that are far away, such
+      as those that no vector has, would take the digits of the near ones.
 
   Returns:
     [...] int32 in [0, K).
@@ -34,12 +38,12 @@ def nearest(z: Float[Array, '*B D'], codebook: Float[Array, 'K D'], limit: int =
   z, codebook = jax.lax.stop_gradient((z.astype(jnp.float32), codebook.astype(jnp.float32)))
   flat, size = z.reshape(-1, z.shape[-1]), codebook.shape[0]
   # Relative to the mean code: far from zero, products in float32 have no digits left for differences.
-  centre = codebook.mean(0, keepdims=True)
-  codebook, count = codebook - centre, flat.shape[0]
+  middle = codebook.mean(0, keepdims=True) if centre is None else centre[None]
+  codebook, count = codebook - middle, flat.shape[0]
   slices = next((n for n in range(1, count) if count % n == 0 and count // n * size <= limit), max(count, 1))
   # Half of |z - e|^2 less |z|^2, which all codes share.
   norms = 0.5 * jnp.square(codebook).sum(-1)[None]
-  one = lambda rows: _first_least(norms - jnp.matmul(rows - centre, codebook.T, precision='highest'))
+  one = lambda rows: _first_least(norms - jnp.matmul(rows - middle, codebook.T, precision='highest'))
   if slices == 1:
     return one(flat).reshape(z.shape[:-1])
   codes = jax.lax.map(one, flat.reshape(-1, slices, flat.shape[-1]).swapaxes(0, 1))
@@ -136,7 +140,9 @@ class FeatureQuantizer(nn.Module):
     h = x.astype(jnp.float32)
     # Counts of zero hold no mean yet: the sums are the first codes.
     codebook = jnp.where(counts.value.sum() > 0, self.vectors(counts.value, sums.value), sums.value)
-    codes = nearest(h, codebook)
+    total = counts.value.sum()
+    centre = sums.value.sum(0) / jnp.where(total > 0, total, self.codes)  # the vectors' running mean
+    codes = nearest(h, codebook, centre=jax.lax.stop_gradient(centre))
     near = codebook[codes]
     apart = jnp.square(h - near).mean(tuple(range(1, h.ndim)))
     self.sow('commitment', 'value', self.commitment * apart)

@@ -154,6 +154,18 @@ def test_codes_follow_their_vectors(decay, start):
   np.testing.assert_allclose(losses.perplexity(seen['codes']['codes'][0], 4), 2.7494592732, rtol=1e-6)
 
 
+def test_codes_that_no_vector_has_do_not_blur_the_others():
+  """Counts from 0 throw unused codes to 80,000 times where they were: the near ones keep their digits."""
+  random = np.random.default_rng(0)
+  codes = np.concatenate([random.normal(size=(12, 3)), 9e4 * random.normal(size=(4, 3))])
+  counts = np.array([1.0] * 12 + [0.0] * 4)
+  given = {'counts': jnp.asarray(counts, jnp.float32), 'sums': jnp.asarray(codes * counts[:, None], jnp.float32)}
+  rows = random.normal(size=(1, 500, 3))
+  layer = FeatureQuantizer(16, 1.0, lambda counts, sums: jnp.asarray(codes, jnp.float32))
+  found = layer.apply({'codebook': given}, jnp.asarray(rows, jnp.float32), mutable=['codes'])[1]['codes']['codes'][0]
+  np.testing.assert_array_equal(found, np.square(rows[..., None, :] - codes).sum(-1).argmin(-1))
+
+
 def test_what_commitment_and_codes_give_back():
   book = {'counts': jnp.ones(4), 'sums': CODES}
 
