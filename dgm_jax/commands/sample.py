@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
 
   from dgm_jax import data, views
   from dgm_jax.data import preprocess
-  from dgm_jax.evals import mean, standing
+  from dgm_jax.evals import mean
   from dgm_jax.pictures import arithmetic, gallery, nearest, positions, style
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster, cpu
@@ -75,9 +75,7 @@ def main(argv: list[str]) -> None:
   cluster.start(keep_memory=cpu.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
-  which = workdir.weights(subject.state)
-  bound = None if views.find(subject.system, 'truncated') else args.truncation  # of latents, not of styles
-  subject = standing.chosen(args.seed, subject, args.statistics, bound)
+  which, subject = workdir.weights(subject.state), _settled(args, subject)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
   able |= style.available(subject.system)
   if subject.system.sample is None and not able:
@@ -112,6 +110,15 @@ def main(argv: list[str]) -> None:
   for name, draw in _chosen(able, names).items():
     gallery.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
     print(out / f'{name}.png')
+
+
+def _settled(args, subject):
+  """Returns the run with the batch statistics and the truncation of latents that the command line asks for."""
+  from dgm_jax import views
+  from dgm_jax.evals import standing
+
+  of_styles = views.find(subject.system, 'truncated')
+  return standing.chosen(args.seed, subject, args.statistics, None if of_styles else args.truncation)
 
 
 def _chosen_draws(args) -> bool:

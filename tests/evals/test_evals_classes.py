@@ -6,6 +6,7 @@ from scipy.stats import norm
 
 from dgm_jax.data import points
 from dgm_jax.evals import classes, codebooks, distances, generated, modes
+from dgm_jax.pictures import densities
 
 RANDOM = np.random.default_rng(3)
 LABELS = np.repeat([0, 1, 2], 400)
@@ -67,6 +68,15 @@ def test_labelled_points_are_those_normals():
   assert arrays['x'].shape == (100_000, 1) and arrays['x'].dtype == np.float32
   found = modes.by_class(np.stack([arrays['x'][arrays['y'] == k, 0][:30_000] for k in range(3)]))
   assert found['wasserstein_sum'] < 0.1
+
+
+def test_histograms_of_points_by_class():
+  x = np.stack([np.full(50, -1.0), np.linspace(-1, 1, 50)])
+  image = densities.draw(x, np.linspace(-1, 1, 400))
+  assert (image.dtype, image.shape) == (np.uint8, (3 * 61, 360, 1))
+  dark = (image[..., 0] == densities.INK).reshape(3, 61, 360).sum((1, 2))
+  assert dark[0] == 4 * densities.HEIGHT  # all in one bar, as high as the panel
+  assert dark[1] > 40 * dark[0]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def build(game: Game, examples: int, normal: bool) -> dict[str, Any]:
     normal: whether latents are standard normal.
   """
   views: dict[str, Any] = {'draw': _draw(game)}
-  if normal:
+  if normal and len(game.networks['generator'].shape) == 3:
     views['settle'] = lambda key, state, batches, truncation: settle(game, key, state, batches, truncation, examples)
   if game.quantize:
     views['feature_codes'] = _feature_codes(game)
