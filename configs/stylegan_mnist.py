@@ -35,7 +35,7 @@ def stage(size, kind=''):
 def traditional(config):
   """The traditional generator, whose mapping is as deep."""
   settings = config.model.generator.to_dict() | {'network': 'traditional'}
-  config.model.generator = {key: value for key, value in settings.items() if key not in ('mixing', 'truncated')}
+  config.model.generator = {key: value for key, value in settings.items() if key in TRADITIONAL}
   config.evals = tuple(name for name in config.evals if name != 'style.mixing')
 
 
@@ -44,13 +44,14 @@ def tiny(config):
   config.data.pad = 0
   config.model.latents = 4
   config.model.generator.update({'width': 4, 'layers': 2, 'base': 16, 'most': 4, 'multiplier': 0.1})
+  config.model.generator.constant = 'normal'  # the norm of a constant of ones multiplies rounding by 1e4
   config.model.critic.update({'base': 16, 'most': 4})
   config.model.update({'fade': 100, 'lazy': 2, 'half_life': 50})
   for player in config.optimizer.values():
-    # The slope of the first bias is nothing but rounding, times the 1e4 of a norm of constants.
-    player.update({'eps': 0.1, 'learning_rate': 2e-4})
+    player.update({'eps': 0.1, 'b1': 0.95, 'learning_rate': 2e-4})
 
 
+TRADITIONAL = ('network', 'width', 'layers', 'multiplier', 'base', 'most')  # settings of that generator
 WGAN_GP = {
   'model.objective': 'wasserstein', 'model.critic.regularisers': {'gradient_penalty': 10.0, 'drift': 1e-3}
 }  # fmt: skip

@@ -23,11 +23,12 @@ from dgm_jax.nn.minibatch import MinibatchDeviation
 from dgm_jax.nn.style import SLOPE, StyledLayer, blur, double, halve, pixel_norm
 
 __all__ = [
-  'Critic', 'Generator', 'Mapping', 'Synthesis', 'Traditional', 'channels', 'lerp', 'noise_maps', 'num_layers',
-  'resolutions', 'shared_noise',
+  'CONSTANTS', 'Critic', 'Generator', 'Mapping', 'Synthesis', 'Traditional', 'channels', 'lerp', 'noise_maps',
+  'num_layers', 'resolutions', 'shared_noise',
 ]  # fmt: skip
 
 SMALLEST = 4
+CONSTANTS = {'ones': nn.initializers.ones, 'normal': nn.initializers.normal(1.0)}
 
 
 def resolutions(shape: Sequence[int]) -> list[int]:
@@ -131,13 +132,14 @@ class Synthesis(nn.Module):
   shape: Sequence[int]
   base: int = 8192
   most: int = 512
+  constant: str = 'ones'
   fade: Any = 1.0
   dtype: jnp.dtype | str = 'float32'
 
   @nn.compact
   def __call__(self, w: Float[Array, 'B L W'], noise: Sequence[Array]) -> Float[Array, 'B H H C']:
     features = channels(SMALLEST, self.base, self.most)
-    constant = self.param('constant', nn.initializers.ones, (SMALLEST, SMALLEST, features))
+    constant = self.param('constant', CONSTANTS[self.constant], (SMALLEST, SMALLEST, features))
     h = jnp.broadcast_to(constant.astype(self.dtype), (w.shape[0], *constant.shape))
     return to_image(h, [w[:, i] for i in range(w.shape[1])], noise, self)
 
@@ -160,12 +162,13 @@ class Generator(nn.Module):
   most: int = 512
   mixing: float = 0.9
   truncated: int = 8  # layers whose styles `truncate` changes, from the first
+  constant: str = 'ones'  # where the first input starts; 'normal' is that of Karras et al. 2020, arXiv:1912.04958
   fade: Any = 1.0
   dtype: jnp.dtype | str = 'float32'
 
   def setup(self):
     self.mapping = Mapping(self.width, self.layers, self.multiplier, self.dtype)
-    self.synthesis = Synthesis(self.shape, self.base, self.most, self.fade, self.dtype)
+    self.synthesis = Synthesis(self.shape, self.base, self.most, self.constant, self.fade, self.dtype)
     self.mean = self.variable('batch_stats', 'w', lambda: jnp.zeros(self.width))
 
   def __call__(self, z: Float[Array, 'B Z']) -> Float[Array, 'B H H C']:

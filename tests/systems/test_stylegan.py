@@ -108,6 +108,7 @@ def test_the_average_halves_in_the_images_that_are_given():
     (SHAPE, {'fade': -1}, r'config\.model\.fade counts images'),
     (SHAPE, {'latents': 5, 'generator.layers': 0}, r'layers=0 maps nothing: config\.model\.latents=5 must be'),
     (SHAPE, {'generator.mixing': 1.5}, r'generator\.mixing must be in \[0, 1\], got 1\.5'),
+    (SHAPE, {'generator.constant': 'zeros'}, r'config\.model\.generator\.constant must be one of ones, normal'),
     (SHAPE, {'generator.network': 'dcgan'}, r'config\.model\.generator\.network must be one of style, traditional'),
   ],
 )  # fmt: skip

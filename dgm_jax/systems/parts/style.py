@@ -64,6 +64,8 @@ def build(config: ConfigDict) -> Growing:
     f'config.model.generator.layers=0 maps nothing: config.model.latents={model.latents} must be'
     f' config.model.generator.width={model.generator.width}',
   )
+  constant = model.generator.get('constant', 'ones')
+  experiment.one_of('config.model.generator.constant', constant, networks.CONSTANTS)
   mixing = model.generator.get('mixing', 0.0)
   experiment.require(0 <= mixing <= 1, f'config.model.generator.mixing must be in [0, 1], got {mixing}')
   _check_groups(config)
