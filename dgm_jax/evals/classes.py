@@ -29,7 +29,7 @@ def classes(seed: int, subject: Subject) -> dict[str, float]:
     UserError: there is no judge, it judges other images, or the split has no labels or lacks a class.
   """
   config, count = subject.config, subject.config.model.classes
-  judge = generated.find(config.judge, config.data.shape, generated.frame(config.data))
+  judge = generated.judge_of(config)
   if 'y' not in subject.split.arrays:
     raise UserError(f'{subject.split.name} has no labels, by which samples are compared: measure another split')
   total = config.generated.samples or min(generated.SAMPLES, subject.split.size)
