@@ -370,7 +370,7 @@ def draw_and_measure(subject, monkeypatch):
 @pytest.mark.parametrize('name', VARIANTS)
 def test_all_that_a_system_offers_can_be_had(name, monkeypatch):
   whole = data.load(tiny(name).data, 'test')
-  split = whole._replace(size=24, arrays={part: array[:24] for part, array in whole.arrays.items()})
+  split = whole._replace(size=60, arrays={part: array[:60] for part, array in whole.arrays.items()})
   config = workdir.resolve(tiny(name), split)
   config.generated.samples = 40
   system = systems.build(config)

@@ -45,7 +45,8 @@ class Heads(nn.Module):
     dense = lambda size, name, bias=True: nn.Dense(size, use_bias=bias, kernel_init=self.kernel_init, name=name)
     value, logits, twin = dense(1, 'value')(h)[:, 0], None, None
     if self.head == 'projection':
-      value = value + jnp.take_along_axis(dense(self.classes, 'projection', False)(h), label[:, None], 1)[:, 0]
+      products, own = dense(self.classes, 'projection', False)(h), jnp.asarray(label)
+      value = value + jnp.take_along_axis(products, own[:, None], 1)[:, 0]
     if self.head in ('auxiliary', 'twin'):
       logits = dense(self.classes, 'classifier')(h)
     if self.head == 'twin':

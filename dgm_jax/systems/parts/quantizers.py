@@ -43,7 +43,7 @@ def quantized(critic: nn.Module, quantize: ConfigDict) -> nn.Module:
   for name in settings():
     experiment.require(name in quantize, f'{PATH} lacks {name}: set {PATH}.{name}={settings()[name]}')
   experiment.require(len(quantize.layers) > 0, f'{PATH}.layers is empty: name one or more of {", ".join(layers)}')
-  for name in quantize.layers:
+  for name in quantize.to_dict()['layers']:
     experiment.one_of(f'an element of {PATH}.layers', name, layers)
   for name, interval in {'codes': '[1, inf)', 'commitment': '[0, inf)', 'decay': '[0, 1)', 'start': '[0, inf)'}.items():
     experiment.within(f'{PATH}.{name}', quantize[name], interval)
