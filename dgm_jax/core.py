@@ -215,7 +215,7 @@ def turns(n: int, first: Move, other: Move) -> Move:
   return first if n == 1 else Move(first.init, apply)
 
 
-def average(name: str, decay: float, *statistics: str) -> Move:
+def average(name: str, decay: float, *statistics: str, start: int = 0) -> Move:
   """Keeps `extra['ema'][name]`: the exponential moving average of a network's parameters, for evaluation and samples.
 
   Args:
@@ -223,6 +223,7 @@ def average(name: str, decay: float, *statistics: str) -> Move:
     decay: factor of the old average in a step.
     statistics: the entries of `extra` with the network's batch statistics. Their averages, of the same decay, are kept
       in `extra['ema_statistics']`, because averaged weights fit averaged statistics only.
+    start: the first step that averages; in those before it the average is the network itself.
 
   `averages` makes the initial averages.
   """
@@ -230,12 +231,11 @@ def average(name: str, decay: float, *statistics: str) -> Move:
   def apply(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
     del key, batch
     extra = dict(state.extra)
-    ema = optax.incremental_update(state.params[name], extra['ema'][name], 1 - decay)
+    share = jnp.where(state.step < start, 1.0, 1 - decay) if start else 1 - decay  # of the new
+    ema = optax.incremental_update(state.params[name], extra['ema'][name], share)
     extra['ema'] = extra['ema'] | {name: ema}
     kept = extra.get('ema_statistics', {})
-    new = {
-      entry: optax.incremental_update(extra[entry], kept[entry], 1 - decay) for entry in statistics if entry in kept
-    }
+    new = {entry: optax.incremental_update(extra[entry], kept[entry], share) for entry in statistics if entry in kept}
     return state.replace(extra=extra | ({'ema_statistics': kept | new} if new else {})), {}
 
   return Move(lambda params: {}, apply)

@@ -116,6 +116,38 @@ class Classes(Protocol):
   def __call__(self, key: 'Key', state: 'State', columns: int) -> jax.Array: ...
 
 
+class Settle(Protocol):
+  """Returns the state whose batch statistics are means over a batch more than `batches`, [] int32.
+
+  Latents are truncated at `truncation`, [], infinite for none; so are those of samples of the state from then on.
+  """
+
+  def __call__(self, key: 'Key', state: 'State', batches: jax.Array, truncation: jax.Array) -> 'State': ...
+
+
+class AskStyles(Protocol):
+  """Returns a style for each layer [B, L, W], from styles w [B, W] at psi [B] times their distance from the mean."""
+
+  def __call__(self, key: 'Key', state: 'State', w: jax.Array, psi: jax.Array) -> jax.Array: ...
+
+
+class Synthesize(Protocol):
+  """Returns the images of styles [B, L, W], or [B, 1, W] for all layers.
+
+  Images of one number, of those in `number` [B] int32, have the same noise; `strength`, [] or [L], multiplies it.
+  """
+
+  def __call__(
+    self, key: 'Key', state: 'State', styles: jax.Array, number: jax.Array, strength: jax.Array
+  ) -> jax.Array: ...
+
+
+class Truncated(Protocol):
+  """Draws n examples whose latents are truncated by psi, [n, ...]; 1 truncates nothing. n is static under jit."""
+
+  def __call__(self, key: 'Key', state: 'State', n: int, psi: float | jax.Array) -> jax.Array: ...
+
+
 class Prior(NamedTuple):
   """The distribution of the codes that `decode` takes."""
 
@@ -159,7 +191,13 @@ class Views(NamedTuple):
   decompress: AskExamples | None = None  # [B, ...]: x' ~ p(x'|z) with z ~ q(z|x)
   variations: AskNumber | None = None  # [levels, n, ...]: samples whose noise differs in one level, from the top
   log_likelihood: Likelihood | None = None  # of latents that have the density `prior.log_prob`
+  settle: Settle | None = None
+  feature_codes: AskExamples | None = None  # whole-numbered codes of a critic's features, layer -> [B, ...]
   emit: AskCodes | None = None  # [B, ...] in data space, sampled from p(x|z)
+  map_latents: AskCodes | None = None  # styles [B, W]; with synthesize: the generator in two parts
+  styles: AskStyles | None = None  # of generators with a style in each layer
+  synthesize: Synthesize | None = None  # [B, H, W, C]
+  truncated: Truncated | None = None
 
 
 def needs(*names: str) -> Callable[[Callable], Callable]:

@@ -26,6 +26,7 @@ TABLE = {
   'gan.wgan': ('critic', 'generator'),
   'gan.wgan_gp': ('critic', 'generator'),
   'gan.infogan': ('discriminator', 'generator'),
+  **{f'gan.{name}': ('discriminator', 'generator') for name in ('sngan', 'biggan', 'acgan', 'tac_gan', 'stylegan')},
   'semi_supervised.feature_matching': ('discriminator', 'generator'),
   'flow_posteriors.nf_vae': MODEL, 'flow_posteriors.iaf_vae': MODEL, 'flow_posteriors.af_vae': MODEL,
   'vae.vae': MODEL, 'vae.iwae': MODEL, 'vae.vamp': MODEL,

@@ -20,8 +20,9 @@ from dgm_jax import config as experiment
 from dgm_jax import core, data, evals, systems, training
 from dgm_jax.commands import evaluate
 from dgm_jax.data import preprocess
-from dgm_jax.evals import generated, surgery
-from dgm_jax.pictures import gallery, positions
+from dgm_jax.evals import generated, standing, surgery
+from dgm_jax.evals import style as style_figures
+from dgm_jax.pictures import gallery, positions, style, truncation
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
@@ -299,7 +300,7 @@ ANSWERS = {  # the shape of an answer, by the shape of a batch x and the size Z 
   'kl_per_dim': lambda x, z: (NUMBER, z), 'mean_sample': lambda x, z: x, 'row_sample': lambda x, z: x,
   'draw': lambda x, z: x, 'complete': lambda x, z: x, 'log_prob': lambda x, z: (NUMBER,), 'bits': lambda x, z: (),
   'log_prob_pixels': lambda x, z: x[:3], 'critic': lambda x, z: (NUMBER,), 'image': lambda x, z: x,
-  'decompress': lambda x, z: x,
+  'decompress': lambda x, z: x, 'synthesize': lambda x, z: x,
 }  # fmt: skip
 
 
@@ -333,7 +334,9 @@ def ask(subject):
   x, labels = jnp.zeros((NUMBER, *config.data.shape)), jnp.zeros(NUMBER, jnp.int32)
   known = {
     'x': x, 'n': NUMBER, 'columns': 2, 'labels': labels if config.conditional else None, 'temperature': 1.0, 'image': x,
+    'batches': jnp.int32(0), 'truncation': jnp.float32(0.5),
     'mask': jnp.zeros(x.shape[:3], bool), 'first': labels, 'nats': 1.0, 'batch': {'x': x, 'y': labels},
+    'psi': jnp.ones(NUMBER), 'number': labels, 'strength': jnp.ones(()),
   }  # fmt: skip
 
   def answer(protocol, view):
@@ -348,6 +351,8 @@ def ask(subject):
     if views.prior.log_prob:
       assert answer(get_args(Prior.__annotations__['log_prob'])[0], views.prior.log_prob).shape == (NUMBER,)
   known['codes'] = views.codes and answer(protocols['codes'], views.codes)
+  known['w'] = views.map_latents and answer(protocols['map_latents'], views.map_latents)
+  known['styles'] = known['w'][:, None] if views.map_latents else None
   for name, view in views._asdict().items():
     if view and name != 'prior':
       found = answer(protocols[name], view)
@@ -360,12 +365,19 @@ def draw_and_measure(subject, monkeypatch):
   monkeypatch.setattr(jax, 'jit', traced)
   monkeypatch.setattr(parallel, 'interruptible', lambda function: function)
   monkeypatch.setattr(generated, 'CHUNK', 20)
+  monkeypatch.setattr(standing, 'BATCHES', 1)
+  monkeypatch.setattr(truncation, 'BOUNDS', (0.5,))
   monkeypatch.setattr(surgery, 'SAMPLES', 100)
+  for name, number in {'CHUNK': 20, 'PAIRS': 20, 'PATHS': 20, 'SAMPLES': 40}.items():
+    monkeypatch.setattr(style_figures, name, number)
   monkeypatch.setattr(surgery, 'EXACT', 0)
   see = lambda state, pixels: (jnp.zeros((len(pixels), 10)), pixels.reshape(len(pixels), -1)[:, :3].astype('float32'))
-  monkeypatch.setattr(generated, 'find', lambda judge, shape: generated.Judge('classifier', see, ()))
+  smooth = lambda state, pixels: see(state, pixels)[1]
+  judge = generated.Judge('classifier', see, (), smooth)
+  monkeypatch.setattr(generated, 'find', lambda *_: judge)
   x, to_uint8 = np.zeros((8, *subject.config.data.shape), np.float32), preprocess.pixels(subject.config.data)
   able = gallery.available(subject.system) | positions.available(subject.system, subject.config)
+  able |= style.available(subject.system)
   for draw in able.values():
     image = draw(jax.random.key(0), subject.state, x, to_uint8)
     assert (image.dtype, image.ndim) == (np.uint8, 3)
@@ -382,7 +394,7 @@ def draw_and_measure(subject, monkeypatch):
 @pytest.mark.parametrize('name', VARIANTS)
 def test_all_that_a_system_offers_can_be_had(name, monkeypatch):
   whole = data.load(tiny(name).data, 'test')
-  split = whole._replace(size=24, arrays={part: array[:24] for part, array in whole.arrays.items()})
+  split = whole._replace(size=60, arrays={part: array[:60] for part, array in whole.arrays.items()})
   config = workdir.resolve(tiny(name), split)
   config.generated.samples = 40
   system = systems.build(config)

@@ -34,7 +34,7 @@ def told(config):
   """The configuration in the form of a row."""
   found, plain, adam = config.to_dict(), experiment.defaults().to_dict(), experiment.optimizer()
   run = {name: found[name] for name in RUN if found[name] != plain[name] or name == 'batch_size'}
-  run |= {name: found['data'][name] for name in ('size', 'channels', 'invert') if found['data'][name]}
+  run |= {name: found['data'][name] for name in ('size', 'channels', 'invert', 'pad') if found['data'][name]}
   players = {
     name: {key: value for key, value in settings.items() if value != adam[key]}
     for name, settings in found['optimizer'].items()
@@ -70,6 +70,8 @@ def counted(config):
   """Numbers of each network's parameters, by shapes alone."""
   size = config.data.size
   shape = (size, size, 3) if size else SHAPES.get(config.data.name, (2,))
+  if pad := config.data.pad:
+    shape = (shape[0] + 2 * pad, shape[1] + 2 * pad, shape[2])
   config.data.update({'shape': shape, 'examples': 10_000})
   of = lambda dtype, *shape: jax.ShapeDtypeStruct((20, *shape), dtype)
   batch = {'x': of('float32', *shape), 'y': of('int32'), 'index': of('int32')}

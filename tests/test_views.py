@@ -60,7 +60,13 @@ ALL = {
   'variations': lambda key, state, n: jnp.zeros((2, n, *SHAPE)),
   'flow_samples': lambda key, state, x, n: (jnp.zeros((x.shape[0], n, 2)), jnp.ones((x.shape[0], n, 2))),
   'log_likelihood': lambda key, state, x, z: each(x),
+  'settle': lambda key, state, batches, truncation: state,
+  'feature_codes': lambda key, state, x: {'block_0': each(x, 2, 2).astype('int32')},
   'emit': lambda key, state, z: each(z, *SHAPE),
+  'map_latents': lambda key, state, z: each(z, 3),
+  'styles': lambda key, state, w, psi: jnp.zeros((len(w), 6, 3)) + 0 * w.sum() + 0 * psi.sum(),
+  'synthesize': lambda key, state, styles, number, strength: each(styles, *SHAPE),
+  'truncated': lambda key, state, n, psi: jnp.zeros((n, *SHAPE)),
 }
 
 
@@ -70,13 +76,14 @@ def subject(monkeypatch=None, **changes):
   config.data.update({'shape': SHAPE, 'examples': 12, 'class_shares': (0.5, 0.25, 0.25), 'preprocess': 'scale'})
   config.update({'system': 'toy.toy', 'conditional': True})
   config.generated.samples, config.data.valid_size = 40, 1
-  config.model = ConfigDict({'classes': CLASSES, 'vqvae': {'codes': 2}})
+  config.model = ConfigDict({'classes': CLASSES, 'vqvae': {'codes': 2}, 'standing': 1})
   split = data.Split('', 12, {'x': np.zeros((12, *SHAPE), np.uint8), 'y': LABELS})
   if monkeypatch:
     monkeypatch.setattr(data, 'load', lambda *_: split)
   evaluated = lambda key, state, batch: {'nll_nats': each(batch['x'])}
   made = system(None, None, evaluated, lambda key, state, n: jnp.zeros((n, *SHAPE)), **(ALL | changes))
-  return Subject(config, made, State(jnp.zeros((), jnp.int32), {}, {}, {}), split, parallel.mesh(1))
+  extra = {'critic_codebook': {'quantize_block_0': {'counts': jnp.ones(2)}}}
+  return Subject(config, made, State(jnp.zeros((), jnp.int32), {}, {}, extra), split, parallel.mesh(1))
 
 
 def test_a_system_that_answers_everything_keeps_the_contract(monkeypatch):

@@ -75,7 +75,8 @@ def main(argv: list[str]) -> None:
   subject = workdir.open_subject(workdir_path, args.split, args.checkpoint, config, args.weights)
   chosen = tuple(name if '.' in name else f'{name}.{name}' for name in (*args.only, *args.what))
   # Of a network that is told the label, also what it says without: the mixture over labels.
-  mixture = ('labels.labels',) if config.conditional and 'labels.labels' not in config.evals else ()
+  tells = subject.system.views.log_prob_classes and 'labels.labels' not in config.evals
+  mixture = ('labels.labels',) if tells else ()
   functions = find(subject, chosen or tuple(config.evals) + mixture)
   page = record(workdir_path, subject, args.split, {}) | {'checkpoint': args.checkpoint}
   name = args.name or record_name(page)

@@ -3,11 +3,14 @@
 Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=latest|best|STEP]
        [--weights=average|raw] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
        [--class=3] [--temperature=1.0] [--best_of=1 --judge=runs/classifier_mnist]
+       [--truncation=0.7] [--statistics=standing|running]
        [--what=arithmetic --terms=3,17,20-5,8,9+1,2,4]
 
 With --class, images of that class, from systems that are told labels; with --best_of=m, the one of m draws of each
-image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`. The terms
-of a sum of latents are the numbers of samples, from 0, whose latents are averaged.
+image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`. With
+--truncation, latents beyond it are drawn anew, and batch statistics are settled at it (view `settle`); styles are put
+at so many times their distance from the mean style (view `truncated`): less various, and more typical. The terms of a
+sum of latents are the numbers of samples, from 0, whose latents are averaged.
 
 Writes samples.npy (uint8 [n, H, W, C], or points float32 [n, D]; draws from the model, of classes by their shares in
 the training set; in samples.png a class has a row) and one PNG for each picture
@@ -25,6 +28,8 @@ from dgm_jax.runtime import cli
 
 __all__ = ['define_flags', 'main', 'run']
 
+STATISTICS = ('standing', 'running')
+
 flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 
@@ -38,6 +43,8 @@ def define_flags() -> None:
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
   flags.DEFINE_integer('class', None, 'The class to draw, by its number; none: the shares of the training set.')
   flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are drawn from.', lower_bound=1e-3)
+  flags.DEFINE_float('truncation', None, 'Greatest latent of a normal prior, or the factor psi of styles; none: no.')
+  flags.DEFINE_enum('statistics', '', ('', *STATISTICS), "Of a generator's batches; empty: by the config.")
   flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
   flags.DEFINE_string('judge', '', "For --best_of: a classifier's workdir; empty: config.judge.")
   flags.DEFINE_string('terms', '', "For --what=arithmetic: samples' numbers, as in 3,17,20-5,8,9+1,2,4.")
@@ -59,7 +66,7 @@ def main(argv: list[str]) -> None:
   from dgm_jax import data, views
   from dgm_jax.data import preprocess
   from dgm_jax.evals import mean
-  from dgm_jax.pictures import arithmetic, gallery, nearest, positions
+  from dgm_jax.pictures import arithmetic, gallery, nearest, positions, style
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster, cpu
 
@@ -68,7 +75,9 @@ def main(argv: list[str]) -> None:
   cluster.start(keep_memory=cpu.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
+  which, subject = workdir.weights(subject.state), _settled(args, subject)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
+  able |= style.available(subject.system)
   if subject.system.sample is None and not able:
     raise errors.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = preprocess.pixels(config.data)
@@ -81,7 +90,7 @@ def main(argv: list[str]) -> None:
     draws = _draws(args, key, subject)
     array = np.asarray(draws if draws.ndim == 2 else to_uint8(draws))  # points are no pixels
     files.write_with(out / 'samples.npy', lambda file: np.save(file, array))
-    print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {workdir.weights(subject.state)}')
+    print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {which}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   if _chosen_draws(args):
@@ -103,8 +112,21 @@ def main(argv: list[str]) -> None:
     print(out / f'{name}.png')
 
 
+def _settled(args, subject):
+  """Returns the run with the batch statistics and the truncation of latents that the command line asks for."""
+  from dgm_jax import views
+  from dgm_jax.evals import standing
+
+  of_styles = views.find(subject.system, 'truncated')
+  return standing.chosen(args.seed, subject, args.statistics, None if of_styles else args.truncation)
+
+
 def _chosen_draws(args) -> bool:
   """Returns whether the command line asks for other samples than those of `System.sample`."""
+  return _by_class(args) or args.truncation is not None
+
+
+def _by_class(args) -> bool:
   return getattr(args, 'class') is not None or args.temperature != 1 or args.best_of > 1
 
 
@@ -112,9 +134,14 @@ def _draws(args, key, subject):
   """Draws the number of examples that was asked for, in data space."""
   import jax
 
+  from dgm_jax import views
   from dgm_jax.evals import rejection
 
-  if _chosen_draws(args):
+  if args.truncation is not None and views.find(subject.system, 'truncated'):
+    experiment.require(not _by_class(args), '--truncation goes with none of --class, --temperature and --best_of')
+    experiment.within('--truncation', args.truncation, '(-inf, inf)')
+    return jax.jit(subject.system.views.truncated, static_argnums=2)(key, subject.state, args.n, args.truncation)
+  if _by_class(args):
     label = getattr(args, 'class')
     return rejection.draw(args.seed, subject, args.n, label, args.temperature, args.best_of, args.judge)
   return jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)

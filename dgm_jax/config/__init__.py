@@ -53,6 +53,7 @@ def defaults() -> ConfigDict:
         'size': 0,  # resize to size x size; 0: as stored
         'channels': 0,  # 1: grey, 3: RGB; 0: as stored
         'invert': False,
+        'pad': 0,  # pixels of black around each stored image, which judges do not see
         'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
         'shape': (),  # filled in when the data is loaded
         'examples': 0,  # likewise: training examples
@@ -91,6 +92,7 @@ def defaults() -> ConfigDict:
       'parallel': 'jit',  # one program for all devices; 'pmap': a step of its own on each, gradients averaged
       'shard_params': False,  # spread parameters and optimizer state over the devices, too
       'graft': {},  # network name -> workdir of the run that it is taken from
+      'graft_fresh': False,  # whether layers that the network lacks there start afresh, as when images grow
       'log': {'tensorboard': True, 'wandb': ''},
       'source': '',  # filled in: the config file and its variant,
       'overrides': (),  # and what the command line changed

@@ -77,14 +77,14 @@ def _read(path: pathlib.Path, name: str, label: str, look: Look) -> Arrays:
     arrays['y'] = _labels(archive.read(path, label), len(x), f'{label} of {path}')
   if x.dtype.kind == 'f' or look == Look():
     return arrays
-  return _conformed(arrays, where, {'file': stamp(path), 'member': name, 'look': look}, look)
+  return _conformed(arrays, where, {'file': stamp(path), 'member': name, 'look': look.facts}, look)
 
 
 def _floats(x: np.ndarray, where: str, look: Look) -> np.ndarray:
   if x.ndim not in (2, 3, 4):
     raise UserError(f'{where} has shape {x.shape}: floats must be [N, ...], points [N, D] or images [N, H, W, C]')
   if look != Look():
-    raise UserError(f'{where} holds {x.dtype}: --config.data.size, channels and invert are for uint8 images only')
+    raise UserError(f'{where} holds {x.dtype}: --config.data.size, channels, invert and pad are for uint8 images only')
   _refuse_channels(x, where)
   if 4 * x.size > archive.memory():
     raise UserError(f'{where} has shape {x.shape}, more float32 than the memory of this machine holds: cut it')

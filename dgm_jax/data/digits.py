@@ -20,7 +20,7 @@ def parts(look: Look) -> dict[str, Callable[[], Arrays]]:
   chosen = permutation(0, 0, _SIZE)
 
   def read(index: np.ndarray) -> Arrays:
-    arrays = cached('digits', {'look': look}, lambda: (_SIZE, _examples(look)))
+    arrays = cached('digits', {'look': look.facts}, lambda: (_SIZE, _examples(look)))
     return {name: array[index] for name, array in arrays.items()}
 
   return {'train': lambda: read(chosen[:_TRAIN]), 'test': lambda: read(chosen[_TRAIN:])}

@@ -76,7 +76,7 @@ def _read(tree: Layout, part: str, look: Look, bits: int) -> Arrays:
       pixels = conform(read(folder / name, str(folder / name), bits or DEEP), look)
       yield str(folder / name), pixels, classes.index(name.split('/')[0]) if classes else None
 
-  facts = {'look': look, 'files': [stamp(folder / name) for name in names], 'classes': list(classes)}
+  facts = {'look': look.facts, 'files': [stamp(folder / name) for name in names], 'classes': list(classes)}
   if bits and bits < DEEP:
     facts |= {'bits': bits}
   return cached(str(folder), facts, lambda: (len(names), examples()))

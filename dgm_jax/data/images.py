@@ -26,6 +26,12 @@ class Look(NamedTuple):
   size: int = 0  # pixels a side; 0: as stored
   channels: int = 0  # 1 grey, 3 colour; 0: as stored
   invert: bool = False  # 255 - x
+  pad: int = 0  # pixels of black around the stored picture
+
+  @property
+  def facts(self) -> tuple:
+    """Returns what the cache knows a look by. Entries from before `pad` stay good."""
+    return tuple(self) if self.pad else tuple(self)[:3]
 
 
 def read(file: str | os.PathLike | bytes, name: str, bits: int = DEEP) -> np.ndarray:
@@ -116,12 +122,13 @@ def _pixels(picture: Image.Image, bits: int) -> np.ndarray:
 def conform(pixels: np.ndarray, look: Look) -> np.ndarray:
   """Returns a picture with the requested channels, size and polarity.
 
-  Colour becomes grey by the weights of ITU-R 601. For a new size, the central square is resized. The triangle filter is
-  as wide as the reduction, so that nothing is aliased.
+  Colour becomes grey by the weights of ITU-R 601. The frame of `look.pad` pixels of 0 comes before a new size and the
+  polarity. For a new size, the central square is resized. The triangle filter is as wide as the reduction, so that
+  nothing is aliased.
 
   Args:
     pixels: uint8 [H, W, C].
-    look: the requested channels, size and polarity.
+    look: the requested channels, size, polarity and frame.
 
   Returns:
     uint8 [H', W', C'].
@@ -129,7 +136,10 @@ def conform(pixels: np.ndarray, look: Look) -> np.ndarray:
   Raises:
     ValueError: C is not 1 or 3 and another number of channels is requested.
   """
-  pixels = _resize(_recolour(pixels, look.channels), look.size)
+  pixels = _recolour(pixels, look.channels)
+  if look.pad:
+    pixels = np.pad(pixels, ((look.pad, look.pad), (look.pad, look.pad), (0, 0)))
+  pixels = _resize(pixels, look.size)
   return 255 - pixels if look.invert else pixels
 
 

@@ -1,6 +1,7 @@
 """Points of the line and of the plane for games of small networks: 'points:25gaussians' and the like, float32 [N, D].
 
-Scales are those of the released code of Gulrajani et al. 2017, arXiv:1704.00028.
+Scales are those of the released code of Gulrajani et al. 2017, arXiv:1704.00028. 'points:3classes' has labels: three
+overlapping normals of the line, of deviations 1, 2 and 3, by Gong et al. 2019, arXiv:1907.02690, section 4.1.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError
 
-__all__ = ['MIXTURES', 'Mixture', 'mixture', 'parts']
+__all__ = ['CLASSES', 'MIXTURES', 'Mixture', 'mixture', 'parts']
 
 SIZES = {'train': 100_000, 'valid': 10_000, 'test': 10_000}
 
@@ -31,6 +32,8 @@ MIXTURES = {
   '8gaussians': Mixture(2 / 1.414 * np.stack([np.cos(_TURNS), np.sin(_TURNS)], 1), 0.02 / 1.414),
   '25gaussians': Mixture(2 / 2.828 * _GRID, 0.05 / 2.828),
 }
+# Means and deviations of the labelled normals.
+CLASSES = np.array([0.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0])
 
 
 def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
@@ -40,12 +43,15 @@ def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
     UserError: there are no such points.
   """
   del look
-  if name not in (*MIXTURES, 'swiss_roll'):
-    names = ', '.join((*MIXTURES, 'swiss_roll'))
+  if name not in (*MIXTURES, 'swiss_roll', '3classes'):
+    names = ', '.join((*MIXTURES, 'swiss_roll', '3classes'))
     raise UserError(f"no points named '{name}' (--config.data.name=points:NAME): there are {names}")
 
   def draw(stream: int, size: int) -> Arrays:
     random = np.random.Generator(np.random.Philox(key=stream))
+    if name == '3classes':
+      y = random.integers(3, size=size)
+      return {'x': (CLASSES[0][y] + CLASSES[1][y] * random.standard_normal(size)).astype('f4')[:, None], 'y': y}
     x = swiss_roll(random, size) if name == 'swiss_roll' else mixture(random, size, MIXTURES[name])
     return {'x': x.astype(np.float32)}
 

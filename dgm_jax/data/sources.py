@@ -34,6 +34,7 @@ def load(config: Any, split: str) -> Split:
         'train' to 'valid'.
       size: 0 as stored; n: the central square of each image, resized to n x n, antialiased; sprites are rendered at n.
       channels: 0 as stored, 1 grey, 3 colour.
+      pad: pixels of black that are put around each stored image, before it is resized; 0 if there is no such attribute.
       invert: True for 255 - x.
       preprocess: the name of a function in `dgm_jax.data.preprocess`.
     split: 'train', 'valid' or 'test'.
@@ -101,7 +102,12 @@ def _look(config: Any) -> Look:
     raise UserError(f'--config.data.size={config.size}: give pixels a side, or 0 for images as stored')
   if config.channels not in (0, 1, 3):
     raise UserError(f'--config.data.channels={config.channels}: give 1 (grey), 3 (colour) or 0 for images as stored')
-  return Look(config.size, config.channels, bool(config.invert))
+  pad = getattr(config, 'pad', 0)
+  if pad < 0:
+    raise UserError(f'--config.data.pad={pad}: give pixels of black around each image, or 0')
+  if pad and config.name in RENDERED:
+    raise UserError(f'--config.data.pad={pad} is for stored images; {config.name} is rendered at --config.data.size')
+  return Look(config.size, config.channels, bool(config.invert), pad)
 
 
 def _source(config: Any, look: Look) -> Source:

@@ -124,7 +124,7 @@ def _missing(name: str, home: pathlib.Path) -> str:
 
 def _read(folder: pathlib.Path, name: str, expression: str, look: Look, key: str) -> Arrays:
   """Returns the decoded examples of a split. On a cache hit, tensorflow_datasets is not imported."""
-  facts = {'look': look, 'files': [stamp(path) for path in sorted(folder.iterdir())]}
+  facts = {'look': look.facts, 'files': [stamp(path) for path in sorted(folder.iterdir())]}
   if names := factors(name):
     facts |= {'factors': names}
   arrays = cached(f'{name}:{expression}', facts, lambda: _open(folder, expression, look, key))

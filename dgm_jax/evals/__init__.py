@@ -1,6 +1,6 @@
 """What is measured on a trained system: likelihoods, latents, pictures."""
 
 __all__ = [
-  'causality', 'codes', 'disentanglement', 'generated', 'labels', 'latent', 'likelihood', 'mean', 'modes', 'parzen',
-  'surgery',
+  'causality', 'classes', 'codebooks', 'codes', 'disentanglement', 'generated', 'labels', 'latent', 'likelihood',
+  'mean', 'modes', 'parzen', 'style', 'surgery',
 ]  # fmt: skip

@@ -59,10 +59,7 @@ def decompressions(seed: int, subject: Subject) -> dict[str, float]:
   Raises:
     UserError: there is no judge, or the split has no labels.
   """
-  judge, pixels = (
-    generated.find(subject.config.judge, subject.config.data.shape),
-    preprocess.pixels(subject.config.data),
-  )
+  judge, pixels = generated.judge_of(subject.config), preprocess.pixels(subject.config.data)
   split = strided(subject.split, min(DECOMPRESSED, subject.split.size))
   if 'y' not in split.arrays:
     raise UserError(f'{split.name} has no labels, which decompressions are compared by: measure another split')

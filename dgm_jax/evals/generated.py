@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from scipy.optimize import linear_sum_assignment
 
 from dgm_jax import config as experiment
 from dgm_jax import data
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
-from dgm_jax.evals import distances
+from dgm_jax.evals import distances, standing
 from dgm_jax.evals.judges import inception
 from dgm_jax.evals.mean import per_example
 from dgm_jax.internal.files import exists
@@ -39,6 +40,7 @@ class Judge(NamedTuple):
   name: str  # 'classifier', or '' for the network of the published figures
   see: Callable  # (state, pixels uint8 [n, H, W, C]) -> (logits [n, K], features [n, F])
   state: object
+  smooth: Callable | None = None  # (state, pixels float32 in [0, 255]) -> features; None: it has no slope in pixels
 
 
 class Seen(NamedTuple):
@@ -60,12 +62,12 @@ def classifier(seed: int, subject: Subject) -> dict[str, float]:
   Raises:
     UserError: there is no judge, or it judges other images.
   """
-  judge = find(subject.config.judge, subject.config.data.shape)
+  judge = judge_of(subject.config)
   settings = subject.config.to_dict()['generated']
   count = settings['samples'] or min(SAMPLES, subject.split.size)
   train = data.load(subject.config.data, 'train')
   _refuse_few(settings['splits'], samples=count, images=subject.split.size, training_images=train.size)
-  train = first(train, count)
+  train, subject = first(train, count), standing.settled(seed, subject)
   real = look(judge, subject.mesh, _cut(first(subject.split, count)))
   fake = look(judge, subject.mesh, samples(seed, subject, count))
   noise = np.random.default_rng(seed).integers(256, size=(count, *subject.config.data.shape), dtype=np.uint8)
@@ -130,6 +132,22 @@ def compare(real: Seen, fake: Seen, splits: int = 10) -> dict[str, float]:
   }  # fmt: skip
 
 
+def judge_of(config: ConfigDict, judge: str = '') -> Judge:
+  """Finds the judge of an experiment's images, `config.judge` if no other is named.
+
+  It does not see the frame of `config.data.pad` pixels, so that figures compare with those of images without one.
+
+  Raises:
+    UserError: there is no such judge, or it was made for images of another shape.
+  """
+  pad, shape = 0 if config.data.size else config.data.get('pad', 0), tuple(config.data.shape)
+  if not pad:
+    return find(judge or config.judge, shape)
+  whole = find(judge or config.judge, (shape[0] - 2 * pad, shape[1] - 2 * pad, *shape[2:]))
+  within = lambda function: lambda state, pixels: function(state, pixels[:, pad:-pad, pad:-pad])
+  return whole._replace(see=within(whole.see), smooth=within(whole.smooth) if whole.smooth else None)
+
+
 def find(judge: str, shape: tuple[int, ...]) -> Judge:
   """Finds the feature function that `config.judge` names.
 
@@ -142,7 +160,8 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
       ' or --judge=inception:FILE#SHA256 (the network of published figures, python -m dgm_jax.prepare inception)'
     )
   if judge.startswith('inception:'):
-    return Judge('', *inception.judge(judge.removeprefix('inception:')))
+    see, state = inception.judge(judge.removeprefix('inception:'))
+    return Judge('', see, state, lambda state, pixels: see(state, pixels)[1])
   folder = pathlib.Path(judge)
   if not exists(folder / 'config.json'):
     raise UserError(
@@ -154,7 +173,8 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
   require(trained.system, settings.system, ('judge',), f'the judge {judge}')
   prepare, key = preprocess.training(settings.data), jax.random.key(0)
   see = lambda state, pixels: trained.system.views.judge(key, state, prepare(key, {'x': pixels})['x'])
-  return Judge('classifier', see, trained.state)
+  smooth = lambda state, pixels: trained.system.views.judge(key, state, pixels / 255)[1]
+  return Judge('classifier', see, trained.state, smooth if settings.data.preprocess == 'scale' else None)
 
 
 def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:

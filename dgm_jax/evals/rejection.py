@@ -46,7 +46,7 @@ def draw(
   key = jax.random.key(seed)
   if best_of == 1:
     return np.asarray(program(key, subject.state, labels))
-  seer = generated.find(judge or config.judge, config.data.shape)
+  seer = generated.judge_of(config, judge)
   pixels = preprocess.pixels(config.data)
   sure = jax.jit(lambda state, x: jax.nn.softmax(seer.see(state, pixels(x))[0]))
   kept, best = None, np.full(n, -1.0)

@@ -49,6 +49,7 @@ def today(page: dict) -> dict:
   page.pop('published', None)  # figures of papers, which dgm_jax/pages/published.toml has
   if 'data' in page:
     page['data'].setdefault('levels', 256)  # which all data was taken to have
+    page['data'].setdefault('pad', 0)
   for settings in page.get('optimizer', {}).values():
     settings.setdefault('clip_value', 0.0)
   if 'nll' in page:

@@ -16,7 +16,7 @@ __all__ = [
   'auxiliary_classifier', 'feature_matching', 'hinge_discriminator', 'hinge_generator', 'historical_averaging',
   'infogan_categorical_information', 'infogan_gaussian_information', 'infogan_mutual_information',
   'least_squares_discriminator', 'least_squares_generator', 'minimax_discriminator', 'minimax_generator',
-  'nonsaturating_generator', 'twin_auxiliary_classifier', 'wasserstein_critic', 'wasserstein_generator',
+  'multi_hinge', 'nonsaturating_generator', 'twin_auxiliary_classifier', 'wasserstein_critic', 'wasserstein_generator',
 ]  # fmt: skip
 
 
@@ -371,3 +371,30 @@ def twin_auxiliary_classifier(
   """
   shapes.check('logits[B, K] twin_logits[B, K] labels[B]', logits, twin_logits, labels)
   return auxiliary_classifier(logits, labels) - auxiliary_classifier(twin_logits, labels)
+
+
+def multi_hinge(
+  logits: Float[ArrayLike, 'B K'], labels: Int[ArrayLike, ' B'], *, clamp: bool = True
+) -> Float32[Array, ' B']:
+  """Computes by how much the logit of the label fails to exceed each logit by one, a mean over all K, per example.
+
+  It is mean_k max(0, 1 - l_y + l_k), the label's own k = y included, which adds 1 / K.
+
+  Args:
+    logits: [B, K].
+    labels: [B] classes in [0, K); others give NaN.
+    clamp: whether what is more than one apart counts as 0. Without it the loss is linear in the logits, as for a
+      generator.
+
+  Returns:
+    [B], float32.
+
+  Raises:
+    ValueError: the batch sizes differ.
+
+  Reference: Gong et al. 2019, arXiv:1907.02690, by its program, TAC-BigGAN/losses.py.
+  """
+  shapes.check('logits[B, K] labels[B]', logits, labels)
+  logits = jnp.asarray(logits, jnp.float32)
+  own = stable.take(logits, jnp.asarray(labels))
+  return jnp.maximum(1 - own[:, None] + logits, 0 if clamp else -jnp.inf).mean(1)

@@ -9,7 +9,19 @@ from typing import Any
 
 from dgm_jax import config as experiment
 from dgm_jax.errors import UserError
-from dgm_jax.models import adversary, dcgan, local_pixelcnn, pixelcnn, pixelcnn_pp, pixelrnn, pixelsnail, resnet_gan
+from dgm_jax.models import (
+  adversary,
+  biggan,
+  class_dense,
+  dcgan,
+  local_pixelcnn,
+  pixelcnn,
+  pixelcnn_pp,
+  pixelrnn,
+  pixelsnail,
+  resnet_gan,
+  stylegan,
+)
 
 __all__ = ['AUTOREGRESSIVE', 'CRITICS', 'GENERATORS', 'WHOLE_PIXELS', 'build']
 
@@ -20,11 +32,16 @@ AUTOREGRESSIVE = {
 }  # fmt: skip
 # They draw whole pixels, so that the likelihood of their channels must be joint.
 WHOLE_PIXELS = ('local_pixelcnn', 'pixelcnn_pp', 'pixelsnail', 'window_pixelcnn')
-GENERATORS = {'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator}
-CRITICS = {
-  'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic
+GENERATORS = {
+  'dense': adversary.DenseGenerator, 'dcgan': dcgan.Generator, 'resnet': resnet_gan.Generator,
+  'biggan': biggan.Generator, 'dense_classes': class_dense.Generator, 'style': stylegan.Generator,
+  'traditional': stylegan.Traditional,
 }  # fmt: skip
-CODE_ARGUMENTS = ('act', 'norm', 'dtype', 'parent', 'name')  # set by code, never by an experiment
+CRITICS = {
+  'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic,
+  'biggan': biggan.Critic, 'dense_classes': class_dense.Critic, 'style': stylegan.Critic,
+}  # fmt: skip
+CODE_ARGUMENTS = ('act', 'norm', 'dtype', 'parent', 'name', 'fade', 'quantize')  # set by code, never by an experiment
 
 
 def build(path: str, function: Callable, settings: Mapping, **filled) -> Any:

@@ -1,15 +1,17 @@
-"""Causal attention: each position attends to those before it.
+"""Causal attention, in which each position attends to those before it, and attention between all places of an image.
 
-Axes: B batch, N positions in raster order, K features of keys, V features of values.
+Axes: B batch, N positions in raster order, K features of keys, V features of values, H height, W width, C channels.
 """
 
 import math
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ['attend', 'attend_in_chunks']
+__all__ = ['ImageAttention', 'attend', 'attend_in_chunks']
 
 # Keeps the quotient of the first position defined, as in the authors' program: it attends to nothing and is zero.
 _NOTHING = 1e-6
@@ -63,3 +65,31 @@ def attend_in_chunks(
   one = jax.checkpoint(lambda first_and_chunk: attend(first_and_chunk[1], key, value, first_and_chunk[0]))
   out = jax.lax.map(one, (jnp.arange(0, n, size), chunks))
   return out.swapaxes(0, 1).reshape(batch, n, -1)
+
+
+class ImageAttention(nn.Module):
+  """Adds to an image what its places find at all others: x + gain o(softmax(query key^T) value), with a gain from zero.
+
+  Queries and keys have C / 8 channels, values C / 2. Keys and values are the largest of squares of 2 x 2 places. No
+  layer has a bias.
+
+  Reference: Zhang et al. 2019, arXiv:1805.08318, equations 1 to 3 (pooling and C / 2 as in its program).
+  """
+
+  kernel_init: Callable = nn.initializers.orthogonal()
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
+    (batch, _, _, channels), few = x.shape, max(1, x.shape[-1] // 8)
+    conv = lambda size, name: nn.Conv(
+      size, (1, 1), use_bias=False, kernel_init=self.kernel_init, dtype=self.dtype, name=name
+    )
+    places = lambda h: h.reshape(batch, -1, h.shape[-1])
+    pooled = lambda h: places(nn.max_pool(h, (2, 2), (2, 2)))
+    query, key = places(conv(few, 'query')(x)), pooled(conv(few, 'key')(x))
+    value = pooled(conv(max(1, channels // 2), 'value')(x))
+    scores = jnp.einsum('bmk,bnk->bmn', query, key, preferred_element_type=jnp.float32)
+    mixed = jnp.einsum('bmn,bnv->bmv', jax.nn.softmax(scores).astype(value.dtype), value)
+    gain = self.param('gain', nn.initializers.zeros, ())
+    return x + gain.astype(x.dtype) * conv(channels, 'output')(mixed.reshape(*x.shape[:3], -1)).astype(x.dtype)

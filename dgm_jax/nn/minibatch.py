@@ -1,13 +1,15 @@
-"""Minibatch discrimination: features of how similar the examples of a batch are.
+"""Features of how similar the examples of a batch are: minibatch discrimination, and deviations within groups.
 
-Axes: B batch, F features, K kernels, D dimensions of a kernel.
+Axes: B batch, F features, K kernels, D dimensions of a kernel, H height, W width, C channels.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ['MinibatchDiscrimination', 'similarity']
+__all__ = ['MinibatchDeviation', 'MinibatchDiscrimination', 'deviations', 'similarity']
+
+EPSILON = 1e-8
 
 
 def similarity(projected: Float[Array, 'B K D']) -> Float[Array, 'B K']:
@@ -45,6 +47,53 @@ class MinibatchDiscrimination(nn.Module):
     response = similarity(directions * jnp.exp(log_scale)[None, :, None])
     bias = self.param('bias', lambda key: -response.mean(0))
     return jnp.concatenate([features, response + bias[None]], -1)
+
+
+def deviations(x: Float[Array, 'B *S'], group: int) -> Float[Array, ' G']:
+  """Computes the deviation of each number over a group of examples, averaged over the numbers of an example.
+
+  Groups are contiguous rows of the whole batch, so that the result does not depend on the number of devices. The
+  released program takes every (B / group)th row, of each device.
+
+  Args:
+    x: [B, ...].
+    group: examples of a group; it divides B.
+
+  Returns:
+    [B / group], at least 1e-4.
+
+  Raises:
+    ValueError: the group does not divide the batch.
+
+  Reference: Karras et al. 2018, arXiv:1710.10196, section 3.
+  """
+  if x.shape[0] % group:
+    raise ValueError(f'deviations over groups of {group} need a batch that {group} divides, got {x.shape[0]}')
+  h = x.reshape(-1, group, *x.shape[1:]).astype(jnp.promote_types(x.dtype, jnp.float32))
+  return jnp.sqrt(h.var(1) + EPSILON).reshape(h.shape[0], -1).mean(1)
+
+
+class MinibatchDeviation(nn.Module):
+  """A layer that appends a channel with the deviation of each example's group: [B, H, W, C] -> [B, H, W, C + 1].
+
+  Like a batch normalisation it writes the mean deviation of the batch to the collection 'batch_stats' if that is
+  mutable. If it is immutable, every example gets the deviation in it, whatever the others are.
+  """
+
+  group: int = 4
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W D']:
+    typical = self.variable('batch_stats', 'deviation', lambda: jnp.zeros(()))
+    if self.is_mutable_collection('batch_stats'):
+      whole = self.is_initializing() and x.shape[0] % self.group  # a start may be made of any number of examples
+      by_group = deviations(x, x.shape[0] if whole else self.group)
+      typical.value = by_group.mean()
+      each = jnp.broadcast_to(by_group[:, None], (len(by_group), x.shape[0] // len(by_group))).reshape(-1)
+    else:
+      each = jnp.broadcast_to(typical.value, x.shape[:1])
+    channel = jnp.broadcast_to(each.astype(x.dtype)[:, None, None, None], (*x.shape[:3], 1))
+    return jnp.concatenate([x, channel], -1)
 
 
 def _distances(projected: Array) -> Array:

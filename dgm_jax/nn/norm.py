@@ -1,6 +1,6 @@
 """Normalisation by the batch, by a reference batch, by the example, and of weights.
 
-Axes: B batch, R reference examples, ... positions, C channels.
+Axes: B batch, R reference examples, ... positions, C channels, E size of a condition.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
-__all__ = ['BatchNorm', 'LayerNorm', 'VirtualBatchNorm', 'directions', 'running', 'spectral']
+__all__ = [
+  'BatchNorm', 'ConditionalBatchNorm', 'LayerNorm', 'VirtualBatchNorm', 'directions', 'running', 'spectral'
+]  # fmt: skip
 
 
 SMALL = 1e-12  # least norm, for norms that may be zero
@@ -29,6 +31,7 @@ class BatchNorm(nn.Module):
 
   epsilon: float = 1e-5
   scale: bool = True
+  bias: bool = True
   scale_init: Callable = nn.initializers.ones
   dtype: jnp.dtype | str | None = None
 
@@ -43,13 +46,43 @@ class BatchNorm(nn.Module):
     factor = jax.lax.rsqrt(variance.value + self.epsilon)
     if self.scale:
       factor = factor * self.param('scale', self.scale_init, features)
-    bias = self.param('bias', nn.initializers.zeros, features)
     wide = lambda values: values.reshape(*[1] * (x.ndim - 1), -1)
-    y = (h - wide(mean.value)) * wide(factor) + wide(bias)
+    y = (h - wide(mean.value)) * wide(factor)
+    if self.bias:
+      y = y + wide(self.param('bias', nn.initializers.zeros, features))
     return y.astype(self.dtype or x.dtype)
 
 
-def running(old: dict, new: dict, momentum: float) -> dict:
+class ConditionalBatchNorm(nn.Module):
+  """A batch normalisation whose gain, around one, and shift are functions of a condition of each example.
+
+  The condition is a label, int [B], which has a vector of its own among `classes`, or a vector, float [B, E], of which
+  gain and shift are linear functions without a bias.
+
+  Reference: Dumoulin et al. 2017, arXiv:1610.07629, equation 5; Brock et al. 2019, arXiv:1809.11096, appendix B.
+  """
+
+  classes: int = 0
+  epsilon: float = 1e-5
+  kernel_init: Callable = nn.initializers.normal(0.02)
+  dtype: jnp.dtype | str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B *S C'], condition: Array) -> Float[Array, 'B *S C']:
+    normal = BatchNorm(self.epsilon, scale=False, bias=False, dtype='float32')(x)
+
+    def of_condition(name: str) -> Array:
+      if jnp.issubdtype(condition.dtype, jnp.integer):
+        table = nn.Embed(self.classes, x.shape[-1], embedding_init=self.kernel_init, name=name)(condition)
+      else:
+        dense = nn.Dense(x.shape[-1], use_bias=False, kernel_init=self.kernel_init, name=name)
+        table = dense(condition.astype(jnp.float32))
+      return table.reshape(x.shape[0], *[1] * (x.ndim - 2), -1)
+
+    return (normal * (1 + of_condition('gain')) + of_condition('shift')).astype(self.dtype or x.dtype)
+
+
+def running(old: dict, new: dict, momentum: float | Array) -> dict:
   """Averages statistics with those of one more batch: momentum old + (1 - momentum) new."""
   return jax.tree.map(lambda a, b: momentum * a + (1 - momentum) * b.astype(a.dtype), old, new)
 
@@ -109,19 +142,23 @@ class LayerNorm(nn.Module):
     return (centred * factor * scale + bias).astype(self.dtype or x.dtype)
 
 
-def directions(key: Array, params: dict) -> dict:
-  """Returns random unit vectors, the initial state of `spectral`: [outputs] for each kernel of the parameters."""
-  kernels: dict[Any, Any] = {path: leaf for path, leaf in flatten_dict(params).items() if path[-1] == 'kernel'}
+def directions(key: Array, params: dict, free: tuple[str, ...] = ()) -> dict:
+  """Returns random unit vectors, the initial state of `spectral`: [outputs] for each kernel of the parameters.
+
+  Layers whose names are in `free` have none, so that their kernels stay as they are.
+  """
+  leaves: dict[Any, Any] = flatten_dict(params)
+  kernels = {path: leaf for path, leaf in leaves.items() if path[-1] == 'kernel' and not set(path) & set(free)}
   keys = jax.random.split(key, len(kernels))
   return unflatten_dict(
     {path: _unit(jax.random.normal(k, leaf.shape[-1:])) for k, (path, leaf) in zip(keys, kernels.items(), strict=True)}
   )
 
 
-def spectral(params: dict, directions: dict, bound: float) -> tuple[dict, dict]:
+def spectral(params: dict, directions: dict, bound: float, steps: int = 1) -> tuple[dict, dict]:
   """Scales every kernel [..., outputs] so that its largest singular value, as a matrix, is `bound`.
 
-  The value is estimated by one step of the power method from `directions`, which has no gradient.
+  The value is estimated by `steps` steps of the power method from `directions`, which have no gradient.
 
   Returns:
     the parameters, and the directions for the next step.
@@ -131,11 +168,14 @@ def spectral(params: dict, directions: dict, bound: float) -> tuple[dict, dict]:
   scaled: dict[Any, Any] = flatten_dict(params)
   rights = {}
   for path, direction in flatten_dict(directions).items():
-    kernel = scaled[path].reshape(-1, scaled[path].shape[-1]).astype(jnp.float32)
-    constant = jax.lax.stop_gradient(kernel)
-    left = _unit(constant @ direction)
-    rights[path] = _unit(left @ constant)
-    largest = jnp.maximum(left @ kernel @ rights[path], SMALL)
+    kernel = scaled[path].reshape(-1, scaled[path].shape[-1])
+    kernel = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+    constant, right = jax.lax.stop_gradient(kernel), direction
+    for _ in range(steps):
+      left = _unit(constant @ right)
+      right = _unit(left @ constant)
+    rights[path] = right
+    largest = jnp.maximum(left @ kernel @ right, SMALL)
     scaled[path] = (scaled[path] * (bound / largest)).astype(scaled[path].dtype)
   return unflatten_dict(scaled), unflatten_dict(rights)
 

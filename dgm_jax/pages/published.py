@@ -114,7 +114,8 @@ def filled(trained: Mapping) -> dict:
   """Returns a run's settings, with those that older records lack as they then were."""
   added = {'clip_value': 0.0}
   players = {player: added | dict(settings) for player, settings in trained['optimizer'].items()}
-  return {'dtype': 'float32'} | dict(trained) | {'optimizer': players}
+  data = {'pad': 0} | dict(trained['data'])
+  return {'dtype': 'float32'} | dict(trained) | {'optimizer': players, 'data': data}
 
 
 def _same_weights(source: str, trained: Mapping) -> bool:

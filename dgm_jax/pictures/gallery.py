@@ -19,7 +19,7 @@ from PIL import Image
 
 from dgm_jax.core import Key, State, System
 from dgm_jax.internal.files import make_folder, write_atomic
-from dgm_jax.pictures import plane, posterior
+from dgm_jax.pictures import densities, plane, posterior, truncation
 from dgm_jax.views import fits, needs
 
 __all__ = ['BACKGROUND', 'ToUint8', 'available', 'grid', 'write_png']
@@ -27,6 +27,7 @@ __all__ = ['BACKGROUND', 'ToUint8', 'available', 'grid', 'write_png']
 ToUint8 = Callable[[Any], np.ndarray]
 READABLE = 56  # pixels: the least edge of an image in a grid
 BACKGROUND = 128  # grey, apart from both ends of a binary image
+POINTS = 4000  # samples of a class in a histogram
 ROWS = 10  # most rows of interpolations and traversals
 REACH = 3.0  # of a traversal under the prior N(0, I)
 TAIL, DRAWS = 0.001, 10_000  # of other priors: what lies beyond each end, and the draws that tell where the ends are
@@ -123,8 +124,10 @@ def density(key: Key, system: System, state: State, reach: float = 6.0, size: in
 
 @needs('classes')
 def classes(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10) -> np.ndarray:
-  """Draws a grid of samples of each class, a row for each. x is not used."""
-  del x
+  """Draws a grid of samples of each class, a row for each, or histograms of points of the line beside those of x."""
+  if x.ndim == 2:
+    points = call(system.views.classes, state, key, state, POINTS, static=(2,))
+    return densities.draw(points[:, 0].reshape(-1, POINTS), x[:, 0])
   return grid(to_uint8(call(system.views.classes, state, key, state, columns, static=(2,))), columns)
 
 
@@ -190,6 +193,15 @@ def posteriors(
   """
   before, after = call(system.views.flow_samples, state, key, state, x[:columns], n, static=(3,))
   return grid(posterior.cells(np.asarray(to_uint8(x[:columns])), before, after), len(before), scale=2)
+
+
+@needs(*truncation.truncations.needs)
+def truncations(
+  key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 10
+) -> np.ndarray:
+  """Draws a grid of samples whose latents are truncated more from row to row (`truncation.BOUNDS`). x is not used."""
+  del x
+  return grid(np.asarray(to_uint8(truncation.truncations(key, system, state, columns))), columns)
 
 
 def linear(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -334,7 +346,7 @@ def _variant(draw: Callable, *names: str, **options) -> Callable:
 PICTURES = {
   'samples': samples_like, 'classes': classes, 'reconstructions': reconstructions, 'levels': levels,
   'interpolations': interpolations, 'traversals': traversals, 'decompressions': decompressions,
-  'variations': variations, 'posterior': posteriors,
+  'variations': variations, 'posterior': posteriors, 'truncations': truncations,
   'class_sweeps': _variant(sweeps, 'class_sweeps', 'decode', view='class_sweeps'),
   'continuous_sweeps': _variant(sweeps, 'continuous_sweeps', 'decode', view='continuous_sweeps'),
   'spherical_interpolations': _variant(interpolations, 'encode', 'decode', 'prior.normal', path=spherical),

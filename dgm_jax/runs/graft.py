@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dgm_jax.core import State
 from dgm_jax.errors import UserError
 from dgm_jax.runs import checkpoint
 from dgm_jax.runs.digest import shapes
+from dgm_jax.runtime import cluster
 
 __all__ = ['belongings', 'graft', 'owner']
 
@@ -19,7 +21,7 @@ OWNERS = {'stats': 'flow', 'reference': 'generator'}  # of entries that do not b
 BY_ENTRY = 'ema_statistics'  # averages of other entries, under the names of those
 
 
-def graft(state: State, sources: dict[str, str]) -> State:
+def graft(state: State, sources: dict[str, str], fresh: bool = False) -> State:
   """Loads the named networks from the last checkpoints of other runs, with their statistics and averages.
 
   If the other run has no average, the average begins at the loaded parameters.
@@ -27,14 +29,15 @@ def graft(state: State, sources: dict[str, str]) -> State:
   Args:
     state: the state whose networks are replaced.
     sources: network name -> workdir.
+    fresh: whether what a network lacks there stays as it is in `state`, with a line that names it.
 
   Raises:
-    UserError: a run has no such network, or one of other shapes, or lacks statistics that the network needs.
+    UserError: a run has no such network, or one of other shapes or with more parts, or lacks what the network needs.
   """
   for name, workdir in sources.items():
     subject = f"config.graft takes '{name}' from {workdir}, "
     try:
-      params, extra = _taken(state, name, Path(workdir), subject)
+      params, extra = _taken(state, name, Path(workdir), subject, fresh)
     except checkpoint.DAMAGE as error:
       raise UserError(f'{subject}which is damaged ({checkpoint.reason(error)})') from error
     shared = {entry: state.extra[entry] | part for entry, part in extra.items() if entry in (*BY_NETWORK, BY_ENTRY)}
@@ -62,7 +65,7 @@ def belongings(state: State, name: str) -> dict[str, Any]:
   return own | ({BY_ENTRY: averaged} if averaged else {})
 
 
-def _taken(state: State, name: str, workdir: Path, subject: str) -> tuple[Any, dict[str, Any]]:
+def _taken(state: State, name: str, workdir: Path, subject: str, fresh: bool) -> tuple[Any, dict[str, Any]]:
   """Loads a network's parameters and its entries of `State.extra` from another run, placed as in `state`."""
   own, params = belongings(state, name), state.params.get(name, {})
   here = {'params': {name: params}, 'extra': own}
@@ -79,6 +82,30 @@ def _taken(state: State, name: str, workdir: Path, subject: str) -> tuple[Any, d
   for entry in own.get(BY_ENTRY, {}):
     extra[BY_ENTRY].setdefault(entry, jax.tree.map(jnp.copy, extra[entry]))
   there = {'params': {name: network}, 'extra': extra}
-  checkpoint.compare_shapes(f'{subject}but', shapes(there), shapes(here))
+  if fresh:
+    there = _completed(there, here, name)
+  _compare(subject, shapes(there), shapes(here))
   placed = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), there, here)
   return placed['params'][name], placed['extra']
+
+
+def _compare(subject: str, there: dict[str, str], here: dict[str, str]) -> None:
+  """Refuses parts that differ; if none but absent ones do, the line says how they begin afresh."""
+  try:
+    checkpoint.compare_shapes(f'{subject}but', there, here)
+  except UserError as error:
+    grows = there.items() <= here.items()
+    raise UserError(f'{error}' + ': set config.graft_fresh=True to begin it afresh' * grows) from error
+
+
+def _completed(there: dict[str, Any], here: dict[str, Any], name: str) -> dict[str, Any]:
+  """Returns the tree of what was loaded, completed by what it lacks of the one here."""
+  loaded, whole = flatten_dict(there), flatten_dict(here)
+  prefixes = {path[:depth] for path in loaded for depth in range(len(path) + 1)}
+  lacking = [path for path in whole if path not in loaded]
+  # The outermost module that is not there stands for all of its parameters.
+  first = lambda path: next(path[depth - 1] for depth in range(1, len(path) + 1) if path[:depth] not in prefixes)
+  names = dict.fromkeys(first(path) for path in lacking if path[0] == 'params')
+  if names and cluster.main_process():
+    print(f"'{name}' begins afresh in {', '.join(names)}", flush=True)
+  return unflatten_dict(loaded | {path: whole[path] for path in lacking})

@@ -39,7 +39,8 @@ def build(config: ConfigDict) -> System:
   )
   experiment.require(
     not config.conditional or listed('CONDITIONAL'),
-    'config.conditional=True is for systems that can be conditioned on labels (autoregressive.*, vq.prior),'
+    'config.conditional=True is for systems that can be conditioned on labels (autoregressive.*, vq.prior, gan.sngan,'
+    ' gan.biggan, gan.acgan, gan.tac_gan),'
     f' not {config.system}',
   )
   return function(config)

@@ -13,54 +13,28 @@ Axes: B batch, n generated examples, Z latents.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax import losses, models, optim
-from dgm_jax.core import (
-  Batch,
-  Key,
-  Metrics,
-  Move,
-  Player,
-  State,
-  System,
-  average,
-  chain,
-  descend,
-  repeat,
-  system,
-  turns,
-)
+from dgm_jax import losses, models
+from dgm_jax.core import Batch, Key, Metrics, State, System, descend, system
 from dgm_jax.models.dcgan import Recognizer
-from dgm_jax.systems.parts import games
+from dgm_jax.systems.class_gans import acgan, biggan, sngan, tac_gan
+from dgm_jax.systems.parts import games, turns
 from dgm_jax.systems.parts.games import GENERATED, REAL, Game, forward, inference, update_statistics
-from dgm_jax.systems.parts.objectives import (
-  GameBatch,
-  Term,
-  choose_objective,
-  critic_loss,
-  generator_loss,
-  historical,
-  regularisers,
-)
+from dgm_jax.systems.parts.objectives import GameBatch, Term
+from dgm_jax.systems.parts.turns import Variant
+from dgm_jax.systems.style import stylegan
 
-__all__ = ['dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp']
-POINTS = __all__
-
-
-class Variant(NamedTuple):
-  """The differences of a system from the game of two networks."""
-
-  critic_player: str = 'discriminator'  # the player that owns the critic
-  owns: tuple[str, ...] = ('critic',)  # the networks of this player
-  terms: tuple[Sequence[Term], Sequence[Term]] = ((), ())  # added to the loss of this player, and of the generator
-  joint: bool = False  # whether real and generated examples share one pass of the critic
+__all__ = [
+  'acgan', 'biggan', 'dcgan', 'gan', 'improved_gan', 'infogan', 'sngan', 'stylegan', 'tac_gan', 'wgan', 'wgan_gp'
+]  # fmt: skip
+POINTS = ('dcgan', 'gan', 'improved_gan', 'infogan', 'wgan', 'wgan_gp')
 
 
 def gan(config: ConfigDict) -> System:
@@ -69,11 +43,14 @@ def gan(config: ConfigDict) -> System:
   Reference: Goodfellow et al. 2014, arXiv:1406.2661, equation 1 and section 3.
   """
   for name in ('critic_steps', 'lazy'):
-    experiment.require(_count(config, name) == 1, f'config.model.{name} is for players in turn: take system=gan.dcgan')
+    experiment.require(
+      turns.count(config, name) == 1, f'config.model.{name} is for players in turn: take system=gan.dcgan'
+    )
   game = games.build(config)
-  players = descend(**_critic_player(config, game, Variant()), **_generator_player(config, game, Variant()))
-  move = _after(players, *games.projections(game, 'critic', 'generator'), *_past(config))
-  return _system(config, game, _averaging(config, move))
+  plain = Variant()
+  players = descend(**turns.critic_player(config, game, plain), **turns.generator_player(config, game, plain))
+  move = turns.after(players, *games.projections(game, 'critic', 'generator'), *turns.past(config))
+  return turns.close(config, game, turns.averaging(config, move))
 
 
 def dcgan(config: ConfigDict) -> System:
@@ -85,7 +62,7 @@ def dcgan(config: ConfigDict) -> System:
   Reference: Radford et al. 2016, arXiv:1511.06434, section 3.
   """
   game = games.build(config)
-  return _system(config, game, _in_turn(config, game, Variant()))
+  return turns.close(config, game, turns.in_turn(config, game, Variant()))
 
 
 def improved_gan(config: ConfigDict) -> System:
@@ -143,77 +120,7 @@ def _wasserstein(config: ConfigDict, key: str, name: str, value: float) -> Syste
   with config.unlocked():
     config.model.objective, config.model.critic[key] = 'wasserstein', others | {name: value}
   game, joint = games.build(config), not games.ties_examples(config.model)
-  return _system(config, game, _in_turn(config, game, Variant('critic', joint=joint)))
-
-
-def _in_turn(config: ConfigDict, game: Game, variant: Variant) -> Move:
-  steps, lazy, past = _count(config, 'critic_steps'), _count(config, 'lazy'), _past(config)
-  experiment.require(
-    not past or lazy == 1, f'config.model.historical counts steps, not turns: set config.model.lazy={lazy} to 1'
-  )
-  parts = steps * lazy * config.accumulate
-  experiment.require(
-    config.batch_size % parts == 0,
-    f'config.batch_size={config.batch_size} must be a multiple of {parts}, the product of critic_steps, lazy and'
-    f' accumulate: try --config.batch_size={max(1, config.batch_size // parts) * parts}',
-  )
-  # steps_per_call = 1 asks for a program without loops, since convolutions in loops are slow on a CPU.
-  unroll = steps if config.steps_per_call == 1 else 1
-
-  def turn(times: float) -> Move:
-    critic = _after(descend(**_critic_player(config, game, variant, times)), *games.projections(game, 'critic'))
-    generator = _after(descend(**_generator_player(config, game, variant)), *games.projections(game, 'generator'))
-    return _averaging(config, chain(repeat(steps, critic, unroll), generator, *past))
-
-  return turns(lazy, turn(lazy), turn(0.0))
-
-
-def _critic_player(config: ConfigDict, game: Game, variant: Variant, times: float = 1.0) -> dict[str, Player]:
-  """Returns the player of the critic, by name; `times` multiplies the weights of penalties, 0 leaves them out."""
-  model, moves = config.model, _count(config, 'critic_steps') * _count(config, 'lazy')
-  terms = [*historical(model, 'critic'), *regularisers(model, times), *variant.terms[0]]
-  loss = critic_loss(game, choose_objective(model), terms, variant.joint)
-  return {variant.critic_player: Player(loss, optim.make(config, variant.critic_player, moves), variant.owns)}
-
-
-def _generator_player(config: ConfigDict, game: Game, variant: Variant) -> dict[str, Player]:
-  model, steps, ratio = config.model, _count(config, 'critic_steps'), _count(config, 'ratio')
-  loss = generator_loss(
-    game, choose_objective(model), [*historical(model, 'generator'), *variant.terms[1]], steps, ratio
-  )
-  return {'generator': Player(loss, optim.make(config, 'generator', _count(config, 'lazy')), ('generator',))}
-
-
-def _count(config: ConfigDict, name: str) -> int:
-  count = config.model.get(name, 1)
-  experiment.require(
-    isinstance(count, int) and count >= 1, f'config.model.{name} must be a whole number, at least 1, got {count}'
-  )
-  return count
-
-
-def _past(config: ConfigDict) -> list[Move]:
-  return [games.update_history('critic', 'generator')] if config.model.get('historical', 0.0) else []
-
-
-def _after(move: Move, *others: Move) -> Move:
-  return chain(move, *others) if others else move
-
-
-def _averaging(config: ConfigDict, move: Move) -> Move:
-  decay = config.model.average
-  return _after(move, *([average('generator', decay, *games.AVERAGED_EXTRAS)] if decay else []))
-
-
-def _system(config: ConfigDict, game: Game, move: Move) -> System:
-  model = config.model
-
-  def networks(key: Key, batch: Batch):
-    params, extra = games.init_networks(game, key, batch)
-    return params, games.with_averages(extra, params, model)
-
-  views = games.views(game, model.prior == 'normal')
-  return system(networks, move, games.values(game), games.sampler(game), **views)
+  return turns.close(config, game, turns.in_turn(config, game, Variant('critic', joint=joint)))
 
 
 def infogan(config: ConfigDict) -> System:
@@ -227,7 +134,7 @@ def infogan(config: ConfigDict) -> System:
   """
   model, game = config.model, _coded_game(config)
   terms = [_critic_information(game, model)], [_generator_information(game, model)]
-  move = _in_turn(config, game, Variant(owns=('critic', 'recognizer'), terms=terms))
+  move = turns.in_turn(config, game, Variant(owns=('critic', 'recognizer'), terms=terms))
 
   def networks(key: Key, batch: Batch):
     params, extra = games.init_networks(game, key, batch)

@@ -51,7 +51,7 @@ def load_or_init(run: Run) -> Start:
   if cluster.main_process():
     print(f'making the start state of {run.config.system} ...', flush=True)
   state = jax.block_until_ready(signals.interruptible(lambda: _init(run)))
-  state = graft.graft(state, run.config.graft.to_dict())
+  state = graft.graft(state, run.config.graft.to_dict(), run.config.graft_fresh)
   if bad := first_bad(state):
     shown = min(run.config.init_examples, run.splits['train'].size)
     raise UserError(

@@ -64,6 +64,15 @@ def test_the_central_square_is_taken(shape):
   np.testing.assert_array_equal(conform(_picture(picture), Look(size=2)), np.full((2, 2, 1), 255))
 
 
+def test_a_frame_comes_before_the_size_and_the_polarity():
+  picture = _picture(np.full((2, 2), 80))
+  framed = conform(picture, Look(pad=1))[..., 0]
+  assert framed.tolist() == [[0, 0, 0, 0], [0, 80, 80, 0], [0, 80, 80, 0], [0, 0, 0, 0]]
+  np.testing.assert_array_equal(conform(picture, Look(pad=1, invert=True))[..., 0], 255 - framed)
+  assert 0 < conform(picture, Look(pad=1, size=2))[0, 0, 0] < 80
+  assert (Look(3, 1).facts, Look(3, 1, pad=2).facts) == ((3, 1, False), (3, 1, False, 2))  # old caches stay good
+
+
 def test_all_at_once():
   look = Look(size=2, channels=1, invert=True)
   assert conform(np.full((9, 8, 3), 55, np.uint8), look).tolist() == [[[200], [200]], [[200], [200]]]

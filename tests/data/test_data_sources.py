@@ -92,6 +92,10 @@ def test_size_channels_and_inversion():
   colour = load(_config('digits', channels=3), 'test').arrays['x']
   np.testing.assert_array_equal(colour, np.repeat(plain, 3, -1))
   assert load(_config('digits', size=4), 'test').arrays['x'].shape == (400, 4, 4, 1)
+  np.testing.assert_array_equal(load(_config('digits', pad=3), 'test').arrays['x'][:, 3:-3, 3:-3], plain)
+  for changes, message in (({'pad': -1}, 'pad=-1'), ({'name': 'sprites', 'pad': 1}, 'pad=1 is for stored images')):
+    with pytest.raises(UserError, match=message):
+      load(_config(**{'name': 'digits'} | changes), 'test')
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ import socket
 import time
 
 import pytest
+import runs
 import shims
 from trials import record, trials
-
-import runs
 
 HEARTBEAT = 10
 

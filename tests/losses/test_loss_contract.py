@@ -191,6 +191,7 @@ LOSSES = {
   'stratified_weights': (lambda x: x + losses.stratified_weights(3, 10), (real(3, 3),)),
   'total_correlation': (losses.total_correlation, PAIR[:1]),
   'total_correlation_discriminator': (losses.total_correlation_discriminator, PAIR),
+  'multi_hinge': (lambda logits: losses.multi_hinge(logits, CODES), (real(4, 3),)),
   'twin_auxiliary_classifier': (lambda a, b: losses.twin_auxiliary_classifier(a, b, CODES), (real(4, 3), real(4, 3))),
   'vector_quantize': (losses.vector_quantize, (real(4, 2), real(3, 2))),
   'vimco_surrogate': (losses.vimco_surrogate, (real(3, 2), real(3, 2))),
@@ -423,6 +424,7 @@ WRONG_LOSSES = {
     '(3,)',
     'B=4',
   ),
+  'multi_hinge': (lambda: losses.multi_hinge(real(5, 3), CODES), 'labels', '(4,)', '[B] with B=5'),
   'twin_auxiliary_classifier': (
     lambda: losses.twin_auxiliary_classifier(real(4, 3), real(4, 2), CODES),
     'twin_logits',

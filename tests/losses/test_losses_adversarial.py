@@ -167,6 +167,7 @@ def test_a_label_that_is_no_class_is_nan():
     jax.jit(losses.auxiliary_classifier)(logits, labels),
     jax.jit(losses.twin_auxiliary_classifier)(logits, logits, labels),
     jax.jit(losses.infogan_categorical_information)(labels, logits),
+    jax.jit(losses.multi_hinge)(logits, labels),
   ):
     np.testing.assert_array_equal(np.isnan(nats), [True, True, True, False])
 
@@ -182,6 +183,25 @@ def test_auxiliary_classifiers_are_cross_entropies():
   np.testing.assert_array_equal(wrong, [2 * BIG])
   both = losses.twin_auxiliary_classifier(jnp.asarray([[BIG, -BIG]]), jnp.asarray([[0.0, 0.0]]), jnp.asarray([1]))
   np.testing.assert_array_equal(both, [2 * BIG])
+
+
+def test_classifiers_of_two_examples():
+  """Numbers worked out in double precision; the generator's is the difference of two."""
+  logits, twin = jnp.asarray([[2, 0.5, -1], [0, 1, 0.3]]), jnp.asarray([[0.5, 0.2, 0.1], [1, -0.5, 0]])
+  labels = jnp.asarray([0, 2])
+  np.testing.assert_allclose(losses.auxiliary_classifier(logits, labels), [0.2413112967, 1.3229740119], 1e-6)
+  np.testing.assert_allclose(losses.auxiliary_classifier(twin, labels), [0.8800989458, 1.4643687841], 1e-6)
+  np.testing.assert_allclose(losses.twin_auxiliary_classifier(logits, twin, labels).mean(), -0.3900912107, 1e-6)
+  np.testing.assert_allclose(losses.auxiliary_classifier(logits, labels).mean(), 0.7821426543, 1e-6)
+  np.testing.assert_allclose(losses.multi_hinge(logits, labels).mean(), 0.7333333333, 1e-6)
+  linear = [losses.multi_hinge(of, labels, clamp=False).mean() for of in (logits, twin)]
+  np.testing.assert_allclose(linear, [0.3166666667, 0.9666666667], 1e-6)
+
+
+def test_hinge_of_three_examples():
+  real, fake = jnp.asarray([2, 0.3, -0.5]), jnp.asarray([-1.5, -0.2, 0.4])
+  np.testing.assert_allclose(losses.hinge_discriminator(real, fake).mean(), 1.4666666667, 1e-6)
+  np.testing.assert_allclose(losses.hinge_generator(fake).mean(), 0.4333333333, 1e-6)
 
 
 def test_information_bound_is_exact_for_the_true_posterior():

@@ -117,3 +117,11 @@ def test_path_length_of_a_linear_generator():
 @pytest.mark.parametrize('batch', [0, 1])
 def test_path_length_of_small_batches(batch):
   assert losses.path_length(lambda w: w, jnp.ones((batch, 2)), KEY).shape == (batch,)
+
+
+def test_orthogonal_regularization_of_three_outputs():
+  """Numbers worked out by hand: rows are outputs. The slope is 4 (W W^T off the diagonal) W, a program's half of it."""
+  rows = jnp.asarray([[1.0, 2, 0], [-1, 0.5, 1], [0, 1, 1]])
+  value, slope = jax.value_and_grad(lambda kernel: losses.orthogonal_regularization({'kernel': kernel}))(rows.T)
+  np.testing.assert_allclose(value, 12.5, rtol=1e-6)
+  np.testing.assert_allclose(slope.T, [[0, 8, 8], [0, 6, 6], [2, 19, 6]], rtol=1e-6, atol=1e-6)

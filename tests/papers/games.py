@@ -23,7 +23,40 @@ def dcgan(channels, **more):
   return {'network': 'dcgan', 'channels': channels, 'norm': 'batch'} | more
 
 
+def styles(**more):
+  """Networks and settings of NVlabs/stylegan, training/networks_stylegan.py and train.py."""
+  widths = {'base': 8192, 'most': 512}
+  return {
+    'generator': {
+      'network': 'style', 'width': 512, 'layers': 8, 'multiplier': 0.01, 'mixing': 0.9, 'truncated': 8
+    } | widths,
+    'critic': {'network': 'style', 'group': 4, 'regularisers': {'r1': 10.0}} | widths, 'latents': 512,
+    'prior': 'normal', 'objective': 'nonsaturating', 'lazy': 1, 'half_life': 10_000, 'momentum': 0.995,
+  } | more  # fmt: skip
+
+
+STYLEGAN = 'Karras et al. 2019, arXiv:1812.04948, section 2 and appendix C, and NVlabs/stylegan, train.py (FFHQ)'
+FACES = ('folder:ffhq', 'scale_symmetric', 1000)
 TABLE = {
+  'stylegan_ffhq:': Row(
+    STYLEGAN, 'gan.stylegan', FACES, styles(fade=600_000, mirror=True), both(*PLAYERS, adam(3e-3, 0.0, 0.99)),
+    {'batch_size': 32, 'steps': (25_000_000 - 7_800_000) // 32, 'size': 1024, 'channels': 3},
+    {'generator': 26_219_627, 'critic': 23_087_249},
+  ),
+  'stylegan_ffhq:8': Row(
+    STYLEGAN, 'gan.stylegan', FACES, styles(fade=0, mirror=True), both(*PLAYERS, adam(1e-3, 0.0, 0.99)),
+    {'batch_size': 256, 'steps': 600_000 // 256, 'size': 8, 'channels': 3},
+  ),
+  'stylegan_ffhq:128': Row(
+    STYLEGAN, 'gan.stylegan', FACES, styles(fade=600_000, mirror=True), both(*PLAYERS, adam(1.5e-3, 0.0, 0.99)),
+    {'batch_size': 32, 'steps': 1_200_000 // 32, 'size': 128, 'channels': 3},
+    {'generator': 25_843_858, 'critic': 22_941_313},
+  ),
+  'stylegan_mnist:': Row(
+    f'{STYLEGAN}, at 32 x 32; MNIST, its frame and the number of steps are ours',
+    'gan.stylegan', ('mnist', 'scale_symmetric', 10_000), styles(fade=0, mirror=False),
+    both(*PLAYERS, adam(1e-3, 0.0, 0.99)), {'batch_size': 64, 'steps': 100_000, 'pad': 2},
+  ),
   'cifar_gan:': Row(
     'Gulrajani et al. 2017, arXiv:1704.00028, appendix C',
     'gan.wgan_gp', ('cifar10', 'dequantize_symmetric', 0),

@@ -552,6 +552,33 @@ def test_every_entry_has_one_owner(entry, networks, owner):
   assert graft.owner(entry, networks) == owner
 
 
+def test_graft_of_a_smaller_network_begins_the_rest_afresh_if_it_is_allowed(tmp_path, capsys):
+  """A network that grew takes what is there, its averages too; what is too much there is refused."""
+  there, here = game(1), game(0)
+  layer = {'layers_8': {'conv': {'kernel': np.full((2, 2), 7.0, 'f4')}}}
+  larger = lambda extra: extra | {'ema': extra['ema'] | {'generator': extra['ema']['generator'] | layer}}
+  grown = here.replace(params=here.params | {'generator': here.params['generator'] | layer}, extra=larger(here.extra))
+  grown = grown.replace(extra={entry: part for entry, part in grown.extra.items() if entry != 'history'})
+  folder = trained(tmp_path / 'small', there)
+  state = jax.tree.map(jnp.asarray, grown)
+  message = r'but \S+layers_8/conv/kernel is absent there and float32\[2,2\] here: set config.graft_fresh=True'
+  with pytest.raises(UserError, match=message):
+    graft.graft(state, {'generator': folder})
+  new = graft.graft(state, {'generator': folder}, fresh=True)
+  assert capsys.readouterr().out == "'generator' begins afresh in layers_8\n"
+  same(new.params['generator'], there.params['generator'] | layer)
+  same(new.extra['ema']['generator'], there.extra['ema']['generator'] | layer)
+  same(new.extra['generator_statistics'], there.extra['generator_statistics'])
+  same(new.params['critic'], here.params['critic'])
+  leaves = [leaf for leaf in jax.tree.leaves((new.params, new.extra)) if leaf.size > 1]
+  assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+  with pytest.raises(UserError, match=r'but \S+layers_8/conv/kernel is float32\[2,2\] there and absent here$'):
+    graft.graft(jax.tree.map(jnp.asarray, here), {'generator': trained(tmp_path / 'large', grown)}, fresh=True)
+  wide = grown.replace(params=grown.params | {'generator': {'kernel': np.zeros((2, 3), 'f4')} | layer})
+  with pytest.raises(UserError, match=r'but params/generator/kernel is float32\[2,2\] there and float32\[2,3\] here$'):
+    graft.graft(jax.tree.map(jnp.asarray, wide), {'generator': folder}, fresh=True)
+
+
 def test_graft_refuses_what_does_not_have_its_digest(tmp_path, monkeypatch):
   with monkeypatch.context() as patched:
     patched.setattr(writer, 'digest', lambda state: digest.digest(state) | {'extra/generator_statistics': '0-0'})

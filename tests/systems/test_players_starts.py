@@ -13,7 +13,7 @@ from dgm_jax import systems
 from dgm_jax.models import deep_mixture
 from dgm_jax.nn import bijections, made, norm, quantize
 from dgm_jax.systems import classifier
-from dgm_jax.systems.parts import bounds, games
+from dgm_jax.systems.parts import bounds, noise
 
 
 def started(settings, n=16):
@@ -59,9 +59,9 @@ def test_a_classifier_begins_with_the_statistics_of_centred_images():
 
 
 def test_priors_of_latents_and_what_is_seen_of_points():
-  z = np.asarray(games.wide_uniform(KEY, 4000, 2))
+  z = np.asarray(noise.wide_uniform(KEY, 4000, 2))
   assert z.std() == pytest.approx(1, rel=0.03) and np.abs(z).max() <= math.sqrt(3)
-  assert np.abs(np.asarray(games.uniform(KEY, 4000, 2))).max() <= 1
+  assert np.abs(np.asarray(noise.uniform(KEY, 4000, 2))).max() <= 1
   images, points = (systems.build(settings_of('wgan_gp_25gaussians:tiny', shape)).views for shape in ((4, 4, 1), (2,)))
   assert images.decode and images.prior and images.critic and points.critic
   assert points.decode is None and points.prior is None

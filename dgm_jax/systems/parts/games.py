@@ -5,6 +5,8 @@ with the statistics of the current batch and with noise. Evaluation uses the ave
 
 A critic is trained on batches of real examples and on batches of generated ones. Each kind has averages of its own, so
 that in evaluation an example is normalised as its kind was in training.
+
+Networks that know labels take a pair: (latents [n, Z], labels [n]), (data [B, ...], labels [B]).
 """
 
 import functools
@@ -20,31 +22,17 @@ from dgm_jax import config as experiment
 from dgm_jax import losses, models
 from dgm_jax.core import Batch, Key, Metrics, Move, Params, State, averages
 from dgm_jax.nn.norm import BatchNorm, LayerNorm, VirtualBatchNorm, directions, running, spectral
+from dgm_jax.systems.parts import quantizers
+from dgm_jax.systems.parts.labels import sample_labels
 from dgm_jax.systems.parts.moves import without_optimizer
+from dgm_jax.systems.parts.noise import PRIORS, uniform
 from dgm_jax.views import Prior
 
 __all__ = [
-  'GENERATED',
-  'INIT_EXAMPLES',
-  'REAL',
-  'Game',
-  'build',
-  'decode',
-  'forward',
-  'generate',
-  'inference',
-  'init_networks',
-  'normalisation',
-  'projections',
-  'sampler',
-  'statistics_by_kind',
-  'ties_examples',
-  'uniform',
-  'update_history',
-  'update_statistics',
-  'values',
-  'views',
-  'with_averages',
+  'GENERATED', 'INIT_EXAMPLES', 'REAL', 'Game', 'build', 'decode', 'examples', 'forward', 'generate', 'inference',
+  'init_networks', 'latents', 'like', 'moved_by_others', 'normalisation', 'projections', 'sampler',
+  'statistics_by_kind', 'ties_examples', 'uniform', 'update_history', 'update_statistics', 'values', 'variables',
+  'views', 'with_averages',
 ]  # fmt: skip
 
 
@@ -58,27 +46,12 @@ INIT_EXAMPLES = 128  # number of examples, and of latents, that initialise param
 REAL, GENERATED = 'real', 'generated'  # kinds of examples, each with batch statistics of its own in a critic
 AVERAGED_EXTRAS = ('generator_statistics', 'generator_spectral')  # entries of `State.extra` averaged with the generator
 STATISTICS = 'batch_stats'  # the collection averaged in the entry <network>_statistics of `State.extra`
+CODEBOOK = 'codebook'  # the collection averaged in the entry <network>_codebook
+WRITTEN = (STATISTICS, CODEBOOK, 'commitment')  # collections that a network writes in training
+POWER_STEPS = 5  # of the power method outside training: averaged weights have no directions of their own
 # Constraints: projections of the weights after each step, and normalised weights that networks are applied with.
 PROJECTIONS = {'clip': clip}
 WEIGHT_NORMS = {'spectral': spectral}
-
-
-def uniform(key: Key, n: int, size: int) -> jax.Array:
-  """Samples latents [n, size], uniform on (-1, 1)."""
-  return jax.random.uniform(key, (n, size), minval=-1.0)
-
-
-def normal(key: Key, n: int, size: int) -> jax.Array:
-  """Samples latents [n, size], standard normal."""
-  return jax.random.normal(key, (n, size))
-
-
-def wide_uniform(key: Key, n: int, size: int) -> jax.Array:
-  """Samples latents [n, size], uniform with unit variance."""
-  return 3**0.5 * uniform(key, n, size)
-
-
-PRIORS = {'uniform': uniform, 'normal': normal, 'wide_uniform': wide_uniform}
 
 
 class Game(NamedTuple):
@@ -89,13 +62,24 @@ class Game(NamedTuple):
   prior: Callable[[Key, int], jax.Array]  # (key, n) -> latents [n, Z]
   references: int  # number of reference latents of virtual batch normalisation
   momentum: float  # of the averages of batch statistics
+  classes: int = 0  # that the networks are told, 0: none
+  shares: tuple[float, ...] = ()  # of the classes among the training examples; (): all are equally likely
+  quantize: ConfigDict | None = None  # of the critic's features
+  everywhere: bool = False  # whether a move also moves the directions of the other network's spectral norms
+  free: tuple[str, ...] = ()  # layers without a norm of their weights
 
 
-def build(config: ConfigDict) -> Game:
+def build(config: ConfigDict, **heads: Any) -> Game:
   """Builds the game that `config.model` describes.
 
   `model.generator` and `model.critic` name a `network` and give its settings, the `norm` of its layers and the
-  `constraints` of its weights, each with a bound.
+  `constraints` of its weights, each with a bound. `model.quantize` describes the quantization of the critic's features
+  (`quantizers`). `model.spectral` says whose moves move the directions of spectral norms (`everywhere`), and which
+  layers have none (`free`).
+
+  Args:
+    config: the experiment.
+    **heads: of networks that know labels: `classes`, and for the critic `head`.
 
   Raises:
     UserError: there is no such network, normalisation, constraint or prior, or a network has no such setting.
@@ -107,12 +91,24 @@ def build(config: ConfigDict) -> Game:
     model.critic.get('norm', 'none') != 'virtual',
     "config.model.critic.norm='virtual' is for generators; take batch, layer or none",
   )
+  classes = {'classes': heads['classes']} if heads else {}
   networks = {
-    'generator': _network(config, 'generator', models.GENERATORS, shape=tuple(config.data.shape)),
-    'critic': _network(config, 'critic', models.CRITICS),
+    'generator': _network(config, 'generator', models.GENERATORS, shape=tuple(config.data.shape), **classes),
+    'critic': _network(config, 'critic', models.CRITICS, **heads),
   }
   constraints = {role: _constraints(config, role) for role in networks}
-  return Game(networks, constraints, functools.partial(sample, size=model.latents), references, model.momentum)
+  return Game(
+    networks=networks,
+    constraints=constraints,
+    prior=functools.partial(sample, size=model.latents),
+    references=references,
+    momentum=model.momentum,
+    classes=heads.get('classes', 0),
+    shares=tuple(config.data.class_shares),
+    quantize=model.get('quantize') or None,
+    everywhere=model.get('spectral', {}).get('everywhere', False),
+    free=tuple(model.get('spectral', {}).get('free', ())),
+  )
 
 
 def _network(config: ConfigDict, role: str, table: dict[str, Callable], **more) -> nn.Module:
@@ -120,12 +116,17 @@ def _network(config: ConfigDict, role: str, table: dict[str, Callable], **more) 
   settings = dict(config.model.to_dict()[role])
   name, norm = settings.pop('network'), settings.pop('norm', 'none')
   settings.pop('constraints', None)
-  if role == 'critic':
-    settings.pop('regularisers', None)
+  settings.pop('regularisers', None)
   network = experiment.choose(f'config.model.{role}.network', name, table)
   if norm != 'none':
     more['norm'] = normalisation(f'config.model.{role}.norm', norm, config.model)
-  return models.build(f'config.model.{role}', network, settings, **more, dtype=config.dtype)
+  experiment.require(
+    'classes' not in more or 'classes' in network.__dataclass_fields__,
+    f"config.model.{role}.network='{name}' takes no labels, which {config.system} needs: take biggan or dense_classes",
+  )
+  built = models.build(f'config.model.{role}', network, settings, **more, dtype=config.dtype)
+  quantize = config.model.get('quantize') if role == 'critic' else None
+  return quantizers.quantized(built, quantize) if quantize else built
 
 
 def _constraints(config: ConfigDict, role: str) -> dict[str, float]:
@@ -157,16 +158,20 @@ def init_networks(game: Game, key: Key, batch: Batch) -> tuple[Params, dict[str,
   for_generator, for_critic, for_reference = jax.random.split(key, 3)
   reference = game.prior(for_reference, game.references)
   z = jnp.concatenate([reference, game.prior(for_reference, INIT_EXAMPLES)])
+  labels = [jnp.arange(INIT_EXAMPLES) % game.classes] if game.classes else []
+  x = batch['x'][:INIT_EXAMPLES]
   variables = {
-    'generator': game.networks['generator'].init(for_generator, z),
-    'critic': game.networks['critic'].init(for_critic, batch['x'][:INIT_EXAMPLES]),
+    'generator': game.networks['generator'].init(for_generator, z, *labels),
+    'critic': game.networks['critic'].init(for_critic, x, *(y[: len(x)] for y in labels)),
   }
   extra = {'generator_statistics': variables['generator'][STATISTICS]} if STATISTICS in variables['generator'] else {}
   extra |= statistics_by_kind('critic', variables['critic'])
+  extra |= {'critic_codebook': variables['critic'][CODEBOOK]} if game.quantize else {}
   extra |= {'reference': reference} if game.references else {}
   for name, constraints in game.constraints.items():
     for norm in constraints.keys() & WEIGHT_NORMS.keys():
-      extra[f'{name}_{norm}'] = directions(jax.random.fold_in(key, 3 + len(extra)), variables[name]['params'])
+      own = jax.random.fold_in(key, 3 + len(extra))
+      extra[f'{name}_{norm}'] = directions(own, variables[name]['params'], game.free)
   return {name: tree['params'] for name, tree in variables.items()}, extra
 
 
@@ -188,46 +193,55 @@ def with_averages(extra: dict[str, Any], params: Params, model: ConfigDict) -> d
   return extra | ({'history': dict(params)} if model.get('historical', 0.0) else {})
 
 
-def _constrained_params(game: Game, name: str, state: State) -> tuple[Any, dict[str, Any]]:
-  """Returns the parameters that a network is applied with, and {norm of weights: its updated memory}."""
+def variables(game: Game, name: str, state: State, steps: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Returns what a network is applied with, and {norm of weights: its updated memory}.
+
+  A norm of weights is computed by `steps` steps from its memory.
+  """
   params, memory = state.params[name], {}
   for norm, bound in game.constraints.get(name, {}).items():
     if norm in WEIGHT_NORMS:
-      params, memory[norm] = WEIGHT_NORMS[norm](params, state.extra[f'{name}_{norm}'], bound)
-  return params, memory
+      params, memory[norm] = WEIGHT_NORMS[norm](params, state.extra[f'{name}_{norm}'], bound, steps)
+  codebook = state.extra.get(f'{name}_{CODEBOOK}')
+  return {'params': params} | ({CODEBOOK: codebook} if codebook is not None else {}), memory
 
 
-def forward(game: Game, name: str, state: State, x: jax.Array, key: Key) -> tuple[Any, dict]:
+def forward(game: Game, name: str, state: State, x: Any, key: Key) -> tuple[Any, dict]:
   """Applies a network in training.
 
   Returns:
-    its output, and its statistics {'batch_stats': of this batch, norm of weights: its updated memory}.
+    its output, and its statistics {'batch_stats': of this batch, 'codebook': counts and sums of this batch,
+    'commitment': of each layer [B], norm of weights: its updated memory}.
   """
-  params, memory = _constrained_params(game, name, state)
-  out, statistics = game.networks[name].apply({'params': params}, x, rngs={'dropout': key}, mutable=[STATISTICS])
+  collections, memory = variables(game, name, state)
+  out, statistics = game.networks[name].apply(collections, *_inputs(x), rngs={'dropout': key}, mutable=WRITTEN)
   return out, dict(statistics) | memory
 
 
-def inference(game: Game, name: str, state: State, x: jax.Array, kind: str = '') -> Any:
+def inference(game: Game, name: str, state: State, x: Any, kind: str = '') -> Any:
   """Applies a network outside training: with averaged statistics and without noise.
 
   Args:
     game: the game.
     name: the network.
     state: the state.
-    x: its inputs, [B, ...].
+    x: its inputs, [B, ...], or a pair of them and labels [B].
     kind: REAL or GENERATED, the kind of the examples x; '' for a generator.
   """
-  variables = {'params': _constrained_params(game, name, state)[0]}
+  collections, _ = variables(game, name, state, POWER_STEPS)
   if (statistics := state.extra.get(f'{name}_statistics')) is not None:
-    variables[STATISTICS] = statistics[kind] if kind else statistics
-  return game.networks[name].apply(variables, x)
+    collections[STATISTICS] = statistics[kind] if kind else statistics
+  return game.networks[name].apply(collections, *_inputs(x))
+
+
+def _inputs(x: Any) -> tuple:
+  return x if isinstance(x, tuple) else (x,)
 
 
 def update_statistics(game: Game, name: str, state: State, **statistics: dict) -> dict[str, Any]:
   """Returns the entries of `State.extra` beside a network's parameters, updated by one more batch.
 
-  Batch statistics are averaged, everything else is replaced.
+  Batch statistics and those of codebooks are averaged, the latter by each kind in turn. Everything else is replaced.
 
   Args:
     game: the game.
@@ -237,20 +251,64 @@ def update_statistics(game: Game, name: str, state: State, **statistics: dict) -
   """
   kinds = {kind: dict(collections) for kind, collections in statistics.items()}
   batch = {kind: collections.pop(STATISTICS, None) for kind, collections in kinds.items()}
+  batches = [collections.pop(CODEBOOK, None) for collections in kinds.values()]
   extra = {f'{name}_{other}': tree for collections in kinds.values() for other, tree in collections.items()}
-  entry = f'{name}_statistics'
+  entry, book = f'{name}_statistics', f'{name}_{CODEBOOK}'
   if entry in state.extra:
     extra[entry] = running(state.extra[entry], batch.get('batch', batch), game.momentum)
+  if game.quantize and book in state.extra:
+    extra[book] = functools.reduce(lambda old, new: running(old, new, game.quantize.decay), batches, state.extra[book])
   return extra
 
 
-def generate(game: Game, state: State, z: jax.Array, key: Key) -> tuple[jax.Array, dict]:
+def moved_by_others(game: Game, name: str, state: State, statistics: dict) -> dict[str, Any]:
+  """Returns the entries beside a network's parameters that the move of another player changes, too.
+
+  There are none unless the config asks for what a program does: `model.spectral.everywhere` for the directions of
+  spectral norms, `model.quantize.both` for a critic's codebooks.
+  """
+  entries = {f'{name}_{norm}': statistics[norm] for norm in WEIGHT_NORMS if game.everywhere and norm in statistics}
+  if game.quantize and game.quantize.both and CODEBOOK in statistics:
+    entry = f'{name}_{CODEBOOK}'
+    entries[entry] = running(state.extra[entry], statistics[CODEBOOK], game.quantize.decay)
+  return entries
+
+
+def latents(game: Game, key: Key, n: int, batch: Batch | None = None) -> Any:
+  """Samples n inputs of the generator: latents [n, Z], or a pair of them and labels [n].
+
+  Args:
+    game: the game.
+    key: random key.
+    n: the number.
+    batch: labels are its own in another order, which has their shares exactly; None: labels are drawn by `game.shares`.
+  """
+  z = game.prior(key, n)
+  if not game.classes:
+    return z
+  for_labels = jax.random.fold_in(key, 1)
+  if batch is not None:
+    return z, jnp.resize(jax.random.permutation(for_labels, batch['y']), n)
+  return z, sample_labels(for_labels, n, game.classes, game.shares)
+
+
+def examples(game: Game, batch: Batch) -> Any:
+  """Returns the real inputs of the critic: data [B, ...], or a pair of them and labels [B]."""
+  return (batch['x'], batch['y']) if game.classes else batch['x']
+
+
+def like(inputs: Any, x: jax.Array) -> Any:
+  """Returns the inputs of the critic that have the data x and the labels of others, or none."""
+  return (x, inputs[1]) if isinstance(inputs, tuple) else x
+
+
+def generate(game: Game, state: State, z: Any, key: Key) -> tuple[jax.Array, dict]:
   """Generates examples in training, [n, ...]; returns them and the generator's statistics."""
   x, statistics = forward(game, 'generator', state, _with_reference(game, state, z), key)
   return x[game.references :], statistics
 
 
-def decode(game: Game, state: State, z: jax.Array) -> jax.Array:
+def decode(game: Game, state: State, z: Any) -> jax.Array:
   """Generates examples [n, ...] from latents [n, Z], each a function of its own latents alone."""
   return inference(game, 'generator', state, _with_reference(game, state, z))[game.references :]
 
@@ -259,7 +317,7 @@ def sampler(game: Game) -> Callable[[Key, State, int], jax.Array]:
   """Returns `System.sample` of a game."""
 
   def sample(key: Key, state: State, n: int) -> jax.Array:
-    return decode(game, state, game.prior(key, n))
+    return decode(game, state, latents(game, key, n))
 
   return sample
 
@@ -292,9 +350,10 @@ def values(game: Game) -> Callable[[Key, State, Batch], Metrics]:
   """Returns `System.evaluate` of a game: the critic's values of real and of as many generated examples, [B] each."""
 
   def measure(key: Key, state: State, batch: Batch) -> Metrics:
-    fake = decode(game, state, game.prior(key, batch['x'].shape[0]))
+    z = latents(game, key, batch['x'].shape[0])
     value = lambda x, kind: inference(game, 'critic', state, x, kind)[0]
-    return {'real_value': value(batch['x'], REAL), 'fake_value': value(fake, GENERATED)}
+    fake = like(z, decode(game, state, z))
+    return {'real_value': value(examples(game, batch), REAL), 'fake_value': value(fake, GENERATED)}
 
   return measure
 
@@ -335,6 +394,6 @@ def update_history(*names: str) -> Move:
   return without_optimizer(apply)
 
 
-def _with_reference(game: Game, state: State, z: jax.Array) -> jax.Array:
+def _with_reference(game: Game, state: State, z: Any) -> Any:
   """Returns the latents with the reference batch in front, if there is one."""
   return jnp.concatenate([state.extra['reference'], z]) if game.references else z

@@ -3,6 +3,7 @@
 Axes: B batch, n generated examples, Z latents, F features.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,11 +14,13 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses
 from dgm_jax.core import Batch, Key, Metrics, State
+from dgm_jax.systems.parts import games
 from dgm_jax.systems.parts.games import GENERATED, REAL, Game, forward, generate, ties_examples, update_statistics
 
 __all__ = [
-  'OBJECTIVES', 'REGULARISERS', 'GameBatch', 'Objective', 'Score', 'Term', 'choose_objective', 'critic_loss',
-  'generator_loss', 'historical', 'regularisers',
+  'CLASS_LOSSES', 'OBJECTIVES', 'REGULARISERS', 'GameBatch', 'Objective', 'Score', 'Term', 'choose_objective',
+  'classification', 'commitment', 'critic_loss', 'generator_loss', 'historical', 'regularised_generator',
+  'regularisers', 'score',
 ]  # fmt: skip
 
 
@@ -26,6 +29,9 @@ class Score(NamedTuple):
 
   value: jax.Array  # [B]
   features: jax.Array  # [B, F]
+  logits: jax.Array | None = None  # [B, K] of a classifier
+  twin: jax.Array | None = None  # [B, K] of the classifier of generated examples
+  commitment: jax.Array | None = None  # [B] of quantized features to their codes, all layers together
 
 
 class Objective(NamedTuple):
@@ -40,7 +46,8 @@ class GameBatch(NamedTuple):
   """One batch of a game, the argument of a player's terms."""
 
   state: State
-  z: jax.Array  # [n, Z]
+  z: Any  # [n, Z], or a pair with labels [n]
+  labels: jax.Array | None  # [B] of the real examples
   real: jax.Array | None  # [B, ...]; None in the generator's loss
   fake: jax.Array  # [n, ...]
   real_score: Score | None
@@ -81,6 +88,12 @@ def _orthogonal(key: Key, game_batch: GameBatch) -> jax.Array:
   return losses.orthogonal_regularization(game_batch.state.params['critic'])
 
 
+def _drift(key: Key, game_batch: GameBatch) -> jax.Array:
+  """Computes the squared values of real examples, which keep a critic without a middle near zero."""
+  del key
+  return jnp.square(game_batch.real_score.value)
+
+
 def _objective(critic: Callable, generator: Callable, middle: float | None) -> Objective:
   """Returns the objective of a generator's loss that depends on values alone."""
   return Objective(critic=critic, generator=_of_values(generator), middle=middle)
@@ -95,7 +108,12 @@ OBJECTIVES = {
   'wasserstein': _objective(losses.wasserstein_critic, losses.wasserstein_generator, None),
 }
 # (key, game_batch) -> [B] or []; times its weight each is a term of the critic's loss.
-REGULARISERS = {'gradient_penalty': _gradient_penalty, 'r1': _r1, 'orthogonal': _orthogonal}
+REGULARISERS = {'gradient_penalty': _gradient_penalty, 'r1': _r1, 'orthogonal': _orthogonal, 'drift': _drift}
+# Losses of a classifier: (as it learns, as the generator is told).
+CLASS_LOSSES = {
+  'cross_entropy': (losses.auxiliary_classifier, losses.auxiliary_classifier),
+  'multi_hinge': (losses.multi_hinge, functools.partial(losses.multi_hinge, clamp=False)),
+}
 SLOPE_PENALTIES = ('gradient_penalty', 'r1')
 
 
@@ -151,6 +169,77 @@ def regularisers(model: ConfigDict, times: float = 1.0) -> list[Term]:
   return [term] if weights and times else []
 
 
+def regularised_generator(model: ConfigDict) -> list[Term]:
+  """Returns the term of `model.generator.regularisers`, of which `orthogonal` is the only one; none if it is not set.
+
+  Raises:
+    UserError: there is another one, or a weight is negative.
+  """
+  weights = dict(model.generator.get('regularisers', {}))
+  for name, weight in weights.items():
+    experiment.one_of('a key of config.model.generator.regularisers', name, ('orthogonal',))
+    experiment.require(weight >= 0, f'config.model.generator.regularisers.{name} must not be negative, got {weight}')
+
+  def term(key: Key, game_batch: GameBatch):
+    del key
+    params = {name: part for name, part in game_batch.state.params['generator'].items() if name != 'shared'}
+    penalty = weights['orthogonal'] * losses.orthogonal_regularization(params)
+    return penalty, {}, {'penalty': penalty}
+
+  return [term] if weights else []
+
+
+def commitment(model: ConfigDict) -> list[Term]:
+  """Returns the term of quantized features, mean distances of real and of generated examples from their codes.
+
+  There is none without `model.quantize`.
+
+  Reference: Zhao et al. 2020, arXiv:2004.02088, equations 8 and 9.
+  """
+
+  def term(key: Key, game_batch: GameBatch):
+    del key
+    scores = (game_batch.real_score, game_batch.fake_score)
+    paid = [score.commitment.mean() for score in scores if score is not None]
+    return sum(paid[1:], paid[0]), {}, {'commitment': sum(paid[1:], paid[0])}
+
+  return [term] if model.get('quantize') else []
+
+
+def classification(model: ConfigDict, twin: bool) -> tuple[list[Term], list[Term]]:
+  """Returns the terms of classifiers, of the critic's player and of the generator, `model.class_weight` times.
+
+  The critic's classifier learns real examples, its twin generated ones. The generator is told what the first says of
+  its examples, and the opposite of what the twin says.
+
+  Args:
+    model: `config.model`; `class_loss` is a key of CLASS_LOSSES.
+    twin: whether there is a second classifier.
+
+  Reference: Odena et al. 2017, arXiv:1610.09585, equations 2 and 3 (the classifier learns real examples alone); Gong
+  et al. 2019, arXiv:1907.02690, equation 6.
+  """
+  weight = model.class_weight
+  experiment.require(weight >= 0, f'config.model.class_weight must not be negative, got {weight}')
+  learn, tell = experiment.choose('config.model.class_loss', model.class_loss, CLASS_LOSSES)
+
+  def critic(key: Key, game_batch: GameBatch):
+    del key
+    logits, labels = game_batch.real_score.logits, game_batch.labels
+    value, accuracy = learn(logits, labels).mean(), (logits.argmax(1) == labels).mean()
+    if twin:
+      value = value + learn(game_batch.fake_score.twin, game_batch.z[1]).mean()
+    return weight * value, {}, {'classes': value, 'class_accuracy': accuracy}
+
+  def generator(key: Key, game_batch: GameBatch):
+    del key
+    labels, said = game_batch.z[1], game_batch.fake_score
+    value = tell(said.logits, labels).mean() - (tell(said.twin, labels).mean() if twin else 0.0)
+    return weight * value, {}, {'classes': value}
+
+  return [critic], [generator]
+
+
 def historical(model: ConfigDict, name: str) -> list[Term]:
   """Returns the term of historical averaging, with the weight `model.historical`; none if it is 0.
 
@@ -167,7 +256,9 @@ def historical(model: ConfigDict, name: str) -> list[Term]:
   return [term] if weight else []
 
 
-def critic_loss(game: Game, objective: Objective, terms: list[Term], joint: bool = False) -> Callable:
+def critic_loss(
+  game: Game, objective: Objective, terms: list[Term], joint: bool = False, of_batch: bool = False
+) -> Callable:
   """Returns the loss of the player that owns the critic.
 
   Args:
@@ -176,25 +267,30 @@ def critic_loss(game: Game, objective: Objective, terms: list[Term], joint: bool
     terms: what is added to it.
     joint: whether real and generated examples share one pass of the critic, which is 10 % faster. It requires a critic
       whose examples are independent and that has no noise.
+    of_batch: whether generated examples have the labels of the batch, in another order.
   """
 
   def loss(key: Key, state: State, batch: Batch):
     for_z, for_fake, for_real, last = jax.random.split(key, 4)
-    z = game.prior(for_z, batch['x'].shape[0])
-    fake, _ = generate(game, state, z, for_fake)
+    z = games.latents(game, for_z, batch['x'].shape[0], batch if of_batch else None)
+    fake, own = generate(game, state, z, for_fake)
+    real, labels = games.examples(game, batch), batch['y'] if game.classes else None
     score = _score_jointly if joint else _score_separately
-    real_score, fake_score, extra = score(game, state, batch['x'], fake, for_real, last)
+    real_score, fake_score, extra = score(game, state, real, games.like(z, fake), for_real, last)
     value = objective.critic(real_score.value, fake_score.value).mean()
-    critic = lambda x: forward(game, 'critic', state, x, for_real)[0][0]
+    critic = lambda x: forward(game, 'critic', state, games.like(real, x), for_real)[0][0]
     # `last` may serve the terms, too: networks fold their layers' names into the key of their noise.
-    game_batch = GameBatch(state, z, batch['x'], fake, real_score, fake_score, critic)
+    game_batch = GameBatch(state, z, labels, batch['x'], fake, real_score, fake_score, critic)
     metrics = _metrics(objective, real_score, fake_score)
+    extra |= games.moved_by_others(game, 'generator', state, own)
     return _with_terms(value, extra, metrics, terms, last, game_batch)
 
   return loss
 
 
-def generator_loss(game: Game, objective: Objective, terms: list[Term], steps: int = 1, ratio: int = 1) -> Callable:
+def generator_loss(
+  game: Game, objective: Objective, terms: list[Term], steps: int = 1, ratio: int = 1, of_batch: bool = False
+) -> Callable:
   """Returns the loss of the player that owns the generator.
 
   It generates `ratio` examples for each of a batch's B / steps. Its key is split as the critic's is, so that players
@@ -203,17 +299,25 @@ def generator_loss(game: Game, objective: Objective, terms: list[Term], steps: i
 
   def loss(key: Key, state: State, batch: Batch):
     for_z, for_fake, for_real, last = jax.random.split(key, 4)
-    z = game.prior(for_z, batch['x'].shape[0] // steps * ratio)
+    z = games.latents(game, for_z, batch['x'].shape[0] // steps * ratio, batch if of_batch else None)
     fake, statistics = generate(game, state, z, for_fake)
-    score = lambda x, key: Score(*forward(game, 'critic', state, x, key)[0])
-    critic = lambda x: score(x, last).value
-    fake_score = score(fake, last)
-    value = objective.generator(fake_score, lambda: score(batch['x'], for_real)).mean()
-    game_batch = GameBatch(state, z, None, fake, None, fake_score, critic)
+    critic = lambda x: score(game, state, games.like(z, x), last)[0].value
+    fake_score, of_critic = score(game, state, games.like(z, fake), last)
+    real = lambda: score(game, state, games.examples(game, batch), for_real)[0]
+    value = objective.generator(fake_score, real).mean()
+    game_batch = GameBatch(state, z, None, None, fake, None, fake_score, critic)
     extra = update_statistics(game, 'generator', state, batch=statistics)
+    extra |= games.moved_by_others(game, 'critic', state, of_critic)
     return _with_terms(value, extra, {}, terms, last, game_batch)
 
   return loss
+
+
+def score(game: Game, state: State, inputs: Any, key: Key) -> tuple[Score, dict]:
+  """Applies the critic in training; returns its score of a batch, and its statistics."""
+  out, statistics = forward(game, 'critic', state, inputs, key)
+  commitment = jax.tree.leaves(statistics.pop('commitment', None))
+  return Score(*out)._replace(commitment=sum(commitment[1:], commitment[0]) if commitment else None), statistics
 
 
 def _with_terms(value: jax.Array, extra: dict, metrics: Metrics, terms: list[Term], key: Key, game_batch: GameBatch):
@@ -224,23 +328,23 @@ def _with_terms(value: jax.Array, extra: dict, metrics: Metrics, terms: list[Ter
   return value, (extra, metrics)
 
 
-def _score_separately(game: Game, state: State, real: jax.Array, fake: jax.Array, for_real: Key, for_fake: Key):
+def _score_separately(game: Game, state: State, real: Any, fake: Any, for_real: Key, for_fake: Key):
   """Returns (score of real examples, of generated ones, entries of State.extra), from one pass for each kind."""
-  real_score, real_statistics = forward(game, 'critic', state, real, for_real)
-  fake_score, fake_statistics = forward(game, 'critic', state, fake, for_fake)
+  real_score, real_statistics = score(game, state, real, for_real)
+  fake_score, fake_statistics = score(game, state, fake, for_fake)
   kinds = {REAL: real_statistics, GENERATED: fake_statistics}
-  return Score(*real_score), Score(*fake_score), update_statistics(game, 'critic', state, **kinds)
+  return real_score, fake_score, update_statistics(game, 'critic', state, **kinds)
 
 
-def _score_jointly(game: Game, state: State, real: jax.Array, fake: jax.Array, for_both: Key, unused: Key):
+def _score_jointly(game: Game, state: State, real: Any, fake: Any, for_both: Key, unused: Key):
   """Returns what `_score_separately` does, from one pass for both kinds.
 
   Real and generated examples alternate, so that a batch that is spread over devices stays where it is.
   """
   del unused
-  both = jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:])
-  scores, statistics = forward(game, 'critic', state, both, for_both)
-  real_score, fake_score = (Score(*(leaf[kind::2] for leaf in scores)) for kind in range(2))
+  both = jax.tree.map(lambda a, b: jnp.stack([a, b], 1).reshape(-1, *a.shape[1:]), real, fake)
+  scores, statistics = score(game, state, both, for_both)
+  real_score, fake_score = (jax.tree.map(lambda leaf, kind=kind: leaf[kind::2], scores) for kind in range(2))
   return real_score, fake_score, update_statistics(game, 'critic', state, batch=statistics)
 
 
