@@ -17,9 +17,9 @@ SMALL = {
   'model.generator.base': 256, 'model.generator.most': 64, 'model.critic.base': 256, 'model.critic.most': 64,
   'model.critic.regularisers': {'r1': 1.0}, 'model.latents': 64, 'model.lazy': 4, 'model.half_life': 5000,
   'batch_size': 4 * 32,
-  'optimizer.discriminator.learning_rate': 2e-3, 'optimizer.generator.learning_rate': 2e-3,
+  'optimizer.discriminator.learning_rate': 3e-3, 'optimizer.generator.learning_rate': 3e-3,
 }  # fmt: skip
-STEPS = {8: 400, 16: 800, 32: 2000}  # of four turns of 32 images
+STEPS = {8: 500, 16: 700, 32: 1400}  # of four turns of 32 images
 
 
 def stage(size, kind=''):

@@ -53,7 +53,7 @@ def build(config: ConfigDict) -> Growing:
   )
   experiment.require(model.prior == 'normal', f"config.model.prior='{model.prior}' must be normal in {config.system}")
   for name, table in (('generator', ('style', 'traditional')), ('critic', ('style',))):
-    experiment.one_of(f'config.model.{name}.network', model[name].network, table)
+    experiment.one_of(f'config.model.{name}.network', getattr(model, name).network, table)
   experiment.require(model.fade >= 0, f'config.model.fade counts images, at least 0, got {model.fade}')
   experiment.require(
     not model.fade or shape[0] >= SMALLEST,
