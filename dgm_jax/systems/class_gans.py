@@ -96,7 +96,9 @@ def _game(config: ConfigDict, head: str, variant: Variant) -> System:
   _require_fit(config)
   game = games.build(config, **settings)
   joint = not games.ties_examples(model)
-  examples = config.batch_size // (turns.count(config, 'critic_steps') * turns.count(config, 'lazy'))
+  # Of a batch of training, over which batch statistics are taken.
+  moves = turns.count(config, 'critic_steps') * turns.count(config, 'lazy') * config.accumulate
+  examples = max(1, config.batch_size // moves)
   move = turns.in_turn(config, game, variant._replace(joint=joint))
   views = class_views.build(game, examples, model.prior == 'normal')
   return turns.close(config, game, move, views['draw'], **views)

@@ -71,6 +71,46 @@ def test_truncated_latents_have_the_deviation_of_a_truncated_normal():
     np.testing.assert_allclose(z.std(), deviation, rtol=0.01)
 
 
+def test_latents_without_a_truncation_are_finite():
+  """A truncated normal with infinite bounds may be the least float: one of these 200,000 draws is."""
+  _, game, _, state, _ = built(latents=100)
+  state = state.replace(extra={'truncation': jnp.float32(np.inf)})
+  z = class_views.draw_inputs(game, jax.random.key(7), state, 2000)[0]
+  assert np.abs(z).max() <= class_views.FARTHEST
+
+
+def test_samples_are_no_examples_of_their_own_statistics():
+  """Settled statistics and chunks of samples have different random numbers."""
+
+  def settle(key, state, number, truncation):
+    return state.replace(extra={'seen': state.extra['seen'].at[number].set(jax.random.normal(key))})
+
+  system = core.system(None, core.Move(None, None), None, None, settle=settle)
+  config = settings_of('biggan_cifar10:tiny_fq', (8, 8, 1))
+  state = core.State(jnp.int32(0), {}, {}, {'seen': jnp.zeros(config.model.standing)})
+  subject = Subject(config, system, state, None, None)
+  chunks = [jax.random.normal(jax.random.fold_in(jax.random.key(5), number)) for number in range(4)]
+  for settled in (standing.settled(5, subject), standing.chosen(5, subject, 'standing', None)):
+    assert np.all(settled.state.extra['seen']) and not np.isin(settled.state.extra['seen'], chunks).any()
+
+
+def test_a_batch_of_statistics_is_one_of_training():
+  settings = settings_of('biggan_cifar10:tiny_fq', (8, 8, 1))
+  settings.update({'batch_size': 24, 'accumulate': 3})
+  system, batch = systems.build(settings), {'x': jnp.zeros((24, 8, 8, 1)), 'y': jnp.arange(24) % 10}
+  state = jax.eval_shape(system.init, KEY, batch)
+  drawn = []
+
+  def draw_inputs(game, key, state, n):
+    drawn.append(n)
+    return games.latents(game, key, n)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(class_views, 'draw_inputs', draw_inputs)
+    jax.eval_shape(system.views.settle, KEY, state, jnp.int32(0), jnp.float32(1))
+  assert drawn == [24 // (2 * 3)]  # two moves of the critic, three slices
+
+
 def test_settled_statistics_are_means_over_batches_of_the_averaged_network():
   settings = settings_of('biggan_cifar10:tiny', (8, 8, 1))
   system, state, _ = begun(settings)
@@ -84,7 +124,9 @@ def test_settled_statistics_are_means_over_batches_of_the_averaged_network():
   def seen(number):
     key = jax.random.fold_in(KEY, number)
     at = averaged.replace(extra=averaged.extra | {'truncation': jnp.float32(0.7)})
-    return games.generate(game, averaged, class_views.draw_inputs(game, key, at, 8), key)[1]['batch_stats']
+    inputs = class_views.draw_inputs(game, key, at, 8)
+    # As the network is sampled: with as many steps of the power method.
+    return games.generate(game, averaged, inputs, key, games.POWER_STEPS)[1]['batch_stats']
 
   mean = jax.tree.map(lambda a, b: (a + b) / 2, seen(0), seen(1))
   jax.tree.map(

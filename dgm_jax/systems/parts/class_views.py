@@ -19,6 +19,7 @@ __all__ = ['TRUNCATION', 'build', 'draw_inputs', 'settle']
 
 TRUNCATION = 'truncation'  # entry of `State.extra`: the bound of latents that a settled state is sampled with
 STATISTICS = 'generator_statistics'
+FARTHEST = 6.0  # bound of normal latents: an infinite one would make the least float of a draw in 2^23
 
 
 def build(game: Game, examples: int, normal: bool) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def draw_inputs(game: Game, key: Key, state: State, n: int, labels: jax.Array | 
   z = games.latents(game, key, n)
   if bound is not None:
     shape = z[0].shape if game.classes else z.shape
-    normal = jax.random.truncated_normal(key, -bound, bound, shape)
+    nearer = jnp.minimum(bound, FARTHEST)
+    normal = jax.random.truncated_normal(key, -nearer, nearer, shape)
     z = (normal, z[1]) if game.classes else normal
   return z if labels is None else (z[0], labels)
 
@@ -67,7 +69,8 @@ def settle(game: Game, key: Key, state: State, batches: jax.Array, truncation: j
   state = unaveraged(state)
   state = state.replace(extra=state.extra | {TRUNCATION: jnp.asarray(truncation, jnp.float32)})
   inputs = draw_inputs(game, key, state, examples)
-  _, statistics = games.generate(game, state, inputs, key)
+  # The weights are those of samples: their norms take as many steps.
+  _, statistics = games.generate(game, state, inputs, key, games.POWER_STEPS)
   if STATISTICS not in state.extra:
     return state
   mean = running(state.extra[STATISTICS], statistics[games.STATISTICS], batches / (batches + 1.0))
