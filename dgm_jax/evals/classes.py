@@ -19,6 +19,7 @@ from dgm_jax.views import needs
 __all__ = ['classes']
 
 LEAST = 2  # images of a class
+FEW = 10  # most classes of which each has figures of its own
 
 
 @needs('draw', 'classes')
@@ -42,12 +43,26 @@ def classes(seed: int, subject: Subject) -> dict[str, float]:
   subject = standing.settled(seed, subject)
   real = generated.look(judge, subject.mesh, _cut(generated.first(subject.split, subject.split.size)))
   fake = generated.look(judge, subject.mesh, _samples(seed, subject, count, each))
-  figures = compare(real, labels, fake, np.repeat(np.arange(count), each))
-  mark = f'_{judge.name}' if judge.name else ''
-  named = {f'{name}{mark}': value for name, value in figures.items() if '_class_' not in name}
-  if count <= 10:
-    named |= {name.replace('_class_', f'{mark}_class_'): value for name, value in figures.items() if '_class_' in name}
-  return {generated.counted(name, each): value for name, value in named.items()}
+  return named(compare(real, labels, fake, np.repeat(np.arange(count), each)), judge.name, count, each)
+
+
+def named(figures: dict[str, float], judge: str, count: int, each: int) -> dict[str, float]:
+  """Formats names, 'intra_fid_classifier/1k' and 'fid_classifier_class_3/1k'; of each class if there are ten or fewer.
+
+  Args:
+    figures: those of `compare`.
+    judge: the judge's name, '' for the network of the published figures.
+    count: number of classes.
+    each: number of samples of a class.
+  """
+  mark, named_figures = f'_{judge}' if judge else '', {}
+  for figure, value in figures.items():
+    start, _, last = figure.rpartition('_class_')
+    of_class = bool(start) and last.isdigit()
+    if not of_class or count <= FEW:
+      name = f'{start}{mark}_class_{last}' if of_class else f'{figure}{mark}'
+      named_figures[generated.counted(name, each)] = value
+  return named_figures
 
 
 def compare(
@@ -57,6 +72,7 @@ def compare(
 
   Returns:
     class_accuracy_percent: generated images that the judge gives their class; least_...: those of the worst class.
+      Both are absent if the judge knows other classes, as that of the published figures does.
     intra_fid: mean over the classes of the distance of a class; fid_class_k: of each.
     diversity: mean over the classes of the total variance of features, of generated over that of real images; 1 for
       real ones, 0 for one image a class. diversity_class_k: of each.
@@ -70,14 +86,16 @@ def compare(
     a, b = of(real, real_labels), of(fake, fake_labels)
     moments = lambda h: distances.add(distances.no_moments(h.shape[1]), h)
     distance[k], accuracy[k] = distances.frechet(moments(a), moments(b)), right[fake_labels == k].mean()
-    spread[k] = b.var(0).sum() / max(a.var(0).sum(), np.finfo(np.float64).tiny)
+    # Unbiased: the numbers of generated and of real images of a class may be small and unequal.
+    spread[k] = b.var(0, ddof=1).sum() / max(a.var(0, ddof=1).sum(), np.finfo(np.float64).tiny)
   mean = lambda table: float(np.mean(list(table.values())))
   each = {f'fid_class_{k}': float(value) for k, value in distance.items()}
   each |= {f'diversity_class_{k}': float(value) for k, value in spread.items()}
-  return {
-    'class_accuracy_percent': float(100 * right.mean()), 'least_class_accuracy_percent': 100 * min(accuracy.values()),
-    'intra_fid': mean(distance), 'diversity': mean(spread), **each,
+  knows = fake.probabilities.shape[1] == len(accuracy)
+  told = {
+    'class_accuracy_percent': float(100 * right.mean()), 'least_class_accuracy_percent': 100 * min(accuracy.values())
   }  # fmt: skip
+  return (told if knows else {}) | {'intra_fid': mean(distance), 'diversity': mean(spread), **each}
 
 
 def _samples(seed: int, subject: Subject, count: int, each: int) -> Iterator[np.ndarray]:
