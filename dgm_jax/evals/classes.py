@@ -92,10 +92,10 @@ def compare(
   each = {f'fid_class_{k}': float(value) for k, value in distance.items()}
   each |= {f'diversity_class_{k}': float(value) for k, value in spread.items()}
   knows = fake.probabilities.shape[1] == len(accuracy)
-  told = {
+  accuracies = {
     'class_accuracy_percent': float(100 * right.mean()), 'least_class_accuracy_percent': 100 * min(accuracy.values())
   }  # fmt: skip
-  return (told if knows else {}) | {'intra_fid': mean(distance), 'diversity': mean(spread), **each}
+  return (accuracies if knows else {}) | {'intra_fid': mean(distance), 'diversity': mean(spread), **each}
 
 
 def _samples(seed: int, subject: Subject, count: int, each: int) -> Iterator[np.ndarray]:

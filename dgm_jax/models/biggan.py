@@ -117,8 +117,8 @@ class Up(nn.Module):
     def act(h: Array) -> Array:
       if condition is None:
         return jax.nn.relu(BatchNorm(dtype=self.dtype)(h))
-      told = jnp.issubdtype(condition.dtype, jnp.integer) and self.initializer in PLAIN
-      first = nn.initializers.zeros if told else start
+      by_label = jnp.issubdtype(condition.dtype, jnp.integer) and self.initializer in PLAIN
+      first = nn.initializers.zeros if by_label else start
       return jax.nn.relu(ConditionalBatchNorm(self.classes, kernel_init=first, dtype=self.dtype)(h, condition))
 
     h = _conv(self.channels, self.initializer, self.dtype)(double(act(x)))

@@ -59,6 +59,12 @@ def test_labels_of_generated_examples():
   np.testing.assert_allclose(drawn[:3], [0.5, 0.25, 0.25], atol=0.04)
 
 
+def test_a_picture_of_very_many_classes_has_the_first_hundred():
+  _, _, system, state, _ = built(classes=1000)
+  shape = jax.eval_shape(lambda state: system.views.classes(KEY, state, 2), state).shape
+  assert shape == (200, 8, 8, 1)
+
+
 DEVIATIONS = {2: 0.879625661, 1: 0.5395600938, 0.5: 0.28388229, 0.04: 0.0230915475, np.inf: 1.0}
 
 
@@ -157,6 +163,8 @@ def test_a_critic_of_styles_quantizes_too():
   new, metrics = jax.eval_shape(system.step, KEY, state, batch)
   assert {'discriminator/commitment', 'generator/commitment'} <= set(metrics)
   assert jax.tree.structure(new) == jax.tree.structure(state)
+  codes = jax.eval_shape(system.views.feature_codes, KEY, state, batch['x'][:5])
+  assert {name: leaf.shape for name, leaf in codes.items()} == {'layers_8': (5, 4, 4)}
   settings.model.quantize.layers = ('layers_16',)
   with pytest.raises(UserError, match='layers_16, which images of 8 x 8 do not reach'):
     systems.build(settings)
