@@ -32,6 +32,7 @@ def stage(size, kind=''):
     'graft_fresh': not fresh,
     'model.fade': 0 if fresh else STAGE,
     'batch_size': batch,
+    'init_examples': 128 if size in BATCH else batch,  # the critic sees them all at once, on every device
     'steps': images // batch,
     **{f'optimizer.{player}.learning_rate': RATE.get(size, 1e-3) for player in players},
   }

@@ -101,20 +101,22 @@ def compare(
 def _samples(seed: int, subject: Subject, count: int, each: int) -> Iterator[np.ndarray]:
   """Generates chunks of images of each class in turn, uint8 [n, H, W, C]."""
   pixels, view = preprocess.pixels(subject.config.data), subject.system.views.draw
+  size = generated.chunk_of(subject.config.data.shape)
 
   def draw(seed, number, state, labels):
     key = jax.random.fold_in(jax.random.key(seed), number)
-    return pixels(view(key, state, generated.CHUNK, labels))
+    return pixels(view(key, state, size, labels))
 
   program = jax.jit(draw, out_shardings=parallel.replicated(subject.mesh))
   labels = np.repeat(np.arange(count, dtype='i4'), each)
-  for start in range(0, len(labels), generated.CHUNK):
+  for start in range(0, len(labels), size):
     signals.poll()
-    chunk = labels[start : start + generated.CHUNK]
-    filled = np.resize(chunk, generated.CHUNK)
-    number = np.uint32(start // generated.CHUNK)
+    chunk = labels[start : start + size]
+    filled = np.resize(chunk, size)
+    number = np.uint32(start // size)
     yield parallel.fetch(program(np.uint32(seed), number, subject.state, filled))[: len(chunk)]
 
 
 def _cut(images: np.ndarray) -> Iterator[np.ndarray]:
-  return (images[start : start + generated.CHUNK] for start in range(0, len(images), generated.CHUNK))
+  size = generated.chunk_of(images.shape[1:])
+  return (images[start : start + size] for start in range(0, len(images), size))
