@@ -182,6 +182,8 @@ def test_a_critic_of_styles_quantizes_too():
     ('model.standing', -1, r'config\.model\.standing must be a number of batches'),
     ('model.generator.regularisers', {'r1': 1.0}, r'a key of config\.model\.generator\.regularisers must be one of'),
     ('model.critic.network', 'dcgan', r"config\.model\.critic\.network='dcgan' takes no labels"),
+    ('model.generator.attention', (4,), r'an element of config\.model\.generator\.attention must be one of 8'),
+    ('model.critic.attention', (8,), r'an element of config\.model\.critic\.attention must be one of 4'),
     ('data.shape', (9, 9, 1), r'takes images whose height and width 2 divides'),
   ],
 )
@@ -195,6 +197,13 @@ def test_a_game_that_cannot_be_is_refused(key, value, message):
     inner[last] = value
   with pytest.raises(UserError, match=message):
     systems.build(settings)
+
+
+def test_a_layer_without_a_norm_must_be_there():
+  spectral = {'everywhere': True, 'free': ('clasifier',)}
+  system = systems.build(settings_of('biggan_cifar10:tiny_fq', (8, 8, 1), spectral=spectral))
+  with pytest.raises(UserError, match=r'an element of config\.model\.spectral\.free must be one of .*, value, '):
+    jax.eval_shape(system.init, KEY, {'x': jnp.zeros((4, 8, 8, 1)), 'y': jnp.arange(4)})
 
 
 def test_quantization_names_what_it_lacks():
