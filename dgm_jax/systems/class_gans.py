@@ -83,7 +83,7 @@ def _require_fit(config: ConfigDict) -> None:
 
 def _check_attention(config: ConfigDict, role: str, heights: list[int]) -> None:
   """Refuses attention to maps of heights that no block of a network makes."""
-  for height in config.model[role].get('attention', ()):
+  for height in getattr(config.model, role).get('attention', ()):
     experiment.one_of(f'an element of config.model.{role}.attention', height, heights)
 
 
