@@ -71,9 +71,7 @@ def mixing(seed: int, subject: Subject) -> dict[str, float]:
   return shares(labels[1:-1], labels[-1], labels[0], _name(judge))
 
 
-def shares(
-  mixed: np.ndarray, first: np.ndarray, second: np.ndarray, judge: str = 'classifier'
-) -> dict[str, float]:
+def shares(mixed: np.ndarray, first: np.ndarray, second: np.ndarray, judge: str = 'classifier') -> dict[str, float]:
   """Computes the shares of mixed images [C, N] in percent that have the class of each source [N], by crossover."""
   apart = first != second
   named = lambda cut, source: counted(f'mixing_{cut}_{source}_percent_{judge}', len(first))
