@@ -1,8 +1,8 @@
 """BigGAN on ImageNet at 64 x 64 and 128 x 128: hierarchical latents, a shared embedding, attention.
 
 Paper: Brock et al. 2019, arXiv:1809.11096, in the sizes of ajbrock/BigGAN-PyTorch (128, 96 channels) and of
-YangNaruto/FQ-GAN (64 and half, 64 channels), whose script for 128 does not run: that its embedding is shared is our
-reading. tac_128: Gong et al. 2019, arXiv:1907.02690, there with two moves of the generator and gradients that add up.
+YangNaruto/FQ-GAN (64 and half, 64 channels), whose script for 128 does not run: the embedding is shared as in its first
+version. tac_128: Gong et al. 2019, arXiv:1907.02690, there with two moves of the generator and gradients that add up.
 Command: python train.py --config=configs/biggan_imagenet.py:64 --workdir=runs/biggan_imagenet_64
 Variants: 64, 128, 64_half, 128_half, tac_128, and _fq. Data: TFDS imagenet_resized/64x64, imagenet2012 resized to 128.
 Expected (PyTorch's Inception): FID 10.55 (64), 14.88 (128); fq 9.67, 13.77; half 12.75, 22.77; half fq 12.62, 19.11.
@@ -74,5 +74,5 @@ def get_config(variant='128'):
   config.optimizer = {
     'discriminator': optimizer(learning_rate=4e-4, **adam), 'generator': optimizer(learning_rate=1e-4, **adam)
   }  # fmt: skip
-  config.update({'epochs': 0.0, 'steps': 256_000})
+  config.update({'epochs': 0.0, 'steps': 256_000, 'init_examples': 128})
   return with_variant(config, VARIANTS, variant or '128')

@@ -1,9 +1,9 @@
 """AC-GAN, TAC-GAN and a projection on three overlapping normals of the line: what a second classifier restores.
 
 Paper: Gong et al. 2019, arXiv:1907.02690, section 4.1 and figure 2 (means 0, 2, 4 and deviations 1, 2, 3; its program,
-One_Dimensional_MOG.py). Networks, rates, batches and moves are the program's, the critic and the classifiers with one
-trunk; there is no start of the classifier alone, and the generator is averaged over the last half, since a single
-step's means wander. The projection is a vector of each class, there a layer.
+One_Dimensional_MOG.py). Networks, rates and moves are the program's, with one trunk for the critic and the classifiers;
+generated batches are 384 with the labels of the real ones (there 256, uniform); no start of the classifier alone; the
+generator is averaged over the last half, as single steps' means wander. The projection is the program's.
 Command: python train.py --config=configs/class_mixture.py:tac --workdir=runs/class_mixture_tac
 Variants: ac, tac, projection; tiny, tiny_tac, tiny_projection. Cost: a minute.
 Expected: sum over classes of the Wasserstein-1 distance >= 3.0 for ac, <= 0.6 for tac, whose deviations are within 15 %

@@ -1,8 +1,8 @@
 """StyleGAN on faces: growing from 8 x 8 to 1024 x 1024, a run for each size, each grafted from the run before.
 
 Paper: Karras et al. 2019, arXiv:1812.04948, row F of table 1, and NVlabs/stylegan. Ours: the crossover is drawn for
-each example, deviations are over contiguous groups, the mean style begins at that of 10,000 latents, Adam starts anew
-with each run (the program's also does at the end of a fade), images are resized by a triangle filter.
+each example, deviations are over contiguous groups, the mean style begins at that of 10,000 latents and moves once a
+turn (there twice), Adam starts anew with each run (there also at the end of a fade), images are resized by a triangle.
 Command: python train.py --config=configs/stylegan_ffhq.py:8 --workdir=runs/stylegan_ffhq_8, then :16, :32, ... :1024,
 each with its own folder runs/stylegan_ffhq_SIZE; the main experiment is :1024. The images are a folder of your own.
 Variants: 8, 16, 32, 64, 128, 256, 512, 1024; traditional_SIZE of each; wgan_gp_SIZE of each, for CelebA-HQ.
@@ -32,6 +32,7 @@ def stage(size, kind=''):
     'graft_fresh': not fresh,
     'model.fade': 0 if fresh else STAGE,
     'batch_size': batch,
+    'init_examples': 128 if size in BATCH else batch,  # the critic sees them all at once, on every device
     'steps': images // batch,
     **{f'optimizer.{player}.learning_rate': RATE.get(size, 1e-3) for player in players},
   }

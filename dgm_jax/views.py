@@ -111,7 +111,10 @@ class AskPaths(Protocol):
 
 
 class Classes(Protocol):
-  """Draws `columns` examples of each class, [K columns, ...]; `columns` is static under jit."""
+  """Draws `columns` examples of each class, [K columns, ...]; `columns` is static under jit.
+
+  K may be less than all of very many classes: the first ones.
+  """
 
   def __call__(self, key: 'Key', state: 'State', columns: int) -> jax.Array: ...
 

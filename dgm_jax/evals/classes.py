@@ -19,6 +19,7 @@ from dgm_jax.views import needs
 __all__ = ['classes']
 
 LEAST = 2  # images of a class
+FEW = 10  # most classes of which each has figures of its own
 
 
 @needs('draw', 'classes')
@@ -42,12 +43,26 @@ def classes(seed: int, subject: Subject) -> dict[str, float]:
   subject = standing.settled(seed, subject)
   real = generated.look(judge, subject.mesh, _cut(generated.first(subject.split, subject.split.size)))
   fake = generated.look(judge, subject.mesh, _samples(seed, subject, count, each))
-  figures = compare(real, labels, fake, np.repeat(np.arange(count), each))
-  mark = f'_{judge.name}' if judge.name else ''
-  named = {f'{name}{mark}': value for name, value in figures.items() if '_class_' not in name}
-  if count <= 10:
-    named |= {name.replace('_class_', f'{mark}_class_'): value for name, value in figures.items() if '_class_' in name}
-  return {generated.counted(name, each): value for name, value in named.items()}
+  return named(compare(real, labels, fake, np.repeat(np.arange(count), each)), judge.name, count, each)
+
+
+def named(figures: dict[str, float], judge: str, count: int, each: int) -> dict[str, float]:
+  """Formats names, 'intra_fid_classifier/1k' and 'fid_classifier_class_3/1k'; of each class if there are ten or fewer.
+
+  Args:
+    figures: those of `compare`.
+    judge: the judge's name, '' for the network of the published figures.
+    count: number of classes.
+    each: number of samples of a class.
+  """
+  mark, named_figures = f'_{judge}' if judge else '', {}
+  for figure, value in figures.items():
+    start, _, last = figure.rpartition('_class_')
+    of_class = bool(start) and last.isdigit()
+    if not of_class or count <= FEW:
+      name = f'{start}{mark}_class_{last}' if of_class else f'{figure}{mark}'
+      named_figures[generated.counted(name, each)] = value
+  return named_figures
 
 
 def compare(
@@ -57,6 +72,7 @@ def compare(
 
   Returns:
     class_accuracy_percent: generated images that the judge gives their class; least_...: those of the worst class.
+      Both are absent if the judge knows other classes, as that of the published figures does.
     intra_fid: mean over the classes of the distance of a class; fid_class_k: of each.
     diversity: mean over the classes of the total variance of features, of generated over that of real images; 1 for
       real ones, 0 for one image a class. diversity_class_k: of each.
@@ -70,33 +86,37 @@ def compare(
     a, b = of(real, real_labels), of(fake, fake_labels)
     moments = lambda h: distances.add(distances.no_moments(h.shape[1]), h)
     distance[k], accuracy[k] = distances.frechet(moments(a), moments(b)), right[fake_labels == k].mean()
-    spread[k] = b.var(0).sum() / max(a.var(0).sum(), np.finfo(np.float64).tiny)
+    # Unbiased: the numbers of generated and of real images of a class may be small and unequal.
+    spread[k] = b.var(0, ddof=1).sum() / max(a.var(0, ddof=1).sum(), np.finfo(np.float64).tiny)
   mean = lambda table: float(np.mean(list(table.values())))
   each = {f'fid_class_{k}': float(value) for k, value in distance.items()}
   each |= {f'diversity_class_{k}': float(value) for k, value in spread.items()}
-  return {
-    'class_accuracy_percent': float(100 * right.mean()), 'least_class_accuracy_percent': 100 * min(accuracy.values()),
-    'intra_fid': mean(distance), 'diversity': mean(spread), **each,
+  knows = fake.probabilities.shape[1] == len(accuracy)
+  accuracies = {
+    'class_accuracy_percent': float(100 * right.mean()), 'least_class_accuracy_percent': 100 * min(accuracy.values())
   }  # fmt: skip
+  return (accuracies if knows else {}) | {'intra_fid': mean(distance), 'diversity': mean(spread), **each}
 
 
 def _samples(seed: int, subject: Subject, count: int, each: int) -> Iterator[np.ndarray]:
   """Generates chunks of images of each class in turn, uint8 [n, H, W, C]."""
   pixels, view = preprocess.pixels(subject.config.data), subject.system.views.draw
+  size = generated.chunk_of(subject.config.data.shape)
 
   def draw(seed, number, state, labels):
     key = jax.random.fold_in(jax.random.key(seed), number)
-    return pixels(view(key, state, generated.CHUNK, labels))
+    return pixels(view(key, state, size, labels))
 
   program = jax.jit(draw, out_shardings=parallel.replicated(subject.mesh))
   labels = np.repeat(np.arange(count, dtype='i4'), each)
-  for start in range(0, len(labels), generated.CHUNK):
+  for start in range(0, len(labels), size):
     signals.poll()
-    chunk = labels[start : start + generated.CHUNK]
-    filled = np.resize(chunk, generated.CHUNK)
-    number = np.uint32(start // generated.CHUNK)
+    chunk = labels[start : start + size]
+    filled = np.resize(chunk, size)
+    number = np.uint32(start // size)
     yield parallel.fetch(program(np.uint32(seed), number, subject.state, filled))[: len(chunk)]
 
 
 def _cut(images: np.ndarray) -> Iterator[np.ndarray]:
-  return (images[start : start + generated.CHUNK] for start in range(0, len(images), generated.CHUNK))
+  size = generated.chunk_of(images.shape[1:])
+  return (images[start : start + size] for start in range(0, len(images), size))

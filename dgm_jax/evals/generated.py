@@ -30,6 +30,7 @@ from dgm_jax.views import needs, require
 __all__ = ['classifier', 'clusters']
 
 CHUNK = 1000  # samples a program, on any number of devices: their noise must not depend on it
+WIDE, ROWS = 2**14, 8  # most pixels of images of which a program has CHUNK, and what divides the number of larger ones
 SAMPLES = 10_000
 NEIGHBOURS = {'manifolds': 3, 'density_coverage': 5}
 
@@ -180,17 +181,23 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
 def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:
   """Generates chunks of images as uint8. They are the same on any number of devices, up to rounding."""
   mesh, pixels, sample = subject.mesh, preprocess.pixels(subject.config.data), subject.system.sample
+  chunk = chunk_of(subject.config.data.shape)
 
   def draw(seed, number, state):
-    x = sample(jax.random.fold_in(jax.random.key(seed), number), state, CHUNK)
-    spread = x if CHUNK % mesh.size else jax.lax.with_sharding_constraint(x, parallel.rows(mesh))
+    x = sample(jax.random.fold_in(jax.random.key(seed), number), state, chunk)
+    spread = x if chunk % mesh.size else jax.lax.with_sharding_constraint(x, parallel.rows(mesh))
     return pixels(spread)
 
   draw = jax.jit(draw, out_shardings=parallel.replicated(mesh))
-  for start in range(0, count, CHUNK):
+  for start in range(0, count, chunk):
     signals.poll()
-    number = np.uint32(start // CHUNK)
+    number = np.uint32(start // chunk)
     yield parallel.fetch(draw(np.uint32(seed), number, subject.state))[: count - start]
+
+
+def chunk_of(shape: tuple[int, ...]) -> int:
+  """Returns the number of images [H, W, C] of a program: CHUNK, and fewer the more pixels they have beyond WIDE."""
+  return min(CHUNK, max(ROWS, CHUNK * WIDE // (shape[0] * shape[1]) // ROWS * ROWS))
 
 
 def look(judge: Judge, mesh: Any, chunks: Iterator[np.ndarray]) -> Seen:
@@ -198,9 +205,9 @@ def look(judge: Judge, mesh: Any, chunks: Iterator[np.ndarray]) -> Seen:
   see = jax.jit(lambda state, pixels: _float32(*judge.see(state, pixels)), out_shardings=parallel.replicated(mesh))
   probabilities, features, moments = [], [], None
   for pixels in chunks:
-    rows = len(pixels)
-    filled = np.concatenate([pixels, np.zeros((-rows % CHUNK, *pixels.shape[1:]), np.uint8)])
-    placed = filled if CHUNK % mesh.size else parallel.put(filled, parallel.rows(mesh))
+    rows, chunk = len(pixels), chunk_of(pixels.shape[1:])
+    filled = np.concatenate([pixels, np.zeros((-rows % chunk, *pixels.shape[1:]), np.uint8)])
+    placed = filled if chunk % mesh.size else parallel.put(filled, parallel.rows(mesh))
     p, h = (array[:rows] for array in parallel.fetch(see(judge.state, placed)))
     moments = distances.add(moments or distances.no_moments(h.shape[1]), h)
     probabilities.append(p)
@@ -225,7 +232,8 @@ def _float32(logits: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def _cut(images: np.ndarray) -> Iterator[np.ndarray]:
-  return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+  chunk = chunk_of(images.shape[1:])
+  return (images[start : start + chunk] for start in range(0, len(images), chunk))
 
 
 def _classes(probabilities: np.ndarray) -> dict[str, float]:

@@ -13,6 +13,7 @@ from dgm_jax.views import require
 __all__ = ['BATCHES', 'chosen', 'settled', 'settled_state']
 
 BATCHES = 16
+STREAM = 2**31  # of keys that no chunk of samples has, so that samples are no examples of their statistics
 
 
 def settled(seed: int, subject: Subject) -> Subject:
@@ -20,7 +21,7 @@ def settled(seed: int, subject: Subject) -> Subject:
   batches = subject.config.model.get('standing', 0)
   if not batches or not subject.system.views.settle:
     return subject
-  return subject._replace(state=settled_state(jax.random.key(seed), subject.system, subject.state, batches))
+  return subject._replace(state=settled_state(_key(seed), subject.system, subject.state, batches))
 
 
 def settled_state(key: Key, system: System, state: State, batches: int, truncation: float = math.inf) -> State:
@@ -55,4 +56,8 @@ def chosen(seed: int, subject: Subject, statistics: str, truncation: float | Non
   )
   batches = subject.config.model.get('standing', 0) or BATCHES
   bound = math.inf if truncation is None else truncation
-  return subject._replace(state=settled_state(jax.random.key(seed), subject.system, subject.state, batches, bound))
+  return subject._replace(state=settled_state(_key(seed), subject.system, subject.state, batches, bound))
+
+
+def _key(seed: int) -> Key:
+  return jax.random.fold_in(jax.random.key(seed), STREAM)

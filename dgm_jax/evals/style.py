@@ -68,13 +68,13 @@ def mixing(seed: int, subject: Subject) -> dict[str, float]:
     return jnp.stack([label(cut) for cut in range(first.shape[1] + 1)])
 
   labels = np.concatenate(list(_chunks(classes, seed, subject, judge, PAIRS)), 1)  # [L + 1, pairs]
-  return shares(labels[1:-1], labels[-1], labels[0])
+  return shares(labels[1:-1], labels[-1], labels[0], _name(judge))
 
 
-def shares(mixed: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+def shares(mixed: np.ndarray, first: np.ndarray, second: np.ndarray, judge: str = 'classifier') -> dict[str, float]:
   """Computes the shares of mixed images [C, N] in percent that have the class of each source [N], by crossover."""
   apart = first != second
-  named = lambda cut, source: counted(f'mixing_{cut}_{source}_percent_classifier', len(first))
+  named = lambda cut, source: counted(f'mixing_{cut}_{source}_percent_{judge}', len(first))
   results = {counted('mixing_pairs', len(first)): float(apart.sum())}
   for cut, labels in enumerate(mixed, 1):
     for name, source in (('first', first), ('second', second)):
@@ -110,7 +110,7 @@ def path_length(seed: int, subject: Subject) -> dict[str, float]:
     return jnp.stack([speed(path, t) for path in (in_z, in_w) for t in (anywhere, start)])
 
   measured = np.concatenate(list(_chunks(speeds, seed, subject, judge, PATHS)), 1)
-  names = [f'path_length_classifier_{space}_{where}' for space in 'zw' for where in ('full', 'end')]
+  names = [f'path_length_{_name(judge)}_{space}_{where}' for space in 'zw' for where in ('full', 'end')]
   return {counted(name, PATHS): trimmed(values) for name, values in zip(names, measured, strict=True)}
 
 
@@ -166,8 +166,8 @@ def separability(seed: int, subject: Subject) -> dict[str, float | list[float]]:
   results: dict[str, float | list[float]] = {}
   for name, points in (('z', z), ('w', w)):
     nats = [conditional_entropy(points[sure], p[sure].argmax(1) == k) for k in range(p.shape[1])]
-    results[counted(f'separability_classifier_{name}', SAMPLES)] = float(np.exp(np.mean(nats)))
-    results[counted(f'conditional_entropy_nats_classifier_{name}', SAMPLES)] = nats
+    results[counted(f'separability_{_name(judge)}_{name}', SAMPLES)] = float(np.exp(np.mean(nats)))
+    results[counted(f'conditional_entropy_nats_{_name(judge)}_{name}', SAMPLES)] = nats
   return results
 
 
@@ -185,6 +185,11 @@ def conditional_entropy(codes: np.ndarray, inside: np.ndarray) -> float:
     share = np.array([here.mean(), 1 - here.mean()]) if len(here) else np.ones(1)
     total -= len(here) / len(inside) * float((share * np.log(np.where(share > 0, share, 1))).sum())
   return total
+
+
+def _name(judge: Judge) -> str:
+  """Returns the judge's name in figures: they compare with no published ones, whichever judge it is."""
+  return judge.name or 'inception'
 
 
 def _chunks(function: Callable, seed: int, subject: Subject, judge: Judge, count: int) -> Iterator[Any]:

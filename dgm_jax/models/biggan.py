@@ -24,6 +24,7 @@ __all__ = ['Critic', 'Generator']
 NORMAL, ORTHOGONAL = nn.initializers.normal(0.02), nn.initializers.orthogonal()
 # Name -> starts of all layers, and of 3x3 ones.
 INITIALIZERS = {'normal': (NORMAL, NORMAL), 'orthogonal': (ORTHOGONAL, ORTHOGONAL), 'glorot': (glorot, wide)}
+PLAIN = ('glorot',)  # with which the gains and shifts of labels begin at exactly 1 and 0, as in SN-GAN's program
 
 
 class Generator(nn.Module):
@@ -116,7 +117,9 @@ class Up(nn.Module):
     def act(h: Array) -> Array:
       if condition is None:
         return jax.nn.relu(BatchNorm(dtype=self.dtype)(h))
-      return jax.nn.relu(ConditionalBatchNorm(self.classes, kernel_init=start, dtype=self.dtype)(h, condition))
+      by_label = jnp.issubdtype(condition.dtype, jnp.integer) and self.initializer in PLAIN
+      first = nn.initializers.zeros if by_label else start
+      return jax.nn.relu(ConditionalBatchNorm(self.classes, kernel_init=first, dtype=self.dtype)(h, condition))
 
     h = _conv(self.channels, self.initializer, self.dtype)(double(act(x)))
     h = _conv(self.channels, self.initializer, self.dtype)(act(h))

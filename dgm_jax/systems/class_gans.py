@@ -55,7 +55,7 @@ def tac_gan(config: ConfigDict) -> System:
 
 
 def _require_fit(config: ConfigDict) -> None:
-  """Refuses images and latents that BigGAN's generator cannot divide.
+  """Refuses images and latents that BigGAN's generator cannot divide, and attention where there is no map.
 
   Raises:
     UserError: there are such.
@@ -75,6 +75,16 @@ def _require_fit(config: ConfigDict) -> None:
     f'config.model.latents={model.latents} must be a multiple of {chunks}, the number of generator.channels, each of'
     ' which has a chunk of them',
   )
+  if len(config.data.shape) == 3:
+    _check_attention(config, 'generator', [config.data.shape[0] >> i for i in range(len(generator.channels) - 1)])
+  if len(config.data.shape) == 3 and model.critic.network == 'biggan':
+    _check_attention(config, 'critic', [config.data.shape[0] >> i for i in range(1, model.critic.halvings + 1)])
+
+
+def _check_attention(config: ConfigDict, role: str, heights: list[int]) -> None:
+  """Refuses attention to maps of heights that no block of a network makes."""
+  for height in getattr(config.model, role).get('attention', ()):
+    experiment.one_of(f'an element of config.model.{role}.attention', height, heights)
 
 
 def _game(config: ConfigDict, head: str, variant: Variant) -> System:
@@ -96,7 +106,9 @@ def _game(config: ConfigDict, head: str, variant: Variant) -> System:
   _require_fit(config)
   game = games.build(config, **settings)
   joint = not games.ties_examples(model)
-  examples = config.batch_size // (turns.count(config, 'critic_steps') * turns.count(config, 'lazy'))
+  # Of a batch of training, over which batch statistics are taken.
+  moves = turns.count(config, 'critic_steps') * turns.count(config, 'lazy') * config.accumulate
+  examples = max(1, config.batch_size // moves)
   move = turns.in_turn(config, game, variant._replace(joint=joint))
   views = class_views.build(game, examples, model.prior == 'normal')
   return turns.close(config, game, move, views['draw'], **views)

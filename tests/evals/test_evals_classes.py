@@ -47,6 +47,28 @@ def test_one_image_a_class_has_the_greatest_accuracy_and_no_diversity():
   np.testing.assert_allclose(found['least_class_accuracy_percent'], 75)
 
 
+def test_diversity_is_one_for_few_images_of_the_law():
+  """Of three images the variance about their own mean is 2 / 3 of the law's, of forty 39 / 40."""
+  few, many = np.repeat(np.arange(3), 3), np.repeat(np.arange(3), 40)
+  draw = lambda labels: np.random.default_rng(1).normal(size=(len(labels), 600))
+  found = classes.compare(judged(draw(many), many), many, judged(draw(few), few), few)
+  np.testing.assert_allclose(found['diversity'], 1, atol=0.1)
+
+
+def test_a_judge_of_other_classes_tells_no_accuracy():
+  wide = judged(CENTRES, LABELS)._replace(probabilities=np.full((1200, 1008), 1 / 1008))
+  found = classes.compare(judged(normals(1.0), LABELS), LABELS, wide, LABELS)
+  assert not any('accuracy' in name for name in found) and found['diversity'] == 0
+
+
+def test_names_of_figures_by_class():
+  figures = {'class_accuracy_percent': 1.0, 'least_class_accuracy_percent': 2.0, 'intra_fid': 3.0, 'fid_class_0': 4.0}
+  together = {'class_accuracy_percent_classifier/1k': 1, 'least_class_accuracy_percent_classifier/1k': 2}
+  together |= {'intra_fid_classifier/1k': 3}
+  assert classes.named(figures, 'classifier', 10, 1000) == together | {'fid_classifier_class_0/1k': 4}
+  assert classes.named(figures, 'classifier', 100, 1000) == together
+
+
 def test_distances_of_labelled_normals():
   """Samples at the quantiles have none; shifted ones have the shift, and wider ones E|z| times what they are wider."""
   steps = (np.arange(4000) + 0.5) / 4000

@@ -261,6 +261,11 @@ def test_samples_are_compared_with_the_split_and_so_are_training_images(monkeypa
   assert found[f'fid_classifier_noise/{count}'] == pytest.approx(apart, rel=0.2) and apart > 0.05
 
 
+@pytest.mark.parametrize(('side', 'chunk'), [(28, 1000), (128, 1000), (256, 248), (512, 56), (1024, 8)])
+def test_a_program_makes_fewer_of_larger_images(side, chunk):
+  assert generated.chunk_of((side, side, 3)) == chunk
+
+
 def test_names_of_figures_bear_the_judge_and_the_number_of_samples():
   assert generated._named('fid', '_classifier', 10_000) == 'fid_classifier/10k'
   assert generated._named('fid_real', '_classifier', 10_000) == 'fid_classifier_real/10k'

@@ -84,6 +84,15 @@ def test_speeds_of_linear_and_isometric_paths():
   assert style.trimmed(np.array([-1e9, *[2.0] * 400, 1e9])) == 2.0
 
 
+def test_figures_bear_the_judge_of_published_figures_by_its_own_name():
+  """Without a mark they would look like the published ones, of another network."""
+  judge = generated.Judge('', None, ())
+  found = style.shares(np.zeros((1, 4)), np.zeros(4), np.ones(4), style._name(judge))
+  assert (
+    'mixing_1_first_percent_inception/4' in found and style._name(judge._replace(name='classifier')) == 'classifier'
+  )
+
+
 def test_path_length_of_a_generator_in_closed_form(monkeypatch):
   """Brightness is w itself here: along a line between two normals of deviation 3, E (b - a)^2 is 18, less the tails."""
   plain = lambda key, state, styles, number, strength: jnp.tile(styles[:, 0, :1, None, None] / 127.5, (1, 2, 2, 1))
@@ -139,5 +148,5 @@ def test_samples_at_a_truncation(monkeypatch):
   assert np.asarray(sample._draws(args(truncation=0.5), KEY, there)).max() == 0.5
   with pytest.raises(UserError, match='--truncation goes with none of --class'):
     sample._draws(args(truncation=0.5, **{'class': 3}), KEY, there)
-  with pytest.raises(UserError, match=r'gan\.toy has no view truncated, which --truncation needs'):
-    sample._draws(args(truncation=0.5), KEY, subject(monkeypatch, truncated=None))
+  with pytest.raises(UserError, match=r'gan\.toy has no view settle, which --truncation'):
+    sample._settled(args(truncation=0.5, statistics='', seed=0), subject(monkeypatch, truncated=None))

@@ -34,6 +34,16 @@ SHARED = {'shared': 128, 'hierarchical': True, 'classes': 1000}
 PROJECTION = {'head': 'projection', 'classes': 1000}
 
 
+@pytest.mark.parametrize(('initializer', 'deviation'), [('glorot', 0.0), ('normal', 0.02)])
+def test_gains_and_shifts_of_labels_start_as_in_their_programs(initializer, deviation):
+  """SN-GAN's begin at 1 and 0, BigGAN's at normal numbers around them."""
+  network = biggan.Generator((4, 4, 1), (64, 2), classes=100, initializer=initializer)
+  init = jax.jit(lambda key: network.init(key, jnp.zeros((1, 2)), jnp.zeros(1, 'int32'))['params']['block_0'])
+  tables = init(KEY)['ConditionalBatchNorm_0']
+  for name in ('gain', 'shift'):
+    np.testing.assert_allclose(tables[name]['embedding'].std(), deviation, rtol=0.05)
+
+
 @pytest.mark.parametrize(
   ('network', 'parameters'),
   [

@@ -59,6 +59,12 @@ def test_labels_of_generated_examples():
   np.testing.assert_allclose(drawn[:3], [0.5, 0.25, 0.25], atol=0.04)
 
 
+def test_a_picture_of_very_many_classes_has_the_first_hundred():
+  _, _, system, state, _ = built(classes=1000)
+  shape = jax.eval_shape(lambda state: system.views.classes(KEY, state, 2), state).shape
+  assert shape == (200, 8, 8, 1)
+
+
 DEVIATIONS = {2: 0.879625661, 1: 0.5395600938, 0.5: 0.28388229, 0.04: 0.0230915475, np.inf: 1.0}
 
 
@@ -69,6 +75,46 @@ def test_truncated_latents_have_the_deviation_of_a_truncated_normal():
     z = np.asarray(draw(jnp.float32(bound)))
     assert np.abs(z).max() <= bound
     np.testing.assert_allclose(z.std(), deviation, rtol=0.01)
+
+
+def test_latents_without_a_truncation_are_finite():
+  """A truncated normal with infinite bounds may be the least float: one of these 200,000 draws is."""
+  _, game, _, state, _ = built(latents=100)
+  state = state.replace(extra={'truncation': jnp.float32(np.inf)})
+  z = class_views.draw_inputs(game, jax.random.key(7), state, 2000)[0]
+  assert np.abs(z).max() <= class_views.FARTHEST
+
+
+def test_samples_are_no_examples_of_their_own_statistics():
+  """Settled statistics and chunks of samples have different random numbers."""
+
+  def settle(key, state, number, truncation):
+    return state.replace(extra={'seen': state.extra['seen'].at[number].set(jax.random.normal(key))})
+
+  system = core.system(None, core.Move(None, None), None, None, settle=settle)
+  config = settings_of('biggan_cifar10:tiny_fq', (8, 8, 1))
+  state = core.State(jnp.int32(0), {}, {}, {'seen': jnp.zeros(config.model.standing)})
+  subject = Subject(config, system, state, None, None)
+  chunks = [jax.random.normal(jax.random.fold_in(jax.random.key(5), number)) for number in range(4)]
+  for settled in (standing.settled(5, subject), standing.chosen(5, subject, 'standing', None)):
+    assert np.all(settled.state.extra['seen']) and not np.isin(settled.state.extra['seen'], chunks).any()
+
+
+def test_a_batch_of_statistics_is_one_of_training():
+  settings = settings_of('biggan_cifar10:tiny_fq', (8, 8, 1))
+  settings.update({'batch_size': 24, 'accumulate': 3})
+  system, batch = systems.build(settings), {'x': jnp.zeros((24, 8, 8, 1)), 'y': jnp.arange(24) % 10}
+  state = jax.eval_shape(system.init, KEY, batch)
+  drawn = []
+
+  def draw_inputs(game, key, state, n):
+    drawn.append(n)
+    return games.latents(game, key, n)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(class_views, 'draw_inputs', draw_inputs)
+    jax.eval_shape(system.views.settle, KEY, state, jnp.int32(0), jnp.float32(1))
+  assert drawn == [24 // (2 * 3)]  # two moves of the critic, three slices
 
 
 def test_settled_statistics_are_means_over_batches_of_the_averaged_network():
@@ -84,7 +130,9 @@ def test_settled_statistics_are_means_over_batches_of_the_averaged_network():
   def seen(number):
     key = jax.random.fold_in(KEY, number)
     at = averaged.replace(extra=averaged.extra | {'truncation': jnp.float32(0.7)})
-    return games.generate(game, averaged, class_views.draw_inputs(game, key, at, 8), key)[1]['batch_stats']
+    inputs = class_views.draw_inputs(game, key, at, 8)
+    # As the network is sampled: with as many steps of the power method.
+    return games.generate(game, averaged, inputs, key, games.POWER_STEPS)[1]['batch_stats']
 
   mean = jax.tree.map(lambda a, b: (a + b) / 2, seen(0), seen(1))
   jax.tree.map(
@@ -115,6 +163,8 @@ def test_a_critic_of_styles_quantizes_too():
   new, metrics = jax.eval_shape(system.step, KEY, state, batch)
   assert {'discriminator/commitment', 'generator/commitment'} <= set(metrics)
   assert jax.tree.structure(new) == jax.tree.structure(state)
+  codes = jax.eval_shape(system.views.feature_codes, KEY, state, batch['x'][:5])
+  assert {name: leaf.shape for name, leaf in codes.items()} == {'layers_8': (5, 4, 4)}
   settings.model.quantize.layers = ('layers_16',)
   with pytest.raises(UserError, match='layers_16, which images of 8 x 8 do not reach'):
     systems.build(settings)
@@ -132,6 +182,8 @@ def test_a_critic_of_styles_quantizes_too():
     ('model.standing', -1, r'config\.model\.standing must be a number of batches'),
     ('model.generator.regularisers', {'r1': 1.0}, r'a key of config\.model\.generator\.regularisers must be one of'),
     ('model.critic.network', 'dcgan', r"config\.model\.critic\.network='dcgan' takes no labels"),
+    ('model.generator.attention', (4,), r'an element of config\.model\.generator\.attention must be one of 8'),
+    ('model.critic.attention', (8,), r'an element of config\.model\.critic\.attention must be one of 4'),
     ('data.shape', (9, 9, 1), r'takes images whose height and width 2 divides'),
   ],
 )
@@ -145,6 +197,13 @@ def test_a_game_that_cannot_be_is_refused(key, value, message):
     inner[last] = value
   with pytest.raises(UserError, match=message):
     systems.build(settings)
+
+
+def test_a_layer_without_a_norm_must_be_there():
+  spectral = {'everywhere': True, 'free': ('clasifier',)}
+  system = systems.build(settings_of('biggan_cifar10:tiny_fq', (8, 8, 1), spectral=spectral))
+  with pytest.raises(UserError, match=r'an element of config\.model\.spectral\.free must be one of .*, value, '):
+    jax.eval_shape(system.init, KEY, {'x': jnp.zeros((4, 8, 8, 1)), 'y': jnp.arange(4)})
 
 
 def test_quantization_names_what_it_lacks():

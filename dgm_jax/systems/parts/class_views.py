@@ -3,6 +3,7 @@
 Axes: B batch, n examples, Z latents, K classes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,10 +16,12 @@ from dgm_jax.systems.parts.games import Game
 from dgm_jax.systems.parts.labels import labels_by_row
 from dgm_jax.views import Prior
 
-__all__ = ['TRUNCATION', 'build', 'draw_inputs', 'settle']
+__all__ = ['TRUNCATION', 'build', 'draw_inputs', 'feature_codes', 'settle']
 
 TRUNCATION = 'truncation'  # entry of `State.extra`: the bound of latents that a settled state is sampled with
 STATISTICS = 'generator_statistics'
+MANY = 100  # most classes of the view `classes`: ten images of each of ImageNet's fit in no memory
+FARTHEST = 6.0  # bound of normal latents: an infinite one would make the least float of a draw in 2^23
 
 
 def build(game: Game, examples: int, normal: bool) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def build(game: Game, examples: int, normal: bool) -> dict[str, Any]:
   if normal and len(game.networks['generator'].shape) == 3:
     views['settle'] = lambda key, state, batches, truncation: settle(game, key, state, batches, truncation, examples)
   if game.quantize:
-    views['feature_codes'] = _feature_codes(game)
+    views['feature_codes'] = feature_codes(game)
   return views | (_class_views(game) if game.classes else _plain_views(game, normal))
 
 
@@ -46,7 +49,8 @@ def draw_inputs(game: Game, key: Key, state: State, n: int, labels: jax.Array | 
   z = games.latents(game, key, n)
   if bound is not None:
     shape = z[0].shape if game.classes else z.shape
-    normal = jax.random.truncated_normal(key, -bound, bound, shape)
+    nearer = jnp.minimum(bound, FARTHEST)
+    normal = jax.random.truncated_normal(key, -nearer, nearer, shape)
     z = (normal, z[1]) if game.classes else normal
   return z if labels is None else (z[0], labels)
 
@@ -67,7 +71,8 @@ def settle(game: Game, key: Key, state: State, batches: jax.Array, truncation: j
   state = unaveraged(state)
   state = state.replace(extra=state.extra | {TRUNCATION: jnp.asarray(truncation, jnp.float32)})
   inputs = draw_inputs(game, key, state, examples)
-  _, statistics = games.generate(game, state, inputs, key)
+  # The weights are those of samples: their norms take as many steps.
+  _, statistics = games.generate(game, state, inputs, key, games.POWER_STEPS)
   if STATISTICS not in state.extra:
     return state
   mean = running(state.extra[STATISTICS], statistics[games.STATISTICS], batches / (batches + 1.0))
@@ -94,7 +99,8 @@ def _class_views(game: Game) -> dict[str, Any]:
   draw = _draw(game)
 
   def classes(key, state, columns):
-    return draw(key, state, game.classes * columns, jnp.repeat(jnp.arange(game.classes), columns))
+    labels = jnp.repeat(jnp.arange(min(game.classes, MANY)), columns)
+    return draw(key, state, labels.size, labels)
 
   def row_sample(key, state, n):
     return draw(key, state, n, labels_by_row(n, game.classes))
@@ -102,7 +108,7 @@ def _class_views(game: Game) -> dict[str, Any]:
   return {'classes': classes, 'row_sample': row_sample, 'critic': None, 'decode': None, 'prior': None}
 
 
-def _feature_codes(game: Game):
+def feature_codes(game: Game) -> Callable[[Key, State, jax.Array], dict[str, jax.Array]]:
   """Returns the view of the codes of a critic's features, layer -> [B, ...], of examples to be real."""
 
   def codes(key, state, x):

@@ -206,14 +206,14 @@ def variables(game: Game, name: str, state: State, steps: int = 1) -> tuple[dict
   return {'params': params} | ({CODEBOOK: codebook} if codebook is not None else {}), memory
 
 
-def forward(game: Game, name: str, state: State, x: Any, key: Key) -> tuple[Any, dict]:
-  """Applies a network in training.
+def forward(game: Game, name: str, state: State, x: Any, key: Key, steps: int = 1) -> tuple[Any, dict]:
+  """Applies a network in training; norms of weights take so many steps.
 
   Returns:
     its output, and its statistics {'batch_stats': of this batch, 'codebook': counts and sums of this batch,
     'commitment': of each layer [B], norm of weights: its updated memory}.
   """
-  collections, memory = variables(game, name, state)
+  collections, memory = variables(game, name, state, steps)
   out, statistics = game.networks[name].apply(collections, *_inputs(x), rngs={'dropout': key}, mutable=WRITTEN)
   return out, dict(statistics) | memory
 
@@ -302,9 +302,9 @@ def like(inputs: Any, x: jax.Array) -> Any:
   return (x, inputs[1]) if isinstance(inputs, tuple) else x
 
 
-def generate(game: Game, state: State, z: Any, key: Key) -> tuple[jax.Array, dict]:
+def generate(game: Game, state: State, z: Any, key: Key, steps: int = 1) -> tuple[jax.Array, dict]:
   """Generates examples in training, [n, ...]; returns them and the generator's statistics."""
-  x, statistics = forward(game, 'generator', state, _with_reference(game, state, z), key)
+  x, statistics = forward(game, 'generator', state, _with_reference(game, state, z), key, steps)
   return x[game.references :], statistics
 
 

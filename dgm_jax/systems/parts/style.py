@@ -15,7 +15,7 @@ from dgm_jax import config as experiment
 from dgm_jax.core import Batch, Key, Params, State
 from dgm_jax.models import stylegan as networks
 from dgm_jax.nn.style import double, halve
-from dgm_jax.systems.parts import games
+from dgm_jax.systems.parts import class_views, games
 from dgm_jax.systems.parts.games import Game
 
 __all__ = ['Growing', 'build', 'decay', 'initial', 'late', 'sampler', 'shown', 'views']
@@ -218,9 +218,14 @@ def views(growing: Growing) -> dict[str, Any]:
     weights = jnp.broadcast_to(strength, (len(noise),))
     return synthesize(growing, state, styles, [weight * each for weight, each in zip(weights, noise, strict=True)])
 
+  def feature_codes(key, state, x):
+    return class_views.feature_codes(at_step(growing, state))(key, state, shown(growing, state, x))
+
   there = games.views(growing.game, normal=True) | {
     'decode': decode, 'critic': critic, 'map_latents': map_latents, 'synthesize': synthesized
   }  # fmt: skip
+  if growing.game.quantize:
+    there['feature_codes'] = feature_codes
   by_layer = hasattr(growing.game.networks['generator'], 'truncate')
   return there | (_views_by_layer(growing) if by_layer else {})
 

@@ -6,11 +6,12 @@ Axes: B batch.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import optim
-from dgm_jax.core import Batch, Key, Move, Player, System, average, chain, descend, repeat, system, turns
+from dgm_jax.core import Batch, Key, Move, Params, Player, System, average, chain, descend, repeat, system, turns
 from dgm_jax.systems.parts import games
 from dgm_jax.systems.parts.games import Game
 from dgm_jax.systems.parts.objectives import (
@@ -127,7 +128,15 @@ def close(config: ConfigDict, game: Game, move: Move, sample: Callable | None = 
 
   def networks(key: Key, batch: Batch):
     params, extra = games.init_networks(game, key, batch)
+    _check_free(game, params)
     return params, games.with_averages(extra, params, model)
 
   views = games.views(game, model.prior == 'normal') | views
   return system(networks, move, games.values(game), sample or games.sampler(game), **views)
+
+
+def _check_free(game: Game, params: Params) -> None:
+  """Refuses layers without a norm of their weights that no network has."""
+  names = {str(part) for path in flatten_dict(params) for part in path}
+  for name in game.free:
+    experiment.one_of('an element of config.model.spectral.free', name, sorted(names))
