@@ -25,7 +25,8 @@ STEPS = {8: 500, 16: 700, 32: 1400}  # of four turns of 32 images
 def stage(size, kind=''):
   """What differs in the small run of one size."""
   fresh, before = size == min(STEPS), f'{FOLDER}{kind}small_{size // 2}'
-  return SMALL | {
+  unjudged = {} if size == max(STEPS) else {'evals': ('mean.metrics',)}  # judges see images of 28 x 28
+  return SMALL | unjudged | {
     'data.size': 0 if size == max(STEPS) else size,
     'graft': {} if fresh else {'generator': before, 'critic': before}, 'graft_fresh': not fresh,
     'model.fade': 0 if fresh else 20_000, 'steps': STEPS[size],
