@@ -238,7 +238,7 @@ def test_a_held_loss_adds_the_pull_of_the_past():
   history = {'history': {'critic': {'w': jnp.array([0.0, 4.0])}}}
   state = core.State(jnp.zeros((), jnp.int32), params, {}, history)
   (term,) = objectives.historical(ml_collections.ConfigDict({'historical': 0.5}), 'critic')
-  played = objectives.GameBatch(state, *[None] * 6)
+  played = objectives.GameBatch(state, *[None] * (len(objectives.GameBatch._fields) - 1))
   assert float(objectives._with_terms(jnp.asarray(3.0), {}, {}, [term], KEY, played)[0]) == 3 + 0.5 * (1 + 4)
 
 

@@ -40,9 +40,13 @@ def test_the_table_names_every_system():
   """A new system belongs in it, and its formula in a test."""
   found = set()
   for module in [name for name in systems.__all__ if not callable(getattr(systems, name, None))]:
-    for name, function in vars(importlib.import_module(f'dgm_jax.systems.{module}')).items():
-      public = inspect.isfunction(function) and name[0] != '_' and function.__module__.endswith(f'.{module}')
-      if public and inspect.signature(function).return_annotation is core.System:
+    family = importlib.import_module(f'dgm_jax.systems.{module}')
+    for name, function in vars(family).items():
+      if (
+        inspect.isfunction(function)
+        and name in family.__all__
+        and inspect.signature(function).return_annotation is core.System
+      ):
         found.add(f'{module}.{name}')
   assert found == set(TABLE)
 
