@@ -310,11 +310,7 @@ def naming(path: str) -> Iterator[None]:
   """
   try:
     yield
-  except (
-    ValueError,
-    ArithmeticError,
-    IndexError,
-  ) as error:  # a size of 0 is a division by 0, an empty tuple has no end
+  except (ValueError, ArithmeticError, IndexError) as error:  # a size of 0 divides by 0, an empty tuple has no end
     raise UserError(f'{path}: {one_line(error)}') from error
 
 
