@@ -11,6 +11,7 @@ their images from CIFAR-10, on the device. Without a variant there are 32 channe
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import in_turn
@@ -43,21 +44,14 @@ def _jax(args):
   return in_turn.whereabouts(), in_turn.loop(run)
 
 
-def _torch(args):
-  """The same game as one writes it in PyTorch."""
-  import numpy as np
+def _bounded():
+  """Returns the class of layers whose largest singular value is one."""
   import torch
   import torch.nn.functional as F
   from torch import nn
 
-  torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as in JAX
-  if args.threads:
-    torch.set_num_threads(args.threads)
-  device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-  width, batch = SIZES[args.variant]
-
   class Bounded(nn.Module):
-    """A layer with its largest singular value at one, by a turn of the power method a pass."""
+    """A layer whose largest singular value is one, by a turn of the power method a pass."""
 
     def __init__(self, shape, bias: bool = True):
       super().__init__()
@@ -77,7 +71,16 @@ def _torch(args):
       weight = self.bounded()
       return F.conv2d(x, weight, self.bias, padding='same') if weight.ndim == 4 else F.linear(x, weight, self.bias)
 
-  conv = lambda n, m, size=3: Bounded((m, n, size, size))
+  return Bounded
+
+
+def _generator(width: int, bounded: Callable):
+  """Builds the generator."""
+  import torch
+  import torch.nn.functional as F
+  from torch import nn
+
+  conv = lambda n, m, size=3: bounded((m, n, size, size))
 
   class Norm(nn.Module):
     """A batch norm whose gain and shift are those of the label."""
@@ -106,7 +109,7 @@ def _torch(args):
   class Generator(nn.Module):
     def __init__(self):
       super().__init__()
-      self.dense, self.norm, self.last = Bounded((16 * width, LATENTS)), nn.BatchNorm2d(width), conv(width, 3)
+      self.dense, self.norm, self.last = bounded((16 * width, LATENTS)), nn.BatchNorm2d(width), conv(width, 3)
       self.blocks = nn.ModuleList([Up() for _ in range(3)])
 
     def forward(self, z, y):
@@ -114,6 +117,16 @@ def _torch(args):
       for block in self.blocks:
         h = block(h, y)
       return torch.tanh(self.last(F.relu(self.norm(h))))
+
+  return Generator()
+
+
+def _critic(width: int, bounded: Callable):
+  """Builds the critic."""
+  import torch.nn.functional as F
+  from torch import nn
+
+  conv = lambda n, m, size=3: bounded((m, n, size, size))
 
   class Down(nn.Module):
     def __init__(self, inputs: int, halve: bool):
@@ -133,17 +146,32 @@ def _torch(args):
     def __init__(self):
       super().__init__()
       self.blocks = nn.Sequential(Down(3, True), Down(width, True), Down(width, False), Down(width, False))
-      self.value, self.projection = Bounded((1, width)), Bounded((CLASSES, width), bias=False)
+      self.value, self.projection = bounded((1, width)), bounded((CLASSES, width), bias=False)
 
     def forward(self, x, y):
       h = F.relu(self.blocks(x)).sum((2, 3))
       return self.value(h)[:, 0] + (self.projection.bounded()[y] * h).sum(1)
 
+  return Critic()
+
+
+def _torch(args):
+  """The same game as one writes it in PyTorch."""
+  import numpy as np
+  import torch
+  import torch.nn.functional as F
+
+  torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as in JAX
+  if args.threads:
+    torch.set_num_threads(args.threads)
+  device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+  (width, batch), layer = SIZES[args.variant], _bounded()
   images = torch.from_numpy(np.load(args.data)).permute(0, 3, 1, 2).contiguous().to(device)
   labels = torch.from_numpy(np.load(args.data + '.labels.npy')).long().to(device)
 
   def trainer(**form):
-    generator, critic, averaged = Generator().to(device), Critic().to(device), Generator().to(device)
+    generator, averaged = (_generator(width, layer).to(device) for _ in range(2))
+    critic = _critic(width, layer).to(device)
     averaged.load_state_dict(generator.state_dict())
     adam = lambda network: torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.0, 0.999), **form)
     for_generator, for_critic = adam(generator), adam(critic)
