@@ -137,7 +137,8 @@ class AskStyles(Protocol):
 class Synthesize(Protocol):
   """Returns the images of styles [B, L, W], or [B, 1, W] for all layers.
 
-  Images of one number, of those in `number` [B] int32, have the same noise; `strength`, [] or [L], multiplies it.
+  Images of one number, of those in `number` [B] int32, have the same noise; `strength`, [] or [L], multiplies it. They
+  are the generator's output, which may leave the range of the data, so that they have a slope everywhere.
   """
 
   def __call__(

@@ -6,7 +6,7 @@ which come from VGG's features and from classifiers of attributes of faces.
 Axes: B batch, L layers, W styles, Z latents, K classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ PAIRS = 2000
 PATHS = 2000
 SAMPLES = 20_000
 CHUNK = 200  # pairs, paths or samples a program
+PIXELS = 2**24  # of all images of a program
 TAIL = 0.01  # share of the shortest and of the longest paths that are left out
 
 
@@ -43,19 +44,16 @@ def mixing(seed: int, subject: Subject) -> dict[str, float]:
 
   Reference: Karras et al. 2019, arXiv:1812.04948, section 3.1 and figure 3.
   """
-  judge, views, pixels = (
-    generated.judge_of(subject.config),
-    subject.system.views,
-    preprocess.pixels(subject.config.data),
-  )
+  judge, pixels = generated.judge_of(subject.config), preprocess.pixels(subject.config.data)
+  views, n = subject.system.views, chunk(subject.config.data.shape)
 
   def classes(key, state, judged_by):
     for_first, for_second, for_noise = jax.random.split(key, 3)
-    number = jnp.arange(CHUNK)
+    number = jnp.arange(n)
 
     def styles(key):
-      w = views.map_latents(key, state, views.prior.sample(key, state, CHUNK))
-      return views.styles(key, state, w, jnp.ones(CHUNK))
+      w = views.map_latents(key, state, views.prior.sample(key, state, n))
+      return views.styles(key, state, w, jnp.ones(n))
 
     first, second = styles(for_first), styles(for_second)
     layer = jnp.arange(first.shape[1])[None, :, None]
@@ -92,20 +90,20 @@ def path_length(seed: int, subject: Subject) -> dict[str, float]:
 
   Reference: Karras et al. 2019, arXiv:1812.04948, section 4.1, equations 2 and 3.
   """
-  judge, views = generated.judge_of(subject.config), subject.system.views
+  judge, views, n = generated.judge_of(subject.config), subject.system.views, chunk(subject.config.data.shape)
   if judge.smooth is None:
     raise UserError(f'the judge {subject.config.judge} has no slope: take one whose config.data.preprocess is scale')
 
   def speeds(key, state, judged_by):
     keys = jax.random.split(key, 4)
-    a, b = (views.prior.sample(keys[i], state, CHUNK) for i in range(2))
+    a, b = (views.prior.sample(keys[i], state, n) for i in range(2))
     mapped = lambda z: views.map_latents(key, state, z)
 
     def features(w):
-      images = views.synthesize(keys[2], state, w[:, None], jnp.arange(CHUNK), jnp.ones(()))
+      images = views.synthesize(keys[2], state, w[:, None], jnp.arange(n), jnp.ones(()))
       return judge.smooth(judged_by, 127.5 * (images + 1))
 
-    anywhere, start = jax.random.uniform(keys[3], (CHUNK,)), jnp.zeros(CHUNK)
+    anywhere, start = jax.random.uniform(keys[3], (n,)), jnp.zeros(n)
     in_z, in_w = lambda t: features(mapped(arc(a, b, t))), lambda t: features(line(mapped(a), mapped(b), t))
     return jnp.stack([speed(path, t) for path in (in_z, in_w) for t in (anywhere, start)])
 
@@ -149,16 +147,13 @@ def separability(seed: int, subject: Subject) -> dict[str, float | list[float]]:
 
   Reference: Karras et al. 2019, arXiv:1812.04948, section 4.2.
   """
-  judge, views, pixels = (
-    generated.judge_of(subject.config),
-    subject.system.views,
-    preprocess.pixels(subject.config.data),
-  )
+  judge, pixels = generated.judge_of(subject.config), preprocess.pixels(subject.config.data)
+  views, n = subject.system.views, chunk(subject.config.data.shape)
 
   def codes(key, state, judged_by):
-    z = views.prior.sample(key, state, CHUNK)
+    z = views.prior.sample(key, state, n)
     w = views.map_latents(key, state, z)
-    images = views.synthesize(jax.random.fold_in(key, 1), state, w[:, None], jnp.arange(CHUNK), jnp.ones(()))
+    images = views.synthesize(jax.random.fold_in(key, 1), state, w[:, None], jnp.arange(n), jnp.ones(()))
     return z, w, jax.nn.softmax(judge.see(judged_by, pixels(images))[0])
 
   z, w, p = (np.concatenate(parts) for parts in zip(*_chunks(codes, seed, subject, judge, SAMPLES), strict=True))
@@ -187,17 +182,22 @@ def conditional_entropy(codes: np.ndarray, inside: np.ndarray) -> float:
   return total
 
 
+def chunk(shape: Sequence[int]) -> int:
+  """Returns the number of images [H, W, C] in a program: the largest divisor of 200 of at most 2^24 pixels in all."""
+  return max(n for n in range(1, CHUNK + 1) if CHUNK % n == 0 and (n == 1 or n * shape[0] * shape[1] <= PIXELS))
+
+
 def _name(judge: Judge) -> str:
   """Returns the judge's name in figures: they compare with no published ones, whichever judge it is."""
   return judge.name or 'inception'
 
 
 def _chunks(function: Callable, seed: int, subject: Subject, judge: Judge, count: int) -> Iterator[Any]:
-  """Yields what `function(key, state, judge's state)` returns for each chunk, as NumPy arrays."""
+  """Yields what `function(key, state, judge's state)` returns for each chunk of `count`, as NumPy arrays."""
   program = jax.jit(
     lambda seed, number, state, judged_by: function(jax.random.fold_in(jax.random.key(seed), number), state, judged_by),
     out_shardings=parallel.replicated(subject.mesh),
   )
-  for number in range(count // CHUNK):
+  for number in range(count // chunk(subject.config.data.shape)):
     signals.poll()
     yield parallel.fetch(program(np.uint32(seed), np.uint32(number), subject.state, judge.state))

@@ -102,6 +102,10 @@ def test_path_length_of_a_generator_in_closed_form(monkeypatch):
   np.testing.assert_allclose(found['path_length_classifier_w_full/400'], found['path_length_classifier_w_end/400'])
 
 
+def test_a_program_holds_as_many_images_as_fit():
+  assert [style.chunk((size, size, 3)) for size in (32, 256, 512, 1024, 8192)] == [200, 200, 50, 10, 1]
+
+
 def test_separability(monkeypatch):
   found = style.separability(0, subject(monkeypatch))
   for name in 'zw':

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import gc
 import os
 import re
 import shutil
@@ -70,6 +71,14 @@ def write(folder, steps, keep=9, best='', values=None, **placing):
 def soon(monkeypatch):
   """Proofs of damage without a pause."""
   monkeypatch.setattr(reader, 'PROOF_PAUSE', 0)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _little_rubbish():
+  """A reading that failed looks for rubbish, and here not among all that earlier tests have made."""
+  gc.freeze()
+  yield
+  gc.unfreeze()
 
 
 @pytest.fixture(scope='module')

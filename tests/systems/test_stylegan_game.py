@@ -130,6 +130,21 @@ def test_other_pixels_and_groups_of_devices_are_refused():
     systems.build(config)
 
 
+def test_images_have_a_slope_outside_the_range_and_samples_are_within_it():
+  """As the released program measures lengths of paths on images before they are clipped."""
+  system = systems.build(settings())
+  state = jax.jit(system.init)(KEY, batch_of(settings(), 4))
+  state = state.replace(params=jax.tree.map(lambda x: 40.0 * x, state.params))
+
+  def images(key):
+    w = system.views.map_latents(key, state, jax.random.normal(key, (4, 4)))
+    x = system.views.synthesize(key, state, w[:, None], jnp.zeros(4, jnp.int32), jnp.zeros(()))
+    return x, system.sample(key, state, 4)
+
+  x, drawn = jax.jit(images)(KEY)
+  assert np.abs(x).max() > 1 >= np.abs(drawn).max()
+
+
 def test_a_generator_of_a_larger_size_begins_where_the_smaller_one_ended(tmp_path):
   small, large = systems.build(settings(shape=(4, 4, 1), fade=0)), systems.build(settings())
   batch = batch_of(settings(), 4)

@@ -177,10 +177,10 @@ def in_range(x: jax.Array) -> jax.Array:
 
 
 def synthesize(growing: Growing, state: State, styles: jax.Array, noise: list[jax.Array]) -> jax.Array:
-  """Returns the images of styles [B, L, W], or [B, 1, W] for all layers, and of noise."""
+  """Returns the images of styles [B, L, W], or [B, 1, W] for all layers, and of noise; their range is not bounded."""
   number = networks.num_layers(growing.game.networks['generator'].shape)
   wide = jnp.broadcast_to(styles, (styles.shape[0], number, styles.shape[2]))
-  return in_range(apply(growing, state, 'synthesize', wide, noise))
+  return apply(growing, state, 'synthesize', wide, noise)
 
 
 def sampler(growing: Growing) -> Callable[[Key, State, int], jax.Array]:
@@ -188,7 +188,7 @@ def sampler(growing: Growing) -> Callable[[Key, State, int], jax.Array]:
 
   def sample(key: Key, state: State, n: int) -> jax.Array:
     w = apply(growing, state, 'map_latents', growing.game.prior(key, n))
-    return synthesize(growing, state, w[:, None], _own_noise(growing, key, n))
+    return in_range(synthesize(growing, state, w[:, None], _own_noise(growing, key, n)))
 
   return sample
 
@@ -238,6 +238,6 @@ def _views_by_layer(growing: Growing) -> dict[str, Any]:
   def truncated(key, state, n, psi):
     w = apply(growing, state, 'map_latents', growing.game.prior(key, n))
     truncated_styles = apply(growing, state, 'truncate', w, jnp.full(n, psi, jnp.float32))
-    return synthesize(growing, state, truncated_styles, _own_noise(growing, key, n))
+    return in_range(synthesize(growing, state, truncated_styles, _own_noise(growing, key, n)))
 
   return {'styles': styles, 'truncated': truncated}
