@@ -44,6 +44,7 @@ class Saver:
   manager: ocp.CheckpointManager
   under_way: int | None = None  # the step whose save has begun
   failed: Exception | None = None  # what its beginning raised
+  lost: bool = False  # whether a save failed
 
 
 @contextlib.contextmanager
@@ -75,7 +76,7 @@ def saving(workdir: Path, keep: int, best: str) -> Iterator[Saver]:
       try:
         commit(saver)
       finally:
-        _close(saver.manager)
+        _close(saver)
 
 
 def save(saver: Saver, state: State, meta: dict[str, Any], metrics: dict[str, float], wait: bool = False) -> None:
@@ -121,7 +122,7 @@ def commit(saver: Saver) -> None:
   step, saver.under_way = saver.under_way, None
   if step is None:
     return
-  with _committing(saver.folder, step):
+  with _committing(saver, step):
     if saver.failed:
       raise saver.failed
     saver.manager.wait_until_finished()
@@ -151,11 +152,14 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
   return ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
 
 
-def _close(manager: ocp.CheckpointManager) -> None:
-  """Closes a manager. It raises once more what `commit` has told of."""
-  with contextlib.suppress(*FAILURES):
-    manager.close()
-  gc.collect()  # here, where they are not heard, the other writes of a failed save say that they were given up
+def _close(saver: Saver) -> None:
+  """Closes the manager. It raises once more what `commit` has told of."""
+  try:
+    saver.manager.close()
+  except FAILURES:
+    saver.lost = True
+  if saver.lost:
+    gc.collect()  # here, where they are not heard, the other writes of a failed save say that they were given up
 
 
 def _finished(saver: Saver) -> bool:
@@ -172,7 +176,7 @@ def _finished(saver: Saver) -> bool:
     if jax.process_count() > 1 or FULL in str(halt):
       raise
     print(f'warning: {halt}; the next save takes its place', file=sys.stderr)
-  _close(saver.manager)
+  _close(saver)
   with contextlib.suppress(OSError):  # it may be whole and not on the disk
     folders.remove(saver.folder / str(step), force=True)
   saver.manager = _manager(saver.folder)
@@ -205,7 +209,7 @@ def _prune(saver: Saver) -> None:
 
 
 @contextlib.contextmanager
-def _committing(folder: Path, step: int | None) -> Iterator[None]:
+def _committing(saver: Saver, step: int | None) -> Iterator[None]:
   """Turns a failed save into one line, and removes what it left.
 
   Raises:
@@ -214,7 +218,8 @@ def _committing(folder: Path, step: int | None) -> Iterator[None]:
   try:
     yield
   except FAILURES as error:
-    message = _failure(error, folder, step)
+    saver.lost = True
+    message = _failure(error, saver.folder, step)
     if jax.process_count() > 1:
       cluster.leave(message, UNSAVED)  # the others wait for this process in Orbax
     raise Halt(message, UNSAVED) from error
