@@ -144,6 +144,11 @@ def test_merge_of_a_residual_of_zeros_has_no_divergence():
   jax.tree.map(np.testing.assert_array_equal, ladder.residual((jnp.zeros(2), jnp.zeros(2)), prior), prior)
 
 
+def test_merge_by_a_residual_moves_the_prior_in_units_of_its_deviation():
+  mean, logvar = ladder.residual((jnp.float32(0.7), jnp.float32(0.3)), (jnp.float32(-0.2), jnp.float32(0.8)))
+  assert (float(mean), float(logvar)) == (pytest.approx(-0.2 + 0.7 * np.exp(0.4)), pytest.approx(1.1))
+
+
 def test_merge_by_addition_adds_means_and_log_deviations():
   mean, logvar = ladder.add((jnp.float32(0.7), jnp.float32(0.3)), (jnp.float32(-0.2), jnp.float32(0.8)))
   assert (float(mean), float(logvar)) == (pytest.approx(0.5), pytest.approx(1.1))
