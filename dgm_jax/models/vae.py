@@ -25,11 +25,13 @@ class Encoder(nn.Module):
   channels: Sequence[int] = ()  # of strided convolutions before the first layer; (): the pixels are flattened
   activation: str = 'tanh'
   dtype: jnp.dtype | str = 'float32'
+  norm: bool = False  # whether hidden layers normalise the batch
+  variance: str = 'exp'  # of a `NormalHead`
 
   def setup(self):
     self.images = Downsample(self.channels, dtype=self.dtype) if self.channels else None
-    self.bodies = [MLP(sizes, self.activation, self.dtype) for sizes in self.hidden]
-    self.heads = [NormalHead(size, self.dtype) for size in self.latents]
+    self.bodies = [MLP(sizes, self.activation, self.dtype, self.norm) for sizes in self.hidden]
+    self.heads = [NormalHead(size, self.dtype, self.variance) for size in self.latents]
 
   def __call__(self, x: Float[Array, 'B H W C']) -> list[tuple[Array, Array]]:
     """Computes mean and log-variance of every layer from the means of the layer below; for initialisation."""
@@ -40,8 +42,19 @@ class Encoder(nn.Module):
 
   def first(self, x: Float[Array, 'B H W C']) -> tuple[Float[Array, 'B Z'], Float[Array, 'B Z']]:
     """Computes mean and log-variance of q(z_0|x)."""
+    return self.heads[0](self.bodies[0](self._flat(x)))
+
+  def whole(self, x: Float[Array, 'B H W C']) -> list[tuple[Float[Array, 'B Z'], Float[Array, 'B Z']]]:
+    """Computes mean and log-variance of each level from the hidden layers of the level below, not from its latents."""
+    h, levels = self._flat(x), []
+    for body, head in zip(self.bodies, self.heads, strict=True):
+      h = body(h)
+      levels.append(head(h))
+    return levels
+
+  def _flat(self, x):
     h = self.images(x) if self.images else x
-    return self.heads[0](self.bodies[0](h.reshape(h.shape[0], -1)))
+    return h.reshape(h.shape[0], -1)
 
   def above(self, z: Float[Array, '*B Y'], level: int) -> tuple[Float[Array, '*B Z'], Float[Array, '*B Z']]:
     """Computes mean and log-variance of q(z_level|z_(level-1)), level >= 1."""
@@ -78,11 +91,13 @@ class Decoder(nn.Module):
   channels: Sequence[int] = ()
   activation: str = 'tanh'
   dtype: jnp.dtype | str = 'float32'
+  norm: bool = False
+  variance: str = 'exp'
 
   def setup(self):
     height, width, depth = self.shape
-    self.bodies = [MLP(sizes, self.activation, self.dtype) for sizes in self.hidden]
-    self.heads = [NormalHead(size, self.dtype) for size in self.latents[:-1]]
+    self.bodies = [MLP(sizes, self.activation, self.dtype, self.norm) for sizes in self.hidden]
+    self.heads = [NormalHead(size, self.dtype, self.variance) for size in self.latents[:-1]]
     if self.channels:
       self.output = Upsample(self.channels, depth * self.num_parameters, (height, width), dtype=self.dtype)
     else:

@@ -10,12 +10,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dgm_jax.nn.norm import BatchNorm
+
 __all__ = [
-  'ACTIVATIONS', 'MLP', 'Downsample', 'NormalHead', 'TransposedConv', 'Upsample', 'elu', 'glorot', 'halvings',
-  'side_by_side', 'transposed',
+  'ACTIVATIONS', 'MLP', 'VARIANCES', 'Downsample', 'NormalHead', 'TransposedConv', 'Upsample', 'elu', 'glorot',
+  'halvings', 'leaky_relu', 'side_by_side', 'transposed',
 ]  # fmt: skip
 
-ACTIVATIONS: dict[str, Callable] = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu}
+
+def leaky_relu(x: Float[Array, '*S']) -> Float[Array, '*S']:
+  """Computes max(x, 0.1 x)."""
+  return jax.nn.leaky_relu(x, 0.1)
+
+
+ACTIVATIONS: dict[str, Callable] = {
+  'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu, 'leaky_relu': leaky_relu
+}  # fmt: skip
+VARIANCES = ('exp', 'softplus')
+LEAST = 1e-6  # variance of 'softplus', whose logarithm has no bound otherwise
 PIECES = 4  # linear layers of which 'maxout' takes the greatest
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 glorot = nn.initializers.glorot_uniform()
@@ -45,11 +57,13 @@ class MLP(nn.Module):
   """Dense layers, each followed by the activation: [..., in] -> [..., hidden[-1]].
 
   With the activation 'gated' each is (A h + a) * sigmoid(B h + b), with 'maxout' the greatest of four linear layers.
+  With `norm` the batch is normalised before the other activations, and its shift is the layer's bias.
   """
 
   hidden: Sequence[int]
   activation: str = 'tanh'
   dtype: jnp.dtype | str = 'float32'
+  norm: bool = False
 
   @nn.compact
   def __call__(self, h: Float[Array, '*B in']) -> Float[Array, '*B F']:
@@ -60,24 +74,27 @@ class MLP(nn.Module):
         h = nn.Dense(PIECES * size, kernel_init=side_by_side(PIECES), dtype=self.dtype)(h)
         h = h.reshape(*h.shape[:-1], PIECES, size).max(-2)
       else:
-        h = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=glorot, dtype=self.dtype)(h))
+        h = nn.Dense(size, use_bias=not self.norm, kernel_init=glorot, dtype=self.dtype)(h)
+        h = ACTIVATIONS[self.activation](BatchNorm(dtype=self.dtype)(h) if self.norm else h)
     return h
 
 
 class NormalHead(nn.Module):
   """A head of mean and log-variance of a diagonal normal, float32: [..., F] -> 2 x [..., features].
 
-  A linear layer computes the logarithm of the standard deviation, as in Burda et al. 2016, appendix C.
+  A linear layer computes the logarithm of the standard deviation, as in Burda et al. 2016, appendix C. With the
+  variance 'softplus' it computes v, and the variance is softplus(v), as in Sonderby et al. 2016, equation 4.
   """
 
   features: int
   dtype: jnp.dtype | str = 'float32'
+  variance: str = 'exp'
 
   @nn.compact
   def __call__(self, h: Float[Array, '*B F']) -> tuple[Float[Array, '*B Z'], Float[Array, '*B Z']]:
     both = nn.Dense(2 * self.features, kernel_init=side_by_side(2), dtype=self.dtype)(h)
     mean, log_std = jnp.split(both.astype(jnp.float32), 2, -1)
-    return mean, 2 * log_std
+    return mean, jnp.log(jax.nn.softplus(log_std) + LEAST) if self.variance == 'softplus' else 2 * log_std
 
 
 class Downsample(nn.Module):

@@ -14,7 +14,7 @@ from dgm_jax.core import System
 
 __all__ = [
   'autoregressive', 'baseline', 'build', 'classes', 'classifier', 'collapse', 'data_range', 'disentangle', 'estimators',
-  'flow', 'flow_posteriors', 'gan', 'latent', 'pixel_latents', 'semi_supervised', 'vae', 'vq',
+  'flow', 'flow_posteriors', 'gan', 'ladder', 'latent', 'pixel_latents', 'semi_supervised', 'vae', 'vq',
 ]  # fmt: skip
 
 

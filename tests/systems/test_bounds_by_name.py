@@ -197,8 +197,9 @@ def test_one_sample_without_an_axis_is_the_bound_of_one_sample():
   np.testing.assert_allclose(bounds.neg_bound(of_axis)['neg_bound_nats'], -weights)
 
 
-def test_a_joint_warm_up_of_two_levels_is_refused():
-  settings = settings_of('pixelvae_cifar10:tiny', bound='warm_up', warm_up=5, warm_up_of='joint')
+@pytest.mark.parametrize('name', ['pixelvae_cifar10:tiny', 'iwae_mnist:tiny'])
+def test_a_joint_warm_up_of_two_levels_is_refused(name):
+  settings = settings_of(name, bound='warm_up', warm_up=5, warm_up_of='joint')
   with pytest.raises(UserError, match=r"one level of latents, got .* set config.model.warm_up_of='divergence'"):
     systems.build(settings)
   settings.model.warm_up_of = 'divergence'

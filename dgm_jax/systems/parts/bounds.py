@@ -304,25 +304,27 @@ def _floors(config: ConfigDict) -> float | tuple[float, ...]:
 
 def _warm_up(config: ConfigDict, model: Model):
   """Returns the bound whose divergence, or whose log p(x, z), gains weight over `config.model.warm_up` steps."""
-  del model
   _setting(config, 'warm_up')
   start, of = config.model.get('warm_up_from', 0.0), config.model.get('warm_up_of', 'divergence')
   experiment.require(0 <= start <= 1, f'config.model.warm_up_from must be in [0, 1], got {start}')
   kind = experiment.choose('config.model.warm_up_of', of, {'divergence': beta, 'joint': joint})
   experiment.require(
-    kind is beta or len(config.model.latents) == 1,
-    f'config.model.warm_up_of=joint weighs the prior of one level of latents, got config.model.latents='
-    f"{config.model.latents}: set config.model.warm_up_of='divergence'",
+    kind is beta or model.levels == 1,
+    f'config.model.warm_up_of=joint weighs the prior of one level of latents, got {model.levels} levels: set'
+    " config.model.warm_up_of='divergence'",
   )
   return kind(ramp(config, 'warm_up', 1.0, start)), {}
 
 
 def _free_bits(config: ConfigDict, model: Model):
   """Returns the bound with `config.model.free_bits` nats for each of `config.model.groups` groups of latents."""
-  del model
-  groups = config.model.get('groups', 0)
+  floors, groups = _floors(config), config.model.get('groups', 0)
   experiment.require(groups >= 0, f'config.model.groups must not be negative, got {groups}: 0 means each latent')
-  return free_bits(_floors(config), groups), {}
+  experiment.require(
+    not isinstance(floors, Sequence) or len(floors) == model.levels,
+    f'config.model.free_bits={floors} must be one number, or one for each of {model.levels} levels',
+  )
+  return free_bits(floors, groups), {}
 
 
 def _soft_free_bits(config: ConfigDict, model: Model):

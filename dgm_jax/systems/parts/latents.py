@@ -17,7 +17,9 @@ import jax.numpy as jnp
 from dgm_jax import distributions, views
 from dgm_jax.core import Batch, Key, State
 
-__all__ = ['Decoder', 'Latent', 'Model', 'Posterior', 'Prior', 'Terms', 'compose', 'no_entries']
+__all__ = [
+  'Decoder', 'Latent', 'Model', 'Posterior', 'Prior', 'Terms', 'compose', 'log_normal', 'no_entries'
+]  # fmt: skip
 
 
 class Latent(NamedTuple):
@@ -108,6 +110,7 @@ class Model(NamedTuple):
   owns: tuple[str, ...]  # the networks that the player 'model' trains
   views: dict[str, Any]
   means: Callable  # (key, state, x) -> codes [B, Z_l] of each level, without noise
+  levels: int = 1
 
 
 def compose(posterior: Posterior, prior: Prior, decoder: Decoder) -> Model:
@@ -149,7 +152,8 @@ def compose(posterior: Posterior, prior: Prior, decoder: Decoder) -> Model:
 
   owns = ('encoder', 'decoder', *prior.owns)
   model_views = _views(posterior, prior, decoder, ancestral)
-  return Model(networks=networks, draw=draw, sample=sample, owns=owns, views=model_views, means=posterior.means)
+  levels = 1 + len(decoder.below)
+  return Model(networks, draw=draw, sample=sample, owns=owns, views=model_views, means=posterior.means, levels=levels)
 
 
 def _either(plain: Callable, train: Callable | None, training: bool) -> Callable:
@@ -162,9 +166,9 @@ def _weigh(posterior: Posterior, prior: Prior, of_top: Callable, below, key, sta
   top, kls, ratios = latents[-1], [], []
   for level, (own, above, down) in enumerate(zip(latents[:-1], latents[1:], below, strict=True), 1):
     params = down(jax.random.fold_in(key, level), state, above.z)
-    log_p = _log_normal(own.z, *params)
+    log_p = log_normal(own.z, *params)
     if own.log_q is None:
-      ratios.append(_log_normal(own.z, *own.params) - log_p)
+      ratios.append(log_normal(own.z, *own.params) - log_p)
     else:
       ratios.append((own.log_q - log_p.sum(-1))[..., None])
     closed = posterior.top_down and own.log_q is None
@@ -177,7 +181,7 @@ def _weigh(posterior: Posterior, prior: Prior, of_top: Callable, below, key, sta
   return Terms(log_px_z=log_px_z, log_q=ratio + log_q, log_p=log_p, kls=kls, latents=latents, extra=entries)
 
 
-def _log_normal(z: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
+def log_normal(z: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
   """Computes the log-density of each coordinate on its own, [..., Z] nats."""
   return distributions.normal_log_prob(z[..., None], mean[..., None], logvar[..., None])
 

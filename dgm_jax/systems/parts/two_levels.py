@@ -64,7 +64,7 @@ def two_levels(config: ConfigDict) -> Model:
   views = _views(posterior, decoder, top, levels[1]) | {'variations': variation(levels)}
   views['prior_leak'] = _leak(posterior, between)
   owns = ('encoder', 'decoder', 'prior')
-  return Model(networks=networks, draw=draw, sample=sample, owns=owns, views=views, means=posterior.means)
+  return Model(networks, draw=draw, sample=sample, owns=owns, views=views, means=posterior.means, levels=2)
 
 
 def map_prior(config: ConfigDict) -> PixelDecoder:

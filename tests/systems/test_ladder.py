@@ -1,0 +1,246 @@
+"""Ladders against a linear one whose evidence is known, and against autoencoders of one and two levels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from playing import KEY, begun, settings_of
+
+from dgm_jax import config as experiment
+from dgm_jax import systems
+from dgm_jax.core import State
+from dgm_jax.errors import UserError
+from dgm_jax.models import ladder
+from dgm_jax.systems.parts import ladders, likelihoods
+
+# z3 ~ N(0, 1), z2 = .9 z3 + .5 e, z1 = -1.2 z2 + .6 e, x = .8 z1 + .3 + .4 e, x = 1.1.
+SLOPES, NOISES, SHIFT, X = (0.8, -1.2, 0.9), (0.4, 0.6, 0.5), 0.3, 1.1
+LOG_PX = -1.3093946362
+
+
+def linear():
+  """Mean and covariance [3, 3] of z given x, and the covariance of z, from the data up, float64."""
+  covariance = np.ones((1, 1))
+  for slope, noise in zip(SLOPES[:0:-1], NOISES[:0:-1], strict=True):
+    below = slope * covariance[:1]
+    variance = slope**2 * covariance[:1, :1] + noise**2
+    covariance = np.block([[variance, below], [below.T, covariance]])
+  gain = SLOPES[0] * covariance[:, 0] / (SLOPES[0] ** 2 * covariance[0, 0] + NOISES[0] ** 2)
+  return gain * (X - SHIFT), covariance - np.outer(gain, SLOPES[0] * covariance[0]), covariance
+
+
+def layer(slope, bias, variance):
+  """A linear layer of mean and log-deviation."""
+  kernel, bias = np.asarray([[slope, 0]], 'f4'), np.asarray([bias, 0.5 * np.log(variance)], 'f4')
+  return {'kernel': kernel, 'bias': bias}
+
+
+def posteriors_of(order):
+  """The layers of the encoder; x is one number."""
+  mean, given, covariance = linear()
+  own = np.diag(given)
+  if order == 'factorised':
+    return [layer(0, mean[level], 1 / np.linalg.inv(given)[level, level]) for level in range(3)]
+  if order == 'bottom_up':
+    slopes = [covariance[level, level + 1] / covariance[level, level] for level in range(2)]
+    above = [
+      layer(slope, 0, covariance[level + 1, level + 1] - slope**2 * covariance[level, level])
+      for level, slope in enumerate(slopes)
+    ]
+    return [layer(0, mean[0], own[0]), *above]
+  messages, slope, variance = [], SLOPES[0], NOISES[0] ** 2
+  for below, noise in zip(SLOPES[1:], NOISES[1:], strict=True):  # what x says of a level under a flat prior
+    messages.append(layer(1 / slope, -SHIFT / slope, variance / slope**2))
+    slope, variance = slope * below, variance + (slope * noise) ** 2
+  return [*messages, layer(0, mean[2], own[2])]
+
+
+def measured(order, monkeypatch):
+  """(bound, [divergence of each level], [bound of each sample]), expectations by quadrature."""
+  module = ladder.Ladder(((), (), ()), (1, 1, 1), (1, 1, 1), 2, order, 'precision', 'tanh', False, 'exp')
+  shapes = [(1,)] * 3
+  model = ladders.compose(ladders.Ladder(module, shapes, likelihoods.gaussian(), (1, 1, 1), None, order != 'bottom_up'))
+  own = {f'heads_{level}': {'Dense_0': found} for level, found in enumerate(posteriors_of(order))}
+  prior = {f'heads_{level}': {'Dense_0': layer(SLOPES[level + 1], 0, NOISES[level + 1] ** 2)} for level in range(2)}
+  output = {'kernel': np.asarray([[SLOPES[0], 0]], 'f4'), 'bias': np.asarray([SHIFT, 2 * np.log(NOISES[0])], 'f4')}
+  params = {'encoder': own, 'decoder': prior | {'output': output}}
+  state = State(step=jnp.int32(0), params=params, opt={}, extra={})
+  nodes, weights = np.polynomial.hermite_e.hermegauss(3)  # exact for squares
+  grid = np.stack(np.meshgrid(nodes, nodes, nodes), -1).reshape(1, -1, 3).astype('f4')
+  weights = (weights[:, None, None] * weights[:, None] * weights).ravel() / weights.sum() ** 3
+  monkeypatch.setattr(ladders, 'standard_normal', lambda key, shape: grid.reshape(shape))
+  terms = jax.jit(lambda: model.draw(KEY, state, jnp.full((1, 1, 1, 1), X), 27))()
+  mean = lambda values: float(np.asarray(values, np.float64)[0] @ weights)
+  return mean(terms.log_weights), [mean(kl[..., 0]) for kl in terms.kls], np.asarray(terms.log_weights)[0]
+
+
+def joint_divergence(mean, covariance):
+  prior = linear()[2]
+  solved = np.linalg.solve(prior, covariance)
+  return 0.5 * (np.trace(solved) + mean @ np.linalg.solve(prior, mean) - 3 - np.linalg.slogdet(solved)[1])
+
+
+@pytest.mark.parametrize(
+  ('order', 'bound', 'divergences'),
+  [
+    ('top_down', LOG_PX, (0.4011824521, 0.1871019896, 0.2495850096)),
+    ('factorised', -1.7515406154, (0.4403543699, 0.5180863794, 0.4679830715)),
+  ],
+)
+def test_exact_bound_of_the_best_posterior_of_a_linear_ladder(order, bound, divergences, monkeypatch):
+  mean, covariance, _ = linear()
+  found, kls, samples = measured(order, monkeypatch)
+  assert found == pytest.approx(bound, abs=1e-6)
+  np.testing.assert_allclose(kls, divergences, atol=1e-6)
+  if order == 'factorised':
+    covariance = np.diag(1 / np.diag(np.linalg.inv(covariance)))
+  else:
+    np.testing.assert_allclose(samples, LOG_PX, atol=2e-6)
+  assert sum(kls) == pytest.approx(joint_divergence(mean, covariance), abs=1e-6)
+
+
+def test_exact_bound_of_the_ladder_inferred_bottom_up(monkeypatch):
+  """The levels are a Markov chain given x from either end."""
+  found, kls, samples = measured('bottom_up', monkeypatch)
+  np.testing.assert_allclose(samples, LOG_PX, atol=3e-6)
+  assert found == pytest.approx(LOG_PX, abs=1e-6)
+  assert sum(kls) == pytest.approx(joint_divergence(*linear()[:2]), abs=1e-6)
+
+
+def test_exact_evidence_is_that_of_a_normal():
+  variance = SLOPES[0] ** 2 * linear()[2][0, 0] + NOISES[0] ** 2
+  assert variance == pytest.approx(1.367296)
+  assert -0.5 * (np.log(2 * np.pi * variance) + (X - SHIFT) ** 2 / variance) == pytest.approx(LOG_PX, abs=1e-9)
+
+
+def test_merge_by_precision_is_the_product_of_densities():
+  q, p = (jnp.float32(0.7), jnp.log(0.3)), (jnp.float32(-0.2), jnp.log(0.8))
+  mean, logvar = ladder.precision(q, p)
+  assert float(mean) == pytest.approx(0.4545454545, abs=1e-6)
+  assert float(jnp.exp(logvar)) == pytest.approx(0.2181818182, abs=1e-6)
+  z = np.linspace(-1, 2, 7)
+  log = lambda mean, logvar: -0.5 * (float(logvar) + (z - float(mean)) ** 2 / np.exp(float(logvar)))
+  rest = log(*q) + log(*p) - log(mean, logvar)
+  np.testing.assert_allclose(rest, rest[0], atol=1e-5)
+
+
+def test_merge_by_precision_is_finite_for_variances_of_any_size():
+  big, small = jnp.float32(200.0), jnp.float32(-200.0)
+  for q, p in ((big, small), (small, big), (big, big), (small, small)):
+    mean, logvar = ladder.precision((jnp.float32(1.0), q), (jnp.float32(-1.0), p))
+    assert np.isfinite(mean) and float(logvar) == pytest.approx(min(q, p), abs=1)
+
+
+def test_merge_of_a_residual_of_zeros_has_no_divergence():
+  settings = settings_of('hvae_mnist:tiny', merge='residual')
+  settings.model.variance = 'exp'
+  system, state, batch = begun(settings)
+  blank = {name: jax.tree.map(jnp.zeros_like, part) for name, part in state.params['encoder'].items()}
+  state = state.replace(params=state.params | {'encoder': blank})
+  found = jax.jit(system.evaluate)(KEY, state, batch)
+  for level in (1, 2, 3):
+    np.testing.assert_array_equal(found[f'kl_nats_layer_{level}'], 0)
+  prior = (jnp.asarray([0.3, -1.0]), jnp.asarray([0.4, 0.2]))
+  jax.tree.map(np.testing.assert_array_equal, ladder.residual((jnp.zeros(2), jnp.zeros(2)), prior), prior)
+
+
+def test_merge_by_a_residual_moves_the_prior_in_units_of_its_deviation():
+  mean, logvar = ladder.residual((jnp.float32(0.7), jnp.float32(0.3)), (jnp.float32(-0.2), jnp.float32(0.8)))
+  assert (float(mean), float(logvar)) == (pytest.approx(-0.2 + 0.7 * np.exp(0.4)), pytest.approx(1.1))
+
+
+def test_merge_by_addition_adds_means_and_log_deviations():
+  mean, logvar = ladder.add((jnp.float32(0.7), jnp.float32(0.3)), (jnp.float32(-0.2), jnp.float32(0.8)))
+  assert (float(mean), float(logvar)) == (pytest.approx(0.5), pytest.approx(1.1))
+
+
+PLAIN = {'activation': 'tanh', 'samples': 3, 'bound': 'elbo'}
+
+
+@pytest.mark.parametrize('order', ['factorised', 'bottom_up', 'top_down'])
+def test_merge_of_a_ladder_of_one_level_is_an_autoencoder(order):
+  assert_an_autoencoder(order, ((6, 5),), (4,))
+
+
+def test_merge_of_two_levels_bottom_up_is_an_autoencoder_of_two_layers():
+  assert_an_autoencoder('bottom_up', ((6, 5), (5,)), (4, 3))
+
+
+def assert_an_autoencoder(order, hidden, latents):
+  """All metrics of a step, of `evaluate` and of the view `layers` are those of `vae.vae` with the same networks."""
+  variant = {'factorised': 'tiny_deck', 'bottom_up': 'tiny_bottom_up', 'top_down': 'tiny'}[order]
+  ours = settings_of(f'hvae_mnist:{variant}', hidden=hidden, latents=latents, norm=False, variance='exp', **PLAIN)
+  theirs = settings_of('iwae_mnist:tiny', hidden=hidden, latents=latents, **PLAIN)
+  theirs.system = 'vae.vae'
+  (system, state, batch), (other, like, _) = begun(ours), begun(theirs)
+  shapes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
+  assert shapes(state.params) == shapes(like.params)
+
+  def asked(system):
+    return system.evaluate(KEY, state, batch), system.views.layers(KEY, state, batch['x'])
+
+  found, expected = jax.jit(lambda: asked(system))(), jax.jit(lambda: asked(other))()
+  assert expected[0].keys() <= found[0].keys()
+  found = ({name: found[0][name] for name in expected[0]}, found[1])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), found, expected)
+
+
+def test_levels_below_those_of_the_posterior_are_means_of_the_prior():
+  """With all levels of the posterior the images are those of its samples; the top level alone is decoded."""
+  system, state, batch = begun(settings_of('hvae_mnist:tiny'))
+  views, x = system.views, batch['x']
+  images = np.asarray(jax.jit(views.levels)(KEY, state, x))
+  assert images.shape == (3, *x.shape)
+  assert np.abs(images[1:] - images[:-1]).max((1, 2, 3, 4)).min() > 1e-4
+  model = systems.ladder.networks.Ladder(
+    ((12, 12), (8,), (6,)), (4, 3, 2), (4, 4, 1), 1, 'top_down', 'precision', 'leaky_relu', True, 'softplus'
+  )
+  variables = {'params': state.params}
+  variables['batch_stats'] = {name: state.extra[f'{name}_statistics'] for name in ('encoder', 'decoder')}
+  noise = jnp.split(ladders.standard_normal(KEY, (4, 9)), (4, 7), -1)
+  rungs, (logits,) = jax.jit(lambda: model.apply(variables, x, noise))()
+  np.testing.assert_allclose(images[2], jax.nn.sigmoid(logits).reshape(x.shape), rtol=1e-5)
+  np.testing.assert_allclose(images[0], jax.jit(views.decode)(KEY, state, rungs[2].z), rtol=1e-5)
+
+
+def test_batch_statistics_are_those_of_the_first_batch_and_move_with_each_step():
+  settings = settings_of('hvae_mnist:tiny')
+  system, _, batch = begun(settings)
+  state = jax.jit(system.init)(KEY, batch)
+  variances = [leaf for leaf in jax.tree.leaves(state.extra['decoder_statistics']) if leaf.min() > 0]
+  assert len(variances) >= 3  # of three bodies; zeros would be statistics that no batch has
+  new, _ = jax.jit(system.step)(KEY, state, batch)
+  for name in ('encoder_statistics', 'decoder_statistics'):
+    moved = [
+      np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (state.extra[name], new.extra[name])), strict=True)
+    ]
+    assert max(moved) > 0
+
+
+@pytest.mark.parametrize(
+  ('variant', 'model', 'message'),
+  [
+    ('tiny', {'hidden': ((8,), (8,))}, r'config.model.hidden=.* must list the widths of as many levels as'),
+    ('tiny', {'merge': 'product'}, 'config.model.merge must be one of add, precision, residual'),
+    ('tiny_deck', {'merge': 'add'}, 'config.model.merge is of ladder.top_down alone'),
+    ('tiny', {'variance': 'log'}, 'config.model.variance must be one of exp, softplus'),
+    ('tiny', {'activation': 'gated'}, 'config.model.activation=gated is without batch normalisation'),
+    ('tiny', {'latents': (4, 0, 2)}, 'config.model.latents must be at least 1'),
+    ('tiny', {'warm_up_of': 'joint'}, r"one level of latents, got 3 levels: set config.model.warm_up_of='divergence'"),
+    ('tiny', {'bound': 'free_bits', 'free_bits': (1.0, 2.0)}, 'must be one number, or one for each of 3 levels'),
+    ('tiny', {'bound': 'sticking_the_landing'}, 'needs a normal posterior of one level'),
+  ],
+)  # fmt: skip
+def test_what_a_ladder_refuses(variant, model, message):
+  settings = settings_of(f'hvae_mnist:{variant}')
+  for name, value in model.items():
+    settings.model[name] = value
+  with pytest.raises(UserError, match=message):
+    systems.build(settings)
+
+
+def test_an_order_that_does_not_exist_is_refused():
+  settings = settings_of('hvae_mnist:tiny')
+  settings.system = 'ladder.sideways'
+  with pytest.raises(UserError, match='has no'):
+    experiment.by_path('dgm_jax.systems', settings.system)

@@ -1,0 +1,78 @@
+"""Losses of ladders in NumPy, of what the networks give."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from playing import bernoulli, doubles, flat, log_mean_exp, normal, once, played, settings_of
+
+from dgm_jax.internal.noise import standard_normal
+from dgm_jax.models import ladder
+
+
+def assert_same(value, formula):
+  np.testing.assert_allclose(value, formula, rtol=3e-5, atol=1e-5)
+
+
+def kl(q, p):
+  """KL of two normals, of each number."""
+  return 0.5 * (p[1] - q[1] + (np.exp(q[1]) + (q[0] - p[0]) ** 2) / np.exp(p[1]) - 1)
+
+
+def networks(play, module, shapes, training):
+  """(levels, parameters of the pixels) in training, or with the statistics of the state, float64."""
+  sizes = [int(np.prod(shape)) for shape in shapes]
+  parts = jnp.split(standard_normal(play.key, (4, 2, sum(sizes))).reshape(8, -1), np.cumsum(sizes)[:-1], -1)
+  noise = [
+    part.reshape(8, shape[2], *shape[:2]).transpose(0, 2, 3, 1) if len(shape) == 3 else part
+    for part, shape in zip(parts, shapes, strict=True)
+  ]
+  variables = {'params': {name: play.state.params[name] for name in ('encoder', 'decoder')}}
+  found = {name: play.state.extra.get(f'{name}_statistics') for name in ('encoder', 'decoder')}
+  variables['batch_stats'] = {name: part for name, part in found.items() if part is not None}
+
+  def apply():
+    if training:
+      return module.apply(variables, play.batch['x'], noise, mutable=['batch_stats'])
+    return module.apply(variables, play.batch['x'], noise), {}
+
+  out, statistics = once(apply)
+  return doubles(out), statistics
+
+
+def divergences(rungs, order):
+  """The divergence of each level [B, k, ...]: at the sample below the top of a ladder inferred bottom up."""
+  found = []
+  for level, rung in enumerate(rungs):
+    sampled = order == 'bottom_up' and level < len(rungs) - 1
+    own = normal(rung.z, *rung.q) - normal(rung.z, *rung.p) if sampled else kl(rung.q, rung.p)
+    found.append(own.reshape(4, 2, -1))
+  return found
+
+
+@pytest.mark.parametrize('order', ['factorised', 'bottom_up', 'top_down'])
+def test_ladder(order):
+  """The divergences of all levels are weighted alike, from 0 to 1 over the warm-up."""
+  variant = {'factorised': 'tiny_deck', 'bottom_up': 'tiny_bottom_up', 'top_down': 'tiny'}[order]
+  metrics, play = played(settings_of(f'hvae_mnist:{variant}', samples=2))
+  play, model = play('model'), play('model').settings.model
+  module = ladder.Ladder(model.hidden, model.latents, (4, 4, 1), 1, order)
+  shapes = [(size,) for size in model.latents]
+  likely = lambda logits: bernoulli(flat(play.x)[:, None], logits.reshape(4, 2, -1)).sum(-1)
+  (rungs, (logits,)), statistics = networks(play, module, shapes, True)
+  spent = sum(own.sum(-1) for own in divergences(rungs, order))
+  assert_same(metrics['model/loss'], -(likely(logits) - 3 / 8 * spent).mean())
+  for name in ('encoder', 'decoder'):
+    old, new = play.state.extra[f'{name}_statistics'], statistics['batch_stats'][name]
+    mixed = jax.tree.map(lambda a, b: 0.99 * a + 0.01 * b, old, new)
+    jax.tree.map(assert_same, play.after.extra[f'{name}_statistics'], mixed)
+  (rungs, (logits,)), _ = networks(play, module, shapes, False)
+  kls, measured = divergences(rungs, order), play.measured()
+  spent = sum(own.sum(-1) for own in kls)
+  ratio = sum((normal(r.z, *r.q) - normal(r.z, *r.p)).reshape(4, 2, -1).sum(-1) for r in rungs)
+  assert_same(measured['neg_elbo_nats'], -(likely(logits) - spent).mean(1))
+  assert_same(measured['reconstruction_nats'], -likely(logits).mean(1))
+  assert_same(measured['kl_nats'], spent.mean(1))
+  assert_same(measured['neg_bound_nats'], -log_mean_exp(likely(logits) - ratio, 1))
+  for level, own in enumerate(kls, 1):
+    assert_same(measured[f'kl_nats_layer_{level}'], own.sum(-1).mean(1))
