@@ -124,7 +124,7 @@ def refused(processes):
 
 
 def test_processes_that_are_unlike_in_anything_that_matters_are_refused(tmp_path):
-  names = [*UNLIKE][:: trials(4, 1)]
+  names = [*UNLIKE][:: trials(5, 1)]
   for name in names:
     flags, said = UNLIKE[name]
     assert said in refused(pair(tmp_path / 'run', second=flags)), name
@@ -165,7 +165,7 @@ FAULTS = {
 @shims.needed
 def test_a_fault_of_one_process_ends_or_spares_both(tmp_path):
   """None waits for another that has ended for longer than the heartbeat and a little."""
-  library, names = shims.build(tmp_path), [*FAULTS][:: trials(3, 1)]
+  library, names = shims.build(tmp_path), [*FAULTS][:: trials(4, 1)]
   runs.complete(tmp_path / 'made' / 'run', '--config.steps=40', devices=2)
   for number, name in enumerate(names):
     process, place, call, error, times, codes, said = FAULTS[name]
