@@ -18,7 +18,7 @@ SMALL = {
   'data.preprocess': 'dynamic_binarize', 'data.valid_size': 400, 'model.network': 'dense',
   'model.hidden': ((200, 200),), 'model.latents': (50,), 'model.channels': (), 'model.activation': 'tanh',
   'model.prior_network': {'layers': 4, 'hidden': (320,), 'elementwise': 'additive', 'unroll': 4},
-  'model.average': 0.0, 'optimizer': {'model': optimizer(learning_rate=2e-3, schedule='cosine')}, 'epochs': 200.0,
+  'model.average': 0.0, 'optimizer': {'model': optimizer(learning_rate=2e-3, schedule='cosine')}, 'epochs': 80.0,
   'steps_per_call': 298, 'log_every': 298, 'eval_every': 5960, 'save_every': 5960, 'picture_every': 0,
   'nll.samples': 1000,
 }  # fmt: skip

@@ -5,7 +5,9 @@ each example, deviations are over contiguous groups, the mean style begins at th
 turn (there twice), Adam starts anew with each run (there also at the end of a fade), images are resized by a triangle.
 Command: python train.py --config=configs/stylegan_ffhq.py:8 --workdir=runs/stylegan_ffhq_8, then :16, :32, ... :1024,
 each with its own folder runs/stylegan_ffhq_SIZE; the main experiment is :1024. The images are a folder of your own.
-Variants: 8, 16, 32, 64, 128, 256, 512, 1024; traditional_SIZE of each; wgan_gp_SIZE of each, for CelebA-HQ.
+Variants: 8, 16, 32, 64, 128, 256, 512, 1024; traditional_SIZE of each; wgan_gp_SIZE of each, for CelebA-HQ; fq_SIZE
+from 16 on, with features quantized at 16 x 16 and 32 x 32: Zhao et al. 2020, arXiv:2004.02088, whose program has
+StyleGAN2's networks at 1024 x 1024; fq_16 is grafted from runs/stylegan_ffhq_8.
 Expected: FID 4.40 of 50,000 samples after 25 million images (traditional: 5.25). Not run here.
 """
 
@@ -46,6 +48,16 @@ WGAN_GP = {
 }  # fmt: skip
 
 
+def quantized(size):
+  """The settings of the authors' program for faces, of the layers that images of a size reach."""
+  before = f'runs/stylegan_ffhq_{"fq_" if size > 16 else ""}{size // 2}'
+  codes = {
+    'layers': tuple(f'layers_{at}' for at in (16, 32) if at <= size), 'codes': 128, 'commitment': 0.25, 'decay': 0.8,
+    'feed': False, 'start': 0.0, 'deviation': 1.0, 'both': True,
+  }  # fmt: skip
+  return {'model.quantize': codes, 'graft': {'generator': before, 'critic': before}}
+
+
 def slow(config):
   """The released program holds rates of this objective at 0.002 at most."""
   for player in config.optimizer.values():
@@ -57,6 +69,7 @@ VARIANTS = {
   **{str(size): stage(size) for size in SIZES},
   **{f'traditional_{size}': ({'model.generator': TRADITIONAL}, stage(size, 'traditional_')) for size in SIZES},
   **{f'wgan_gp_{size}': (WGAN_GP, stage(size, 'wgan_gp_'), slow) for size in SIZES},
+  **{f'fq_{size}': stage(size, 'fq_') | quantized(size) for size in SIZES[1:]},
 }
 TINY = ()  # the programs are those of stylegan_mnist
 

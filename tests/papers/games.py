@@ -35,6 +35,10 @@ def styles(**more):
   } | more  # fmt: skip
 
 
+CODES = {
+  'layers': ('layers_16', 'layers_32'), 'codes': 128, 'commitment': 0.25, 'decay': 0.8, 'feed': False, 'start': 0.0,
+  'deviation': 1.0, 'both': True,
+}  # fmt: skip
 STYLEGAN = 'Karras et al. 2019, arXiv:1812.04948, section 2 and appendix C, and NVlabs/stylegan, train.py (FFHQ)'
 FACES = ('folder:ffhq', 'scale_symmetric', 1000)
 TABLE = {
@@ -51,6 +55,11 @@ TABLE = {
     STYLEGAN, 'gan.stylegan', FACES, styles(fade=600_000, mirror=True), both(*PLAYERS, adam(1.5e-3, 0.0, 0.99)),
     {'batch_size': 32, 'steps': 1_200_000 // 32, 'size': 128, 'channels': 3},
     {'generator': 25_843_858, 'critic': 22_941_313},
+  ),
+  'stylegan_ffhq:fq_64': Row(
+    'Zhao et al. 2020, arXiv:2004.02088, and YangNaruto/FQ-GAN, FQ-StyleGAN, script of FFHQ; the networks of StyleGAN',
+    'gan.stylegan', FACES, styles(fade=600_000, mirror=True, quantize=CODES), both(*PLAYERS, adam(1e-3, 0.0, 0.99)),
+    {'batch_size': 32, 'steps': 1_200_000 // 32, 'size': 64, 'channels': 3},
   ),
   'stylegan_mnist:': Row(
     f'{STYLEGAN}, at 32 x 32; MNIST, its frame and the number of steps are ours',
