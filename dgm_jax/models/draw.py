@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dgm_jax.models.painter import Step, mixed
+from dgm_jax.models.painter import Step, choose_sample
 from dgm_jax.nn import filterbank
 from dgm_jax.nn.blocks import NormalHead, glorot
 from dgm_jax.nn.recurrent import lstm
@@ -67,10 +67,10 @@ class DrawCell(nn.Module):
   ) -> tuple[Memory, Step]:
     """Makes a step with the latent of the posterior if `kept`, else of the prior."""
     error, (h, cell), above = x - self.mean(memory.canvas), memory.encoder, memory.decoder[0]
-    seen, box = self._read(x, error, above)
-    encoder = self._lstm(self.encoder, (seen, above, h), cell)
+    inputs, box = self._read(x, error, above)
+    encoder = self._lstm(self.encoder, (inputs, above, h), cell)
     posterior, prior = self.posterior(encoder[0]), _standard(noise)
-    memory, step = self._write(memory._replace(encoder=encoder), mixed(posterior, prior, noise, kept))
+    memory, step = self._write(memory._replace(encoder=encoder), choose_sample(posterior, prior, noise, kept))
     return memory, step._replace(posterior=posterior, prior=prior, read=box)
 
   def generate(self, memory: Memory, noise: Float[Array, 'n Z']) -> tuple[Memory, Step]:
@@ -99,9 +99,9 @@ class DrawCell(nn.Module):
     step = Step(z, None, _standard(z), write=box)
     return memory._replace(canvas=canvas, decoder=decoder), step
 
-  def _lstm(self, gates: Callable, inputs: tuple[Array, ...], cell: Array) -> tuple[Array, Array]:
+  def _lstm(self, gates: Callable, parts: tuple[Array, ...], cell: Array) -> tuple[Array, Array]:
     """Returns output and cell; the cell is float32, whatever its network's type."""
-    return lstm(gates(jnp.concatenate(inputs, -1)).astype(jnp.float32), cell, (self.hidden,))
+    return lstm(gates(jnp.concatenate(parts, -1)).astype(jnp.float32), cell, (self.hidden,))
 
 
 def _share(steps: int) -> Callable:

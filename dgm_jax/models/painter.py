@@ -18,29 +18,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-__all__ = ['Painter', 'Step', 'mixed', 'scaled_normal']
+__all__ = ['Painter', 'Step', 'choose_sample', 'sample_of_noise']
 
 
 class Step(NamedTuple):
   """A step of a painter, or all of them with a leading axis T."""
 
   z: jax.Array  # [n, Z]
-  posterior: tuple[jax.Array, jax.Array] | None  # mean and log-variance [n, Z]
+  posterior: Any  # mean and log-variance [n, Z], or None
   prior: tuple[jax.Array, jax.Array]  # mean and log-variance [n, Z]
   canvas: jax.Array | None = None  # [n, H, W, C], after the step
   read: jax.Array | None = None  # [n, 5], see `nn.filterbank.box`; None: the whole image is read
   write: jax.Array | None = None  # likewise
 
 
-def scaled_normal(params: tuple[Array, Array], noise: Array) -> Array:
+def sample_of_noise(params: tuple[Array, Array], noise: Array) -> Array:
   """Computes the sample of a normal with this mean and log-variance that has this noise, [..., Z] each."""
   mean, logvar = params
   return mean + jnp.exp(0.5 * logvar) * noise
 
 
-def mixed(posterior: tuple[Array, Array], prior: tuple[Array, Array], noise: Array, kept: Array) -> Array:
+def choose_sample(posterior: tuple[Array, Array], prior: tuple[Array, Array], noise: Array, kept: Array) -> Array:
   """Computes the sample of the posterior if `kept` [], else that of the prior, both with the same noise."""
-  return jnp.where(kept, scaled_normal(posterior, noise), scaled_normal(prior, noise))
+  return jnp.where(kept, sample_of_noise(posterior, noise), sample_of_noise(prior, noise))
 
 
 class Painter(nn.Module):
@@ -93,8 +93,8 @@ class Painter(nn.Module):
 
   def _repeat(self, step: Callable, n: int, inputs: Any, trace: bool) -> tuple[Array, Step]:
     def once(cell, memory, inputs):
-      memory, made = step(cell, memory, inputs)
-      return memory, made._replace(canvas=memory.canvas) if trace else made._replace(read=None, write=None)
+      memory, single = step(cell, memory, inputs)
+      return memory, single._replace(canvas=memory.canvas) if trace else single._replace(read=None, write=None)
 
     # A loop keeps the compiler from merging both computations; with steps that are written out, a barrier must.
     body = nn.remat(once, prevent_cse=self.unroll) if self.remat else once

@@ -21,12 +21,12 @@ def draw(config: ConfigDict) -> System:
     UserError: there is no step, a window is larger than the image, or a size is out of range.
   """
   model, shape = config.model, tuple(config.data.shape)
-  for key in ('read', 'write'):
-    _check_window(key, model[key], shape)
+  for key, side in {'read': model.read, 'write': model.write}.items():
+    _check_window(key, side, shape)
   for key, number in {'hidden': model.hidden, 'steps': model.steps}.items():
     experiment.require(number >= 1, f'config.model.{key} must be at least 1, got {number}')
   cell = DrawCell(
-    shape, model.hidden, _latents(config), model.read, model.write, painting.shown(config), model.steps, config.dtype
+    shape, model.hidden, _latents(config), model.read, model.write, painting.image_of(config), model.steps, config.dtype
   )
   return bounds.system(config, painting.build(config, cell), 'elbo', bounds.neg_bound)
 

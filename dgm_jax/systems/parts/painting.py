@@ -1,8 +1,8 @@
 """A model that paints images in steps (`dgm_jax.models.painter`), each of which has latents of its own.
 
-The network is 'model'. The bounds have the latents of all steps as one level, step by step, so that their program does
-not grow with the number of steps; `free_bits` with `config.model.groups` = T has a floor for each step. The view `layers`
-has a level for each step, step 1 first.
+The network is 'model'. The bounds have the latents of all steps side by side as one level, so that their program does
+not grow with the number of steps. With `config.model.groups` = T, `free_bits` has a floor for each step. The view
+`layers` has a level for each step, step 1 first.
 
 As a code, the latents of all steps stand one after the other, each in deviations from the mean of its prior. The prior
 of codes is then N(0, I), also if that of a step depends on the steps before.
@@ -27,12 +27,12 @@ from dgm_jax.systems.parts import priors
 from dgm_jax.systems.parts.bounds import Latent, Model, Terms
 from dgm_jax.systems.parts.likelihoods import LIKELIHOODS, Likelihood
 
-__all__ = ['build', 'shown']
+__all__ = ['build', 'image_of']
 
 SHOWN = {'bernoulli': jax.nn.sigmoid}  # the image that a canvas shows; of other likelihoods it is the canvas
 
 
-def shown(config: ConfigDict) -> Callable:
+def image_of(config: ConfigDict) -> Callable:
   """Returns the function canvas -> the image that it shows, which the cell subtracts from its input."""
   return SHOWN.get(config.model.likelihood, lambda canvas: canvas)
 
@@ -116,23 +116,23 @@ def _terms(log_px_z: jax.Array, steps: Step, axes: tuple[int, ...]) -> Terms:
 
 def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> dict[str, Any]:
   """Returns the views by name."""
-  steps, size = noise
+  count, size = noise
 
   def image(state, canvas):
     return likelihood.mean(_pixels(painter, state, canvas)).reshape(canvas.shape)
 
   def mean_path(state, x):
-    return _paint(painter, state, x, jnp.zeros((steps, x.shape[0], size)))
+    return _paint(painter, state, x, jnp.zeros((count, x.shape[0], size)))
 
   def encode(key, state, x):
     del key
-    made = mean_path(state, x)[1]
-    mean, logvar = made.prior
-    return _beside((made.z - mean) * jnp.exp(-0.5 * logvar), (x.shape[0],))
+    steps = mean_path(state, x)[1]
+    mean, logvar = steps.prior
+    return _beside((steps.z - mean) * jnp.exp(-0.5 * logvar), (x.shape[0],))
 
   def decode(key, state, z):
     del key
-    return image(state, _generate(painter, state, jnp.moveaxis(z.reshape(-1, steps, size), 1, 0))[0])
+    return image(state, _generate(painter, state, jnp.moveaxis(z.reshape(-1, count, size), 1, 0))[0])
 
   def reconstruct(key, state, x):
     del key
@@ -142,8 +142,8 @@ def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> 
     return image(state, _generate(painter, state, _noise(key, noise, n))[0])
 
   def layers(key, state, x):
-    made = _paint(painter, state, x, _noise(key, noise, x.shape[0]))[1]
-    return list(zip(made.posterior[0], distributions.gaussian_kl_per_dim(*made.posterior, *made.prior), strict=True))
+    steps = _paint(painter, state, x, _noise(key, noise, x.shape[0]))[1]
+    return list(zip(steps.posterior[0], distributions.gaussian_kl_per_dim(*steps.posterior, *steps.prior), strict=True))
 
   def kl_per_dim(key, state, x):
     return jnp.concatenate([kl for _, kl in layers(key, state, x)], -1)
@@ -152,7 +152,7 @@ def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> 
     del key, state
     return likelihood.bits(nats, math.prod(painter.shape))
 
-  prior: views.Prior = priors.standard(steps * size).view
+  prior: views.Prior = priors.standard(count * size).view
   return {
     'encode': encode, 'decode': decode, 'posterior': None, 'prior': prior, 'reconstruct': reconstruct,
     'mean_sample': mean_sample, 'layers': layers, 'kl_per_dim': kl_per_dim, 'bits': bits,
