@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dgm_jax.models.painter import Step, choose_sample
+from dgm_jax.models.painter import Step, choose_sample, share
 from dgm_jax.nn import filterbank
 from dgm_jax.nn.blocks import NormalHead, glorot
 from dgm_jax.nn.recurrent import lstm
@@ -54,7 +54,7 @@ class DrawCell(nn.Module):
     self.read_window = nn.Dense(5, kernel_init=glorot, dtype=self.dtype) if self.read else None
     self.write_window = nn.Dense(5, kernel_init=glorot, dtype=self.dtype) if self.write else None
     numbers = (self.write**2 or self.shape[0] * self.shape[1]) * channels
-    self.output = nn.Dense(numbers, kernel_init=_share(self.steps), dtype=self.dtype)
+    self.output = nn.Dense(numbers, kernel_init=share(self.steps), dtype=self.dtype)
 
   def start(self, n: int) -> Memory:
     """Returns the memory before the first step."""
@@ -102,11 +102,6 @@ class DrawCell(nn.Module):
   def _lstm(self, gates: Callable, parts: tuple[Array, ...], cell: Array) -> tuple[Array, Array]:
     """Returns output and cell; the cell is float32, whatever its network's type."""
     return lstm(gates(jnp.concatenate(parts, -1)).astype(jnp.float32), cell, (self.hidden,))
-
-
-def _share(steps: int) -> Callable:
-  """Returns the initializer whose kernels are those of a single layer, divided by the number of steps."""
-  return lambda key, shape, dtype=jnp.float32: glorot(key, shape, dtype) / steps
 
 
 def _standard(like: Array) -> tuple[Array, Array]:

@@ -4,10 +4,11 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax.core import System
+from dgm_jax.models.conv_draw import STRIDE, ConvDrawCell
 from dgm_jax.models.draw import DrawCell
 from dgm_jax.systems.parts import bounds, painting
 
-__all__ = ['draw']
+__all__ = ['conv_draw', 'draw']
 
 
 def draw(config: ConfigDict) -> System:
@@ -31,6 +32,27 @@ def draw(config: ConfigDict) -> System:
   return bounds.system(config, painting.build(config, cell), 'elbo', bounds.neg_bound)
 
 
+def conv_draw(config: ConfigDict) -> System:
+  """Builds the system whose LSTMs are convolutional, and whose prior of a step depends on the steps before.
+
+  Reference: Gregor et al. 2016, arXiv:1604.08772, section 2.
+
+  Raises:
+    UserError: there is no step, a side of the image is odd, or a size is out of range.
+  """
+  model, shape = config.model, tuple(config.data.shape)
+  experiment.require(
+    shape[0] % STRIDE == shape[1] % STRIDE == 0,
+    f'draw.conv_draw takes images of even sides, got config.data.shape={shape}: set config.data.size',
+  )
+  for key, number in {'features': model.features, 'steps': model.steps, 'kernel': model.kernel}.items():
+    experiment.require(number >= 1, f'config.model.{key} must be at least 1, got {number}')
+  cell = ConvDrawCell(
+    shape, model.features, model.kernel, _latents(config), painting.image_of(config), model.steps, config.dtype
+  )
+  return bounds.system(config, painting.build(config, cell), 'elbo', bounds.neg_bound)
+
+
 def _check_window(key: str, side: int, shape: tuple[int, ...]) -> None:
   """Refuses a window that the image does not hold, or that has no stride."""
   height, width = shape[:2]
@@ -42,10 +64,10 @@ def _check_window(key: str, side: int, shape: tuple[int, ...]) -> None:
 
 
 def _latents(config: ConfigDict) -> int:
-  """Returns the number of latents of a step."""
+  """Returns the number of latents of a step, or of the maps of them."""
   latents = tuple(config.model.latents)
   experiment.require(
     len(latents) == 1 and latents[0] >= 1,
-    f'config.model.latents={latents} must be one number, that of the latents of each step',
+    f'config.model.latents={latents} must be one number, the same at each step',
   )
   return latents[0]

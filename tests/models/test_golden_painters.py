@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import assert_same, dense, given, sigmoid, wave
+from golden import assert_same, conv, dense, given, sigmoid, transposed, wave
 
+from dgm_jax.models.conv_draw import ConvDrawCell
 from dgm_jax.models.draw import DrawCell
 from dgm_jax.models.painter import Painter
 
 SHAPE = (4, 5, 2)
+EVEN = (4, 6, 2)
 T, N = 3, 2
 
 
@@ -65,7 +67,7 @@ def draw(p, x, noise, read, write, kept=(True,) * T):
       (rows, columns, intensity), write_box = window(dense(p['write_window'], h_dec), write)
       patch = np.einsum('bnh,bnmc,bmw->bhwc', rows, patch.reshape(n, write, write, 2), columns) / intensity
     canvas = canvas + patch.reshape(n, *SHAPE)
-    made.append((z, mean, logvar, canvas, read_box, write_box))
+    made.append((z, mean, logvar, canvas, read_box, write_box, np.zeros_like(own), np.zeros_like(own)))
   return canvas, made
 
 
@@ -74,8 +76,12 @@ def painter(read, write, num_parameters=1):
   return Painter(cell, T, SHAPE, num_parameters)
 
 
+def double(x):
+  return np.asarray(x, np.float64)
+
+
 def same_steps(steps, made):
-  of = steps.z, *(steps.posterior or (None, None)), steps.canvas, steps.read, steps.write
+  of = steps.z, *(steps.posterior or (None, None)), steps.canvas, steps.read, steps.write, *steps.prior
   for got, *expected in zip(of, *made, strict=True):
     if got is None:
       assert expected == [None] * T
@@ -83,15 +89,62 @@ def same_steps(steps, made):
       assert_same(got, np.stack(expected))
 
 
+def conv_lstm(p, x, h, cell, more=0):
+  """Shi et al. 2015, equation 3, without peepholes."""
+  return lstm(conv(p['Conv_0'], np.concatenate([x, h], -1)) + more, cell)
+
+
+def head(p, h):
+  mean, log_std = (part.reshape(len(h), -1) for part in np.split(conv(p, h), 2, -1))
+  return mean, 2 * log_std
+
+
+def conv_draw(p, x, noise, kept=(True,) * T):
+  """Gregor et al. 2016, section 2; without x, samples. Returns the canvas and the steps."""
+  n, made = noise.shape[1], []
+  rows = [np.broadcast_to(row, (n, 2, 3, row.size)) for row in p['start']]
+  (h_enc, c_enc, h_dec, c_dec), canvas = rows, np.broadcast_to(p['canvas'], (n, *EVEN))
+  for own, keep in zip(noise, kept, strict=True):
+    prior, posterior = head(p['prior'], h_dec), (None, None)
+    chosen = prior
+    if x is not None:
+      gates = conv(p['from_image'], np.concatenate([x, x - sigmoid(canvas)], -1), 2, False)
+      h_enc, c_enc = conv_lstm(p['encoder'], h_dec, h_enc, c_enc, gates)
+      posterior = head(p['posterior'], h_enc)
+      chosen = posterior if keep else prior
+    z = chosen[0] + np.exp(chosen[1] / 2) * own
+    gates = conv(p['from_canvas'], canvas, 2, False)
+    h_dec, c_dec = conv_lstm(p['decoder'], z.reshape(n, 2, 3, -1), h_dec, c_dec, gates)
+    canvas = canvas + transposed(p['output'], h_dec)
+    made.append((z, *posterior, canvas, None, None, *prior))
+  return canvas, made
+
+
+def conv_painter():
+  cell = ConvDrawCell(EVEN, 3, 3, 2, lambda canvas: 1 / (1 + jnp.exp(-canvas)), T)
+  return Painter(cell, T, EVEN)
+
+
+def test_conv_draw():
+  x, noise, kept = wave(N, *EVEN), wave(T, N, 12, start=1.0), jnp.asarray([True, False, True])
+  variables, (canvas, steps) = given(conv_painter(), x, noise, kept, trace=True)
+  expected, made = conv_draw(variables['params']['cell'], *map(double, (x, noise)), kept)
+  assert_same(canvas, expected)
+  same_steps(steps, made)
+  canvas, steps = conv_painter().apply(jax_floats(variables), noise, trace=True, method='generate')
+  expected, made = conv_draw(variables['params']['cell'], None, double(noise))
+  assert_same(canvas, expected)
+  same_steps(steps, made)
+
+
 @pytest.mark.parametrize(('read', 'write'), [(0, 0), (2, 3), (0, 2)])
 def test_draw(read, write):
   x, noise, kept = wave(N, *SHAPE), wave(T, N, 2, start=1.0), jnp.asarray([True, False, True])
   variables, (canvas, steps) = given(painter(read, write), x, noise, kept, trace=True)
   p = variables['params']['cell']
-  expected, made = draw(p, np.asarray(x, np.float64), np.asarray(noise, np.float64), read, write, kept)
+  expected, made = draw(p, double(x), double(noise), read, write, kept)
   assert_same(canvas, expected)
   same_steps(steps, made)
-  np.testing.assert_array_equal(steps.prior, np.zeros((2, T, N, 2)))
 
 
 @pytest.mark.parametrize(('read', 'write'), [(0, 0), (2, 3)])
@@ -101,7 +154,7 @@ def test_draw_generates_without_its_encoder(read, write):
   whole = painter(read, write)
   variables, _ = given(whole, *start)
   canvas, steps = whole.apply(jax_floats(variables), noise, trace=True, method='generate')
-  expected, made = draw(variables['params']['cell'], None, np.asarray(noise, np.float64), read, write)
+  expected, made = draw(variables['params']['cell'], None, double(noise), read, write)
   assert_same(canvas, expected)
   same_steps(steps, made)
 

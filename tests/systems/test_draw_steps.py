@@ -10,10 +10,11 @@ from playing import KEY, batch_of, begun, bernoulli, divergence, doubles, settin
 from dgm_jax import systems
 from dgm_jax.errors import UserError
 from dgm_jax.internal.noise import standard_normal
+from dgm_jax.models.conv_draw import ConvDrawCell
 from dgm_jax.models.draw import DrawCell
 from dgm_jax.systems.parts import painting
 
-ATTENTION = 'draw_mnist:tiny_attention'
+ATTENTION, CONV = 'draw_mnist:tiny_attention', 'conv_draw_mnist:tiny'
 
 
 def constant(state, mean, deviation):
@@ -22,6 +23,10 @@ def constant(state, mean, deviation):
   bias = jnp.concatenate([jnp.asarray(mean), jnp.log(jnp.asarray(deviation))])
   head = {'kernel': jnp.zeros_like(head['kernel']), 'bias': bias}
   return with_cell(state, posterior={'Dense_0': head})
+
+
+def cell_of(state):
+  return state.params['model']['cell']
 
 
 def with_cell(state, **changes):
@@ -43,6 +48,9 @@ def test_divergences_of_constant_posteriors(name):
 
 def painting_of(settings):
   shape, model = tuple(settings.data.shape), settings.model
+  if settings.system == 'draw.conv_draw':
+    cell = ConvDrawCell(shape, model.features, model.kernel, *model.latents, jax.nn.sigmoid, model.steps)
+    return painting.build(settings, cell)
   cell = DrawCell(shape, model.hidden, *model.latents, model.read, model.write, jax.nn.sigmoid, model.steps)
   return painting.build(settings, cell)
 
@@ -58,14 +66,20 @@ def test_steps_have_independent_noise():
 
 @pytest.mark.parametrize(
   ('name', 'ways'),
-  [('draw_mnist:tiny', ((False, False), (True, False), (False, True))), (ATTENTION, ((False, False), (True, True)))],
+  [
+    ('draw_mnist:tiny', ((False, False), (True, False), (False, True))),
+    (ATTENTION, ((False, False), (True, True))),
+    (CONV, ((False, True), (True, False))),
+  ],
 )
 def test_a_loop_and_steps_written_out_are_the_same(name, ways):
   """Losses and gradients too, with activations computed once or twice."""
   found = []
   for unroll, remat in ways:
     settings = settings_of(name, unroll=unroll, remat=remat)
-    model, (_, state, batch) = painting_of(settings), begun(settings)
+    model, (system, state, batch) = painting_of(settings), begun(settings)
+    program = jax.jit(system.views.encode).lower(KEY, state, batch['x']).as_text()
+    assert ('stablehlo.while' in program) != unroll
 
     def loss(params, model=model, state=state, batch=batch):
       terms = model.draw(KEY, state.replace(params=params), batch['x'], 2, True)
@@ -131,18 +145,54 @@ def test_computing_activations_again_takes_half_the_memory_at_most():
   assert held(True) < 0.5 * held(False)
 
 
-@pytest.mark.parametrize('name', ['draw_mnist:tiny', ATTENTION])
+@pytest.mark.parametrize('name', [ATTENTION, CONV])
 def test_codes_are_deviations_from_the_prior(name):
   system, state, batch = begun(settings_of(name))
   views, x = system.views, batch['x']
   code = jax.jit(views.encode)(KEY, state, x)
-  assert code.shape == (4, 3 * 4) and views.prior.normal
+  assert code.shape == views.prior.sample(KEY, state, 4).shape and views.prior.normal
   image = jax.jit(views.reconstruct)(KEY, state, x)
   np.testing.assert_allclose(jax.jit(views.decode)(KEY, state, code), image, rtol=1e-5, atol=1e-6)
   per_step = jax.jit(views.layers)(KEY, state, x)
   kl = np.concatenate([kl for _, kl in per_step], -1)
   np.testing.assert_allclose(jax.jit(views.kl_per_dim)(KEY, state, x), kl, rtol=1e-6)
-  assert (kl.reshape(4, 3, 4).sum(-1) > 0).all()
+  assert (kl > 0).all()
+
+
+def test_equal_priors_and_posteriors_have_no_divergence():
+  """Both heads have the same bias and nothing else."""
+  system, state, batch = begun(settings_of(CONV))
+  head = {name: 0 * leaf if name == 'kernel' else leaf for name, leaf in cell_of(state)['prior'].items()}
+  state = with_cell(state, prior=head, posterior=head)
+  for mean, kl in jax.jit(system.views.layers)(KEY, state, batch['x']):
+    assert np.abs(mean).max() > 0.1
+    np.testing.assert_array_equal(kl, np.zeros_like(kl))
+
+
+@pytest.mark.parametrize('name', [ATTENTION, CONV])
+def test_compressed_images_have_the_first_steps_of_their_own(name):
+  """Nats are those of the steps that are kept, all of them those of the bound, and without any no image is its own."""
+  settings = settings_of(name)
+  (system, state, batch), count = begun(settings), settings.model.steps
+  compress, x = jax.jit(system.views.compress), batch['x']
+  images, nats = zip(*(compress(KEY, state, x, jnp.int32(t)) for t in range(count + 1)), strict=True)
+  other, _ = compress(KEY, state, 1 - x, jnp.int32(0))
+  np.testing.assert_array_equal(images[0], other)
+  for t in range(count + 1):
+    np.testing.assert_allclose(nats[t], np.where(np.arange(count) < t, nats[-1], 0), rtol=1e-6)
+  assert (nats[-1] > 0).all()
+  np.testing.assert_allclose(nats[-1].sum(1), jax.jit(painting_of(settings).draw)(KEY, state, x).kl, rtol=1e-5)
+  assert all(np.abs(one - two).max() > 1e-4 for one, two in zip(images[1:], images[:-1], strict=True))
+  for steps in (count + 1, -1):
+    with pytest.raises(UserError, match=f'compress keeps 0 to config.model.steps={count} steps, got {steps}: give'):
+      system.views.compress(KEY, state, x, steps)
+
+
+@pytest.mark.parametrize(('likelihood', 'nats'), [('discretized_logistic', np.log(256)), ('gaussian', 0.0)])
+def test_a_uniform_density_of_pixels_has_eight_bits(likelihood, nats):
+  """256 levels of equal probability, or the density 1 on [0, 1] that they are dequantized to."""
+  system, state, _ = begun(settings_of(CONV, likelihood=likelihood))
+  np.testing.assert_allclose(system.views.bits(KEY, state, jnp.float32(16 * nats)), 8, rtol=1e-6)
 
 
 def test_the_canvas_shows_the_mean_of_the_data_before_the_first_step():
@@ -160,10 +210,25 @@ def test_the_canvas_shows_the_mean_of_the_data_before_the_first_step():
     ({'hidden': 0}, 'config.model.hidden must be at least 1, got 0'),
     ({'read': 5}, 'config.model.read=5 is no window of images of 4x6: give 2 to 4 pixels a side, or 0 for the whole'),
     ({'write': 1}, 'config.model.write=1 is no window of images of 4x6'),
-    ({'latents': (3, 4)}, r'config.model.latents=\(3, 4\) must be one number, that of the latents of each step'),
+    ({'latents': (3, 4)}, r'config.model.latents=\(3, 4\) must be one number, the same at each step'),
     ({'likelihood': 'poisson'}, "config.model.likelihood.*'poisson'"),
   ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):
   with pytest.raises(UserError, match=message):
     systems.build(settings_of(ATTENTION, (4, 6, 1), **changes))
+
+
+@pytest.mark.parametrize(
+  ('shape', 'changes', 'message'),
+  [
+    ((4, 7, 1), {}, r'draw.conv_draw takes images of even sides, got config.data.shape=\(4, 7, 1\)'),
+    ((4, 6, 1), {'steps': 0}, 'config.model.steps must be at least 1, got 0'),
+    ((4, 6, 1), {'features': 0}, 'config.model.features must be at least 1, got 0'),
+    ((4, 6, 1), {'kernel': 0}, 'config.model.kernel must be at least 1, got 0'),
+    ((4, 6, 1), {'latents': ()}, r'config.model.latents=\(\) must be one number'),
+  ],
+)
+def test_settings_of_convolutions_that_do_not_fit_are_refused(shape, changes, message):
+  with pytest.raises(UserError, match=message):
+    systems.build(settings_of(CONV, shape, **changes))

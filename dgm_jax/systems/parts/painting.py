@@ -114,6 +114,15 @@ def _terms(log_px_z: jax.Array, steps: Step, axes: tuple[int, ...]) -> Terms:
   return Terms(log_px_z=log_px_z, log_q=log_q, log_p=log_p, kls=kls, latents=[Latent(z, posterior)])
 
 
+def _check_steps(steps: int | jax.Array, count: int) -> None:
+  """Refuses a number of steps that the painter does not have; inside jit the number is not known."""
+  known = not isinstance(steps, jax.core.Tracer)
+  experiment.require(
+    not known or 0 <= int(steps) <= count,
+    f'compress keeps 0 to config.model.steps={count} steps, got {steps}: give a number of these',
+  )
+
+
 def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> dict[str, Any]:
   """Returns the views by name."""
   count, size = noise
@@ -148,6 +157,13 @@ def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> 
   def kl_per_dim(key, state, x):
     return jnp.concatenate([kl for _, kl in layers(key, state, x)], -1)
 
+  def compress(key, state, x, steps):
+    _check_steps(steps, count)
+    kept = jnp.arange(count) < steps
+    canvas, every = _paint(painter, state, x, _noise(key, noise, x.shape[0]), kept)
+    nats = distributions.gaussian_kl_per_dim(*every.posterior, *every.prior).sum(-1)
+    return image(state, canvas), jnp.where(kept[None], nats.T, 0)
+
   def bits(key, state, nats):
     del key, state
     return likelihood.bits(nats, math.prod(painter.shape))
@@ -156,4 +172,5 @@ def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> 
   return {
     'encode': encode, 'decode': decode, 'posterior': None, 'prior': prior, 'reconstruct': reconstruct,
     'mean_sample': mean_sample, 'layers': layers, 'kl_per_dim': kl_per_dim, 'bits': bits,
+    'compress': compress,
   }  # fmt: skip
