@@ -115,10 +115,9 @@ def _terms(log_px_z: jax.Array, steps: Step, axes: tuple[int, ...]) -> Terms:
 
 
 def _check_steps(steps: int | jax.Array, count: int) -> None:
-  """Refuses a number of steps that the painter does not have; inside jit the number is not known."""
-  known = not isinstance(steps, jax.core.Tracer)
+  """Refuses a number of steps that the painter does not have. An argument of a jitted function has no number yet."""
   experiment.require(
-    not known or 0 <= int(steps) <= count,
+    isinstance(steps, jax.core.Tracer) or 0 <= int(steps) <= count,
     f'compress keeps 0 to config.model.steps={count} steps, got {steps}: give a number of these',
   )
 
