@@ -152,6 +152,17 @@ class Truncated(Protocol):
   def __call__(self, key: 'Key', state: 'State', n: int, psi: float | jax.Array) -> jax.Array: ...
 
 
+class Compress(Protocol):
+  """Keeps the latents of x's first `steps` steps, [] or a number, and draws those of the others from the prior.
+
+  Returns means of images [B, ...], and the nats of each step [B, T], 0 for the steps that are not kept.
+  """
+
+  def __call__(
+    self, key: 'Key', state: 'State', x: jax.Array, steps: int | jax.Array
+  ) -> tuple[jax.Array, jax.Array]: ...
+
+
 class Prior(NamedTuple):
   """The distribution of the codes that `decode` takes."""
 
@@ -202,6 +213,7 @@ class Views(NamedTuple):
   styles: AskStyles | None = None  # of generators with a style in each layer
   synthesize: Synthesize | None = None  # [B, H, W, C]
   truncated: Truncated | None = None
+  compress: Compress | None = None  # of systems that paint in steps
 
 
 def needs(*names: str) -> Callable[[Callable], Callable]:

@@ -1,22 +1,24 @@
 """Codes of a vector-quantized autoencoder over a split: how many are in use, and how many bits they are worth.
 
-Principal components of as many bits stand beside them. For lossy codes, `decompressions` measures what they keep.
+Principal components of as many bits stand beside them. For lossy codes, `decompressions` measures what they keep, and
+`compression` what the first steps of a painter keep.
 """
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 
-from dgm_jax import data
+from dgm_jax import data, systems
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
 from dgm_jax.evals import generated
 from dgm_jax.evals.likelihood import strided
-from dgm_jax.evals.mean import per_example
+from dgm_jax.evals.mean import means, per_example
 from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs, require
 
-__all__ = ['codes', 'decompressions']
+__all__ = ['codes', 'compression', 'decompressions']
 
 DECOMPRESSED = 1000
 EXAMPLES = 20_000  # of the training split, which the components are fitted to
@@ -73,6 +75,32 @@ def decompressions(seed: int, subject: Subject) -> dict[str, float]:
 
   each = per_example(decompressed, split, subject.config, subject.mesh)(seed, subject.state)
   return {f'{name}/{split.size}': float(value.mean(dtype='f8')) for name, value in each.items()}
+
+
+@needs('compress')
+def compression(seed: int, subject: Subject) -> dict[str, float | list[float]]:
+  """Measures bits and mean squared errors of images if the latents of the first t steps are kept, for t = 0 ... T.
+
+  The latents of the other steps are those of the prior, with the same noise for every t. It takes 1000 examples of the
+  split, evenly strided. Errors are those of the pixels' means on the scale [0, 1]. Bits are those of the posteriors'
+  divergence from the prior, which bits back coding reaches.
+
+  Reference: Gregor et al. 2016, arXiv:1604.08772, section 4.
+  """
+  split = strided(subject.split, min(DECOMPRESSED, subject.split.size))
+  low, high = systems.data_range(subject.config) or (0.0, 1.0)
+
+  def compressed(key, state_and_steps, batch):
+    state, steps = state_and_steps
+    image, nats = subject.system.views.compress(key, state, batch['x'], steps)
+    error = jnp.square((image - batch['x']) / (high - low)).reshape(image.shape[0], -1).mean(-1)
+    return {'nats': nats, 'mse': error}
+
+  run = per_example(compressed, split, subject.config, subject.mesh)
+  curve = [run(seed, (subject.state, jnp.int32(0)))]
+  curve += [run(seed, (subject.state, jnp.int32(t))) for t in range(1, curve[0]['nats'].shape[1] + 1)]
+  points = [means({'bits': point['nats'].sum(-1) / math.log(2), 'mse': point['mse']}) for point in curve]
+  return {f'{name}_by_steps/{split.size}': [point[name] for point in points] for name in ('bits', 'mse')}
 
 
 def of_split(seed: int, subject: Subject) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from dgm_jax.nn import masked
 from dgm_jax.nn.masked import Place, Pointwise, condition_at
 
-__all__ = ['LAYERS', 'Cache', 'DiagonalBiLSTM', 'RowLSTM', 'lstm', 'skew', 'unskew']
+__all__ = ['LAYERS', 'Cache', 'ConvLSTM', 'DiagonalBiLSTM', 'RowLSTM', 'lstm', 'skew', 'unskew']
 
 _FORGET = 1.0  # added to the forget gate, so that initially the cell decays slowly
 
@@ -222,6 +222,26 @@ class DiagonalBiLSTM(nn.Module):
 
   def _start(self, direction: int):
     return self.start[direction].astype(self.dtype)[:, None]
+
+
+class ConvLSTM(nn.Module):
+  """An LSTM whose gates are a convolution of its input and of its own output: a step returns output and cell.
+
+  Reference: Shi et al. 2015, arXiv:1506.04214, equation 3, without peepholes.
+  """
+
+  features: int
+  kernel: int  # pixels a side
+  dtype: jnp.dtype | str = 'float32'
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'B H W C'], memory: tuple[Array, Array], gates: Array | float = 0.0
+  ) -> tuple[Float[Array, 'B H W F'], Float[Array, 'B H W F']]:
+    """Makes a step from output and cell, float32; `gates` [B, H, W, 4 F] are added to those of the convolution."""
+    h, cell = memory
+    y = nn.Conv(4 * self.features, (self.kernel, self.kernel), dtype=self.dtype)(jnp.concatenate([x, h], -1))
+    return lstm((y + gates).astype(jnp.float32), cell, (self.features,))
 
 
 def _init_both(key, shape, dtype='float32'):

@@ -52,6 +52,26 @@ def test_decompressions_that_lose_the_label_are_noticed(subject):
   assert found['label_kept/12'] == pytest.approx(1 / 12)
 
 
+@pytest.mark.parametrize(
+  ('preprocess', 'likelihood', 'span'),
+  [('threshold', 'bernoulli', 1), ('scale_symmetric', 'discretized_logistic', 2), ('threshold', 'gaussian', 1)],
+)
+def test_compression_has_bits_and_errors_for_each_number_of_steps(subject, preprocess, likelihood, span):
+  """A nat a step and image; an error of a half, a quarter and an eighth in [0, 1]."""
+  subject.config.data.preprocess, subject.config.model.likelihood = preprocess, likelihood
+
+  def compress(key, state, x, steps):
+    assert state == {}
+    kept = (jnp.arange(2) < steps)[None] * jnp.ones((x.shape[0], 1))
+    return x + span * 0.5 ** (1 + steps), kept
+
+  changed = subject._replace(system=subject.system._replace(views=Views(compress=compress)))
+  found = codes.compression(0, changed)
+  assert set(found) == {'bits_by_steps/12', 'mse_by_steps/12'}
+  np.testing.assert_allclose(found['bits_by_steps/12'], np.arange(3) / np.log(2), rtol=1e-6)
+  np.testing.assert_allclose(found['mse_by_steps/12'], [1 / 4, 1 / 16, 1 / 64], rtol=1e-5)
+
+
 def test_decompressions_of_a_split_without_labels_are_one_line(subject):
   arrays = {'x': subject.split.arrays['x']}
   with pytest.raises(UserError, match='has no labels'):
