@@ -85,7 +85,7 @@ def get_config(variant=''):
     },
     'critic': {'network': 'style', 'base': 8192, 'most': 512, 'group': 4, 'regularisers': {'r1': 10.0}},
     'latents': 512, 'prior': 'normal', 'objective': 'nonsaturating', 'lazy': 1, 'half_life': 10_000, 'fade': 0,
-    'mirror': True, 'momentum': 0.995,
+    'mirror': True, 'momentum': 0.995, 'quantize': {},
   }  # fmt: skip
   adam = optimizer(b1=0.0, b2=0.99)
   config.optimizer = {'discriminator': adam, 'generator': dict(adam)}

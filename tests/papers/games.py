@@ -32,6 +32,7 @@ def styles(**more):
     } | widths,
     'critic': {'network': 'style', 'group': 4, 'regularisers': {'r1': 10.0}} | widths, 'latents': 512,
     'prior': 'normal', 'objective': 'nonsaturating', 'lazy': 1, 'half_life': 10_000, 'momentum': 0.995,
+    'quantize': {},
   } | more  # fmt: skip
 
 
