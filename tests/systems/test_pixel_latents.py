@@ -86,10 +86,12 @@ def test_window_of_grey_pixels_depends_on_their_luminance_alone():
   assert np.abs(apply(x + 0.3) - apply(x)).max() > 1e-2
 
 
-@pytest.mark.parametrize('condition', CONDITIONS)
-@pytest.mark.parametrize(
-  ('name', 'channels'), [(name, count) for name in NETWORKS for count in (1, 3) if (name, count) != ('grey', 1)]
-)  # luminance is of three channels
+DRAWN = [('tied', 1, 'none'), ('gated', 1, 'map'), ('gated', 3, 'vector')]
+DRAWN += [(name, 1, 'vector') for name in NETWORKS if name != 'grey']  # luminance is of three channels
+DRAWN += [(name, 3, 'map') for name in NETWORKS]
+
+
+@pytest.mark.parametrize(('name', 'channels', 'condition'), DRAWN)
 def test_drawing_with_a_memory_gives_the_pixels_of_drawing_without(name, channels, condition):
   subject = model_of(name, channels, condition)
   empty, mask = jnp.zeros((2, 4, 5, channels)), jnp.zeros((2, 4, 5), bool)
