@@ -27,6 +27,7 @@ from absl import flags
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import is_folder, read_bytes, write_atomic
 from dgm_jax.pages import records, svg, tables
+from dgm_jax.pages.bars import bars, families
 from dgm_jax.pages.style import STYLE
 from dgm_jax.runs import lines
 from dgm_jax.runtime import cli
@@ -59,6 +60,7 @@ def _page(workdir: pathlib.Path, metrics: Sequence[Mapping[str, Any]]) -> str:
   name = html.escape(workdir.resolve().name)
   sections = (
     ('Figures', _figures(workdir)),
+    ('By part', _parts({split: page['metrics'] for split, page in _evaluations(workdir).items()})),
     ('Curves', _curves(metrics, 'split')),
     ('Pictures', _pictures(workdir / 'pictures')),
     ('Speed', _curves(lines.read(workdir / 'timing.jsonl'), None)),
@@ -90,7 +92,8 @@ def comparison(workdirs: Sequence[str | os.PathLike]) -> tuple[str, str]:
   )
   head = f'<meta charset="utf-8"><title>{html.escape(", ".join(names))}</title>'
   more = '.sides { display: flex; flex-wrap: wrap; gap: 2em }'
-  body = f'<h1>Side by side</h1>{_table(["", *names], rows)}<div class="sides">{columns}</div>'
+  parts = _parts(dict(zip(names, figures, strict=True)))
+  body = f'<h1>Side by side</h1>{_table(["", *names], rows)}{parts}<div class="sides">{columns}</div>'
   cells = [['', *names], *rows]
   widths = [max(len(row[i]) for row in cells) for i in range(len(names) + 1)]
   text = '\n'.join('  '.join(f'{cell:{w}}' for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells)
@@ -121,12 +124,22 @@ def _lead(config: Mapping, env: Mapping, metrics: Sequence[Mapping[str, Any]]) -
 
 def _figures(workdir: pathlib.Path) -> str:
   """Renders the figures of every evaluation_<split>.json, one column a split."""
-  pictures = {
-    path.stem.removeprefix('evaluation_'): records.load(path) for path in sorted(workdir.glob('evaluation_*.json'))
-  }
-  names = dict.fromkeys(name for record in pictures.values() for name in record['metrics'])
-  rows = [[name, *(_figure(record, name) for record in pictures.values())] for name in names]
-  return _table(['', *pictures], rows) if rows else ''
+  pages = _evaluations(workdir)
+  names = dict.fromkeys(name for record in pages.values() for name in record['metrics'])
+  rows = [[name, *(_figure(record, name) for record in pages.values())] for name in names]
+  return _table(['', *pages], rows) if rows else ''
+
+
+def _evaluations(workdir: pathlib.Path) -> dict[str, Mapping[str, Any]]:
+  """Returns split -> record, of every evaluation of a run."""
+  paths = sorted(workdir.glob('evaluation_*.json'))
+  return {path.stem.removeprefix('evaluation_'): records.load(path) for path in paths}
+
+
+def _parts(columns: Mapping[str, Mapping[str, Any]]) -> str:
+  """Draws the figures of each class, layer or step of a model, a colour for each column."""
+  charts = ''.join(bars(name, values) for name, values in families(columns).items())
+  return f'<div class="curves">{charts}</div>' if charts else ''
 
 
 def _figure(record: Mapping[str, Any], name: str) -> str:

@@ -1,11 +1,11 @@
-"""Curves as inline SVG, without a plotting library and without scripts."""
+"""Curves as inline SVG, without a plotting library and without scripts, and what other charts share with them."""
 
 import html
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ['chart']
+__all__ = ['chart', 'colours', 'figure', 'heights']
 
 Points = Sequence[tuple[float, float]]
 COLOURS = {'train': '#2563a8', 'valid': '#d9822b', 'test': '#2b8a4b'}
@@ -27,21 +27,29 @@ def chart(title: str, series: Mapping[str, Points]) -> str:
   Returns:
     HTML with one `<svg>`; the caption gives each series' last value.
   """
-  colours = _colours(series)
+  own = colours(series)
   finite = {name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()}
   span = _span([x for points in series.values() for x, _ in points])
   scale = _widened(_scale(list(finite.values())))
-  lines = ''.join(_line(thin(points), span, scale, colours[name]) for name, points in finite.items())
+  lines = ''.join(_line(thin(points), span, scale, own[name]) for name, points in finite.items())
   frame = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#ccc"/>'
   # A nested svg cuts off what leaves it; 4 pixels wider on both sides, for a dot at the last step.
   clip = f'<svg x="-4" width="{WIDTH + 8}" height="{HEIGHT}" viewBox="-4 0 {WIDTH + 8} {HEIGHT}">{lines}</svg>'
-  inner = f'<g transform="translate({LEFT} {TOP})">{_ticks(span, scale)}{clip}{frame}</g>'
-  size = f'viewBox="0 0 {LEFT + WIDTH + 14} {TOP + HEIGHT + 22}"'
-  caption = ' '.join(_legend(name, points, colours[name]) for name, points in series.items())
-  return (
-    f'<figure class="curve"><h3>{html.escape(title)}</h3>'
-    f'<svg role="img" aria-label="{html.escape(title)}" {size}>{inner}</svg><figcaption>{caption}</figcaption></figure>'
-  )
+  caption = ' '.join(_legend(name, points, own[name]) for name, points in series.items())
+  return figure(title, f'{heights(scale)}{_steps(span, scale)}{clip}{frame}', caption)
+
+
+def figure(title: str, inner: str, caption: str) -> str:
+  """Returns a `<figure>` with a title, which is escaped, a drawing within the frame and its labels, and a caption."""
+  name, size = html.escape(title), f'viewBox="0 0 {LEFT + WIDTH + 14} {TOP + HEIGHT + 22}"'
+  drawing = f'<svg role="img" aria-label="{name}" {size}><g transform="translate({LEFT} {TOP})">{inner}</g></svg>'
+  return f'<figure class="curve"><h3>{name}</h3>{drawing}<figcaption>{caption}</figcaption></figure>'
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+  """Returns a colour for each name: 'train', 'valid' and 'test' have their own, others theirs in turn."""
+  others = itertools.cycle(MORE)
+  return {name: COLOURS.get(name) or next(others) for name in names}
 
 
 def thin(points: Points, buckets: int = 200) -> Points:
@@ -69,11 +77,6 @@ def short(value: float) -> str:
     if abs(value) >= least:
       return f'{value / unit:.6g}{name}'
   return f'{value:.6g}'
-
-
-def _colours(names: Iterable[str]) -> dict[str, str]:
-  others = itertools.cycle(MORE)
-  return {name: COLOURS.get(name) or next(others) for name in names}
 
 
 def _height(point: tuple[float, float]) -> float:
@@ -114,13 +117,19 @@ def _line(points: Points, span: tuple[float, float], scale: tuple[float, float],
   return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-linejoin="round"/>'
 
 
-def _ticks(span: tuple[float, float], scale: tuple[float, float]) -> str:
-  """Draws light lines across the frame at round heights, and the labels of both axes."""
+def heights(scale: tuple[float, float]) -> str:
+  """Draws light lines across the frame at round heights, and their labels, for values from scale[0] to scale[1]."""
   marks = []
   for y in ticks(*scale):
-    _, height = _place(span[0], y, span, scale)
+    height = round(HEIGHT * (scale[1] - y) / (scale[1] - scale[0]), 2)
     marks.append(f'<line x2="{WIDTH}" y1="{height}" y2="{height}" stroke="#eee"/>')
     marks.append(f'<text x="-5" y="{height + 4}" text-anchor="end">{short(y)}</text>')
+  return ''.join(marks)
+
+
+def _steps(span: tuple[float, float], scale: tuple[float, float]) -> str:
+  """Draws the labels of the horizontal axis."""
+  marks = []
   for x in ticks(*span) if span[0] < span[1] else [span[0]]:
     across, _ = _place(x, scale[0], span, scale)
     marks.append(f'<text x="{across}" y="{HEIGHT + 15}" text-anchor="middle">{short(x)}</text>')
