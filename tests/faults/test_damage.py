@@ -104,9 +104,9 @@ def test_damage_to_any_file_is_noticed_or_harmless_and_the_newest_good_step_is_t
   each = [(path, kind) for path in files(folder) for kind in KINDS]
   assert len(each) >= 50
   sizes = [path.stat().st_size for path in files(folder)]
-  big = chance.choices(files(folder), sizes, k=trials(4, 60))  # where the bytes are
+  big = chance.choices(files(folder), sizes, k=trials(2, 60))  # where the bytes are
   any_file = chance.choices(files(folder), k=trials(0, 60))
-  chosen = [(path, chance.choice(KINDS)) for path in big + any_file] + each[:: trials(4, 1)]
+  chosen = [(path, chance.choice(KINDS)) for path in big + any_file] + each[:: trials(8, 1)]
   results = []
   for path, kind in chosen:
     results.append(recovered(folder, tmp_path / 'run', like, path, kind, chance))

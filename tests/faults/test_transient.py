@@ -71,7 +71,7 @@ def test_whatever_fails_in_whichever_command_passes_or_is_one_line(tmp_path, shi
   chance = random.Random(int(os.environ.get('FAULTS_SEED', '0')))
   # A step's folder that cannot be made at first: nothing may wait for it when the run is over.
   cases = [(tmp_path / 'known', 'a longer run', 'mkdir', '/run/checkpoints', 'EAGAIN', 2, 0)]
-  for number in range(trials(6, 160)):
+  for number in range(trials(3, 160)):
     case = (
       chance.choice([*COMMANDS]),
       chance.choice(shims.CALLS),
