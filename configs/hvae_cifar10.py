@@ -34,7 +34,7 @@ SMALL = {
   'nll.samples': 10, 'nll.examples': 500,
 }  # fmt: skip
 SMALLEST = {
-  'model.down': '8x1,8d2,4x1,4d4,1x1', 'model.up': '1x1,4m1,8m4,8x1', 'model.features': 6, 'model.middle': 4,
+  'model.down': '8x1,8d4,2x1', 'model.up': '2x1,8m2', 'model.features': 6, 'model.middle': 4,
   'model.latents': 2, 'model.components': 2, 'model.average': 0.9,
 }  # fmt: skip
 VARIANTS = {
@@ -42,9 +42,7 @@ VARIANTS = {
   'conv15': gated((0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0), 64, 32, 4),
   'small': SMALL,
   'tiny': (SMALLEST, shrink),
-  'tiny_conv': (gated((0, 1), 6, 2, 1), {'model.components': 2, 'optimizer.model.learning_rate': 3e-3}, shrink),
 }
-TINY = ('tiny', 'tiny_conv')  # the variants that tests run
 
 
 def get_config(variant='vdvae'):

@@ -49,7 +49,7 @@ def without_loops(config):
 
 SMALLEST_MAPS = {
   'model.network': {'name': 'gated', 'down': (0, 1), 'latents': 2, 'features': 6, 'blocks': 1, 'dropout': 0.2},
-  'optimizer.model.learning_rate': 3e-3,
+  'optimizer.model.learning_rate': 5e-4,
 }  # fmt: skip
 SMALLEST = {'model.hidden': ((12, 12), (8,), (6,)), 'model.latents': (4, 3, 2), 'model.warm_up': 8}
 VARIANTS = {
