@@ -59,7 +59,13 @@ class Tower(nn.Module):
     return self.decoder.top_prior()
 
 
-def descend(rungs: Sequence[Callable], h, features, noise: Sequence[Array], top: Sequence[Array]):
+def descend(
+  rungs: Sequence[Callable],
+  h: Array | None,
+  features: Sequence[Array] | None,
+  noise: Sequence[Array],
+  top: Sequence[Array],
+) -> tuple[Array | None, list[Rung]]:
   """Applies the rungs from the top down.
 
   Args:
@@ -76,8 +82,8 @@ def descend(rungs: Sequence[Callable], h, features, noise: Sequence[Array], top:
   for depth, rung in enumerate(rungs):
     level = len(rungs) - 1 - depth
     own = None if features is None else features[level]
-    h, found = rung(h, own, noise[level], top[depth] if depth < len(top) else None)
-    levels.append(found)
+    h, latents = rung(h, own, noise[level], top[depth] if depth < len(top) else None)
+    levels.append(latents)
   return h, levels[::-1]
 
 
@@ -118,8 +124,9 @@ class Conv(nn.Module):
       raw = uniform(self.make_rng('params'), shape)
       y = apply(raw).astype(jnp.float32)
       factor = self.deviation * jax.lax.rsqrt(y.var((0, 1, 2)) + 1e-10)
+      shift = -y.mean((0, 1, 2)) * factor
       kernel_init = lambda key, shape: raw * factor.reshape(1, 1, 1, -1)
-      bias_init = lambda key, shape: -y.mean((0, 1, 2)) * factor
+      bias_init = lambda key, shape: shift
     y = apply(self.param('kernel', kernel_init, shape))
     if not self.bias:
       return y

@@ -32,14 +32,14 @@ def parse_down(text: str) -> list[tuple[int, int]]:
   """
   blocks, side = [], 0
   for part in text.split(','):
-    found = re.fullmatch(r'([1-9]\d*)([xd])([1-9]\d*)', part)
-    if not found:
+    match = re.fullmatch(r'([1-9]\d*)([xd])([1-9]\d*)', part)
+    if not match:
       raise ValueError(f"got {part!r} in '{text}'; write 32x11 for blocks, 32d2 for one that halves")
-    own, number = int(found[1]), int(found[3])
+    own, number = int(match[1]), int(match[3])
     if side not in (0, own):
       raise ValueError(f"{part} in '{text}' follows maps of side {side}: halve with {side}d2 before it")
     side = own
-    if found[2] == 'x':
+    if match[2] == 'x':
       blocks += [(own, 1)] * number
     elif own % number:
       raise ValueError(f"{part} in '{text}' divides a side of {own} by {number}")
@@ -60,11 +60,11 @@ def parse_up(text: str) -> list[tuple[int, int]]:
   """
   levels, side = [], 0
   for part in text.split(','):
-    found = re.fullmatch(r'([1-9]\d*)([xm])([1-9]\d*)', part)
-    if not found:
+    match = re.fullmatch(r'([1-9]\d*)([xm])([1-9]\d*)', part)
+    if not match:
       raise ValueError(f"got {part!r} in '{text}'; write 4x2 for levels, 4m1 for one that mixes in side 1")
-    own, number = int(found[1]), int(found[3])
-    if found[2] == 'x':
+    own, number = int(match[1]), int(match[3])
+    if match[2] == 'x':
       if side not in (0, own):
         raise ValueError(f"{part} in '{text}' follows levels of side {side}: mix them in with {own}m{side}")
       levels += [(own, 0)] * number

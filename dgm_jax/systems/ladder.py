@@ -101,9 +101,8 @@ def _system(config: ConfigDict, ladder: ladders.Ladder) -> System:
   in_bits = config.model.likelihood != 'bernoulli'
 
   def figures(terms):
-    found = bounds.neg_bound(terms) | ladders.kl_by_level(terms)
     bits = ladder.likelihood.bits(-bounds.elbo(terms, None)[0], math.prod(ladder.shape))
-    return found | ({'bits_per_dim': bits} if in_bits else {})
+    return bounds.neg_bound(terms) | ladders.kl_by_level(terms) | ({'bits_per_dim': bits} if in_bits else {})
 
   return bounds.system(config, ladders.compose(ladder), 'elbo', figures)
 
