@@ -53,7 +53,8 @@ def vdvae(config: ConfigDict) -> System:
 
   Reference: Child 2021, arXiv:2011.10650.
   """
-  model, shape = config.model, tuple(config.data.shape)
+  model: Any = config.model
+  shape = tuple(config.data.shape)
   likelihood, outputs = _of_maps(config)
   for key in ('features', 'middle', 'latents'):
     experiment.require(model[key] >= 1, f'config.model.{key} must be at least 1, got {model[key]}')
