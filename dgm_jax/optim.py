@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dgm_jax.errors import UserError
 from dgm_jax.runtime import parallel
 
-__all__ = ['make', 'total_steps']
+__all__ = ['make', 'skipping', 'total_steps']
 
 # Names of parameters that are matrices, or stacks of them.
 WEIGHTS = re.compile(r'(kernel|theta|direction|across|below|lower|upper|embedding)(_\d+)?')
@@ -79,6 +79,8 @@ def schedule(opt: ConfigDict, config: ConfigDict) -> optax.Schedule:
 def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
   """Builds the optimizer of one player: clip by value and by global norm, scale, decay weights (decoupled), step.
 
+  If the global norm of the gradients before all of this is not below `skip_norm`, nothing moves.
+
   Its gradients are averaged before, over `config.accumulate` slices of the batch. If each device makes its own step,
   they are also averaged over the devices. If a player makes several `moves` a step, all have the rate of the step.
 
@@ -103,9 +105,31 @@ def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
     links.append(optax.add_decayed_weights(opt.weight_decay, _matrices))
   rate = schedule(opt, config)
   tx = optax.chain(*links, optax.scale_by_learning_rate(rate if moves == 1 else lambda move: rate(move // moves)))
+  if skip_norm := opt.get('skip_norm', 0.0):
+    tx = skipping(tx, skip_norm)
   if config.parallel == 'pmap':
     tx = parallel.averaging(tx)
   return Optimizer(tx.init, tx.update, config.accumulate)
+
+
+def skipping(tx: optax.GradientTransformation, bound: float) -> optax.GradientTransformation:
+  """Returns the transformation that leaves parameters and its state as they are if the gradients are too long.
+
+  Args:
+    tx: the transformation.
+    bound: gradients whose global norm is at least this, or not finite, are skipped.
+
+  Reference: Child 2021, arXiv:2011.10650, section 3.2.
+  """
+
+  def update(grads, state, params=None):
+    updates, new = tx.update(grads, state, params)
+    squares = sum(jnp.square(grad).sum() for grad in jax.tree.leaves(grads))
+    moves = jnp.sqrt(squares) < bound
+    keep = lambda moved, still: jax.tree.map(lambda a, b: jnp.where(moves, a, b), moved, still)
+    return keep(updates, jax.tree.map(jnp.zeros_like, updates)), keep(new, state)
+
+  return optax.GradientTransformation(tx.init, update)
 
 
 def _rmsprop(opt: ConfigDict) -> optax.GradientTransformation:

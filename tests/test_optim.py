@@ -131,6 +131,21 @@ def test_clipping_by_value_cuts_each_element_before_the_norm():
   np.testing.assert_allclose(both['kernel'], [[-0.1 / np.sqrt(2), 0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize(('bound', 'factor', 'moves'), [(6.0, 1.0, True), (5.0, 1.0, False), (6.0, np.nan, False)])
+def test_an_update_is_skipped_if_the_gradient_is_too_long(bound, factor, moves):
+  """The norm is 5, that of the gradient before it is cut; the optimizer's memory stays, too."""
+  optimizer = {'name': 'adam', 'learning_rate': 0.1, 'clip_norm': 1.0, 'weight_decay': 0.5, 'skip_norm': bound}
+  tx = optim.make(experiment_with(steps=1, optimizer=optimizer), 'model')
+  params = jax.tree.map(jnp.ones_like, SLOPES)
+  state = tx.init(params)
+  grads = jax.tree.map(lambda leaf: factor * leaf, SLOPES)
+  updates, new = jax.jit(tx.update)(grads, state, params)
+  assert bool(np.abs(updates['bias']).max() > 0) == moves
+  changed = [bool((a != b).any()) for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)]
+  assert any(changed) == moves
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((updates, new)))
+
+
 def test_weight_decay_is_decoupled_follows_the_rate_and_spares_vectors():
   optimizer = {'name': 'adam', 'learning_rate': 0.1, 'weight_decay': 0.5}
   params = {'kernel': jnp.array([[2.0, -4.0]]), 'bias': jnp.array([2.0]), 'scale': jnp.float32(2)}
@@ -229,6 +244,7 @@ def test_optimizer_settings_are_checked_by_name():
   [
     ({'learning_rate': 0.0}, 'config.optimizer.model.learning_rate must be positive, got 0.0'),
     ({'clip_value': -1.0}, 'config.optimizer.model.clip_value must not be negative, got -1.0'),
+    ({'skip_norm': -1.0}, 'config.optimizer.model.skip_norm must not be negative, got -1.0'),
     ({'name': 'rmsprop', 'momentum': 1.0}, r'config.optimizer.model.momentum must be in \[0, 1\), got 1.0'),
     ({'clip_norm': -1.0}, 'config.optimizer.model.clip_norm must not be negative'),
     ({'schedule': 'cosin'}, "config.optimizer.model.schedule must be one of .*did you mean 'cosine'"),

@@ -104,8 +104,8 @@ def optimizer(**changes) -> dict:
   """Returns one player's optimizer, as plain data for `dgm_jax.optim.make`."""
   base = {
     'name': 'adam', 'learning_rate': 1e-3, 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'eps_root': 0.0, 'momentum': 0.0,
-    'weight_decay': 0.0, 'clip_norm': 0.0, 'clip_value': 0.0, 'schedule': 'constant', 'warmup_steps': 0,
-    'end_factor': 0.0, 'decay': 1.0, 'stage_rates': (),
+    'weight_decay': 0.0, 'clip_norm': 0.0, 'clip_value': 0.0, 'skip_norm': 0.0, 'schedule': 'constant',
+    'warmup_steps': 0, 'end_factor': 0.0, 'decay': 1.0, 'stage_rates': (),
   }  # fmt: skip
   unknown = set(changes) - set(base)
   if unknown:

@@ -19,7 +19,7 @@ EXPERIMENT = {
 OPTIMIZER = {
   'learning_rate': '(0, inf)', 'b1': '[0, 1)', 'b2': '[0, 1)', 'eps': '[0, inf)', 'eps_root': '[0, inf)',
   'momentum': '[0, 1)', 'weight_decay': '[0, inf)', 'clip_norm': '[0, inf)', 'clip_value': '[0, inf)',
-  'warmup_steps': '[0, inf)', 'end_factor': '[0, inf)', 'decay': '(0, 1]',
+  'skip_norm': '[0, inf)', 'warmup_steps': '[0, inf)', 'end_factor': '[0, inf)', 'decay': '(0, 1]',
 }  # fmt: skip
 
 

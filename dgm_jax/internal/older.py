@@ -52,6 +52,7 @@ def today(page: dict) -> dict:
     page['data'].setdefault('pad', 0)
   for settings in page.get('optimizer', {}).values():
     settings.setdefault('clip_value', 0.0)
+    settings.setdefault('skip_norm', 0.0)
   if 'nll' in page:
     page.setdefault('ais', {'temperatures': 1000, 'chains': 16, 'leapfrogs': 10, 'examples': 100})
   if 'nll' in page and 'examples' not in page['nll']:

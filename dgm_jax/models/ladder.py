@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from dgm_jax.models import vae
 
-__all__ = ['MERGES', 'Ladder', 'Rung', 'add', 'precision', 'repeat', 'residual', 'sample']
+__all__ = ['MERGES', 'Ladder', 'Normal', 'Rung', 'add', 'precision', 'repeat', 'residual', 'sample']
 
 Normal = tuple[Array, Array]  # mean and log-variance
 

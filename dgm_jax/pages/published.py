@@ -112,7 +112,7 @@ def relation(row: Row, source: str, trained: Mapping, samples: int = 0) -> str:
 
 def filled(trained: Mapping) -> dict:
   """Returns a run's settings, with those that older records lack as they then were."""
-  added = {'clip_value': 0.0}
+  added = {'clip_value': 0.0, 'skip_norm': 0.0}
   players = {player: added | dict(settings) for player, settings in trained['optimizer'].items()}
   data = {'pad': 0} | dict(trained['data'])
   return {'dtype': 'float32'} | dict(trained) | {'optimizer': players, 'data': data}

@@ -11,7 +11,7 @@ from dgm_jax import systems
 from dgm_jax.core import State
 from dgm_jax.errors import UserError
 from dgm_jax.models import ladder
-from dgm_jax.systems.parts import ladders, likelihoods
+from dgm_jax.systems.parts import ladders, likelihoods, pixels
 
 # z3 ~ N(0, 1), z2 = .9 z3 + .5 e, z1 = -1.2 z2 + .6 e, x = .8 z1 + .3 + .4 e, x = 1.1.
 SLOPES, NOISES, SHIFT, X = (0.8, -1.2, 0.9), (0.4, 0.6, 0.5), 0.3, 1.1
@@ -237,6 +237,81 @@ def test_what_a_ladder_refuses(variant, model, message):
     settings.model[name] = value
   with pytest.raises(UserError, match=message):
     systems.build(settings)
+
+
+NETWORK = {'name': 'gated', 'down': (0, 1), 'latents': 2, 'features': 6, 'blocks': 1, 'dropout': 0.0}
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'name': 'plain'}, 'config.model.network.name must be one of gated'),
+    ({'down': (0, 2)}, r'config.model.network.down=\(0, 2\) must list the halvings below each level, at most as many'),
+    ({'down': ()}, 'must list the halvings below each level'),
+    ({'latents': 0}, 'config.model.network.latents must be at least 1, got 0'),
+    ({'dropout': 1.0}, r'config.model.network.dropout must be in \[0, 1\), got 1.0'),
+    ({'widths': 3}, r'a key of config.model.network \(GatedEncoder\) must be one of'),
+  ],
+)
+def test_what_a_ladder_of_maps_refuses(change, message):
+  settings = settings_of('hvae_mnist:tiny_conv')
+  settings.model.network = NETWORK | change
+  with pytest.raises(UserError, match=message):
+    systems.build(settings)
+
+
+@pytest.mark.parametrize(
+  ('model', 'message'),
+  [
+    (
+      {'down': '32x3,12x2'},
+      "config.model.down: 12x2 in '32x3,12x2' follows maps of side 32: halve with 32d2 before it",
+    ),
+    ({'up': '2x1,8x2'}, "config.model.up: 8x2 in '2x1,8x2' follows levels of side 2: mix them in with 8m2"),
+    ({'down': '16x1,16d4,4x1', 'up': '4x1,16m4'}, r'are of images of side 16 and 16, config.data has \(8, 8, 3\)'),
+    ({'up': '4x1,8m4'}, "config.model.up='4x1,8m4' has levels of sides that config.model.down='8x1,8d4,2x1' never"),
+    ({'latents': 0}, 'config.model.latents must be at least 1'),
+    ({'components': 0}, 'config.model.components must be at least 1, got 0'),
+    ({'likelihood': 'poisson'}, 'config.model.likelihood must be one of'),
+  ],
+)
+def test_what_a_very_deep_ladder_refuses(model, message):
+  with pytest.raises(UserError, match=message):
+    systems.build(settings_of('hvae_cifar10:tiny', (8, 8, 3), **model))
+
+
+def test_maps_of_latents_are_vectors_channel_by_channel():
+  """So that groups of latents side by side, which free bits are for, are maps."""
+  system, state, batch = begun(settings_of('hvae_mnist:tiny_conv', (8, 8, 1)))
+  (_, low), (mean, top) = jax.jit(system.views.layers)(KEY, state, batch['x'])
+  assert (low.shape, top.shape, mean.shape) == ((4, 32), (4, 8), (4, 8))
+  maps = jnp.arange(16.0).reshape(2, 2, 2, 2)
+  flat = ladders._flat(maps, (2,))
+  np.testing.assert_array_equal(flat[0], [0, 2, 4, 6, 1, 3, 5, 7])
+  np.testing.assert_array_equal(ladders._maps(flat, (2, 2, 2)), maps)
+  prior = system.views.prior
+  z = jax.jit(prior.sample, static_argnums=2)(KEY, state, 500)
+  assert z.shape == (500, 8) and not prior.normal
+  top = state.params['decoder']['rungs_0']['top'][0]
+  expected = np.asarray(top[..., :2]).transpose(2, 0, 1).ravel()
+  np.testing.assert_allclose(z.mean(0), expected, atol=0.25)
+  spread = np.exp(0.5 * np.asarray(top[..., 2:]).transpose(2, 0, 1).ravel())
+  np.testing.assert_allclose(z.std(0), spread, rtol=0.15)
+  normal = -0.5 * ((np.asarray(z) - expected) / spread) ** 2 - np.log(spread) - 0.5 * np.log(2 * np.pi)
+  np.testing.assert_allclose(prior.log_prob(KEY, state, z), normal.sum(-1), rtol=1e-4)
+
+
+def test_the_mean_of_a_mixture_of_logistics_is_that_of_its_samples():
+  pixel = pixels.logistic_mixture(3, settings_of('hvae_cifar10:tiny').model)
+  likelihood = likelihoods.logistic_mixture((1, 2, 3), pixel)
+  table = jnp.asarray(0.4 * np.sin(1.7 * np.arange(40)).reshape(2, 20), 'float32')
+  table = table.reshape(2, 10, 2).at[:, 4:7].add(-3).reshape(1, 40)  # narrow, so that little is cut
+  rows = (jnp.repeat(table, 20_000, 0),)
+  x = jax.jit(likelihood.sample)(KEY, rows)
+  np.testing.assert_allclose(x.mean(0), likelihood.mean((table,))[0], atol=0.01)
+  single = jnp.full((4, 6), 3 / 255)
+  several = likelihood.log_prob(single[:, None], (jnp.broadcast_to(table, (4, 5, 40)),))
+  np.testing.assert_allclose(several, jnp.full((4, 5), likelihood.log_prob(single[:1], (table,))[0]), rtol=1e-6)
 
 
 def test_an_order_that_does_not_exist_is_refused():

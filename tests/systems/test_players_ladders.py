@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from playing import bernoulli, doubles, flat, log_mean_exp, normal, once, played, settings_of
+from playing import KEY, batch_of, bernoulli, doubles, flat, log_mean_exp, normal, once, played, settings_of
 
+from dgm_jax import distributions, systems
 from dgm_jax.internal.noise import standard_normal
-from dgm_jax.models import ladder
+from dgm_jax.models import conv_ladder, deep_ladder, ladder
 
 
 def assert_same(value, formula):
@@ -76,3 +77,56 @@ def test_ladder(order):
   assert_same(measured['neg_bound_nats'], -log_mean_exp(likely(logits) - ratio, 1))
   for level, own in enumerate(kls, 1):
     assert_same(measured[f'kl_nats_layer_{level}'], own.sum(-1).mean(1))
+
+
+def test_ladder_of_gated_blocks():
+  """Free bits of a whole level: of the mean over the batch and the samples."""
+  settings = settings_of('hvae_mnist:tiny_conv', (8, 8, 1), samples=2, free_bits=15.0)
+  settings.model.network.dropout = 0.0
+  grown = lambda path, leaf: (8 if any(key.key == 'posterior' for key in path) else 1) * leaf
+
+  def start(state):
+    made = jax.jit(systems.build(settings).init)(KEY, batch_of(settings))
+    params = jax.tree_util.tree_map_with_path(grown, made.params)
+    return state.replace(params=params, extra=made.extra)
+
+  metrics, play = played(settings, change=start)
+  play, own = play('model'), {'features': 6, 'blocks': 1, 'dropout': 0.0}
+  encoder = conv_ladder.GatedEncoder((0, 1), **own)
+  decoder = conv_ladder.GatedDecoder((0, 1), (8, 8, 1), 1, 1, latents=2, **own)
+  module, shapes = conv_ladder.Tower(encoder, decoder), [(4, 4, 2), (2, 2, 2)]
+  likely = lambda logits: bernoulli(flat(play.x)[:, None], logits.reshape(4, 2, -1)).sum(-1)
+  (rungs, (logits,)), statistics = networks(play, module, shapes, True)
+  spent = [own.sum(-1).mean() for own in divergences(rungs, 'top_down')]
+  assert min(spent) < 15 < max(spent)
+  assert_same(metrics['model/loss'], -likely(logits).mean() + np.maximum(spent, 15).sum())
+  old, new = play.state.extra['decoder_statistics'], statistics['batch_stats']['decoder']
+  jax.tree.map(
+    assert_same, play.after.extra['decoder_statistics'], jax.tree.map(lambda a, b: 0.99 * a + 0.01 * b, old, new)
+  )
+  (rungs, (logits,)), _ = networks(play, module, shapes, False)
+  kls, measured = divergences(rungs, 'top_down'), play.measured()
+  assert_same(measured['neg_elbo_nats'], -(likely(logits) - sum(own.sum(-1) for own in kls)).mean(1))
+  for level, own in enumerate(kls, 1):
+    assert_same(measured[f'kl_nats_layer_{level}'], own.sum(-1).mean(1))
+
+
+def test_vdvae():
+  """The bound of a mixture of logistics in one level below another, with all settings but the average."""
+  settings = settings_of('hvae_cifar10:tiny', (8, 8, 3), average=0.0, samples=2)
+  metrics, play = played(settings)
+  play, widths = play('model'), {'features': 6, 'middle': 4}
+  encoder = deep_ladder.DeepEncoder('8x1,8d4,2x1', '2x1,8m2', **widths)
+  decoder = deep_ladder.DeepDecoder('2x1,8m2', 20, 1, 2, **widths)
+  module, shapes = conv_ladder.Tower(encoder, decoder), [(8, 8, 2), (2, 2, 2)]
+  (rungs, (params,)), _ = networks(play, module, shapes, False)
+  table = jnp.asarray(params, 'float32').reshape(4, 2, 8, 8, 20)
+  x = jnp.broadcast_to(play.batch['x'][:, None], (4, 2, 8, 8, 3))
+  mixture = distributions.logistic_mixture_split(table, 3)
+  log_px_z = np.asarray(distributions.logistic_mixture_log_prob(x, mixture, 256), np.float64).sum((2, 3))
+  kls = divergences(rungs, 'top_down')
+  bound = (log_px_z - sum(own.sum(-1) for own in kls)).mean(1)
+  assert_same(metrics['model/loss'], -bound.mean())
+  measured = play.measured()
+  assert_same(measured['neg_elbo_nats'], -bound)
+  assert_same(measured['bits_per_dim'], -bound / 192 / np.log(2))

@@ -60,16 +60,17 @@ def compose(ladder: Ladder) -> Model:
 
   def draw(key: Key, state: State, x: jax.Array, k: int | None = None, training: bool = False) -> Terms:
     axes = (x.shape[0],) if k is None else (x.shape[0], k)
-    (rungs, params), entries = _apply(ladder, state, training, x, noise_of(key, axes))
+    for_dropout = jax.random.fold_in(key, 1) if training else None
+    (rungs, params), entries = _apply(ladder, state, for_dropout, x, noise_of(key, axes))
     return _terms(ladder, axes, x, rungs, params)._replace(extra=entries)
 
   def means(key, state, x):
     del key
-    (rungs, _), _ = _apply(ladder, state, False, x, _zeros(ladder, x.shape[0]))
+    (rungs, _), _ = _apply(ladder, state, None, x, _zeros(ladder, x.shape[0]))
     return [_flat(rung.z, x.shape[:1]) for rung in rungs]
 
   def generate(state: State, noise: list[jax.Array], top: Sequence[jax.Array] = ()):
-    return _apply(ladder, state, False, noise, top, method='generate')[0]
+    return _apply(ladder, state, None, noise, top, method='generate')[0]
 
   def sample(key: Key, state: State, n: int) -> jax.Array:
     for_data, for_latents = jax.random.split(key)
@@ -86,14 +87,16 @@ def kl_by_level(terms: Terms) -> Metrics:
   return {f'kl_nats_layer_{level}': per_example(kl) for level, kl in enumerate(terms.kls, 1)}
 
 
-def _apply(ladder: Ladder, state: State, training: bool, *args, **options) -> tuple[Any, dict[str, Any]]:
-  """Applies the module; in training returns new batch statistics too, as entries of `State.extra`."""
+def _apply(ladder: Ladder, state: State, dropout: Key | None, *args, **options) -> tuple[Any, dict[str, Any]]:
+  """Applies the module; in training, with a key for dropout, returns new batch statistics, entries of `State.extra`."""
   names = [name for name in NETWORKS if f'{name}_statistics' in state.extra]
   variables = {'params': {name: state.params[name] for name in NETWORKS}}
   variables['batch_stats'] = {name: state.extra[f'{name}_statistics'] for name in names}
-  if not training or not names:
+  if dropout is None:
     return ladder.module.apply(variables, *args, **options), {}
-  value, new = ladder.module.apply(variables, *args, mutable=['batch_stats'], **options)
+  value, new = ladder.module.apply(variables, *args, mutable=['batch_stats'], rngs={'dropout': dropout}, **options)
+  if not names:
+    return value, {}
   old, new = variables['batch_stats'], jax.lax.stop_gradient(new['batch_stats'])
   return value, {f'{name}_statistics': running(old[name], new[name], MOMENTUM) for name in names}
 
@@ -156,14 +159,14 @@ def _views(ladder: Ladder, generate: Callable, noise_of: Callable, means: Callab
 
   def reconstruct(key, state, x):
     del key
-    return images(_apply(ladder, state, False, x, _zeros(ladder, x.shape[0]))[0][1])
+    return images(_apply(ladder, state, None, x, _zeros(ladder, x.shape[0]))[0][1])
 
   def mean_sample(key, state, n):
     return images(generate(state, noise_of(key, (n,))))
 
   def levels(key, state, x):
     """Returns images of the posterior's samples of the upper levels and the prior's means of those below."""
-    (rungs, _), _ = _apply(ladder, state, False, x, noise_of(key, x.shape[:1]))
+    (rungs, _), _ = _apply(ladder, state, None, x, noise_of(key, x.shape[:1]))
     top, count = [rung.z for rung in reversed(rungs)], len(rungs)
     rows = min(count, ROWS)
     depths = [1 + round(row * (count - 1) / max(rows - 1, 1)) for row in range(rows)]
@@ -183,7 +186,7 @@ def _prior(ladder: Ladder) -> views.Prior:
   """Returns the prior of the top level."""
 
   def params(state, rows):
-    top = _apply(ladder, state, False, method='top_prior')[0]
+    top = _apply(ladder, state, None, method='top_prior')[0]
     return tuple(jnp.broadcast_to(_flat(param, (1,)), (rows, param.size)) for param in top)
 
   def sample(key, state, n):

@@ -18,10 +18,11 @@ from dgm_jax import distributions
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models import resnet_vae, vae
 from dgm_jax.systems.parts.bounds import Decoder
+from dgm_jax.systems.parts.pixels import Pixel
 
 __all__ = [
   'LIKELIHOODS', 'Likelihood', 'bernoulli', 'decoder', 'discretized_logistic', 'from_network', 'gaussian',
-  'residual_decoder',
+  'logistic_mixture', 'residual_decoder',
 ]  # fmt: skip
 
 
@@ -108,6 +109,47 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
 
   return Likelihood(
     num_parameters=2, log_prob=log_prob, mean=mean, sample=sample, init_bias=init_bias, bits=bits_per_dim
+  )
+
+
+def logistic_mixture(shape: Sequence[int], pixel: Pixel) -> Likelihood:
+  """Returns the likelihood of images whose channels are a mixture of discretized logistics at each pixel.
+
+  The one parameter is a flattened map of those of each pixel; its mean is that of the logistics before they are
+  rounded and cut.
+
+  Args:
+    shape: H, W and C of the images.
+    pixel: `pixels.logistic_mixture`, whose outputs are `num_parameters` a pixel.
+  """
+  height, width, channels = shape
+
+  def mapped(params):
+    return params[0].reshape(*params[0].shape[:-1], height, width, pixel.num_parameters)
+
+  def log_prob(x, params):
+    params = mapped(params)
+    x = jnp.broadcast_to(x.reshape(*x.shape[:-1], *shape), (*params.shape[:-1], channels))
+    return pixel.log_prob(x, params).sum((-2, -1))
+
+  def mean(params):
+    mixture = distributions.logistic_mixture_split(mapped(params), channels)
+    means, pairs = [], 0
+    for channel in range(channels):
+      shifts = (mixture.coefficients[..., pairs + c, :] * means[c] for c in range(channel))
+      means.append(sum(shifts, mixture.means[..., channel, :]))
+      pairs += channel
+    weights = jax.nn.softmax(mixture.logits)
+    return jnp.clip(jnp.stack([(weights * own).sum(-1) for own in means], -1), -1, 1).reshape(*params[0].shape[:-1], -1)
+
+  def sample(key, params):
+    return pixel.sample(key, mapped(params), 1.0).reshape(*params[0].shape[:-1], -1)
+
+  def init_bias(data_mean):
+    return jnp.zeros((*data_mean.shape[:-1], pixel.num_parameters))
+
+  return Likelihood(
+    num_parameters=1, log_prob=log_prob, mean=mean, sample=sample, init_bias=init_bias, bits=bits_per_dim
   )
 
 
