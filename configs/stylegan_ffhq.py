@@ -5,9 +5,8 @@ each example, deviations are over contiguous groups, the mean style begins at th
 turn (there twice), Adam starts anew with each run (there also at the end of a fade), images are resized by a triangle.
 Command: python train.py --config=configs/stylegan_ffhq.py:8 --workdir=runs/stylegan_ffhq_8, then :16, :32, ... :1024,
 each with its own folder runs/stylegan_ffhq_SIZE; the main experiment is :1024. The images are a folder of your own.
-Variants: 8, 16, 32, 64, 128, 256, 512, 1024; traditional_SIZE of each; wgan_gp_SIZE of each, for CelebA-HQ; fq_SIZE
-from 16 on, with features quantized at 16 x 16 and 32 x 32: Zhao et al. 2020, arXiv:2004.02088, whose program has
-StyleGAN2's networks at 1024 x 1024; fq_16 is grafted from runs/stylegan_ffhq_8.
+Variants: 8, 16, 32, 64, 128, 256, 512, 1024; traditional_SIZE; wgan_gp_SIZE, for CelebA-HQ; fq_SIZE from 16 on, with
+quantized features (Zhao et al. 2020, arXiv:2004.02088, whose program has StyleGAN2's networks), fq_16 grafted from :8.
 Expected: FID 4.40 of 50,000 samples after 25 million images (traditional: 5.25). Not run here.
 """
 
