@@ -1,8 +1,8 @@
 """DRAW on CIFAR-10, on 256 levels.
 
 Paper: Gregor et al. 2015, arXiv:1502.04623, section 4.5 and table 3: 64 steps, LSTMs of 400, 200 latents a step,
-windows of 5x5. Ours: the discretized logistic likelihood, whose mean is the canvas and whose scale is learned for each channel,
-rate, clipping, batch and length.
+windows of 5x5. Ours: the discretized logistic likelihood, whose mean is the canvas and whose scale is learned for each
+channel, rate, clipping, batch and length.
 Command: python train.py --config=configs/draw_cifar10.py --workdir=runs/draw_cifar10
 Variants: (none); small (16 steps, LSTMs of 256, 50 latents); tiny.
 Expected: below 4.13 bits/dim (van den Oord et al. 2016, table 3). No run is recorded yet.
