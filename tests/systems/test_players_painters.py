@@ -65,6 +65,8 @@ def compare(metrics, play, cell, density):
   log_p = normal(steps.z, *steps.prior).sum((0, 2)).reshape(4, 2)
   measured = play.measured()
   assert_same(measured['neg_elbo_nats'], (kl - log_px_z).mean(1))
+  grey = 8 if more['num_parameters'] > 1 else 0  # bits of a level of the density of [0, 1]
+  assert_same(measured['bits_per_dim'], (kl - log_px_z).mean(1) / 16 / np.log(2) + grey)
   assert_same(measured['kl_nats'], kl.mean(1))
   assert_same(measured['reconstruction_nats'], -log_px_z.mean(1))
   assert_same(measured['neg_bound_nats'], -log_mean_exp(log_px_z - log_q + log_p, 1))

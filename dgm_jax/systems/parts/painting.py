@@ -46,7 +46,8 @@ def build(config: ConfigDict, cell: Any) -> Model:
   model, shape = config.model, tuple(config.data.shape)
   experiment.require(model.steps >= 1, f'config.model.steps must be at least 1, got {model.steps}')
   likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
-  painter = Painter(cell, model.steps, shape, likelihood.num_parameters, model.unroll, model.remat)
+  ways = {way: model.get(way, False) for way in ('unroll', 'remat')}
+  painter = Painter(cell, model.steps, shape, likelihood.num_parameters, **ways)
   noise = (model.steps, cell.size)
 
   def networks(key: Key, batch: Batch):
