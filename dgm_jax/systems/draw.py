@@ -29,7 +29,7 @@ def draw(config: ConfigDict) -> System:
   for key, number in {'hidden': model.hidden, 'steps': model.steps}.items():
     experiment.require(number >= 1, f'config.model.{key} must be at least 1, got {number}')
   cell = DrawCell(
-    shape, model.hidden, _latents(config), model.read, model.write, painting.image_of(config), model.steps, config.dtype
+    shape, model.hidden, _latents(config), model.read, model.write, painting.image_of(config), config.dtype
   )
   return _system(config, cell)
 
@@ -49,9 +49,7 @@ def conv_draw(config: ConfigDict) -> System:
   )
   for key, number in {'features': model.features, 'steps': model.steps, 'kernel': model.kernel}.items():
     experiment.require(number >= 1, f'config.model.{key} must be at least 1, got {number}')
-  cell = ConvDrawCell(
-    shape, model.features, model.kernel, _latents(config), painting.image_of(config), model.steps, config.dtype
-  )
+  cell = ConvDrawCell(shape, model.features, model.kernel, _latents(config), painting.image_of(config), config.dtype)
   return _system(config, cell)
 
 

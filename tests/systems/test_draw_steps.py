@@ -49,9 +49,9 @@ def test_divergences_of_constant_posteriors(name):
 def painting_of(settings):
   shape, model = tuple(settings.data.shape), settings.model
   if settings.system == 'draw.conv_draw':
-    cell = ConvDrawCell(shape, model.features, model.kernel, *model.latents, jax.nn.sigmoid, model.steps)
+    cell = ConvDrawCell(shape, model.features, model.kernel, *model.latents, jax.nn.sigmoid)
     return painting.build(settings, cell)
-  cell = DrawCell(shape, model.hidden, *model.latents, model.read, model.write, jax.nn.sigmoid, model.steps)
+  cell = DrawCell(shape, model.hidden, *model.latents, model.read, model.write, jax.nn.sigmoid)
   return painting.build(settings, cell)
 
 
