@@ -52,8 +52,8 @@ def build(config: ConfigDict, cell: Any) -> Model:
 
   def networks(key: Key, batch: Batch):
     x = batch['x']
-    start = jnp.zeros((model.steps, 1, cell.size)), jnp.ones(model.steps, bool)
-    params = painter.init(key, x[:1], *start)['params']
+    single = painter.clone(steps=1)  # whose parameters are those of any number of steps
+    params = single.init(key, x[:1], jnp.zeros((1, 1, cell.size)), jnp.ones(1, bool))['params']
     params['cell']['canvas'] = likelihood.init_bias(x.mean(0))[0]
     if likelihood.num_parameters > 1:
       params['spread'] = likelihood.init_bias(x.mean((0, 1, 2)))[1:]
