@@ -15,7 +15,7 @@ from dgm_jax.errors import UserError
 if TYPE_CHECKING:
   from dgm_jax.core import Batch, Key, State, System
 
-__all__ = ['Prior', 'Views', 'find', 'fits', 'needs', 'require']
+__all__ = ['Canvases', 'Prior', 'Views', 'find', 'fits', 'needs', 'require']
 
 Labels = jax.Array | None  # [B] int32
 
@@ -163,6 +163,29 @@ class Compress(Protocol):
   ) -> tuple[jax.Array, jax.Array]: ...
 
 
+class Canvases(NamedTuple):
+  """What a system has painted after each of T steps.
+
+  A window is left, top, right and bottom in pixels from 1, and the deviation of its filters.
+  """
+
+  images: jax.Array  # [T, B, ...] in data space
+  read: jax.Array | None  # windows [T, B, 5]; None: whole images, or none, are read
+  write: jax.Array | None  # likewise
+
+
+class AskCanvases(Protocol):
+  """Paints examples x [B, ...]."""
+
+  def __call__(self, key: 'Key', state: 'State', x: jax.Array) -> Canvases: ...
+
+
+class AskSampleCanvases(Protocol):
+  """Paints n samples; n is static under jit."""
+
+  def __call__(self, key: 'Key', state: 'State', n: int) -> Canvases: ...
+
+
 class Prior(NamedTuple):
   """The distribution of the codes that `decode` takes."""
 
@@ -214,6 +237,8 @@ class Views(NamedTuple):
   synthesize: Synthesize | None = None  # [B, H, W, C]
   truncated: Truncated | None = None
   compress: Compress | None = None  # of systems that paint in steps
+  canvases: AskCanvases | None = None
+  sample_canvases: AskSampleCanvases | None = None
 
 
 def needs(*names: str) -> Callable[[Callable], Callable]:

@@ -14,7 +14,7 @@ from dgm_jax.core import State, Views, system
 from dgm_jax.errors import UserError
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
-from dgm_jax.views import Prior, find, require
+from dgm_jax.views import Canvases, Prior, find, require
 
 SHAPE, CLASSES = (2, 2, 1), 3
 LABELS = np.arange(12, dtype=np.int32) % CLASSES
@@ -67,6 +67,8 @@ ALL = {
   'styles': lambda key, state, w, psi: jnp.zeros((len(w), 6, 3)) + 0 * w.sum() + 0 * psi.sum(),
   'synthesize': lambda key, state, styles, number, strength: each(styles, *SHAPE),
   'compress': lambda key, state, x, steps: (x, each(x, 2) + 0 * steps),
+  'canvases': lambda key, state, x: Canvases(each(x[None], len(x), *SHAPE), None, each(x[None], len(x), 5)),
+  'sample_canvases': lambda key, state, n: Canvases(jnp.zeros((1, n, *SHAPE)), None, jnp.zeros((1, n, 5))),
   'truncated': lambda key, state, n, psi: jnp.zeros((n, *SHAPE)),
 }
 
@@ -92,7 +94,7 @@ def test_a_system_that_answers_everything_keeps_the_contract(monkeypatch):
   ask(subject())
   drawn, measured = draw_and_measure(subject(monkeypatch), monkeypatch)
   assert {'samples', 'classes', 'reconstructions', 'levels', 'interpolations', 'traversals'} <= drawn
-  assert {'decompressions', 'variations', 'posterior'} <= drawn
+  assert {'decompressions', 'variations', 'posterior', 'canvases', 'compression'} <= drawn
   assert {'likelihood.nll', 'latent.units', 'surgery.surgery', 'codes.codes', 'generated.clusters'} <= measured
   assert {'codes.decompressions', 'codes.compression'} <= measured
 

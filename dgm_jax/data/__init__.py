@@ -1,7 +1,7 @@
 """Datasets by name as arrays in memory, and the order in which their examples are drawn.
 
 Nothing here imports jax, but `dgm_jax.data.preprocess`, which runs inside jit
-and is imported by its own name, and `sprites` and `factors`, which are imported when they are asked for.
+and is imported by its own name, and `sprites`, `pairs` and `factors`, which are imported when they are asked for.
 """
 
 from dgm_jax.data.batches import order, permutation, ragged

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BINARY = ('dsprites',)  # sets of TFDS that are not stored in 0..255
 RENDERED = ('sprites', 'sprites_color')
+DIGITS = ('digits', 'mnist')
+PAIRS = 'pairs:'  # of digits of a stored set
 _SPLITS = ('train', 'valid', 'test')
 
 
@@ -28,11 +30,12 @@ def load(config: Any, split: str) -> Split:
   Args:
     config: a mapping with attributes
       name: 'digits', 'sprites', 'sprites_color', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH', 'npy:PATH' or
-        'points:NAME', 'toy:NAME'.
+        'points:NAME', 'toy:NAME', 'pairs:digits' or 'pairs:mnist'.
       train, test: TFDS split expressions; only for a TFDS name.
       valid_size: if the dataset has no validation part of its own, this number of the last training examples move from
         'train' to 'valid'.
-      size: 0 as stored; n: the central square of each image, resized to n x n, antialiased; sprites are rendered at n.
+      size: 0 as stored; n: the central square of each image, resized to n x n, antialiased; sprites are rendered at n,
+        pairs put into n x n.
       channels: 0 as stored, 1 grey, 3 colour.
       pad: pixels of black that are put around each stored image, before it is resized; 0 if there is no such attribute.
       invert: True for 255 - x.
@@ -53,6 +56,10 @@ def load(config: Any, split: str) -> Split:
   name, size = f'{config.name}:{split}', len(next(iter(arrays.values())))
   if config.name in RENDERED:
     return _sprites().split(config.name, size, arrays, look)._replace(name=name)
+  if config.name.startswith(PAIRS):
+    from dgm_jax.data import pairs  # JAX comes with it
+
+    return pairs.split(name, arrays, config.size)
   if arrays['x'].dtype != np.uint8 and config.preprocess != 'identity':
     raise UserError(
       f'{config.name} holds floats, which {config.preprocess} cannot take: --config.data.preprocess=identity'
@@ -114,6 +121,9 @@ def _source(config: Any, look: Look) -> Source:
   kind, colon, path = config.name.partition(':')
   if config.name == 'digits':
     return Source(digits.parts(look))
+  if config.name.startswith(PAIRS) and path in DIGITS:
+    stored = look._replace(size=0)
+    return Source(digits.parts(stored) if path == 'digits' else tfds.parts(path, config.train, config.test, stored))
   if config.name in RENDERED:
     return Source(_sprites().parts())
   if not colon:
@@ -127,7 +137,7 @@ def _source(config: Any, look: Look) -> Source:
     return Source(synthetic[kind](path, look))
   raise UserError(
     f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
-    ' points:NAME or toy:NAME'
+    f' points:NAME, toy:NAME or pairs:NAME ({", ".join(DIGITS)})'
   )
 
 

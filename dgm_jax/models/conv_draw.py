@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dgm_jax.models.painter import Step, choose_sample, sample_of_noise, share
-from dgm_jax.nn.blocks import TransposedConv, side_by_side
+from dgm_jax.models.painter import Step, choose_sample, sample_of_noise
+from dgm_jax.nn.blocks import TransposedConv, glorot, side_by_side
 from dgm_jax.nn.recurrent import ConvLSTM
 
 __all__ = ['STRIDE', 'ConvDrawCell', 'Memory']
 
 STRIDE = 2  # from the image to the LSTMs
+SMALL = nn.initializers.variance_scaling(0.01, 'fan_in', 'truncated_normal')  # of heads: priors begin near posteriors
 
 
 class Memory(NamedTuple):
@@ -44,7 +45,6 @@ class ConvDrawCell(nn.Module):
   kernel: int  # pixels a side, of all convolutions
   maps: int  # z
   mean: Callable  # canvas -> the image that it shows
-  steps: int  # of the painter: at first a step writes that part of an image
   dtype: jnp.dtype | str = 'float32'
 
   @property
@@ -55,7 +55,7 @@ class ConvDrawCell(nn.Module):
   def setup(self):
     side = (self.kernel, self.kernel)
     strided = {'strides': (STRIDE, STRIDE), 'use_bias': False, 'dtype': self.dtype}
-    head = {'kernel_init': side_by_side(2, nn.initializers.lecun_normal()), 'dtype': self.dtype}
+    head = {'kernel_init': side_by_side(2, SMALL), 'dtype': self.dtype}
     self.canvas = self.param('canvas', nn.initializers.zeros, self.shape)
     self.at_first = self.param('start', nn.initializers.zeros, (4, self.features))
     self.from_image = nn.Conv(4 * self.features, side, **strided)
@@ -64,7 +64,7 @@ class ConvDrawCell(nn.Module):
     self.decoder = ConvLSTM(self.features, self.kernel, self.dtype)
     self.posterior = nn.Conv(2 * self.maps, side, **head)
     self.prior = nn.Conv(2 * self.maps, side, **head)
-    self.output = TransposedConv(self.shape[-1], self.kernel, kernel_init=share(self.steps), dtype=self.dtype)
+    self.output = TransposedConv(self.shape[-1], self.kernel, kernel_init=glorot, dtype=self.dtype)
 
   def start(self, n: int) -> Memory:
     """Returns the memory before the first step."""

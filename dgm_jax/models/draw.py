@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dgm_jax.models.painter import Step, choose_sample, share
+from dgm_jax.models.painter import Step, choose_sample
 from dgm_jax.nn import filterbank
 from dgm_jax.nn.blocks import NormalHead, glorot
 from dgm_jax.nn.recurrent import lstm
@@ -41,7 +41,6 @@ class DrawCell(nn.Module):
   read: int  # rows and columns of the window that is read; 0: the whole image
   write: int  # likewise
   mean: Callable  # canvas -> the image that it shows
-  steps: int  # of the painter: at first a step writes that part of an image
   dtype: jnp.dtype | str = 'float32'
 
   def setup(self):
@@ -54,7 +53,7 @@ class DrawCell(nn.Module):
     self.read_window = nn.Dense(5, kernel_init=glorot, dtype=self.dtype) if self.read else None
     self.write_window = nn.Dense(5, kernel_init=glorot, dtype=self.dtype) if self.write else None
     numbers = (self.write**2 or self.shape[0] * self.shape[1]) * channels
-    self.output = nn.Dense(numbers, kernel_init=share(self.steps), dtype=self.dtype)
+    self.output = nn.Dense(numbers, kernel_init=glorot, dtype=self.dtype)
 
   def start(self, n: int) -> Memory:
     """Returns the memory before the first step."""

@@ -18,9 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dgm_jax.nn.blocks import glorot
-
-__all__ = ['Painter', 'Step', 'choose_sample', 'sample_of_noise', 'share']
+__all__ = ['Painter', 'Step', 'choose_sample', 'sample_of_noise']
 
 
 class Step(NamedTuple):
@@ -43,11 +41,6 @@ def sample_of_noise(params: tuple[Array, Array], noise: Array) -> Array:
 def choose_sample(posterior: tuple[Array, Array], prior: tuple[Array, Array], noise: Array, kept: Array) -> Array:
   """Computes the sample of the posterior if `kept` [], else that of the prior, both with the same noise."""
   return jnp.where(kept, sample_of_noise(posterior, noise), sample_of_noise(prior, noise))
-
-
-def share(steps: int) -> Callable:
-  """Returns the initializer whose kernels are those of a single layer, divided by the number of steps."""
-  return lambda key, shape, dtype=jnp.float32: glorot(key, shape, dtype) / steps
 
 
 class Painter(nn.Module):

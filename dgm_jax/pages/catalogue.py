@@ -32,7 +32,7 @@ MATTER = (
 SIZE = ('system', 'conditional', 'model')  # what the number of parameters depends on, with SHAPE
 SHAPE = ('name', 'size', 'channels')
 FILLED_IN = [key.removeprefix('data.') for key in experiment.FILLED_IN if key.startswith('data.')]
-SPEED = ('memory', 'unroll', 'chunk')  # settings of networks that change no number but by rounding
+SPEED = ('memory', 'remat', 'unroll', 'chunk')  # settings of networks that change no number but by rounding
 
 
 def read(source: str, overrides: Iterable[str] = ()) -> ConfigDict:

@@ -1,5 +1,7 @@
 """Recurrent variational autoencoders, which paint an image in steps."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
@@ -27,9 +29,9 @@ def draw(config: ConfigDict) -> System:
   for key, number in {'hidden': model.hidden, 'steps': model.steps}.items():
     experiment.require(number >= 1, f'config.model.{key} must be at least 1, got {number}')
   cell = DrawCell(
-    shape, model.hidden, _latents(config), model.read, model.write, painting.image_of(config), model.steps, config.dtype
+    shape, model.hidden, _latents(config), model.read, model.write, painting.image_of(config), config.dtype
   )
-  return bounds.system(config, painting.build(config, cell), 'elbo', bounds.neg_bound)
+  return _system(config, cell)
 
 
 def conv_draw(config: ConfigDict) -> System:
@@ -47,10 +49,19 @@ def conv_draw(config: ConfigDict) -> System:
   )
   for key, number in {'features': model.features, 'steps': model.steps, 'kernel': model.kernel}.items():
     experiment.require(number >= 1, f'config.model.{key} must be at least 1, got {number}')
-  cell = ConvDrawCell(
-    shape, model.features, model.kernel, _latents(config), painting.image_of(config), model.steps, config.dtype
-  )
-  return bounds.system(config, painting.build(config, cell), 'elbo', bounds.neg_bound)
+  cell = ConvDrawCell(shape, model.features, model.kernel, _latents(config), painting.image_of(config), config.dtype)
+  return _system(config, cell)
+
+
+def _system(config: ConfigDict, cell: Any) -> System:
+  """Returns the System of steps of a cell; it is evaluated in bits per dimension, too."""
+  model = painting.build(config, cell)
+
+  def figures(terms):
+    bits = model.views['bits'](None, None, -bounds.elbo(terms, None)[0])
+    return bounds.neg_bound(terms) | {'bits_per_dim': bits}
+
+  return bounds.system(config, model, 'elbo', figures)
 
 
 def _check_window(key: str, side: int, shape: tuple[int, ...]) -> None:

@@ -72,7 +72,7 @@ def draw(p, x, noise, read, write, kept=(True,) * T):
 
 
 def painter(read, write, num_parameters=1):
-  cell = DrawCell(SHAPE, 3, 2, read, write, lambda canvas: 1 / (1 + jnp.exp(-canvas)), T)
+  cell = DrawCell(SHAPE, 3, 2, read, write, lambda canvas: 1 / (1 + jnp.exp(-canvas)))
   return Painter(cell, T, SHAPE, num_parameters)
 
 
@@ -121,7 +121,7 @@ def conv_draw(p, x, noise, kept=(True,) * T):
 
 
 def conv_painter():
-  cell = ConvDrawCell(EVEN, 3, 3, 2, lambda canvas: 1 / (1 + jnp.exp(-canvas)), T)
+  cell = ConvDrawCell(EVEN, 3, 3, 2, lambda canvas: 1 / (1 + jnp.exp(-canvas)))
   return Painter(cell, T, EVEN)
 
 

@@ -49,9 +49,9 @@ def test_divergences_of_constant_posteriors(name):
 def painting_of(settings):
   shape, model = tuple(settings.data.shape), settings.model
   if settings.system == 'draw.conv_draw':
-    cell = ConvDrawCell(shape, model.features, model.kernel, *model.latents, jax.nn.sigmoid, model.steps)
+    cell = ConvDrawCell(shape, model.features, model.kernel, *model.latents, jax.nn.sigmoid)
     return painting.build(settings, cell)
-  cell = DrawCell(shape, model.hidden, *model.latents, model.read, model.write, jax.nn.sigmoid, model.steps)
+  cell = DrawCell(shape, model.hidden, *model.latents, model.read, model.write, jax.nn.sigmoid)
   return painting.build(settings, cell)
 
 
@@ -196,11 +196,17 @@ def test_a_uniform_density_of_pixels_has_eight_bits(likelihood, nats):
 
 
 def test_the_canvas_shows_the_mean_of_the_data_before_the_first_step():
-  settings = settings_of('draw_mnist:tiny')
-  system, batch = systems.build(settings), batch_of(settings)
-  cell = jax.jit(system.init)(KEY, batch).params['model']['cell']
-  mean = np.clip(np.asarray(batch['x']).mean(0), 0.001, 0.999)
-  np.testing.assert_allclose(jax.nn.sigmoid(cell['canvas']), mean, rtol=1e-4)
+  """With a deviation of a quarter, if pixels have one."""
+  for likelihood in ('bernoulli', 'gaussian'):
+    settings = settings_of('draw_mnist:tiny', likelihood=likelihood)
+    system, batch = systems.build(settings), batch_of(settings)
+    params = jax.jit(system.init)(KEY, batch).params['model']
+    mean, canvas = np.asarray(batch['x']).mean(0), params['cell']['canvas']
+    if likelihood == 'gaussian':
+      np.testing.assert_allclose(canvas, mean, rtol=1e-5)
+      np.testing.assert_allclose(params['spread'], [[2 * np.log(0.25)]], rtol=1e-6)
+    else:
+      np.testing.assert_allclose(jax.nn.sigmoid(canvas), np.clip(mean, 0.001, 0.999), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_draw(name):
   """Gregor et al. 2015, equations 9 to 12: -log p(x|c_T) and, over steps and latents, (mu^2 + s^2 - ln s^2 - 1) / 2."""
   metrics, play = played(settings_of(f'draw_mnist:{name}', samples=2))
   model = play('model').settings.model
-  cell = DrawCell((4, 4, 1), model.hidden, *model.latents, model.read, model.write, sigmoid, model.steps)
+  cell = DrawCell((4, 4, 1), model.hidden, *model.latents, model.read, model.write, sigmoid)
   compare(metrics, play('model'), cell, lambda x, canvas: bernoulli(flat(x), flat(canvas)).sum(-1))
 
 
@@ -42,7 +42,7 @@ def test_conv_draw(likelihood):
   metrics, play = played(settings_of('conv_draw_mnist:tiny', samples=2, likelihood=likelihood))
   model, spread = play('model').settings.model, play('model').state.params['model'].get('spread')
   mean = sigmoid if likelihood == 'bernoulli' else lambda canvas: canvas
-  cell = ConvDrawCell((4, 4, 1), model.features, model.kernel, *model.latents, mean, model.steps)
+  cell = ConvDrawCell((4, 4, 1), model.features, model.kernel, *model.latents, mean)
   of_bits = lambda x, canvas: bernoulli(flat(x), flat(canvas)).sum(-1)
   of_reals = lambda x, canvas: normal(flat(x), flat(canvas), np.float64(spread[0, 0])).sum(-1)
   compare(metrics, play('model'), cell, of_bits if likelihood == 'bernoulli' else of_reals)
@@ -65,6 +65,8 @@ def compare(metrics, play, cell, density):
   log_p = normal(steps.z, *steps.prior).sum((0, 2)).reshape(4, 2)
   measured = play.measured()
   assert_same(measured['neg_elbo_nats'], (kl - log_px_z).mean(1))
+  grey = 8 if more['num_parameters'] > 1 else 0  # bits of a level of the density of [0, 1]
+  assert_same(measured['bits_per_dim'], (kl - log_px_z).mean(1) / 16 / np.log(2) + grey)
   assert_same(measured['kl_nats'], kl.mean(1))
   assert_same(measured['reconstruction_nats'], -log_px_z.mean(1))
   assert_same(measured['neg_bound_nats'], -log_mean_exp(log_px_z - log_q + log_p, 1))

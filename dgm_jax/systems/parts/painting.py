@@ -46,13 +46,14 @@ def build(config: ConfigDict, cell: Any) -> Model:
   model, shape = config.model, tuple(config.data.shape)
   experiment.require(model.steps >= 1, f'config.model.steps must be at least 1, got {model.steps}')
   likelihood = experiment.choose('config.model.likelihood', model.likelihood, LIKELIHOODS)(config.data.levels)
-  painter = Painter(cell, model.steps, shape, likelihood.num_parameters, model.unroll, model.remat)
+  ways = {way: model.get(way, False) for way in ('unroll', 'remat')}
+  painter = Painter(cell, model.steps, shape, likelihood.num_parameters, **ways)
   noise = (model.steps, cell.size)
 
   def networks(key: Key, batch: Batch):
     x = batch['x']
-    start = jnp.zeros((model.steps, 1, cell.size)), jnp.ones(model.steps, bool)
-    params = painter.init(key, x[:1], *start)['params']
+    single = painter.clone(steps=1)  # whose parameters are those of any number of steps
+    params = single.init(key, x[:1], jnp.zeros((1, 1, cell.size)), jnp.ones(1, bool))['params']
     params['cell']['canvas'] = likelihood.init_bias(x.mean(0))[0]
     if likelihood.num_parameters > 1:
       params['spread'] = likelihood.init_bias(x.mean((0, 1, 2)))[1:]
@@ -106,6 +107,11 @@ def _pixels(painter: Painter, state: State, canvas: jax.Array) -> tuple[jax.Arra
   return painter.apply({'params': state.params['model']}, canvas, method='pixels')
 
 
+def _image(painter: Painter, likelihood: Likelihood, state: State, canvas: jax.Array) -> jax.Array:
+  """Computes the means of the pixels, in the shape of the canvas."""
+  return likelihood.mean(_pixels(painter, state, canvas)).reshape(canvas.shape)
+
+
 def _terms(log_px_z: jax.Array, steps: Step, axes: tuple[int, ...]) -> Terms:
   """Computes the terms; the divergence of each step, in closed form, is given the samples of the steps before."""
   z, posterior, prior = jax.tree.map(lambda leaf: _beside(leaf, axes), (steps.z, steps.posterior, steps.prior))
@@ -127,7 +133,7 @@ def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> 
   count, size = noise
 
   def image(state, canvas):
-    return likelihood.mean(_pixels(painter, state, canvas)).reshape(canvas.shape)
+    return _image(painter, likelihood, state, canvas)
 
   def mean_path(state, x):
     return _paint(painter, state, x, jnp.zeros((count, x.shape[0], size)))
@@ -156,13 +162,6 @@ def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> 
   def kl_per_dim(key, state, x):
     return jnp.concatenate([kl for _, kl in layers(key, state, x)], -1)
 
-  def compress(key, state, x, steps):
-    _check_steps(steps, count)
-    kept = jnp.arange(count) < steps
-    canvas, every = _paint(painter, state, x, _noise(key, noise, x.shape[0]), kept)
-    nats = distributions.gaussian_kl_per_dim(*every.posterior, *every.prior).sum(-1)
-    return image(state, canvas), jnp.where(kept[None], nats.T, 0)
-
   def bits(key, state, nats):
     del key, state
     return likelihood.bits(nats, math.prod(painter.shape))
@@ -171,5 +170,30 @@ def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> 
   return {
     'encode': encode, 'decode': decode, 'posterior': None, 'prior': prior, 'reconstruct': reconstruct,
     'mean_sample': mean_sample, 'layers': layers, 'kl_per_dim': kl_per_dim, 'bits': bits,
-    'compress': compress,
-  }  # fmt: skip
+  } | _step_views(painter, likelihood, noise)  # fmt: skip
+
+
+def _step_views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> dict[str, Any]:
+  """Returns the views of single steps, by name."""
+  count, size = noise
+
+  def compress(key, state, x, steps):
+    _check_steps(steps, count)
+    kept = jnp.arange(count) < steps
+    canvas, every = _paint(painter, state, x, _noise(key, noise, x.shape[0]), kept)
+    nats = distributions.gaussian_kl_per_dim(*every.posterior, *every.prior).sum(-1)
+    return _image(painter, likelihood, state, canvas), jnp.where(kept[None], nats.T, 0)
+
+  def traced(state, canvas, steps):
+    del canvas
+    images = _image(painter, likelihood, state, steps.canvas.reshape(-1, *painter.shape))
+    return views.Canvases(images=images.reshape(steps.canvas.shape), read=steps.read, write=steps.write)
+
+  def canvases(key, state, x):
+    del key
+    return traced(state, *_paint(painter, state, x, jnp.zeros((count, x.shape[0], size)), trace=True))
+
+  def sample_canvases(key, state, n):
+    return traced(state, *_generate(painter, state, _noise(key, noise, n), True))
+
+  return {'compress': compress, 'canvases': canvases, 'sample_canvases': sample_canvases}
