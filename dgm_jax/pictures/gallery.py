@@ -82,18 +82,20 @@ def samples(key: Key, system: System, state: State, n: int, to_uint8: ToUint8) -
 def samples_like(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8) -> np.ndarray:
   """Draws the same number of samples as x has rows: a grid of images, or a map of points [n, D].
 
-  The map is of data, samples and critic. If the system has no critic, it is of the density beside samples. If D > 2, it
-  is of the first two coordinates of data and samples.
+  The map is of data, samples and critic. If the system has no critic, it is of the density beside samples. If it has
+  neither or D > 2, it is of the first two coordinates of data and samples; points of the line have histograms.
   """
   if x.ndim > 2:
     return samples(key, system, state, len(x), to_uint8)
-  if x.shape[1] > 2:
-    fake = call(system.sample, state, key, state, len(x), static=(2,))
-    return plane.draw(x[:, :2], fake[:, :2], lambda points: np.zeros(len(points)))
-  if not system.views.critic:
+  views, width = system.views, x.shape[1]
+  if width == 2 and views.log_prob and not views.critic:
     return density(key, system, state)
-  fake = call(system.sample, state, key, state, len(x), static=(2,))
-  return plane.draw(x, fake, lambda points: call(system.views.critic, state, key, state, points))
+  fake = call(system.sample, state, key, state, POINTS if width == 1 else len(x), static=(2,))
+  if width == 1:
+    return densities.draw(fake[:, 0][None], x[:, 0])
+  critic = views.critic if width == 2 else None
+  value = lambda points: call(critic, state, key, state, points) if critic else np.zeros(len(points))
+  return plane.draw(x[:, :2], fake[:, :2], value)
 
 
 def density(key: Key, system: System, state: State, reach: float = 6.0, size: int = 240, n: int = 40_000) -> np.ndarray:

@@ -233,3 +233,15 @@ def test_a_state_spread_over_devices_gives_the_same_picture():
   x = CODES.reshape(4, 1, 3, 1)
   images = [gallery.traversals(KEY, system, state, x, to_uint8) for state in (one, eight)]
   np.testing.assert_array_equal(*images)
+
+
+@pytest.mark.parametrize('width', [1, 2, 3])
+def test_points_are_drawn_also_without_a_critic_and_a_density(width):
+  """Those of the line have a histogram: samples at 0.5 are one bar, data around it many."""
+  system = toy(prior=None)._replace(sample=lambda key, state, n: jnp.full((n, width), 0.5))
+  data = np.linspace(0, 1, 50 * width, dtype='f4').reshape(50, width)
+  picture = gallery.samples_like(KEY, system, first_state(), data, to_uint8)
+  assert picture.dtype == np.uint8 and picture.ndim == 3 and len(np.unique(picture)) > 1
+  if width == 1:
+    ink = (picture[:60, :, 0] == picture[:60].min()).any(0)
+    assert 0 < ink.sum() <= 8 and abs(np.flatnonzero(ink).mean() / picture.shape[1] - 0.5) < 0.02
