@@ -30,19 +30,24 @@ def test_a_frame_far_outside_leaves_the_image():
 
 @pytest.mark.parametrize(('name', 'rows'), [('draw_mnist:tiny', 8), ('draw_mnist:tiny_attention', 12)])
 def test_canvases_have_rows_of_images_and_of_samples(name, rows):
-  settings = settings_of(name)
+  settings = settings_of(name, steps=5)
   system, state, batch = begun(settings)
   draw = painting.available(system)['canvases']
   image = draw(jax.random.key(0), state, np.asarray(batch['x']), preprocess.pixels(settings.data))
   side = 56 + 2
-  assert image.shape == (rows * side + 2, 3 * side + 2, 3)
+  assert image.shape == (rows * side + 2, 4 * side + 2, 3)
   coloured = (image != image[..., :1]).any(-1)
   assert coloured.any() == (rows == 12)
   last = np.asarray(jax.jit(system.views.reconstruct)(jax.random.key(0), state, batch['x']))[0, ..., 0]
   top = side if rows == 12 else 0  # below the row of the windows that are read
-  cell = image[top + 2 :, 2 * side + 2 :][:56:14, :56:14]
-  plain = ~coloured[top + 2 :, 2 * side + 2 :][:56:14, :56:14]
+  cell = image[top + 2 :, 3 * side + 2 :][:56:14, :56:14]
+  plain = ~coloured[top + 2 :, 3 * side + 2 :][:56:14, :56:14]
   np.testing.assert_allclose(cell[plain][:, 0], np.round(255 * last)[plain], atol=1)
+  if rows == 12:  # the third column is that of the fourth step
+    read = np.asarray(jax.jit(system.views.canvases)(jax.random.key(0), state, batch['x']).read)[3, 0]
+    original = painting.magnified(np.uint8(255 * np.asarray(batch['x'][:1])))[0]
+    expected = painting.framed(original, read, 14, painting.READ)
+    np.testing.assert_array_equal(image[2:58, 2 * side + 2 :][:, :56], expected)
 
 
 def test_compression_has_a_column_for_each_number_of_steps_and_the_originals():
