@@ -35,8 +35,8 @@ def ladder() -> Topic:
     'Three levels and all maps linear, so that every term has a closed form. The posterior of a chain is a chain, from'
     ' either end: q(z_3|x) q(z_2|z_3, x) q(z_1|z_2, x), which is top down, and q(z_1|x) q(z_2|z_1) q(z_3|z_2), which is'
     ' bottom up, both have it, and their bound is the evidence. The product q(z_1|x) q(z_2|x) q(z_3|x) has not: its'
-    ' best factors have the right means but variances that are too small, and a third of the evidence is lost. (The last'
-    ' factor of the prior on the slide is p(z_1|z_2); it is printed p(z_1, z_2).)',
+    ' best factors have the right means but variances that are too small, and 0.44 nats are lost. (The last factor of'
+    ' the prior on the slide is p(z_1|z_2); it is printed p(z_1, z_2).)',
     rows=rows,
     figures=[Figures(f'nats, log p(x) = {evidence():.7f}', header, table)],
   )
