@@ -224,7 +224,7 @@ class Views(NamedTuple):
   judge: AskExamples | None = None  # (logits [B, K], features [B, F])
   codes: AskExamples | None = None  # whole-numbered codes, level -> [B, h, w]
   image: AskLevels | None = None  # [B, H, W, C]
-  levels: AskExamples | None = None  # [levels, B, H, W, C]: the top level alone, then with each level below
+  levels: AskExamples | None = None  # [rows, B, H, W, C]: the top level alone, then with more levels below in each row
   gradient: Gradient | None = None
   decompress: AskExamples | None = None  # [B, ...]: x' ~ p(x'|z) with z ~ q(z|x)
   variations: AskNumber | None = None  # [levels, n, ...]: samples whose noise differs in one level, from the top

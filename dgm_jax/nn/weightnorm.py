@@ -28,9 +28,15 @@ def concat_elu(x: Float[Array, '*S C']) -> Float[Array, '*S D']:
 NONLINEARITIES: dict[str, Callable] = {'elu': jax.nn.elu, 'concat_elu': concat_elu}
 
 
-def weight_norm(module: nn.Module, shape: tuple[int, ...], apply: Callable, deviation: float) -> Any:
-  """Computes `apply(kernel) + bias` for the kernel g v / |v| of a module, with one g for each feature (last axis)."""
+def weight_norm(
+  module: nn.Module, shape: tuple[int, ...], apply: Callable, deviation: float, mask: Array | None = None
+) -> Any:
+  """Computes `apply(kernel) + bias` for the kernel g v / |v| of a module, with one g for each feature (last axis).
+
+  A mask of v's shape leaves out elements of v.
+  """
   direction = module.param('direction', nn.initializers.normal(0.05), shape)
+  direction = direction if mask is None else direction * mask
   unit = direction * jax.lax.rsqrt(jnp.square(direction).sum(range(len(shape) - 1), keepdims=True))
   scale, bias = nn.initializers.ones, nn.initializers.zeros
   if module.is_initializing():

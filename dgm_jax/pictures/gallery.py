@@ -149,7 +149,8 @@ def reconstructions(
 def levels(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 16) -> np.ndarray:
   """Draws a grid of rows by levels of codes, and the originals x [n, ...].
 
-  The first row has the top level's codes alone. Each next row adds the level below.
+  The first row has the top level's codes alone. Each next row adds the level below, or several of many levels. Levels
+  that a row lacks are blank, or the means of a prior given the levels above.
   """
   rows = call(system.views.levels, state, key, state, x[:columns])  # [levels, n, ...]
   images = np.concatenate([*rows, x[:columns]])

@@ -9,13 +9,13 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import models
 from dgm_jax.core import System
-from dgm_jax.models import conv_ladder, deep_ladder
+from dgm_jax.models import conv_ladder, deep_ladder, iaf_ladder
 from dgm_jax.models import ladder as networks
 from dgm_jax.nn.blocks import VARIANCES
 from dgm_jax.systems.parts import bounds, ladders, likelihoods, pixels, posteriors
 from dgm_jax.systems.parts.likelihoods import LIKELIHOODS, Likelihood
 
-__all__ = ['bottom_up', 'factorised', 'top_down', 'vdvae']
+__all__ = ['bottom_up', 'factorised', 'iaf', 'top_down', 'vdvae']
 
 
 def factorised(config: ConfigDict) -> System:
@@ -77,6 +77,37 @@ def vdvae(config: ConfigDict) -> System:
   decoder = deep_ladder.DeepDecoder(model.up, outputs, likelihood.num_parameters, model.latents, **widths)
   shapes = [(side, side, model.latents) for side in reversed(levels)]
   return _maps(config, encoder, decoder, shapes, likelihood)
+
+
+def iaf(config: ConfigDict) -> System:
+  """Builds the residual ladder whose posteriors have an inverse autoregressive step in each of `config.model.blocks`.
+
+  Reference: Kingma et al. 2016, arXiv:1606.04934, section 5.
+  """
+  model: Any = config.model
+  shape = tuple(config.data.shape)
+  for key in ('blocks', 'features', 'latents'):
+    experiment.require(model[key] >= 1, f'config.model.{key} must be at least 1, got {model[key]}')
+  experiment.require(
+    model.features % model.latents == 0,
+    f'config.model.features={model.features} must be a multiple of config.model.latents={model.latents}, whose order'
+    ' the layers of a step keep',
+  )
+  experiment.require(
+    shape[0] % 2 == shape[1] % 2 == 0,
+    f'config.data has images of {shape}, whose sides a stride of 2 must divide: set --config.data.size={shape[0] + 1}',
+  )
+  experiment.one_of('config.model.likelihood', model.likelihood, ('discretized_logistic',))
+  widths = {'blocks': model.blocks, 'features': model.features, 'latents': model.latents, 'dtype': config.dtype}
+  module = conv_ladder.Tower(iaf_ladder.Encoder(**widths), iaf_ladder.Decoder(shape, **widths))
+  shapes = [(shape[0] // 2, shape[1] // 2, model.latents)] * model.blocks
+  likelihood = LIKELIHOODS[model.likelihood](config.data.levels)
+
+  def set_bias(params, x):
+    del x
+    return params  # the output starts from data
+
+  return _system(config, ladders.Ladder(module, shapes, likelihood, shape, set_bias, standard=False))
 
 
 def _dense(config: ConfigDict, order: str) -> System:

@@ -280,6 +280,23 @@ def test_what_a_very_deep_ladder_refuses(model, message):
     systems.build(settings_of('hvae_cifar10:tiny', (8, 8, 3), **model))
 
 
+@pytest.mark.parametrize(
+  ('shape', 'model', 'message'),
+  [
+    ((4, 4, 1), {'latents': 3}, 'config.model.features=4 must be a multiple of config.model.latents=3'),
+    ((4, 4, 1), {'blocks': 0}, 'config.model.blocks must be at least 1, got 0'),
+    ((4, 4, 1), {'likelihood': 'bernoulli'}, 'config.model.likelihood must be one of discretized_logistic'),
+    ((5, 5, 1), {}, r'images of \(5, 5, 1\), whose sides a stride of 2 must divide: set --config.data.size=6'),
+    ((4, 4, 1), {'groups': 3}, 'config.model.groups=3 does not divide'),
+  ],
+)
+def test_what_a_ladder_of_autoregressive_steps_refuses(shape, model, message):
+  settings = settings_of('iaf_vae_cifar10:tiny', shape, **model)
+  with pytest.raises(UserError, match=message):
+    system, _, batch = begun(settings)
+    jax.eval_shape(system.step, KEY, jax.eval_shape(system.init, KEY, batch), batch)
+
+
 def test_maps_of_latents_are_vectors_channel_by_channel():
   """So that groups of latents side by side, which free bits are for, are maps."""
   system, state, batch = begun(settings_of('hvae_mnist:tiny_conv', (8, 8, 1)))

@@ -8,7 +8,7 @@ from playing import KEY, batch_of, bernoulli, doubles, flat, log_mean_exp, norma
 
 from dgm_jax import distributions, systems
 from dgm_jax.internal.noise import standard_normal
-from dgm_jax.models import conv_ladder, deep_ladder, ladder
+from dgm_jax.models import conv_ladder, deep_ladder, iaf_ladder, ladder
 
 
 def assert_same(value, formula):
@@ -130,3 +130,23 @@ def test_vdvae():
   measured = play.measured()
   assert_same(measured['neg_elbo_nats'], -bound)
   assert_same(measured['bits_per_dim'], -bound / 192 / np.log(2))
+
+
+def test_ladder_iaf():
+  """Free bits of each map: of its divergence at the samples, summed over positions, in the mean."""
+  settings = settings_of('iaf_vae_cifar10:tiny', (4, 4, 1), average=0.0, samples=2, free_bits=2.02)
+  metrics, play = played(settings)
+  play = play('model')
+  module = conv_ladder.Tower(iaf_ladder.Encoder(2, 4, 2), iaf_ladder.Decoder((4, 4, 1), 2, 4, 2))
+  (rungs, params), _ = networks(play, module, [(2, 2, 2)] * 2, False)
+  x = jnp.broadcast_to(play.batch['x'].reshape(4, 1, 16), (4, 2, 16))
+  params = [jnp.asarray(param, 'float32').reshape(4, 2, 16) for param in params]
+  log_px_z = np.asarray(distributions.discretized_logistic_log_prob(x, *params, 256), np.float64)
+  kls = [(rung.log_q - normal(rung.z, *rung.p)).reshape(4, 2, 4, 2) for rung in rungs]
+  spent = np.array([own.sum(2).mean((0, 1)) for own in kls])
+  assert spent.min() < 2.02 < spent.max()
+  assert_same(metrics['model/loss'], -log_px_z.mean() + np.maximum(spent, 2.02).sum())
+  measured, bound = play.measured(), log_px_z - sum(own.sum((2, 3)) for own in kls)
+  assert_same(measured['neg_elbo_nats'], -bound.mean(1))
+  assert_same(measured['neg_bound_nats'], -log_mean_exp(bound, 1))
+  assert_same(measured['bits_per_dim'], -bound.mean(1) / 16 / np.log(2))

@@ -5,5 +5,5 @@ Figures that mathematics predicts stand beside those that are measured.
 
 __all__ = [
   'baselines', 'collapse', 'elbo_forms', 'em', 'estimators', 'flows', 'impossibility', 'information_preference',
-  'mean_field', 'receptive_field', 'surgery',
+  'ladder', 'mean_field', 'receptive_field', 'surgery',
 ]  # fmt: skip
