@@ -13,12 +13,12 @@ from dgm_jax.config import defaults, optimizer, shrink, with_variant
 
 WHOLE = {'model.read': 0, 'model.write': 0}
 SMALL = {
-  'data.valid_size': 400, 'optimizer': {'model': optimizer(schedule='cosine', clip_norm=10.0)}, 'steps_per_call': 298,
-  'log_every': 298, 'eval_every': 2980, 'save_every': 2980, 'picture_every': 0,
+  'data.valid_size': 400, 'optimizer': {'model': optimizer(schedule='cosine', clip_norm=10.0)}, 'steps_per_call': 20,
+  'log_every': 200, 'eval_every': 2000, 'save_every': 1000, 'picture_every': 0,
 }  # fmt: skip
 SMALL_WHOLE = {'model.steps': 10, 'model.latents': (20,), 'epochs': 25.0}
 SMALL_ATTENTION = {
-  'model.steps': 16, 'model.hidden': 128, 'model.latents': (10,), 'model.read': 5, 'model.write': 5, 'epochs': 40.0,
+  'model.steps': 16, 'model.hidden': 128, 'model.latents': (10,), 'model.read': 5, 'model.write': 5, 'epochs': 20.0,
 }  # fmt: skip
 TINY_NETWORKS = {
   'model.steps': 3, 'model.hidden': 16, 'model.latents': (4,), 'optimizer': {'model': optimizer(learning_rate=3e-3)}
