@@ -30,6 +30,7 @@ MORE = re.compile(
   r'unsupervised_accuracy|inception_score|modes|high_quality|active_units|beta_vae|factor_vae|mig$'
   r'|parzen_log_likelihood|label_found|label_gain'
 )
+OF_CLASS = re.compile(r'_class_\d')  # the README has figures of all classes together
 POINTS = ('high_quality_percent/2500', 'distance_in_deviations/2500')  # lead: modes alone cannot be told from noise
 LEADING = ('factor_vae_metric', 'nll_nats', 'bits_per_dim', 'error_percent', 'mse', *POINTS)  # where several are shown
 SHORT = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
@@ -263,7 +264,8 @@ def beside(run: Run) -> tuple[Row | None, str]:
 
 def _short(run: Run, archive: Archive) -> tuple[str, ...]:
   page, (row, kind) = run.page, beside(run)
-  names = [name for name in row.figures if name in page['metrics']] if row else shown(run)
+  whole = [name for name in shown(run) if not OF_CLASS.search(name)] or shown(run)
+  names = [name for name in row.figures if name in page['metrics']] if row else whole
   figures = '\n'.join([*(figure(run, name) for name in names), *(f'({note})' for note in notes(run))])
   experiment = '\n'.join(f'`{part}`' for part in [page['config'], *changes(page)])
   data = f'{page["data"]} {page["split"]}'
