@@ -30,6 +30,8 @@ def tiny(config):
   config.model.generator.update({'channels': (4, 4), 'shared': 3, 'hierarchical': True, 'attention': (8,)})
   config.model.critic.update({'channels': (4, 4), 'halvings': 1, 'attention': (4,)})
   config.model.generator.regularisers = {'orthogonal': 1e-4}
+  for network in (config.model.generator, config.model.critic):
+    network.initializer = 'orthogonal'  # slopes of spectral norms are divided by the weights' own, here of one
 
 
 VARIANTS = {

@@ -155,11 +155,13 @@ class Truncated(Protocol):
 class Compress(Protocol):
   """Keeps the latents of x's first `steps` steps, [] or a number, and draws those of the others from the prior.
 
+  The kept ones are the same in each `draw`, [] int32; the others are not.
+
   Returns means of images [B, ...], and the nats of each step [B, T], 0 for the steps that are not kept.
   """
 
   def __call__(
-    self, key: 'Key', state: 'State', x: jax.Array, steps: int | jax.Array
+    self, key: 'Key', state: 'State', x: jax.Array, steps: int | jax.Array, draw: int | jax.Array
   ) -> tuple[jax.Array, jax.Array]: ...
 
 

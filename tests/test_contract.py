@@ -336,7 +336,7 @@ def ask(subject):
     'x': x, 'n': NUMBER, 'columns': 2, 'labels': labels if config.conditional else None, 'temperature': 1.0, 'image': x,
     'batches': jnp.int32(0), 'truncation': jnp.float32(0.5),
     'mask': jnp.zeros(x.shape[:3], bool), 'first': labels, 'nats': 1.0, 'batch': {'x': x, 'y': labels},
-    'psi': jnp.ones(NUMBER), 'steps': jnp.int32(1), 'number': labels, 'strength': jnp.ones(()),
+    'psi': jnp.ones(NUMBER), 'steps': jnp.int32(1), 'draw': jnp.int32(0), 'number': labels, 'strength': jnp.ones(()),
   }  # fmt: skip
 
   def answer(protocol, view):

@@ -66,7 +66,7 @@ ALL = {
   'map_latents': lambda key, state, z: each(z, 3),
   'styles': lambda key, state, w, psi: jnp.zeros((len(w), 6, 3)) + 0 * w.sum() + 0 * psi.sum(),
   'synthesize': lambda key, state, styles, number, strength: each(styles, *SHAPE),
-  'compress': lambda key, state, x, steps: (x, each(x, 2) + 0 * steps),
+  'compress': lambda key, state, x, steps, draw: (x, each(x, 2) + 0 * steps),
   'canvases': lambda key, state, x: Canvases(each(x[None], len(x), *SHAPE), None, each(x[None], len(x), 5)),
   'sample_canvases': lambda key, state, n: Canvases(jnp.zeros((1, n, *SHAPE)), None, jnp.zeros((1, n, 5))),
   'truncated': lambda key, state, n, psi: jnp.zeros((n, *SHAPE)),

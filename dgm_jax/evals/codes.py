@@ -92,7 +92,7 @@ def compression(seed: int, subject: Subject) -> dict[str, float | list[float]]:
 
   def compressed(key, state_and_steps, batch):
     state, steps = state_and_steps
-    image, nats = subject.system.views.compress(key, state, batch['x'], steps)
+    image, nats = subject.system.views.compress(key, state, batch['x'], steps, 0)
     error = jnp.square((image - batch['x']) / (high - low)).reshape(image.shape[0], -1).mean(-1)
     return {'nats': nats, 'mse': error}
 

@@ -51,7 +51,7 @@ def add(q: Normal, p: Normal) -> Normal:
 def residual(q: Normal, p: Normal) -> Normal:
   """Moves the prior by q: the mean in units of its deviation, and its deviation by a factor.
 
-  If q is two zeros, the posterior is the prior.
+  If q is two zeros, the posterior is the prior. The unit of the shift is ours: the paper's is that of the latent.
 
   Reference: Vahdat & Kautz 2020, arXiv:2007.03898, section 3.2.
   """

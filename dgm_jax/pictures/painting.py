@@ -6,7 +6,6 @@ Axes: B images, T steps, H height, W width, C channels.
 import math
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -100,7 +99,7 @@ def compression(
   Reference: Gregor et al. 2016, arXiv:1604.08772, figure 1.
   """
   x = x[:rows]
-  ask = lambda draw, steps: call(system.views.compress, state, jax.random.fold_in(key, draw), state, x, np.int32(steps))
+  ask = lambda draw, steps: call(system.views.compress, state, key, state, x, np.int32(steps), np.int32(draw))
   count = ask(0, 0)[1].shape[1]
   columns, labels = [], []
   for steps in [0, *columns_of(count)]:

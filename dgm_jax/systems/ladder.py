@@ -95,7 +95,8 @@ def iaf(config: ConfigDict) -> System:
   )
   experiment.require(
     shape[0] % 2 == shape[1] % 2 == 0,
-    f'config.data has images of {shape}, whose sides a stride of 2 must divide: set --config.data.size={shape[0] + 1}',
+    f'config.data has images of {shape}, whose sides a stride of 2 must divide: set'
+    f' --config.data.size={shape[0] + shape[0] % 2}',
   )
   experiment.one_of('config.model.likelihood', model.likelihood, ('discretized_logistic',))
   widths = {'blocks': model.blocks, 'features': model.features, 'latents': model.latents, 'dtype': config.dtype}
@@ -182,7 +183,7 @@ def _maps(config: ConfigDict, encoder, decoder, shapes, likelihood: Likelihood) 
 
   def set_bias(params, x):
     bias = likelihood.init_bias(x.mean((0, 1, 2))).ravel()
-    return params | {'output': params['output'] | {'bias': bias}}
+    return params | {'output': params['output'] | {'bias': params['output']['bias'] + bias}}  # outputs start at mean 0
 
   module, shape = conv_ladder.Tower(encoder, decoder), tuple(config.data.shape)
   return _system(config, ladders.Ladder(module, shapes, likelihood, shape, set_bias, standard=False))

@@ -60,7 +60,7 @@ def test_compression_has_bits_and_errors_for_each_number_of_steps(subject, prepr
   """A nat a step and image; an error of a half, a quarter and an eighth in [0, 1]."""
   subject.config.data.preprocess, subject.config.model.likelihood = preprocess, likelihood
 
-  def compress(key, state, x, steps):
+  def compress(key, state, x, steps, draw):
     assert state == {}
     kept = (jnp.arange(2) < steps)[None] * jnp.ones((x.shape[0], 1))
     return x + span * 0.5 ** (1 + steps), kept

@@ -61,7 +61,7 @@ def test_compression_has_a_column_for_each_number_of_steps_and_the_originals():
   for i in range(4):
     for draw in range(3):
       np.testing.assert_array_equal(cells[1 + 3 * i + draw, 4], 255 * x[i, ..., 0])
-  assert (cells[1, 0] != cells[2, 0]).any() and (cells[1, 3] == cells[1, 3]).all()
+  assert (cells[1, 0] != cells[2, 0]).any() and (cells[1, 3] == cells[2, 3]).all()
   assert [(head < 255).any() for head in image[2:58, 2:].reshape(56, 5, side, 3).swapaxes(0, 1)[:, :, :56]] == [
     True, True, True, True, False
   ]  # fmt: skip

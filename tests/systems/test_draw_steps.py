@@ -175,9 +175,12 @@ def test_compressed_images_have_the_first_steps_of_their_own(name):
   settings = settings_of(name)
   (system, state, batch), count = begun(settings), settings.model.steps
   compress, x = jax.jit(system.views.compress), batch['x']
-  images, nats = zip(*(compress(KEY, state, x, jnp.int32(t)) for t in range(count + 1)), strict=True)
-  other, _ = compress(KEY, state, 1 - x, jnp.int32(0))
+  images, nats = zip(*(compress(KEY, state, x, jnp.int32(t), 0) for t in range(count + 1)), strict=True)
+  other, _ = compress(KEY, state, 1 - x, jnp.int32(0), 0)
   np.testing.assert_array_equal(images[0], other)
+  draws = [compress(KEY, state, x, jnp.int32(t), 1)[0] for t in (0, count)]
+  np.testing.assert_array_equal(draws[1], images[-1])
+  assert np.abs(draws[0] - images[0]).max() > 1e-4
   for t in range(count + 1):
     np.testing.assert_allclose(nats[t], np.where(np.arange(count) < t, nats[-1], 0), rtol=1e-6)
   assert (nats[-1] > 0).all()
@@ -185,14 +188,24 @@ def test_compressed_images_have_the_first_steps_of_their_own(name):
   assert all(np.abs(one - two).max() > 1e-4 for one, two in zip(images[1:], images[:-1], strict=True))
   for steps in (count + 1, -1):
     with pytest.raises(UserError, match=f'compress keeps 0 to config.model.steps={count} steps, got {steps}: give'):
-      system.views.compress(KEY, state, x, steps)
+      system.views.compress(KEY, state, x, steps, 0)
 
 
 @pytest.mark.parametrize(('likelihood', 'nats'), [('discretized_logistic', np.log(256)), ('gaussian', 0.0)])
-def test_a_uniform_density_of_pixels_has_eight_bits(likelihood, nats):
+def test_nats_of_an_image_are_bits_of_its_numbers(likelihood, nats):
   """256 levels of equal probability, or the density 1 on [0, 1] that they are dequantized to."""
   system, state, _ = begun(settings_of(CONV, likelihood=likelihood))
   np.testing.assert_allclose(system.views.bits(KEY, state, jnp.float32(16 * nats)), 8, rtol=1e-6)
+
+
+def test_pixels_of_two_levels_of_equal_probability_have_one_bit():
+  """Without weights the posterior is the prior and the canvas is black and white alike."""
+  settings = settings_of(CONV, likelihood='discretized_logistic')
+  settings.data.levels = 2
+  system, state, batch = begun(settings)
+  nothing = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
+  measured = jax.jit(system.evaluate)(KEY, nothing, {'x': jnp.sign(batch['x'] - 0.5)})
+  np.testing.assert_allclose(measured['bits_per_dim'], 1, rtol=1e-6)
 
 
 def test_the_canvas_shows_the_mean_of_the_data_before_the_first_step():

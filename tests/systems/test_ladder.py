@@ -203,7 +203,7 @@ def test_levels_below_those_of_the_posterior_are_means_of_the_prior():
   np.testing.assert_allclose(images[0], jax.jit(views.decode)(KEY, state, rungs[2].z), rtol=1e-5)
 
 
-def test_batch_statistics_are_those_of_the_first_batch_and_move_with_each_step():
+def test_batch_statistics_begin_with_those_of_a_batch_and_move_with_each_step():
   settings = settings_of('hvae_mnist:tiny')
   system, _, batch = begun(settings)
   state = jax.jit(system.init)(KEY, batch)

@@ -177,10 +177,11 @@ def _step_views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]
   """Returns the views of single steps, by name."""
   count, size = noise
 
-  def compress(key, state, x, steps):
+  def compress(key, state, x, steps, draw):
     _check_steps(steps, count)
-    kept = jnp.arange(count) < steps
-    canvas, every = _paint(painter, state, x, _noise(key, noise, x.shape[0]), kept)
+    kept, n = jnp.arange(count) < steps, x.shape[0]
+    own, rest = _noise(key, noise, n), _noise(jax.random.fold_in(key, draw), noise, n)
+    canvas, every = _paint(painter, state, x, jnp.where(kept[:, None, None], own, rest), kept)
     nats = distributions.gaussian_kl_per_dim(*every.posterior, *every.prior).sum(-1)
     return _image(painter, likelihood, state, canvas), jnp.where(kept[None], nats.T, 0)
 
