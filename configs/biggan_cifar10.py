@@ -32,6 +32,8 @@ def tiny(config):
   config.model.generator.regularisers = {'orthogonal': 1e-4}
   for network in (config.model.generator, config.model.critic):
     network.initializer = 'orthogonal'  # slopes of spectral norms are divided by the weights' own, here of one
+  for player in config.optimizer.values():
+    player.update({'eps': 0.1, 'b1': 0.95, 'learning_rate': 2e-4})
 
 
 VARIANTS = {
