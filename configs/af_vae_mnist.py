@@ -5,7 +5,7 @@ prior, without a context, on static data (another binarization here). Batch and 
 Command: python train.py --config=configs/af_vae_mnist.py --workdir=runs/af_vae_mnist
 Variants: (none); mean_only (shifts alone, four steps of 3 x 640 as in appendix A); small (mean_only, four steps of 320,
 50 latents, network of Burda et al. 2016, dynamic data), small_normal (the same under N(0, I)); tiny, tiny_maf.
-Cost: small twenty minutes on two CPU cores.
+Cost: not timed yet.
 Expected: NLL 79.30 by 4096 samples (static, perhaps trained on the validation images, too). small: 89.2 or less by 1000
 samples, and 0.5 below small_normal (dynamic). No run is recorded yet.
 """

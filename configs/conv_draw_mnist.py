@@ -4,7 +4,7 @@ Paper: Gregor et al. 2016, arXiv:1604.08772, section 2; it has no MNIST. Kernels
 the rate and the 160 maps, its size for Omniglot, are recalled. Dynamic data, batch and length: ours.
 Command: python train.py --config=configs/conv_draw_mnist.py --workdir=runs/conv_draw_mnist
 Variants: (none) 16 steps of 160 maps; small (8 steps of 24 maps, 3x3, 4 maps of latents), small_1 (one step); tiny.
-Cost: small twenty minutes on two CPU cores, small_1 a fifth of it.
+Cost: not timed yet.
 Expected: small at least 3 nats below small_1 (bound). No run is recorded yet.
 """
 

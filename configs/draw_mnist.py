@@ -5,7 +5,7 @@ read, 5x5 written. Clipping at 10 and the rate 3e-4: a public program (jbornsche
 Command: python train.py --config=configs/draw_mnist.py --workdir=runs/draw_mnist
 Variants: (none) attention; whole: reads and writes whole images; small (whole, 10 steps, 20 latents); small_attention
 (16 steps, LSTMs of 128, 10 latents, windows of 5x5); tiny, tiny_attention.
-Cost: small twenty minutes on two CPU cores.
+Cost: not timed yet.
 Expected: bound 80.97 nats with attention, 87.40 without, on another, fixed binarization. No run is recorded yet.
 """
 
