@@ -153,7 +153,11 @@ def test_codes_are_deviations_from_the_prior(name):
   assert code.shape == views.prior.sample(KEY, state, 4).shape and views.prior.normal
   image = jax.jit(views.reconstruct)(KEY, state, x)
   np.testing.assert_allclose(jax.jit(views.decode)(KEY, state, code), image, rtol=1e-5, atol=1e-6)
-  per_step = jax.jit(views.layers)(KEY, state, x)
+  layers = jax.jit(views.layers)
+  per_step, other = layers(KEY, state, x), layers(jax.random.key(7), state, x)
+  for (mean, _), (again, _) in zip(per_step, other, strict=True):  # units are active by x, not by what is drawn
+    np.testing.assert_array_equal(mean, again)
+  assert any((kl != own).any() for (_, kl), (_, own) in zip(per_step, other, strict=True))
   kl = np.concatenate([kl for _, kl in per_step], -1)
   np.testing.assert_allclose(jax.jit(views.kl_per_dim)(KEY, state, x), kl, rtol=1e-6)
   assert (kl > 0).all()

@@ -201,6 +201,11 @@ def test_levels_below_those_of_the_posterior_are_means_of_the_prior():
   rungs, (logits,) = jax.jit(lambda: model.apply(variables, x, noise))()
   np.testing.assert_allclose(images[2], jax.nn.sigmoid(logits).reshape(x.shape), rtol=1e-5)
   np.testing.assert_allclose(images[0], jax.jit(views.decode)(KEY, state, rungs[2].z), rtol=1e-5)
+  layers = jax.jit(views.layers)
+  pairs = list(zip(layers(KEY, state, x), layers(jax.random.key(7), state, x), strict=True))
+  for (mean, _), (again, _) in pairs:  # active units are those whose mean varies with x, whatever is drawn above them
+    np.testing.assert_array_equal(mean, again)
+  assert all((kl != other).any() for (_, kl), (_, other) in pairs[:2])
 
 
 def test_batch_statistics_begin_with_those_of_a_batch_and_move_with_each_step():

@@ -99,9 +99,8 @@ def close(config: ConfigDict, model: Model, move: Move, figures: Callable = lamb
     } | figures(terms)  # fmt: skip
 
   def layers(key, state, x):
-    terms, codes = model.draw(key, state, x), model.means(key, state, x)
-    means = [own.params[0] if own.params else code for own, code in zip(terms.latents, codes, strict=True)]
-    return list(zip(means, terms.kls, strict=True))
+    # A mean given one sample of another level would vary with that sample, and count a unit that says nothing of x.
+    return list(zip(model.means(key, state, x), model.draw(key, state, x).kls, strict=True))
 
   def kl_per_dim(key, state, x):
     return layers(key, state, x)[-1][1]

@@ -156,8 +156,10 @@ def _views(painter: Painter, likelihood: Likelihood, noise: tuple[int, int]) -> 
     return image(state, _generate(painter, state, _noise(key, noise, n))[0])
 
   def layers(key, state, x):
+    # A mean given one sample of the steps before would vary with that sample.
+    means = mean_path(state, x)[1].posterior[0]
     steps = _paint(painter, state, x, _noise(key, noise, x.shape[0]))[1]
-    return list(zip(steps.posterior[0], distributions.gaussian_kl_per_dim(*steps.posterior, *steps.prior), strict=True))
+    return list(zip(means, distributions.gaussian_kl_per_dim(*steps.posterior, *steps.prior), strict=True))
 
   def kl_per_dim(key, state, x):
     return jnp.concatenate([kl for _, kl in layers(key, state, x)], -1)
