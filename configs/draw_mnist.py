@@ -16,7 +16,7 @@ SMALL = {
   'data.valid_size': 400, 'optimizer': {'model': optimizer(schedule='cosine', clip_norm=10.0)}, 'steps_per_call': 20,
   'log_every': 200, 'eval_every': 2000, 'save_every': 1000, 'picture_every': 0,
 }  # fmt: skip
-SMALL_WHOLE = {'model.steps': 10, 'model.latents': (20,), 'epochs': 25.0}
+SMALL_WHOLE = {'model.steps': 10, 'model.latents': (20,), 'epochs': 12.0}
 SMALL_ATTENTION = {
   'model.steps': 16, 'model.hidden': 128, 'model.latents': (10,), 'model.read': 5, 'model.write': 5, 'epochs': 20.0,
 }  # fmt: skip

@@ -65,8 +65,8 @@ class DrawCell(nn.Module):
     self, memory: Memory, x: Float[Array, 'n H W C'], noise: Float[Array, 'n Z'], kept: Bool[Array, '']
   ) -> tuple[Memory, Step]:
     """Makes a step with the latent of the posterior if `kept`, else of the prior."""
-    error, (h, cell), above = x - self.mean(memory.canvas), memory.encoder, memory.decoder[0]
-    inputs, box = self._read(x, error, above)
+    (h, cell), above = memory.encoder, memory.decoder[0]
+    inputs, box = self._read(x, memory.canvas, above)
     encoder = self._lstm(self.encoder, (inputs, above, h), cell)
     posterior, prior = self.posterior(encoder[0]), _standard(noise)
     memory, step = self._write(memory._replace(encoder=encoder), choose_sample(posterior, prior, noise, kept))
@@ -76,31 +76,48 @@ class DrawCell(nn.Module):
     """Makes a step with the latent of the prior N(0, I)."""
     return self._write(memory, noise)
 
-  def _read(self, x: Array, error: Array, above: Array) -> tuple[Array, Array | None]:
-    """Returns what is read of image and error, [n, ...], and the window's box."""
+  def _read(self, x: Array, canvas: Array, above: Array) -> tuple[Array, Array | None]:
+    """Returns what is read of the image and of its difference from the canvas, [n, ...], and the window's box."""
     flat = lambda *parts: jnp.concatenate([part.reshape(part.shape[0], -1) for part in parts], -1)
     if not self.read_window:
-      return flat(x, error), None
-    window = filterbank.window(self.read_window(above), self.read, self.shape[:2])
-    both = filterbank.read(jnp.concatenate([x, error], -1), window, self.read)
-    return flat(both), filterbank.box(window, self.read)
+      return flat(x, x - self.mean(canvas)), None
+
+    def cut(x, canvas, numbers):
+      window = filterbank.window(numbers, self.read, self.shape[:2])
+      both = filterbank.read(jnp.concatenate([x, x - self.mean(canvas)], -1), window, self.read)
+      return flat(both), filterbank.box(window, self.read)
+
+    return _recomputed(cut)(x, canvas, self.read_window(above))
 
   def _write(self, memory: Memory, z: Array) -> tuple[Memory, Step]:
     """Adds to the canvas what the decoder makes of the latent."""
     h, cell = memory.decoder
     decoder = self._lstm(self.decoder, (z, h), cell)
     patch, box = self.output(decoder[0]).astype(jnp.float32), None
-    if self.write_window:
-      window = filterbank.window(self.write_window(decoder[0]), self.write, self.shape[:2])
+
+    def paste(patch, numbers):
+      window = filterbank.window(numbers, self.write, self.shape[:2])
       patch = patch.reshape(-1, self.write, self.write, self.shape[-1])
-      patch, box = filterbank.write(patch, window, self.shape[:2]), filterbank.box(window, self.write)
+      return filterbank.write(patch, window, self.shape[:2]), filterbank.box(window, self.write)
+
+    if self.write_window:
+      patch, box = _recomputed(paste)(patch, self.write_window(decoder[0]))
     canvas = memory.canvas + patch.reshape(memory.canvas.shape)
     step = Step(z, None, _standard(z), write=box)
     return memory._replace(canvas=canvas, decoder=decoder), step
 
   def _lstm(self, gates: Callable, parts: tuple[Array, ...], cell: Array) -> tuple[Array, Array]:
     """Returns output and cell; the cell is float32, whatever its network's type."""
-    return lstm(gates(jnp.concatenate(parts, -1)).astype(jnp.float32), cell, (self.hidden,))
+    update = _recomputed(lambda gates, cell: lstm(gates, cell, (self.hidden,)))
+    return update(gates(jnp.concatenate(parts, -1)).astype(jnp.float32), cell)
+
+
+def _recomputed(function: Callable) -> Callable:
+  """Returns the function, of which a gradient keeps the arguments and the products alone.
+
+  All else that it computes on the way is cheap, and would be written and read once for each step.
+  """
+  return jax.checkpoint(function, prevent_cse=False, policy=jax.checkpoint_policies.dots_saveable)
 
 
 def _standard(like: Array) -> tuple[Array, Array]:

@@ -74,8 +74,9 @@ def read(image: Float[Array, 'B H W C'], at: Window, n: int) -> Float[Array, 'B 
   Reference: Gregor et al. 2015, arXiv:1502.04623, equation 27.
   """
   rows, columns = _both(at, n, image.shape[1:3])
-  patch = jnp.einsum('bnh,bhwc,bmw->bnmc', rows, image, columns)
-  return at.intensity[:, None, None, None] * patch
+  # Columns first: rows of pixels are multiplied as they lie in memory.
+  bands = jnp.einsum('bchw,bmw->bchm', jnp.moveaxis(image, -1, 1), columns)
+  return at.intensity[:, None, None, None] * jnp.einsum('bnh,bchm->bnmc', rows, bands)
 
 
 def write(patch: Float[Array, 'B N N C'], at: Window, size: tuple[int, int]) -> Float[Array, 'B H W C']:
@@ -84,8 +85,8 @@ def write(patch: Float[Array, 'B N N C'], at: Window, size: tuple[int, int]) -> 
   Reference: Gregor et al. 2015, arXiv:1502.04623, equation 29.
   """
   rows, columns = _both(at, patch.shape[1], size)
-  image = jnp.einsum('bnh,bnmc,bmw->bhwc', rows, patch, columns)
-  return image / at.intensity[:, None, None, None]
+  bands = jnp.einsum('bnh,bnmc->bchm', rows, patch / at.intensity[:, None, None, None])
+  return jnp.moveaxis(jnp.einsum('bchm,bmw->bchw', bands, columns), 1, -1)
 
 
 def box(at: Window, n: int) -> Float[Array, 'B 5']:
