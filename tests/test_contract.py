@@ -18,9 +18,9 @@ from playing import TABLE
 
 from dgm_jax import config as experiment
 from dgm_jax import core, data, evals, systems, training
-from dgm_jax.commands import evaluate
+from dgm_jax.api import Model
 from dgm_jax.data import preprocess
-from dgm_jax.evals import generated, standing, surgery
+from dgm_jax.evals import generated, measuring, standing, surgery
 from dgm_jax.evals import style as style_figures
 from dgm_jax.pictures import gallery, painting, positions, style, truncation
 from dgm_jax.runs import checkpoint, workdir
@@ -360,6 +360,30 @@ def ask(subject):
         assert found.shape == ANSWERS[name](x.shape, known['z'].shape[1] if 'z' in known else None), name
 
 
+def use(subject):
+  """Calls every method that the system has as a `Model`; `jax.jit` is `traced`."""
+  model, config, shape = Model(subject), subject.config, tuple(subject.config.data.shape)
+  x, y = np.zeros((NUMBER, *shape), np.uint8), np.zeros(NUMBER, np.int32)
+  points = len(shape) == 1 or config.data.preprocess == 'identity'
+  kind = np.float32 if points else np.uint8
+  calls = {
+    'sample': lambda: model.sample(NUMBER), 'encode': lambda: model.encode(x),
+    'decode': lambda: model.decode(model.encode(x) if 'encode' in dir(model) else model.system.views.prior.sample(
+      jax.random.key(0), model.state, NUMBER)),
+    'reconstruct': lambda: model.reconstruct(x), 'interpolate': lambda: model.interpolate(x[0], x[1], NUMBER),
+    'complete': lambda: model.complete(x, np.zeros(shape[:2], bool), 0 if config.conditional else None),
+    'log_prob': lambda: model.log_prob(x, y if config.conditional else None),
+    'bits_per_dim': lambda: model.bits_per_dim(x, y if config.conditional else None),
+  }  # fmt: skip
+  offers = set(dir(model)) - {'config', 'evaluate', 'figures', 'params', 'state', 'system'}
+  assert offers <= set(calls)
+  for name in offers:
+    answer = calls[name]()
+    assert len(answer) == NUMBER, name
+    if name not in ('encode', 'log_prob', 'bits_per_dim'):
+      assert (answer.shape, answer.dtype) == ((NUMBER, *shape), kind), name
+
+
 def draw_and_measure(subject, monkeypatch):
   """Makes every picture and every measurement that a subject's system offers."""
   monkeypatch.setattr(jax, 'jit', traced)
@@ -387,7 +411,7 @@ def draw_and_measure(subject, monkeypatch):
       function = getattr(importlib.import_module(f'dgm_jax.evals.{module}'), name)
       if fits(subject.system, function) and module not in ('disentanglement', 'modes'):  # of other data
         measured.add(f'{module}.{name}')
-        assert evaluate.measure(subject, (f'{module}.{name}',))
+        assert measuring.measure(subject, (f'{module}.{name}',))
   return set(able), measured
 
 
@@ -402,4 +426,5 @@ def test_all_that_a_system_offers_can_be_had(name, monkeypatch):
   subject = Subject(config, system, zeros(system.init, jax.random.key(0), batch), split, parallel.mesh(1))
   ask(subject)
   _, measured = draw_and_measure(subject, monkeypatch)
+  use(subject)
   assert {each for each in config.evals if not each.startswith(('modes', 'disentanglement'))} <= measured

@@ -14,7 +14,9 @@ FOREIGN = {
   'classical': ('flax', 'optax', 'orbax'), 'nn': ('optax', 'orbax'), 'models': ('optax', 'orbax'),
   'data': ('flax', 'optax', 'orbax'),
 }  # fmt: skip
-PROGRAMS = ('benchmark', 'evaluate', 'extract', 'prepare', 'report', 'sample', 'sizes', 'study')  # three lines each
+PROGRAMS = (  # three lines each
+  'benchmark', 'evaluate', 'extract', 'list', 'prepare', 'report', 'sample', 'sizes', 'study', 'train',
+)  # fmt: skip
 FLOORS = 11
 
 
@@ -152,6 +154,8 @@ def _names(node: ast.AST) -> set[str]:
   """What a statement at the top of a module gives a name to."""
   if isinstance(node, ast.FunctionDef | ast.ClassDef):
     return {node.name}
+  if isinstance(node, ast.If):  # imports for type checkers
+    return {name for inner in node.body for name in _names(inner)}
   if isinstance(node, ast.ImportFrom | ast.Import):
     return {alias.asname or alias.name for alias in node.names}
   targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []

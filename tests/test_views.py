@@ -9,9 +9,9 @@ from test_contract import ask, draw_and_measure, tiny
 
 from dgm_jax import config as experiment
 from dgm_jax import data, systems
-from dgm_jax.commands import evaluate
 from dgm_jax.core import State, Views, system
 from dgm_jax.errors import UserError
+from dgm_jax.evals import measuring
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.views import Canvases, Prior, find, require
@@ -148,7 +148,7 @@ def _signed_like(view):
 )
 def test_a_view_that_is_not_there_is_one_line(lacks, measured):
   with pytest.raises(UserError) as error:
-    evaluate.measure(subject(**{lacks.partition('.')[0]: None}), (measured,))
+    measuring.measure(subject(**{lacks.partition('.')[0]: None}), (measured,))
   assert str(error.value).startswith(f'toy.toy has no view {lacks}, which {measured} needs: leave')
 
 
@@ -165,7 +165,7 @@ def test_a_measurement_that_does_not_fit_a_system_names_the_view(name, measured,
   with config.unlocked():
     config.data.update({'shape': (8, 8, 1), 'examples': 12})
   with pytest.raises(UserError, match=f'{config.system} has no view {lacks}, which {measured} needs'):
-    evaluate.measure(Subject(config, systems.build(config), None, None, None), (measured,))
+    measuring.measure(Subject(config, systems.build(config), None, None, None), (measured,))
 
 
 def test_a_part_of_a_prior_counts_as_a_view():

@@ -23,7 +23,7 @@ from dgm_jax import errors
 from dgm_jax.pages import published, records
 from dgm_jax.runtime import cli
 
-__all__ = ['SPLITS', 'define_flags', 'evaluate', 'find', 'main', 'measure', 'record', 'run']
+__all__ = ['SPLITS', 'define_flags', 'evaluate', 'main', 'record', 'run']
 
 flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
@@ -63,6 +63,7 @@ def main(argv: list[str]) -> None:
     with config.unlocked():
       config.judge = args.judge
 
+  from dgm_jax.evals import measuring
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster, cpu
 
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> None:
   # Of a network that is told the label, also what it says without: the mixture over labels.
   tells = subject.system.views.log_prob_classes and 'labels.labels' not in config.evals
   mixture = ('labels.labels',) if tells else ()
-  functions = find(subject, chosen or tuple(config.evals) + mixture)
+  functions = measuring.find(subject, chosen or tuple(config.evals) + mixture)
   page = record(workdir_path, subject, args.split, {}) | {'checkpoint': args.checkpoint}
   name = args.name or record_name(page)
   if args.record:
@@ -144,32 +145,6 @@ def _not_finite(figures: dict) -> list[errors.UserError]:
   wrong = [name for name, value in figures.items() if not np.isfinite(value).all()]
   hint = 'it is kept beside the run, and not recorded; look at the data and at the training'
   return [errors.UserError(f'the figure {name} is {figures[name]}: {hint}') for name in wrong]
-
-
-def find(subject: Any, names: tuple[str, ...]) -> dict[str, Callable]:
-  """Finds the named functions of `dgm_jax.evals`.
-
-  Raises:
-    UserError: there is no such function, or the system lacks a view that it needs.
-  """
-  from dgm_jax import views
-
-  functions = {name: experiment.by_path('dgm_jax.evals', name) for name in names}
-  for name, function in functions.items():
-    views.require(subject.system, subject.config.system, function.needs, name)
-  return functions
-
-
-def measure(subject: Any, names: tuple[str, ...]) -> dict:
-  """Returns all figures that the named functions of `dgm_jax.evals` give for a subject.
-
-  Raises:
-    UserError: as `find`, or a measurement lacks something.
-  """
-  metrics = {}
-  for function in find(subject, names).values():
-    metrics |= function(subject.config.seed, subject)
-  return metrics
 
 
 def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:

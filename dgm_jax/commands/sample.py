@@ -8,7 +8,7 @@ Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=
 
 With --class, images of that class, from systems that are told labels; with --best_of=m, the one of m draws of each
 image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`. With
---truncation, latents beyond it are drawn anew, and batch statistics are settled at it (view `settle`); styles are put
+--truncation, latents beyond it are samples anew, and batch statistics are settled at it (view `settle`); styles are put
 at so many times their distance from the mean style (view `truncated`): less various, and more typical. The terms of a
 sum of latents are the numbers of samples, from 0, whose latents are averaged.
 
@@ -42,7 +42,7 @@ def define_flags() -> None:
   flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
   flags.DEFINE_integer('class', None, 'The class to draw, by its number; none: the shares of the training set.')
-  flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are drawn from.', lower_bound=1e-3)
+  flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are samples from.', lower_bound=1e-3)
   flags.DEFINE_float('truncation', None, 'Greatest latent of a normal prior, or the factor psi of styles; none: no.')
   flags.DEFINE_enum('statistics', '', ('', *STATISTICS), "Of a generator's batches; empty: by the config.")
   flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
@@ -63,9 +63,9 @@ def main(argv: list[str]) -> None:
   import jax
   import numpy as np
 
-  from dgm_jax import data, views
+  from dgm_jax import views
   from dgm_jax.data import preprocess
-  from dgm_jax.evals import mean
+  from dgm_jax.evals import draws, mean
   from dgm_jax.pictures import arithmetic, gallery, nearest, painting, positions, style
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster, cpu
@@ -75,7 +75,8 @@ def main(argv: list[str]) -> None:
   cluster.start(keep_memory=cpu.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
-  which, subject = workdir.weights(subject.state), _settled(args, subject)
+  which = workdir.weights(subject.state)
+  subject = draws.settle(args.seed, subject, args.statistics, args.truncation)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
   able |= style.available(subject.system) | painting.available(subject.system)
   if subject.system.sample is None and not able:
@@ -87,14 +88,15 @@ def main(argv: list[str]) -> None:
   out.mkdir(parents=True, exist_ok=True)
   if subject.system.sample:
     print(f'drawing {args.n} examples ...', flush=True)
-    draws = _draws(args, key, subject)
-    array = np.asarray(draws if draws.ndim == 2 else to_uint8(draws))  # points are no pixels
+    ask = (getattr(args, 'class'), args.temperature, args.truncation, args.best_of, args.judge)
+    samples = draws.draw(args.seed, subject, args.n, *ask)
+    array = np.asarray(samples if samples.ndim == 2 else to_uint8(samples))  # points are no pixels
     files.write_with(out / 'samples.npy', lambda file: np.save(file, array))
     print(f'{out / "samples.npy"}: {args.n} examples of {tuple(config.data.shape)}, {which}')
   blank = np.zeros((args.n, *config.data.shape), np.float32)  # of which only the number counts
   images = mean.images(subject.split, config, args.n) if needs_data else blank
   if _chosen_draws(args):
-    able = able | {'samples': lambda *_: gallery.grid(np.asarray(to_uint8(draws)))}
+    able = able | {'samples': lambda *_: gallery.grid(np.asarray(to_uint8(samples)))}
   if 'arithmetic' in args.what:
     views.require(subject.system, config.system, arithmetic.picture.needs, '--what=arithmetic')
     terms = arithmetic.parse(args.terms, args.n)
@@ -102,23 +104,23 @@ def main(argv: list[str]) -> None:
     gallery.write_png(out / 'arithmetic.png', grid)
     print(out / 'arithmetic.png')
   if 'neighbours' in args.what:
-    train = data.load(config.data, 'train').arrays.get('x')
-    if train is None:
-      raise errors.UserError(f'{config.data.name} is drawn, not stored: neighbours are looked for among stored images')
-    gallery.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(draws)), np.asarray(train)))
+    gallery.write_png(out / 'neighbours.png', nearest.picture(np.asarray(to_uint8(samples)), _stored(config)))
     print(out / 'neighbours.png')
   for name, draw in _chosen(able, names).items():
     gallery.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
     print(out / f'{name}.png')
 
 
-def _settled(args, subject):
-  """Returns the run with the batch statistics and the truncation of latents that the command line asks for."""
-  from dgm_jax import views
-  from dgm_jax.evals import standing
+def _stored(config):
+  """Returns the training images, uint8 [N, H, W, C], among which neighbours are looked for."""
+  import numpy as np
 
-  of_styles = views.find(subject.system, 'truncated')
-  return standing.chosen(args.seed, subject, args.statistics, None if of_styles else args.truncation)
+  from dgm_jax import data
+
+  train = data.load(config.data, 'train').arrays.get('x')
+  if train is None:
+    raise errors.UserError(f'{config.data.name} is drawn, not stored: neighbours are looked for among stored images')
+  return np.asarray(train)
 
 
 def _chosen_draws(args) -> bool:
@@ -128,23 +130,6 @@ def _chosen_draws(args) -> bool:
 
 def _by_class(args) -> bool:
   return getattr(args, 'class') is not None or args.temperature != 1 or args.best_of > 1
-
-
-def _draws(args, key, subject):
-  """Draws the number of examples that was asked for, in data space."""
-  import jax
-
-  from dgm_jax import views
-  from dgm_jax.evals import rejection
-
-  if args.truncation is not None and views.find(subject.system, 'truncated'):
-    experiment.require(not _by_class(args), '--truncation goes with none of --class, --temperature and --best_of')
-    experiment.within('--truncation', args.truncation, '(-inf, inf)')
-    return jax.jit(subject.system.views.truncated, static_argnums=2)(key, subject.state, args.n, args.truncation)
-  if _by_class(args):
-    label = getattr(args, 'class')
-    return rejection.draw(args.seed, subject, args.n, label, args.temperature, args.best_of, args.judge)
-  return jax.jit(subject.system.sample, static_argnums=2)(key, subject.state, args.n)
 
 
 def _chosen(available: dict, names: list[str]) -> dict:

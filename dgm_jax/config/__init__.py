@@ -14,7 +14,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dgm_jax.config import names
 from dgm_jax.config.command_line import FILLED_IN, define_flags, listing, parse, value
+from dgm_jax.config.names import named_config
 from dgm_jax.errors import UserError
 from dgm_jax.internal import intervals, kinds, older
 from dgm_jax.internal.files import import_file, read_text
@@ -22,8 +24,8 @@ from dgm_jax.internal.words import named, one_line
 
 __all__ = [
   'FILLED_IN', 'FREE', 'build_on', 'by_path', 'check', 'check_warmup', 'choose', 'defaults', 'define_flags',
-  'from_json', 'listing', 'load', 'naming', 'one_of', 'optimizer', 'parse', 'require', 'shrink', 'to_json', 'value',
-  'with_variant', 'within',
+  'from_json', 'listing', 'load', 'named_config', 'naming', 'one_of', 'optimizer', 'parse', 'require', 'shrink',
+  'to_json', 'value', 'with_variant', 'within',
 ]  # fmt: skip
 
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
@@ -31,7 +33,6 @@ FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll', 'ais',
   'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
-CONFIGS = Path(__file__).parents[2] / 'configs'  # of a clone
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
@@ -378,7 +379,7 @@ def _with_later_keys(page: dict) -> dict:
   page = older.filled(page, to_json(defaults()))
   page['optimizer'] = {name: older.filled(opt, optimizer()) for name, opt in page['optimizer'].items()}
   source, _, variant = page['source'].partition(':')
-  file = CONFIGS / Path(source).name
+  file = names.folder() / Path(source).name
   if source and file.is_file():
     with contextlib.suppress(Exception):  # it is the run that is asked for, and not its file of today
       today = import_file(file).get_config(*filter(None, [variant]))

@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from dgm_jax.config import names
 from dgm_jax.errors import UserError
 from dgm_jax.internal import kinds, older
 from dgm_jax.internal.files import import_file
@@ -23,7 +24,7 @@ FILLED_IN = ('source', 'overrides', 'data.shape', 'data.examples', 'data.levels'
 
 def define_flags() -> None:
   """Defines --config, which `parse` fills in."""
-  says = 'Experiment file, and its variant after a colon: configs/x.py:tiny; --config.KEY=VALUE changes a key of it.'
+  says = 'Experiment, by name or file, and its variant after a colon: vae_mnist:tiny; --config.KEY=VALUE changes a key.'
   config_flags.DEFINE_config_file('config', None, says)
   flags.declare_key_flag('config')
 
@@ -37,11 +38,15 @@ def parse(argv: list[str], usage: str) -> list[str]:
   Raises:
     UserError: an unknown flag or key, a value of the wrong type, a config file that cannot be read.
   """
-  if any(arg in ('--help', '-h', '-help', '--helpshort') for arg in argv[1:]):
+  argv[:] = _located(list(map(older.flag, argv)))  # in place: the config's own parser reads sys.argv
+  helps = [arg for arg in argv[1:] if arg in ('--help', '-h', '-help', '--helpshort')]
+  if helps:
     print(usage.strip() + '\n')
     print(flags.FLAGS.main_module_help())
+    if 'config' in flags.FLAGS and any(arg.startswith('--config=') for arg in argv):
+      flags.FLAGS([arg for arg in argv if arg not in helps])
+      print('\n'.join(_explained()))
     sys.exit(0)
-  argv[:] = map(older.flag, argv)  # in place: the config's own parser reads sys.argv
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
@@ -60,18 +65,13 @@ def listing() -> list[str]:
     UserError: there is no such folder, or no experiment in it.
   """
   source = config_flags.get_config_filename(flags.FLAGS['config']) if flags.FLAGS['config'].present else ''
-  folder = Path(source).parent if source else Path('configs')
+  folder = Path(source).parent if source else names.folder()
   lines = []
-  for path in sorted(folder.glob('[a-z]*.py')):
-    module = import_file(path)
-    if hasattr(module, 'get_config'):
-      about = (module.__doc__ or '').strip().partition('\n')[0]
-      lines.append(f'{path}: {about}')
-      lines += [f'  {path}:{name}' for name in getattr(module, 'VARIANTS', ()) if name]
+  for name, module in names.experiments(folder).items():
+    lines.append(f'{name}: {(module.__doc__ or "").strip().partition(chr(10))[0]}')
+    lines += [f'  {name}:{variant}' for variant in getattr(module, 'VARIANTS', ()) if variant]
   if not lines:
-    raise UserError(
-      f'--list finds no experiments in {folder}: give --config=FOLDER/NAME.py, or start it where configs/ is'
-    )
+    raise UserError(f'--list finds no experiments in {folder}: give --config=FOLDER/NAME.py of a folder that has some')
   return lines
 
 
@@ -83,16 +83,45 @@ def value() -> ConfigDict:
   """
   config = flags.FLAGS.config
   if config is None:
-    raise UserError('no experiment given; add --config=configs/NAME.py (see configs/)')
+    raise UserError('no experiment given; add --config=NAME, one of those that --list names, or a file')
   if not isinstance(config, ConfigDict):
     raise UserError(f'the config file {config_flags.get_config_filename(flags.FLAGS["config"])} cannot be read')
   changes = config_flags.get_override_values(flags.FLAGS['config'])
-  source = config_flags.get_config_filename(flags.FLAGS['config'])
-  _check_changes(changes, source)
+  located = config_flags.get_config_filename(flags.FLAGS['config'])
+  _check_changes(changes, located)
   with config.unlocked():
-    config.source = source
+    config.source = names.source_of(located)
     config.overrides = tuple(f'{key}={value}' for key, value in changes.items())
   return config
+
+
+def _located(argv: list[str]) -> list[str]:
+  """Returns a command line whose --config, an experiment's name, is the path of its file."""
+  words = list(argv)
+  for i, word in enumerate(argv):
+    flag, sign, value = word.partition('=')
+    if flag in ('--config', '-config') and sign:
+      words[i] = f'--config={names.locate(value)}'
+    elif flag in ('--config', '-config') and i + 1 < len(argv):
+      words[i + 1] = names.locate(argv[i + 1])
+  return words
+
+
+def _explained() -> list[str]:
+  """Returns what the experiment says of itself, and each key with its value, a line each."""
+  path, _, _ = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
+  return [(import_file(Path(path)).__doc__ or '').strip(), '', *_keys(value(), 'config')]
+
+
+def _keys(config: ConfigDict, path: str) -> list[str]:
+  """Returns a line for each key that a command line can change."""
+  lines = []
+  for key, inner in config.items():
+    if isinstance(inner, ConfigDict) and len(inner):
+      lines += _keys(inner, f'{path}.{key}')
+    elif f'{path}.{key}'.removeprefix('config.') not in FILLED_IN:
+      lines.append(f'--{path}.{key}={inner!r}')
+  return lines
 
 
 def _check_changes(changes: dict[str, Any], source: str) -> None:

@@ -19,24 +19,46 @@ __all__ = ['metrics']
 AHEAD = 2  # batches that the host may run ahead of the devices, so that a signal is answered soon
 
 
-def per_example(fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh, batch_size: int = 0) -> Callable:
+def program(fn: Callable, config: ConfigDict, mesh: Mesh, fetch: Callable = data.gather) -> Callable:
+  """Compiles `fn(key, state, batch) -> {name: [B, ...]}` for the rows of a split; see `per_example`.
+
+  Args:
+    fn: the measurement.
+    config: the experiment.
+    mesh: the devices.
+    fetch: that of the split.
+  """
+  prepare = preprocess.evaluation(config.data)
+
+  def measure(seed, number, state, arrays, index):
+    for_data, for_fn = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
+    return fn(for_fn, state, prepare(for_data, fetch(arrays, index)))
+
+  return parallel.interruptible(jax.jit(measure, out_shardings=parallel.replicated(mesh)))
+
+
+def per_example(
+  fn: Callable, split: data.Split, config: ConfigDict, mesh: Mesh, batch_size: int = 0, measure: Callable | None = None
+) -> Callable:
   """Compiles `fn(key, state, batch) -> {name: [B, ...]}` for a split.
 
   Images that training binarizes or dequantizes afresh are treated once here, with fixed noise.
+
+  Args:
+    fn: the measurement.
+    split: its examples.
+    config: the experiment.
+    mesh: the devices.
+    batch_size: examples at a time; 0: `config.eval_batch_size`.
+    measure: `program(fn, config, mesh, split.fetch)`, if there is one already.
 
   Returns: `run(seed, state) -> {name: NumPy [N, ...]}`, one row for each of the N examples, in order.
   """
   batch_size = int(batch_size or config.eval_batch_size)
   batch_size = min(batch_size, split.size) + (-min(batch_size, split.size)) % mesh.size
   index, mask = data.ragged(split.size, batch_size)
-  prepare = preprocess.evaluation(config.data)
   arrays = {name: parallel.put(array, parallel.replicated(mesh)) for name, array in split.arrays.items()}
-
-  def measure(seed, number, state, arrays, index):
-    for_data, for_fn = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
-    return fn(for_fn, state, prepare(for_data, split.fetch(arrays, index)))
-
-  measure = parallel.interruptible(jax.jit(measure, out_shardings=parallel.replicated(mesh)))
+  measure = measure or program(fn, config, mesh, split.fetch)
 
   def run(seed: int, state: State) -> dict[str, np.ndarray]:
     parts = []

@@ -11,7 +11,7 @@ from dgm_jax import data, training
 from dgm_jax.commands import evaluate
 from dgm_jax.data import checks, load
 from dgm_jax.errors import UserError
-from dgm_jax.evals import generated
+from dgm_jax.evals import generated, measuring
 from dgm_jax.evals.mean import Subject
 from dgm_jax.pages import catalogue
 from dgm_jax.pictures import gallery
@@ -284,7 +284,7 @@ def test_a_part_of_one_image_can_be_measured_and_drawn(tmp_path, capsys):
   training.fit(config, tmp_path / 'run')
   assert 'no picture' not in capsys.readouterr().out
   subject = workdir.open_subject(tmp_path / 'run', 'test')
-  found = evaluate.measure(subject, tuple(config.evals))
+  found = measuring.measure(subject, tuple(config.evals))
   assert all(np.isfinite(value).all() for value in found.values())
 
 

@@ -9,8 +9,7 @@ from scipy import stats
 from dgm_jax import config as experiment
 from dgm_jax import data, errors, systems
 from dgm_jax import distributions as dist
-from dgm_jax.commands import evaluate
-from dgm_jax.evals import surgery
+from dgm_jax.evals import measuring, surgery
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 
@@ -80,7 +79,7 @@ def test_many_latents_are_sampled():
 def test_a_system_without_a_normal_posterior_is_refused():
   two = {'latents': (2, 2), 'hidden': ((8,), (8,))}
   with pytest.raises(errors.UserError, match='has no view posterior, which surgery'):
-    evaluate.measure(subject({'system': 'vae.vae', 'model': two}), ('surgery.surgery',))
+    measuring.measure(subject({'system': 'vae.vae', 'model': two}), ('surgery.surgery',))
 
 
 def test_the_density_is_the_normal_one():

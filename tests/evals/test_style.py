@@ -1,7 +1,5 @@
 """Figures and pictures of styles, by systems whose answers are known."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +7,9 @@ import pytest
 
 from dgm_jax import config as experiment
 from dgm_jax import data
-from dgm_jax.commands import sample
 from dgm_jax.core import State, system
 from dgm_jax.errors import UserError
-from dgm_jax.evals import generated, style
+from dgm_jax.evals import draws, generated, style
 from dgm_jax.pictures import style as pictures
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
@@ -143,14 +140,10 @@ def test_pictures_of_styles(monkeypatch):
   assert pictures.blocks(4) == [(0, 2), (2, 4)]
 
 
-def args(**changes):
-  return types.SimpleNamespace(**{'class': None, 'temperature': 1.0, 'best_of': 1, 'judge': '', 'n': 3} | changes)
-
-
 def test_samples_at_a_truncation(monkeypatch):
   there = subject(monkeypatch)
-  assert np.asarray(sample._draws(args(truncation=0.5), KEY, there)).max() == 0.5
+  assert np.asarray(draws.draw(0, there, 2, truncation=0.5)).max() == 0.5
   with pytest.raises(UserError, match='--truncation goes with none of --class'):
-    sample._draws(args(truncation=0.5, **{'class': 3}), KEY, there)
+    draws.draw(0, there, 2, label=3, truncation=0.5)
   with pytest.raises(UserError, match=r'gan\.toy has no view settle, which --truncation'):
-    sample._settled(args(truncation=0.5, statistics='', seed=0), subject(monkeypatch, truncated=None))
+    draws.settle(0, subject(monkeypatch, truncated=None), truncation=0.5)
