@@ -21,7 +21,10 @@ def load(path):
   return module
 
 
-SHAPES = {'mnist': (28, 28, 1), 'cifar10': (32, 32, 3), 'digits': (8, 8, 1), 'sprites': (64, 64, 1)}
+SHAPES = {
+  'mnist': (28, 28, 1), 'mat:chardata.mat': (28, 28, 1), 'cifar10': (32, 32, 3), 'digits': (8, 8, 1),
+  'sprites': (64, 64, 1),
+}  # fmt: skip
 RUN = ('batch_size', 'accumulate', 'steps', 'epochs', 'stage_epochs', 'budget', 'conditional', 'dtype')
 
 

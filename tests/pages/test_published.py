@@ -24,6 +24,11 @@ def numbers(source, *overrides):
     ('iwae_mnist.py:1x5', ('budget=3', 'seed=7', 'save_every=0'), {'nll_nats': 85.54, 'active_units': 22}),
     ('iwae_mnist.py:1x5', OMNIGLOT, {}),
     ('iwae_mnist.py:1x5', ('data.preprocess=threshold',), {}),
+    ('iwae_omniglot.py:1x5', (), {'nll_nats': 106.12, 'active_units': 34}),
+    ('iwae_omniglot.py:1x5', ('data.name=mat:/my/data/chardata.mat',), {'nll_nats': 106.12, 'active_units': 34}),
+    ('iwae_omniglot.py:1x5', ('data.name=mat:/chardata.mat/another.mat',), {}),
+    ('iwae_omniglot.py:1x50', ('system=vae.vae',), {'nll_nats': 107.80, 'active_units': 28}),
+    ('iwae_omniglot.py:small', (), {}),  # other images than the paper's
     ('iwae_mnist.py:1x5', ('model.hidden=((100, 100),)',), {}),
     ('iwae_mnist.py:1x5', ('batch_size=100',), {}),
     ('revnet_cifar10.py:revnet_38', (), {'error_percent': 7.24}),

@@ -18,6 +18,7 @@ VAE = {'activation': 'tanh', 'channels': (), 'likelihood': 'bernoulli', 'samples
 VAMP = 'Tomczak & Welling 2018, arXiv:1705.07120, section 5, and jmtomczak/vae_vampprior'
 VAMP_MODEL = VAE | {'hidden': ((300, 300),), 'latents': (40,), 'activation': 'gated'}
 VAMP_DATA, VAMP_RUN = ('mnist', 'dynamic_binarize', 10_000), {'batch_size': 100, 'epochs': 2000.0}
+CHARACTERS = ('mat:chardata.mat', 'dynamic_binarize', 1345)
 IWAE_RATES = tuple(1e-3 * 10 ** (-i / 7) for i in range(8))
 IWAE_RUN = {'batch_size': 20, 'stage_epochs': (1, 3, 9, 27, 81, 243, 729, 2187)}
 IWAE_PLAYER = {'model': adam(eps=1e-4 / 20, schedule='stages', stage_rates=IWAE_RATES)}
@@ -122,6 +123,15 @@ TABLE = {
   'iwae_mnist:2x50': Row(
     'Burda et al. 2016, arXiv:1509.00519, section 5 and appendix C', 'vae.iwae', BINARY,
     VAE | {'hidden': ((200, 200), (100, 100)), 'latents': (100, 50), 'samples': 50}, IWAE_PLAYER, IWAE_RUN,
+  ),
+  'iwae_omniglot:1x5': Row(
+    'Burda et al. 2016, arXiv:1509.00519, section 5 and appendix C, and its program (images held out)', 'vae.iwae',
+    CHARACTERS, VAE | {'hidden': ((200, 200),), 'latents': (50,), 'samples': 5}, IWAE_PLAYER, IWAE_RUN,
+    {'encoder': 217_300, 'decoder': 207_984},
+  ),
+  'iwae_omniglot:2x1': Row(
+    'Burda et al. 2016, arXiv:1509.00519, section 5 and appendix C, and its program (images held out)', 'vae.iwae',
+    CHARACTERS, VAE | {'hidden': ((200, 200), (100, 100)), 'latents': (100, 50), 'samples': 1}, IWAE_PLAYER, IWAE_RUN,
   ),
   'nice_mnist:': Row(
     'Dinh et al. 2014, arXiv:1410.8516, section 5.1; batch of laurent-dinh/nice', 'flow.nice',
