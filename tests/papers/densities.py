@@ -69,6 +69,11 @@ TABLE = {
   'collapse:annealing': collapse('annealing', 'full', warmup=2000),
   'collapse:free_bits': collapse('free_bits', 'full', floor=0.5),
   'collapse:capacity': collapse('capacity', 'full', capacity=4.0, gamma=10.0),
+  'deep_gmm_cifar10:': Row(
+    'van den Oord & Schrauwen 2014; maps, sizes, rates and lengths are ours', 'latent.deep_gmm',
+    ('cifar10', 'dequantize', 5000), {'components': (4, 4), 'start': 'whitened'},
+    {'model': adam(1e-4, schedule='cosine')}, {'batch_size': 100, 'steps': 45_000}, {'mixture': 75_522_056},
+  ),
   'deep_gmm:': Row(
     'van den Oord & Schrauwen 2014; sizes, rates and lengths are ours',
     'latent.deep_gmm', ('digits', 'dequantize', 100), {'components': (4, 4)},
@@ -140,6 +145,17 @@ TABLE = {
       'network': {'hidden': (1000,) * 5, 'couplings': 4, 'start': 'zeros', 'memory': 'plain'}, 'noise': 'logistic'
     },
     {'model': adam(b2=0.99, eps=1e-4)}, {'batch_size': 200, 'epochs': 1500.0},
+  ),
+  'nice_cifar10:': Row(
+    'Dinh et al. 2014, arXiv:1410.8516, table 1 and section 5.1; batch and images held out of laurent-dinh/nice',
+    'flow.nice', ('cifar10', 'dequantize', 10_000),
+    FLOW | {
+      'network': {
+        'hidden': (2000,) * 4, 'couplings': 4, 'start': 'zeros', 'memory': 'plain', 'whitening': True
+      },
+      'noise': 'logistic',
+    },
+    {'model': adam(b2=0.99, eps=1e-4)}, {'batch_size': 200, 'epochs': 1500.0}, {'flow': 82_060_544},
   ),
   'pixelcnn:': pixels(
     f'{OORD}; rate and epochs of EugenHotaj/pytorch-generative, h and head too', 'pixelcnn',
