@@ -38,12 +38,12 @@ def told(config):
   found, plain, adam = config.to_dict(), experiment.defaults().to_dict(), experiment.optimizer()
   run = {name: found[name] for name in RUN if found[name] != plain[name] or name == 'batch_size'}
   run |= {name: found['data'][name] for name in ('size', 'channels', 'invert', 'pad') if found['data'][name]}
+  run |= {name: found['data'][name] for name in ('train', 'test') if found['data'][name] != name}
   players = {
     name: {key: value for key, value in settings.items() if value != adam[key]}
     for name, settings in found['optimizer'].items()
   }
   data = tuple(found['data'][name] for name in ('name', 'preprocess', 'valid_size'))
-  assert (found['data']['train'], found['data']['test']) == ('train', 'test')
   return {'system': found['system'], 'data': data, 'model': found['model'], 'players': players, 'run': run}
 
 

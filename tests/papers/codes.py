@@ -69,6 +69,29 @@ def priors(source, network, model, rate, data, run, **more):
   return Row(source, 'vq.prior', data, {'vqvae': network} | model, players, run)
 
 
+REVNET = 'Gomez et al. 2017, sections 4 and 5, and renmengye/revnet-public; images held out are ours'
+IREVNET = 'Jacobsen et al. 2018, section 4.1, and jhjacobsen/pytorch-i-revnet; images held out are ours'
+
+
+def imagenet(source, system, network, parameters, **more):
+  """RevNet's training on ImageNet: boxes of 256 x 256, the rate a tenth three times."""
+  model = {'network': network, 'classes': 1000, 'l2': 1e-4, 'momentum': 0.9, 'reach': 0, 'flip': 'horizontal'}
+  model |= {'crop': 224, 'colours': True} | more
+  rates = {'schedule': 'stages', 'stage_rates': (0.1, 0.01, 0.001, 0.0001)}
+  player = {'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.9} | rates
+  stages = tuple(steps * 256 / 1_271_167 for steps in (160_000, 160_000, 160_000, 120_000))
+  run = {'batch_size': 256, 'stage_epochs': stages, 'size': 256, 'channels': 3, 'test': 'validation'}
+  data = ('imagenet2012', 'scale', 10_000)
+  return Row(source, f'classifier.{system}', data, model, {'model': player}, run, {'classifier': parameters})
+
+
+STEM = {'kernels': BOTTLENECK, 'large_stem': True}
+REVNET_56 = STEM | REVERSIBLE | {'units': (2, 2, 3, 2), 'channels': (128, 128, 256, 512, 832)}
+RESNET_50 = STEM | {'units': (3, 4, 6, 3), 'channels': (64, 64, 128, 256, 512)}
+BIJECTIVE = REVERSIBLE | {'strides': (2,) * 4, 'stream': 24, 'first': 2, 'kernels': BOTTLENECK, 'unroll': 1}
+INJECTIVE = BIJECTIVE | {'strides': (1, 2, 2, 2), 'stream': 48, 'first': 4, 'kernels': (3, 3, 3)}
+
+
 TABLE = {
   'classifier_mnist:': Row(
     'none; all is ours', 'classifier.classifier', ('mnist', 'scale', 5000),
@@ -104,6 +127,16 @@ TABLE = {
     LOCATELLO, 'dip', {'off_diagonal': 10.0, 'diagonal_ratio': 1.0, 'covariance': 'aggregate'}, adam(1e-4)
   ),
   'irevnet_cifar10:': irevnet(16, 1),
+  'irevnet_imagenet:bijective': imagenet(
+    IREVNET, 'irevnet', BIJECTIVE | {'blocks': (6, 16, 72, 6)}, 29_201_092, decays='all', colours=False
+  ),
+  'irevnet_imagenet:injective': imagenet(
+    IREVNET, 'irevnet', INJECTIVE | {'blocks': (4, 4, 6, 4)}, 199_033_960, decays='all', colours=False
+  ),
+  'resnet_imagenet:resnet_50': imagenet(REVNET, 'resnet', RESNET_50, 25_549_352),
+  'resnet_imagenet:resnet_101': imagenet(REVNET, 'resnet', RESNET_50 | {'units': (3, 4, 23, 3)}, 44_541_480),
+  'revnet_imagenet:revnet_56': imagenet(REVNET, 'revnet', REVNET_56, 27_553_128),
+  'revnet_imagenet:revnet_104': imagenet(REVNET, 'revnet', REVNET_56 | {'units': (2, 2, 11, 2)}, 45_428_072),
   'irevnet_cifar10:bijective': irevnet(6, 2),
   'revnet_cifar10:resnet_32': residual((5, 5, 5), (16, 16, 32, 64)),
   'revnet_cifar10:resnet_110': residual((18, 18, 18), (16, 16, 32, 64)),
