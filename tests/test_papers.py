@@ -22,8 +22,8 @@ def load(path):
 
 
 SHAPES = {
-  'mnist': (28, 28, 1), 'mat:chardata.mat': (28, 28, 1), 'cifar10': (32, 32, 3), 'digits': (8, 8, 1),
-  'sprites': (64, 64, 1),
+  'mnist': (28, 28, 1), 'mat:chardata.mat': (28, 28, 1), 'cifar10': (32, 32, 3), 'cifar100': (32, 32, 3),
+  'digits': (8, 8, 1), 'sprites': (64, 64, 1),
 }  # fmt: skip
 RUN = ('batch_size', 'accumulate', 'steps', 'epochs', 'stage_epochs', 'budget', 'conditional', 'dtype')
 
@@ -72,7 +72,7 @@ def test_a_configuration_is_what_its_row_says(name):
 def counted(config):
   """Numbers of each network's parameters, by shapes alone."""
   size = config.data.size
-  shape = (size, size, 3) if size else SHAPES.get(config.data.name, (2,))
+  shape = (size, size, config.data.channels or 3) if size else SHAPES.get(config.data.name, (2,))
   if pad := config.data.pad:
     shape = (shape[0] + 2 * pad, shape[1] + 2 * pad, shape[2])
   config.data.update({'shape': shape, 'examples': 10_000})

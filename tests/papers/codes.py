@@ -17,6 +17,13 @@ def residual(units, channels, kernels=(3, 3), **more):
   return Row(source, system, CIFAR, model, {'model': player}, {'batch_size': 100, 'stage_epochs': stages})
 
 
+def on_100(row, parameters):
+  """The same network for the classes of CIFAR-100."""
+  return row._replace(
+    data=('cifar100', 'scale', 1000), model=row.model | {'classes': 100}, parameters={'classifier': parameters}
+  )
+
+
 REVERSIBLE, BOTTLENECK = {'memory': 'reversible'}, (1, 3, 1)
 
 
@@ -106,6 +113,24 @@ TABLE = {
   'disentangle:beta_conv': sprites(
     LOCATELLO, 'beta', {'beta': 4.0}, adam(1e-4), counts={'encoder': 382_932, 'decoder': 381_313}
   ),
+  'disentangle:beta_1': sprites(
+    'Burgess et al. 2018, arXiv:1804.03599, figures 1 and 2, appendix; steps are of Locatello et al. 2019', 'beta',
+    {'beta': 1.0}, adam(5e-4), (32,) * 4, 256, 2,
+  ),
+  'disentangle:beta_150': sprites(
+    'Burgess et al. 2018, arXiv:1804.03599, figures 1 and 2, appendix; steps are of Locatello et al. 2019', 'beta',
+    {'beta': 150.0}, adam(5e-4), (32,) * 4, 256, 2,
+  ),
+  'disentangle:beta_8': sprites(
+    'Kim & Mnih 2018, arXiv:1802.05983, traversals of figures, and appendix A', 'beta', {'beta': 8.0}, adam(1e-4),
+    hidden=128, counts={'encoder': 249_172, 'decoder': 248_833},
+  ),
+  'disentangle:factor_10': sprites(
+    'Kim & Mnih 2018, arXiv:1802.05983, appendix A; gamma of the deck', 'factor',
+    {'gamma': 10.0, 'discriminator': (1000,) * 6}, adam(1e-4), hidden=128,
+  )._replace(
+    players={'model': adam(1e-4), 'discriminator': adam(1e-4, 0.5, 0.9)}, run={'batch_size': 2 * 64, 'steps': 300_000}
+  ),
   'disentangle:capacity': sprites(
     'Burgess et al. 2018, arXiv:1804.03599, appendix; steps are those of Locatello et al. 2019', 'capacity', BURGESS,
     adam(5e-4), (32,) * 4, 256, 2, {'encoder': 252_052, 'decoder': 249_953},
@@ -142,6 +167,8 @@ TABLE = {
   'revnet_cifar10:resnet_110': residual((18, 18, 18), (16, 16, 32, 64)),
   'revnet_cifar10:resnet_164': residual((18, 18, 18), (16, 16, 32, 64), BOTTLENECK),
   'revnet_cifar10:revnet_38': residual((3, 3, 3), (32, 32, 64, 112), **REVERSIBLE),
+  'revnet_cifar10:cifar100_revnet_38': on_100(residual((3, 3, 3), (32, 32, 64, 112), **REVERSIBLE), 475_060),
+  'revnet_cifar10:cifar100_resnet_164': on_100(residual((18,) * 3, (16, 16, 32, 64), BOTTLENECK), 1_726_388),
   'revnet_cifar10:revnet_110': residual((9, 9, 9), (32, 32, 64, 128), **REVERSIBLE),
   'revnet_cifar10:revnet_164': residual((9, 9, 9), (32, 32, 64, 128), BOTTLENECK, **REVERSIBLE),
   'vqvae2_256:': vq(
@@ -173,6 +200,17 @@ TABLE = {
       'conditioner': {'features': 256, 'blocks': 3, 'width': 256},
       'top': TOP | {'features': 256, 'blocks': 4, 'resnets': 4, 'keys': 32, 'values': 128, 'dropout': 0.1},
       'bottom': BOTTOM | {'features': 256, 'layers': 16, 'head': 512, 'first': 7, 'size': 5, 'dropout': 0.1},
+    },
+    3e-4, CIFAR, {'batch_size': 128, 'steps': 200_000, 'conditional': True},
+  ),
+  'vqvae2_cifar10:prior_pp': priors(
+    RAZAVI + ' (kinds of networks; PixelCNN++ is the deck); sizes are those of rosinality/vq-vae-2-pytorch and ours',
+    VQ | {'strides': (2, 2), 'hidden': 128, 'width': 32},
+    {
+      'train': ('top', 'bottom'), 'classes': 10, 'embedding': 64, 'average': 0.9995,
+      'conditioner': {'features': 256, 'blocks': 3, 'width': 256},
+      'top': TOP | {'features': 256, 'blocks': 4, 'resnets': 4, 'keys': 32, 'values': 128, 'dropout': 0.1},
+      'bottom': {'network': 'pixelcnn_pp', 'features': 192, 'blocks': 5, 'levels': 3, 'dropout': 0.1},
     },
     3e-4, CIFAR, {'batch_size': 128, 'steps': 200_000, 'conditional': True},
   ),
