@@ -46,7 +46,8 @@ TINY_PRIOR = {
   'model.bottom.size': 3,
 }  # fmt: skip
 TINY_PLUS_PLUS = {
-  'model.bottom': {'network': 'pixelcnn_pp', 'features': 4, 'blocks': 1, 'levels': 2, 'dropout': 0.1}
+  'model.bottom': {'network': 'pixelcnn_pp', 'features': 4, 'blocks': 1, 'levels': 1, 'dropout': 0.1},
+  'model.train': ('bottom',),
 }  # fmt: skip
 VARIANTS = {
   '': {},
