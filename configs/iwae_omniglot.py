@@ -6,7 +6,7 @@ Variants: 1x1 1x5 1x50 2x1 2x5 2x50, as configs/iwae_mnist.py; VAE's column: --c
 surrogate, the sets small1 and small2 of TFDS, whose figures are not the table's; tiny.
 Expected after all 3280 epochs, test NLL (L = 5000) in nats / active units: 1x1 108.11/28, 1x5 106.12/34, 1x50
 104.67/41, 2x1 107.56/30+5, 2x5 104.79/38+6, 2x50 103.38/44+7; VAE 1x1 108.11/28, 1x5 107.62/28, 1x50 107.80/28, 2x1
-107.58/28+4, 2x5 106.31/30+5, 2x50 106.30/30+5.
+107.58/28+4, 2x5 106.31/30+5, 2x50 106.30/30+5. Ours, small, of the surrogate: 132.4 (L = 200)/22.
 """
 
 from dgm_jax.config import build_on, with_variant
