@@ -61,7 +61,7 @@ def machine_of(bits: Bits, state: State) -> boltzmann.Machine:
 
 
 def persistent(bits: Bits, move: Move) -> Move:
-  """Returns the move followed by sweeps of the chains, and by the change of the log-normalizer.
+  """Returns the move with sweeps of the chains, and the change of the log-normalizer that the move has brought.
 
   Reference: Tieleman 2008, doi:10.1145/1390156.1390290; of the log-normalizer, Desjardins et al. 2011, On tracking the
   partition function.
@@ -71,10 +71,11 @@ def persistent(bits: Bits, move: Move) -> Move:
     for_move, for_sweeps = jax.random.split(key)
     new, metrics = move.apply(for_move, state, batch)
     chains, (before, after) = state.extra['chains'], (machine_of(bits, each) for each in (state, new))
-    left = chains[:, : bits.left].astype(jnp.float32)
+    # By the machine before: chains that the gradient was computed from are low in the energy that it has raised.
+    swept = boltzmann.gibbs(for_sweeps, before, chains, bits.sweeps)
+    left = swept[:, : bits.left].astype(jnp.float32)
     change = boltzmann.free_energy(before, left) - boltzmann.free_energy(after, left)
     log_z = state.extra['log_z'] + jax.nn.logsumexp(change) - math.log(bits.chains)
-    swept = boltzmann.gibbs(for_sweeps, after, chains, bits.sweeps)
     moved = (swept != chains).any(1).mean(dtype=jnp.float32)
     new = new.replace(extra=new.extra | {'chains': swept, 'log_z': log_z})
     return new, metrics | {'chains/moved': moved, 'chains/log_z_nats': log_z}
