@@ -18,6 +18,7 @@ __all__ = ['discrete_vae']
 
 COUNTS = ('bits', 'bit_groups', 'chains', 'sweeps', 'temperatures', 'ais_chains')  # keys of at least 1
 NORMALIZERS = ('ais', 'exact')
+FOLLOWED = 100  # most temperatures and chains of an estimate of the log-normalizer in training
 
 
 def discrete_vae(config: ConfigDict) -> System:
@@ -39,8 +40,11 @@ def discrete_vae(config: ConfigDict) -> System:
     tuple(model.pixel_hidden), tuple(model.prior_hidden), model.layers, model.latents, model.shared, model.activation,
     model.norm, config.dtype,
   )  # fmt: skip
-  normalize = _exact if model.log_z == 'exact' else functools.partial(_anneal, model.temperatures, model.ais_chains)
-  value = bits.Bits(module, likelihood, model.chains, model.sweeps, model.coupled, normalize)
+  normalize = follow = _exact
+  if model.log_z == 'ais':
+    normalize = functools.partial(_anneal, model.temperatures, model.ais_chains)
+    follow = functools.partial(_anneal, min(model.temperatures, FOLLOWED), min(model.ais_chains, FOLLOWED))
+  value = bits.Bits(module, likelihood, model.chains, model.sweeps, model.coupled, normalize, follow)
 
   def figures(terms):
     return bounds.neg_bound(terms) | (ladders.kl_by_level(terms) if model.layers else {})

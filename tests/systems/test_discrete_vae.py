@@ -16,6 +16,7 @@ from dgm_jax import core, systems
 from dgm_jax.distributions import boltzmann
 from dgm_jax.errors import UserError
 from dgm_jax.evals import standing
+from dgm_jax.systems.parts import bits
 
 TOY, TINY = 'dvae_toy:', 'dvae_mnist:tiny'
 NODES = 3  # of the quadrature over each smoothed bit that is not 0
@@ -60,6 +61,7 @@ def toy():
   system, state, batch = begun(settings)
   params = at_random(jax.eval_shape(system.init, KEY, batch).params)
   params['prior'] = {'bias': 0.7 * params['prior']['bias'], 'kernel': 2 * params['prior']['kernel']}
+  params['encoder'] = jax.tree.map(lambda leaf: 0.4 * leaf, params['encoder'])  # far from certain
   params['decoder']['output']['kernel'] = 2 * params['decoder']['output']['kernel']
   state = state.replace(params=jax.tree.map(jnp.asarray, params))
   state = standing.normalized(0, system, state)
@@ -78,8 +80,8 @@ def test_probabilities_of_all_images_sum_to_one_and_bounds_are_below(toy):
   gaps = expected + bounds
   assert gaps.min() > -0.02 and gaps.mean() > 0.01
   estimate = np.asarray(jax.jit(system.views.log_prob)(KEY, state, batch['x']))
-  np.testing.assert_allclose(estimate, expected, atol=0.12)  # by 5000 samples
-  assert abs((estimate - expected).mean()) < 0.01
+  np.testing.assert_allclose(estimate, expected, atol=0.3)  # by 5000 samples, 0.06 each
+  assert abs((estimate - expected).mean()) < 0.04
 
 
 def test_samples_have_the_probabilities_of_the_images(toy):
@@ -116,19 +118,21 @@ def test_the_bound_with_a_free_machine_is_that_of_fair_bits():
   assert kl.shape == (4, 1) and (np.asarray(kl) >= 0).all() and (np.asarray(measured['kl_nats']) <= 6 * math.log(2)).all()
 
 
-def test_the_normalizer_is_followed_from_step_to_step():
-  """A machine that moves far in 60 steps: what is followed stays near the enumeration."""
+def test_the_normalizer_is_followed_from_step_to_step(monkeypatch):
+  """A machine that moves far in 150 steps: what is followed, or estimated at step 100, stays near the enumeration."""
   settings = settings_of(TOY, (2, 3, 1), chains=400, sweeps=5)
-  system, _, batch = begun(settings)
+  for refresh in (1000, 100):
+    monkeypatch.setattr(bits, 'REFRESH', refresh)
+    system, _, batch = begun(settings)
 
-  def steps(state):
-    turn = lambda state, key: (system.step(key, state, batch)[0], None)
-    return jax.lax.scan(turn, state, jax.random.split(KEY, 150))[0]
+    def steps(state, system=system, batch=batch):
+      turn = lambda state, key: (system.step(key, state, batch)[0], None)
+      return jax.lax.scan(turn, state, jax.random.split(KEY, 150))[0]
 
-  state = jax.jit(lambda: steps(system.init(KEY, batch)))()
-  exact_z = float(standing.normalized(0, system, state).extra['log_z'])
-  assert abs(exact_z - 8 * math.log(2)) > 0.1
-  assert float(state.extra['log_z']) == pytest.approx(exact_z, abs=0.05)
+    state = jax.jit(lambda steps=steps, system=system, batch=batch: steps(system.init(KEY, batch)))()
+    exact_z = float(standing.normalized(0, system, state).extra['log_z'])
+    assert abs(exact_z - 8 * math.log(2)) > 0.1
+    assert float(state.extra['log_z']) == pytest.approx(exact_z, abs=0.05)
 
 
 def test_a_machine_without_weights_has_none():

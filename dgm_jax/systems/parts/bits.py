@@ -1,7 +1,8 @@
 """Models whose top level is bits under a Boltzmann machine, smoothed, with continuous layers below.
 
-The machine's chains are in the entry 'chains' of `State.extra`, its log-normalizer in 'log_z'. Training follows the
-log-normalizer from step to step by the chains' weights, which drifts; the view `normalizer` estimates it anew.
+The machine's chains are in the entry 'chains' of `State.extra`, its log-normalizer in 'log_z'. Training estimates the
+log-normalizer roughly every 100 steps, and follows it by the chains' weights between. The view `normalizer` estimates it
+for figures.
 
 Axes: B batch, k samples, M = B k rows, N bits, Z latents of a continuous layer, C chains. [...] is [B] or [B, k].
 
@@ -27,6 +28,7 @@ from dgm_jax.systems.parts.likelihoods import Likelihood
 
 __all__ = ['Bits', 'compose', 'machine_of', 'persistent']
 
+REFRESH = 100  # steps between estimates of the log-normalizer in training
 SWEEPS = 100  # between the chains and a sample, and between two rows of the view `gibbs`
 PICTURED = 5  # states of the view `gibbs`
 
@@ -40,6 +42,7 @@ class Bits(NamedTuple):
   sweeps: int  # of a step
   coupled: bool  # whether the machine has weights
   normalize: Callable  # (key, machine) -> its log-normalizer [] nats
+  follow: Callable  # the same at less cost
 
   @property
   def left(self) -> int:
@@ -75,7 +78,9 @@ def persistent(bits: Bits, move: Move) -> Move:
     swept = boltzmann.gibbs(for_sweeps, before, chains, bits.sweeps)
     left = swept[:, : bits.left].astype(jnp.float32)
     change = boltzmann.free_energy(before, left) - boltzmann.free_energy(after, left)
-    log_z = state.extra['log_z'] + jax.nn.logsumexp(change) - math.log(bits.chains)
+    followed = state.extra['log_z'] + jax.nn.logsumexp(change) - math.log(bits.chains)
+    anew = lambda: bits.follow(jax.random.fold_in(for_sweeps, 1), after)
+    log_z = jax.lax.cond(state.step % REFRESH == 0, anew, lambda: followed)
     moved = (swept != chains).any(1).mean(dtype=jnp.float32)
     new = new.replace(extra=new.extra | {'chains': swept, 'log_z': log_z})
     return new, metrics | {'chains/moved': moved, 'chains/log_z_nats': log_z}
