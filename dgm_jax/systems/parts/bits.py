@@ -40,7 +40,7 @@ class Bits(NamedTuple):
   likelihood: Likelihood
   chains: int  # C
   sweeps: int  # of a step
-  coupled: bool  # whether the machine has weights
+  coupled: bool  # whether the machine's weights are trained; else they stay 0
   normalize: Callable  # (key, machine) -> its log-normalizer [] nats
   follow: Callable  # the same at less cost
 
@@ -56,11 +56,10 @@ class Bits(NamedTuple):
 
 
 def machine_of(bits: Bits, state: State) -> boltzmann.Machine:
-  """Returns the machine of a state, without weights if it is to have none."""
+  """Returns the machine of a state. If it is to have no weights, they stay at the zeros that they start from."""
   own = state.params['prior']
   left, right = own['bias'][: bits.left], own['bias'][bits.left :]
-  weights = own['kernel'] if bits.coupled else jnp.zeros((left.size, right.size))
-  return boltzmann.Machine(left, right, weights)
+  return boltzmann.Machine(left, right, own['kernel'] if bits.coupled else jax.lax.stop_gradient(own['kernel']))
 
 
 def persistent(bits: Bits, move: Move) -> Move:
@@ -100,9 +99,8 @@ def compose(bits: Bits) -> Model:
     params, statistics = variables['params'], variables.get('batch_stats', {})
     bias = bits.likelihood.init_bias(batch['x'].mean(0).ravel()).ravel()
     decoder = params['decoder'] | {'output': params['decoder']['output'] | {'bias': bias}}
-    right = module.bits - bits.left
-    weights = {'kernel': jnp.zeros((bits.left, right))} if bits.coupled else {}
-    params = params | {'decoder': decoder, 'prior': {'bias': jnp.zeros(module.bits)} | weights}
+    prior = {'bias': jnp.zeros(module.bits), 'kernel': jnp.zeros((bits.left, module.bits - bits.left))}
+    params = params | {'decoder': decoder, 'prior': prior}
     fair = uniform(for_chains, (bits.chains, module.bits)) < 0.5
     extra = {'chains': fair.astype(jnp.int8), 'log_z': jnp.float32(module.bits * math.log(2))}
     return params, extra | {f'{name}_statistics': part for name, part in statistics.items()}
