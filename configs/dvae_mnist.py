@@ -3,7 +3,7 @@
 Paper: Rolfe 2017, arXiv:1609.02200, section 5: 64+64 bits in 4 groups, no hidden layer for the pixels, 100 chains.
 Widths, continuous layers, sweeps, rate and length: ours. dwave: a public program of its authors, xmax1/dvae.
 Command: python train.py --config=configs/dvae_mnist.py --workdir=runs/dvae_mnist
-Variants: (none); dwave (4 groups of 100 bits, no continuous layer); power (smoothings that overlap, Vahdat et al. 2018);
+Variants: (none); dwave (4 groups of 100 bits, no continuous layer); power (overlapping smoothings, Vahdat et al. 2018);
 small (2 groups, no continuous layer, 75 epochs); small_fixed (its machine without weights); tiny, tiny_layers,
 tiny_power. Cost: not timed yet.
 Expected, NLL in nats (10,000 samples): 80.15 dynamic, 81.01 static. No run is recorded yet.

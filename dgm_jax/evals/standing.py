@@ -63,7 +63,7 @@ def chosen(seed: int, subject: Subject, statistics: str, truncation: float | Non
 
 
 def normalized(seed: int, system: System, state: State) -> State:
-  """Returns the state with the log-normalizer of the prior estimated anew; unchanged if the prior's density is known."""
+  """Returns the state with the log-normalizer of the prior estimated anew, or unchanged if it is known."""
   if not system.views.normalizer:
     return state
   entries = jax.jit(system.views.normalizer, out_shardings=state.step.sharding)(_key(seed), state)

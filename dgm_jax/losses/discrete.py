@@ -101,6 +101,8 @@ def _divergence(
   coupled = other @ machine.weights.T
   linear = own @ machine.left + other @ machine.right
   negative_entropy = (q * logits - stable.softplus(logits)).sum(-1)
-  sampled = -boltzmann.energy(machine, jax.lax.stop_gradient(jnp.asarray(chains))).mean()  # its gradient is that of log Z
+  sampled = -boltzmann.energy(
+    machine, jax.lax.stop_gradient(jnp.asarray(chains))
+  ).mean()  # its gradient is that of log Z
   normalizer = log_z + sampled - jax.lax.stop_gradient(sampled)
   return negative_entropy - linear - (left * coupled).sum(-1) + normalizer, coupled

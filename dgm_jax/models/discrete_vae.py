@@ -1,7 +1,7 @@
 """Networks of the discrete variational autoencoder: groups of smoothed bits, continuous layers below, and pixels.
 
-The log-odds of a group of bits are a function of the image and of the smoothed bits of the groups before. The continuous
-layers are normals, each given the smoothed bits and all layers before, in the posterior the image, too.
+The log-odds of a group of bits are a function of the image and of the smoothed bits of the groups before. The
+continuous layers are normals, each given the smoothed bits and all layers before, in the posterior the image, too.
 
 Axes: B batch, M = B k rows, k samples of an example side by side, N bits, Z latents of a layer, D pixels.
 
@@ -185,7 +185,9 @@ class DiscreteVAE(nn.Module):
       below.append(rungs[-1].z)
     return Rows(jnp.concatenate(logits, -1), bits, rungs), self.decoder.pixels(self._inputs(bits.zeta, below))
 
-  def generate(self, zeta: Float[Array, 'M N'], noise: Sequence[Float[Array, 'M Z']]) -> tuple[Float[Array, 'M D'], ...]:
+  def generate(
+    self, zeta: Float[Array, 'M N'], noise: Sequence[Float[Array, 'M Z']]
+  ) -> tuple[Float[Array, 'M D'], ...]:
     """Computes the likelihood's parameters for smoothed bits, and the priors of the continuous layers.
 
     Args:

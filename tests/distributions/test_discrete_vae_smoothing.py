@@ -62,14 +62,20 @@ def test_the_inverse_and_its_gradient(name):
   place = [(at, logits) for logits in LOGITS for at in rho]
   expected = [inverted(name, at, logits) for at, logits in place]
   step = 1e-5
-  slopes = [(inverted(name, at, l + step) - inverted(name, at, l - step)) / (2 * step) for at, l in place]
-  by_rho = [(inverted(name, at + step, l) - inverted(name, at - step, l)) / (2 * step) for at, l in place]
+  slopes, by_rho = [], []
+  for at, logits in place:
+    ends = [inverted(name, at, logits + way) for way in (-step, step)]
+    slopes.append((ends[1] - ends[0]) / (2 * step))
+    ends = [inverted(name, at + way, logits) for way in (-step, step)]
+    by_rho.append((ends[1] - ends[0]) / (2 * step))
   at, logits = (jnp.asarray(part, 'f4') for part in zip(*place, strict=True))
   one = jnp.ones_like(at)
   zeta, slope = jax.jvp(lambda logits: made.inverse(at, logits), (logits,), (one,))
   np.testing.assert_allclose(zeta, expected, rtol=1e-4, atol=2e-6)
   np.testing.assert_allclose(slope, slopes, rtol=2e-3, atol=2e-5)
-  np.testing.assert_allclose(jax.jvp(lambda at: made.inverse(at, logits), (at,), (one,))[1], by_rho, rtol=2e-3, atol=2e-5)
+  np.testing.assert_allclose(
+    jax.jvp(lambda at: made.inverse(at, logits), (at,), (one,))[1], by_rho, rtol=2e-3, atol=2e-5
+  )
   spikes = np.array(expected) == 0
   assert spikes.any() == (name == 'spike_exponential') and not np.asarray(slope)[spikes].any()
 
@@ -87,7 +93,9 @@ def test_densities_conditionals_and_means(name):
       assert float(made.mean(z * ONE)) == pytest.approx(mean, abs=1e-6)
     else:
       assert not np.asarray(made.conditional(jnp.asarray(zeta, 'f4'), ones)).any()
-  assert float(made.mean(0.3 * ONE)) == pytest.approx(0.7 * float(made.mean(0 * ONE)) + 0.3 * float(made.mean(ONE)), rel=1e-6)
+  assert float(made.mean(0.3 * ONE)) == pytest.approx(
+    0.7 * float(made.mean(0 * ONE)) + 0.3 * float(made.mean(ONE)), rel=1e-6
+  )
   if made.log_odds:
     expected = np.log(density(name, zeta, 1) / density(name, zeta, 0))
     np.testing.assert_allclose(made.log_odds(jnp.asarray(zeta, 'f4')), expected, rtol=1e-5)

@@ -78,12 +78,13 @@ def test_groups_layers_and_pixels(layers, shared, rows):
     q = layer(up['continuous'], stats['encoder']['continuous'], number, shared, np.concatenate([wide, h], 1))
     p = layer(down['continuous'], stats['decoder']['continuous'], number, shared, h)
     below.append(q[0] + np.exp(0.5 * q[1]) * np.asarray(noise.layers[number], float))
-    for got, expected in zip((found.rungs[number].z, *found.rungs[number].q, *found.rungs[number].p), (below[-1], *q, *p), strict=True):
+    for got, expected in zip(
+      (found.rungs[number].z, *found.rungs[number].q, *found.rungs[number].p), (below[-1], *q, *p), strict=True
+    ):
       assert_same(got, expected)
   hidden = mlp(down['body'], stats['decoder']['body'], inputs(zeta, below, layers))
   assert_same(pixels, dense(down['output'], hidden))
-  shapes = {name: part for name, part in up.get('continuous', {}).items()}
-  assert ('dense_1_0' in shapes) == (layers > 0 and not shared)
+  assert ('dense_1_0' in up.get('continuous', {})) == (layers > 0 and not shared)
 
 
 def test_samples_are_of_the_priors_and_means_are_of_the_means():

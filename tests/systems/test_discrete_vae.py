@@ -39,7 +39,7 @@ def quadrature(beta, count=NODES):
 
 
 def exact(state, x, beta, count=NODES):
-  """log p(x) of images [B, D] by all states of the machine and quadrature over zeta; the pixels have no hidden layer."""
+  """log p(x) of images [B, D] by all states of the machine and quadrature over zeta; pixels without hidden layers."""
   prior, output = doubles(state.params['prior']), doubles(state.params['decoder']['output'])
   bits = len(prior['bias'])
   nodes, weights = quadrature(beta, count)
@@ -114,8 +114,10 @@ def test_the_bound_with_a_free_machine_is_that_of_fair_bits():
   state = standing.normalized(0, system, state.replace(params=state.params | {'prior': zeros}))
   assert float(state.extra['log_z']) == pytest.approx(6 * math.log(2), rel=1e-6)
   measured = jax.jit(system.evaluate)(KEY, state, batch)
-  (_, kl), = jax.jit(system.views.layers)(KEY, state, batch['x'])
-  assert kl.shape == (4, 1) and (np.asarray(kl) >= 0).all() and (np.asarray(measured['kl_nats']) <= 6 * math.log(2)).all()
+  ((_, kl),) = jax.jit(system.views.layers)(KEY, state, batch['x'])
+  assert (
+    kl.shape == (4, 1) and (np.asarray(kl) >= 0).all() and (np.asarray(measured['kl_nats']) <= 6 * math.log(2)).all()
+  )
 
 
 def test_the_normalizer_is_followed_from_step_to_step(monkeypatch):

@@ -1,8 +1,8 @@
 """Models whose top level is bits under a Boltzmann machine, smoothed, with continuous layers below.
 
 The machine's chains are in the entry 'chains' of `State.extra`, its log-normalizer in 'log_z'. Training estimates the
-log-normalizer roughly every 100 steps, and follows it by the chains' weights between. The view `normalizer` estimates it
-for figures.
+log-normalizer roughly every 100 steps, and follows it by the chains' weights between. The view `normalizer`
+estimates it for figures.
 
 Axes: B batch, k samples, M = B k rows, N bits, Z latents of a continuous layer, C chains. [...] is [B] or [B, k].
 
