@@ -23,6 +23,7 @@ from dgm_jax.losses.adversarial import (
   wasserstein_critic,
   wasserstein_generator,
 )
+from dgm_jax.losses.discrete import boltzmann_divergence, overlapping_divergence
 from dgm_jax.losses.disentangle import (
   LatentDivergence,
   aggregate_covariance,
@@ -95,6 +96,7 @@ __all__ = [
   'auxiliary_classifier',
   'beta_elbo',
   'bits_per_dim',
+  'boltzmann_divergence',
   'capacity_elbo',
   'change_of_variables',
   'clip_parameters',
@@ -136,6 +138,7 @@ __all__ = [
   'multi_hinge',
   'nonsaturating_generator',
   'orthogonal_regularization',
+  'overlapping_divergence',
   'path_length',
   'permute_latents',
   'perplexity',

@@ -289,7 +289,7 @@ def evaluators_of(run: Run) -> Evaluators:
   """Compiles the measurements of a run, and selects the images for its pictures."""
 
   def measure(split: str) -> Callable:
-    return mean.per_example(run.system.evaluate, run.splits[split], run.config, run.mesh)
+    return mean.evaluation(run.system, run.splits[split], run.config, run.mesh)
 
   shown = 'valid' if 'valid' in run.splits else 'test'
   return Evaluators(measure(shown), measure('test'), mean.images(run.splits[shown], run.config, run.config.pictures))

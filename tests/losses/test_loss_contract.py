@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 
 from dgm_jax import distributions as dist
 from dgm_jax import losses
+from dgm_jax.distributions.boltzmann import Machine
 
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)
@@ -63,6 +64,14 @@ def mixture_sample(logits, means, log_scales, coefficients):
   return dist.logistic_mixture_sample(KEY, mixture)
 
 
+def bits_divergence(logits, left, right, weights):
+  return losses.boltzmann_divergence(logits, BITS, Machine(left, right, weights), BITS, log_z=1.5)
+
+
+def overlapping(logits, expected, left, right, weights):
+  return losses.overlapping_divergence(logits, expected, Machine(left, right, weights), BITS, log_z=1.5)
+
+
 PAIR = (real(4), real(4))
 TWO = (real(2, 3), real(2, 3))
 MIXTURE = (real(2, 4), real(2, 3, 4), real(2, 3, 4) - 1, real(2, 3, 4))
@@ -110,6 +119,7 @@ LOSSES = {
   'auxiliary_classifier': (lambda logits: losses.auxiliary_classifier(logits, CODES), (real(4, 3),)),
   'beta_elbo': (named(losses.beta_elbo, 'beta'), (*PAIR, real())),
   'bits_per_dim': (lambda nats: losses.bits_per_dim(nats, 12), (real(4),)),
+  'boltzmann_divergence': (bits_divergence, (real(2, 3), real(1), real(2), real(1, 2))),
   'capacity_elbo': (
     named(losses.capacity_elbo, 'capacity', 'gamma'),
     (real(4), jnp.asarray([1.0, 2, 4, 5]), jnp.asarray(3.0), jnp.asarray(7.0)),
@@ -177,6 +187,7 @@ LOSSES = {
   'mmd': (losses.mmd, (real(4, 3), real(5, 3))),
   'nonsaturating_generator': (losses.nonsaturating_generator, PAIR[:1]),
   'orthogonal_regularization': (lambda w: losses.orthogonal_regularization({'w': w, 'b': w[0]}), (real(4, 3),)),
+  'overlapping_divergence': (overlapping, (*TWO, real(1), real(2), real(1, 2))),
   'path_length': (lambda w: losses.path_length(image, w, KEY), (real(4, 3),)),
   'permute_latents': (lambda z: losses.permute_latents(KEY, z).astype(jnp.float32), (real(4, 3),)),
   'perplexity': (lambda x: x * losses.perplexity(CODES, 3), (real(),)),
@@ -202,11 +213,13 @@ CASES = DISTRIBUTIONS | LOSSES
 
 # A gradient that is by intent not the derivative of the value; each has a test of its own, of the same name.
 OWN_GRADIENT = {
+  'boltzmann_divergence',
   'codebook_ema',
   'codebook_loss',
   'commitment_loss',
   'doubly_reparametrized_surrogate',
   'historical_averaging',
+  'overlapping_divergence',
   'score_function_surrogate',
   'sticking_the_landing',
   'vector_quantize',
@@ -314,6 +327,12 @@ WRONG_LOSSES = {
   'auxiliary_classifier': (lambda: losses.auxiliary_classifier(real(5, 3), CODES), 'labels', '(4,)', '[B] with B=5'),
   'beta_elbo': (lambda: losses.beta_elbo(*PAIR, beta=real(4)), 'beta', '(4,)', '[]'),
   'bits_per_dim': (lambda: losses.bits_per_dim(real(4), 0), 'dims', '0', 'positive'),
+  'boltzmann_divergence': (
+    lambda: bits_divergence(real(2, 3), real(2), real(2), real(2, 2)),
+    'machine',
+    '2 and 2',
+    '3 in',
+  ),
   'capacity_elbo': (lambda: losses.capacity_elbo(*PAIR, capacity=real(2), gamma=1.0), 'capacity', '(2,)', '[]'),
   'change_of_variables': (lambda: losses.change_of_variables(real(4), real(3)), 'log_det', '(3,)', '...=(4,)'),
   'clip_parameters': (lambda: losses.clip_parameters({'w': real(3)}, bound=real(3)), 'bound', '(3,)', '[]'),
@@ -404,6 +423,12 @@ WRONG_LOSSES = {
   'mmd': (lambda: losses.mmd(real(4, 3), real(1, 3)), 'y', '(1, 3)', 'two points'),
   'nonsaturating_generator': (lambda: losses.nonsaturating_generator(real(4, 1)), 'fake', '(4, 1)', '[B]'),
   'orthogonal_regularization': (lambda: losses.orthogonal_regularization({'b': real(3)}), 'params', '(3,)', 'kernel'),
+  'overlapping_divergence': (
+    lambda: overlapping(real(2, 3), real(2, 2), *[real(1)] * 2, real(1, 1)),
+    'expected',
+    '(2, 2)',
+    'N=3',
+  ),
   'path_length': (lambda: losses.path_length(lambda w: w[:1], real(4, 3), KEY), 'generator', '(1, 3)', '[4, ...]'),
   'permute_latents': (lambda: losses.permute_latents(KEY, real(4)), 'z', '(4,)', '[B, D]'),
   'perplexity': (lambda: losses.perplexity(CODES[:0], 3), 'codes', '(0,)', 'one code'),
