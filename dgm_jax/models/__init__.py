@@ -14,6 +14,7 @@ from dgm_jax.models import (
   biggan,
   class_dense,
   dcgan,
+  denoiser,
   local_pixelcnn,
   pixelcnn,
   pixelcnn_pp,
@@ -23,7 +24,7 @@ from dgm_jax.models import (
   stylegan,
 )
 
-__all__ = ['AUTOREGRESSIVE', 'CRITICS', 'GENERATORS', 'WHOLE_PIXELS', 'build']
+__all__ = ['AUTOREGRESSIVE', 'CRITICS', 'DENOISERS', 'GENERATORS', 'WHOLE_PIXELS', 'build']
 
 AUTOREGRESSIVE = {
   'pixelcnn': pixelcnn.PixelCNN, 'pixelrnn': pixelrnn.PixelRNN, 'gated_pixelcnn': pixelcnn.GatedPixelCNN,
@@ -41,6 +42,7 @@ CRITICS = {
   'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic,
   'biggan': biggan.Critic, 'dense_classes': class_dense.Critic, 'style': stylegan.Critic,
 }  # fmt: skip
+DENOISERS = {'dense': denoiser.Dense, 'radial': denoiser.Radial, 'multi_scale': denoiser.MultiScale}
 CODE_ARGUMENTS = ('act', 'norm', 'dtype', 'parent', 'name', 'fade', 'quantize')  # set by code, never by an experiment
 
 

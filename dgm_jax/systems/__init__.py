@@ -13,8 +13,9 @@ from dgm_jax import config as experiment
 from dgm_jax.core import System
 
 __all__ = [
-  'autoregressive', 'baseline', 'build', 'classes', 'classifier', 'collapse', 'data_range', 'disentangle', 'draw',
-  'estimators', 'flow', 'flow_posteriors', 'gan', 'ladder', 'latent', 'pixel_latents', 'semi_supervised', 'vae', 'vq',
+  'autoregressive', 'baseline', 'build', 'classes', 'classifier', 'collapse', 'data_range', 'diffusion', 'disentangle',
+  'draw', 'estimators', 'flow', 'flow_posteriors', 'gan', 'ladder', 'latent', 'pixel_latents', 'semi_supervised', 'vae',
+  'vq',
 ]  # fmt: skip
 
 
