@@ -51,7 +51,7 @@ def get_config(variant='swiss_roll'):
     'sampler': {'steps': 400, 'eta': 1.0}, 'average': 0.0,
   }  # fmt: skip
   config.optimizer = {'model': optimizer(learning_rate=2e-3, schedule='cosine')}
-  config.update({'batch_size': 512, 'steps': 20_000, 'steps_per_call': 100, 'best': 'neg_elbo_nats'})
-  config.update({'log_every': 500, 'eval_every': 2000, 'save_every': 2000, 'picture_every': 0, 'eval_batch_size': 1000})
+  config.update({'batch_size': 512, 'steps': 40_000, 'steps_per_call': 100, 'best': 'neg_elbo_nats'})
+  config.update({'log_every': 500, 'eval_every': 4000, 'save_every': 2000, 'picture_every': 0, 'eval_batch_size': 1000})
   config.nll.samples, config.init_examples = 40, 100_000  # all points: one mean and one deviation
   return with_variant(config, VARIANTS, variant or 'swiss_roll')
