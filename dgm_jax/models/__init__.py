@@ -22,6 +22,7 @@ from dgm_jax.models import (
   pixelsnail,
   resnet_gan,
   stylegan,
+  unet,
 )
 
 __all__ = ['AUTOREGRESSIVE', 'CRITICS', 'DENOISERS', 'GENERATORS', 'WHOLE_PIXELS', 'build']
@@ -42,7 +43,9 @@ CRITICS = {
   'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic,
   'biggan': biggan.Critic, 'dense_classes': class_dense.Critic, 'style': stylegan.Critic,
 }  # fmt: skip
-DENOISERS = {'dense': denoiser.Dense, 'radial': denoiser.Radial, 'multi_scale': denoiser.MultiScale}
+DENOISERS = {
+  'dense': denoiser.Dense, 'radial': denoiser.Radial, 'multi_scale': denoiser.MultiScale, 'unet': unet.UNet
+}  # fmt: skip
 CODE_ARGUMENTS = ('act', 'norm', 'dtype', 'parent', 'name', 'fade', 'quantize')  # set by code, never by an experiment
 
 

@@ -22,7 +22,7 @@ __all__ = [
 # The range of the data, by the likelihood of a pixel or the output function of a generator.
 RANGES = {
   'bernoulli': (0, 1), 'sigmoid': (0, 1), 'discretized_logistic': (-1, 1), 'logistic_mixture': (-1, 1),
-  'categorical': (-1, 1), 'tanh': (-1, 1),
+  'categorical': (-1, 1), 'discretized_normal': (-1, 1), 'tanh': (-1, 1),
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, av
 from dgm_jax.systems.parts import diffusion
 from dgm_jax.systems.parts.diffusion import Chain, Kernels
 
-__all__ = ['deep_diffusion']
+__all__ = ['ddpm', 'deep_diffusion']
 POINTS = ('deep_diffusion',)
 
 DENSITIES = ('dequantize', 'static_dequantize')  # preprocessing of pixels that have a density
@@ -71,6 +71,39 @@ def deep_diffusion(config: ConfigDict) -> System:
     kernels = diffusion.binomial(schedule, stride)
   parts = _parts(config, kernels, kernels, density=density, levels=data.levels if density and images else 0)
   return _system(config, parts, functools.partial(_bound_of_a_step, parts))
+
+
+def ddpm(config: ConfigDict) -> System:
+  """Builds the system of Ho et al., of pixels of whole levels in [-1, 1].
+
+  With `config.model.weights` = 'simple' it is trained on the squared error of the noise, or of the velocity; with
+  'bound' on one step of the bound for each example. p(x_0|x_1) is a normal integrated over the bin of each level. In
+  evaluation and samples the x_0 that the network predicts is clipped to [-1, 1].
+
+  Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2010.02502 (the sampler with
+    `config.model.sampler.eta` = 0).
+
+  Raises:
+    UserError: the data are not pixels in [-1, 1], or a setting is out of range.
+  """
+  model, data = config.model, config.data
+  experiment.one_of('config.model.likelihood of diffusion.ddpm', model.likelihood, ('discretized_normal',))
+  experiment.one_of('config.data.preprocess of diffusion.ddpm', data.preprocess, ('scale_symmetric',))
+  experiment.one_of('config.model.weights', model.weights, ('simple', 'bound'))
+  schedule, stride = _schedule(model), _stride(model)
+  own, clipped = (_reverse(model, schedule, clip) for clip in (False, True))
+  kernels, training = (
+    diffusion.normal(one, stride, eta=model.sampler.eta, levels=data.levels) for one in (clipped, own)
+  )
+  parts = _parts(config, kernels, training, density=False, levels=0)
+  if model.weights == 'bound':
+    return _system(config, parts, functools.partial(_bound_of_a_step, parts))
+  experiment.require(
+    model.predicts in diffusion.TARGETS and model.variance != 'learned',
+    f"config.model.weights='simple' trains a network that predicts {' or '.join(diffusion.TARGETS)} and no variance, got"
+    f" {model.predicts} and the variance {model.variance}: change these, or take weights='bound'",
+  )
+  return _system(config, parts, functools.partial(_squared_error, parts, own))
 
 
 def _schedule(model: ConfigDict) -> losses.DiffusionSchedule:
@@ -177,14 +210,30 @@ def _bound_of_a_step(parts: DiffusionParts, key: Key, state: State, x: jax.Array
   Reference: Sohl-Dickstein et al. 2015, arXiv:1503.03585, equation 14.
   """
   for_times, for_noise, for_dropout = jax.random.split(key, 3)
-  n, kernels = x.shape[0], parts.training
-  u = (jax.random.uniform(for_times) + jnp.arange(n) / n) % 1
-  t, weight = diffusion.times(u, parts.spread, 1, parts.steps)
+  kernels = parts.training
+  t, weight = _times_of_a_batch(parts, for_times, x.shape[0])
   x_t = kernels.diffuse(for_noise, x, t)
   outputs = parts.chain.apply(state.params['model'], x_t, t, {'dropout': for_dropout})
   offset = kernels.offset * math.prod(parts.shape)
   term = jnp.where(t == 1, kernels.first(outputs, x, x_t) - offset, kernels.divergence(outputs, x, x_t, t))
   return kernels.prior(x) + offset + weight * term
+
+
+def _squared_error(parts: DiffusionParts, own: diffusion.Reverse, key: Key, state: State, x: jax.Array) -> jax.Array:
+  """Computes the squared error at one step for each example, [B]. The steps are evenly spread over the batch."""
+  for_times, for_noise, for_dropout = jax.random.split(key, 3)
+  t, weight = _times_of_a_batch(parts, for_times, x.shape[0])
+
+  def apply(x_t: jax.Array, t: jax.Array) -> jax.Array:
+    return parts.chain.apply(state.params['model'], x_t, t, {'dropout': for_dropout})
+
+  return weight / parts.steps * diffusion.squared_error(own, apply, for_noise, x, t)
+
+
+def _times_of_a_batch(parts: DiffusionParts, key: Key, n: int) -> tuple[jax.Array, jax.Array]:
+  """Draws a step for each of n examples, evenly spread over the batch, and one over its probability."""
+  u = (jax.random.uniform(key) + jnp.arange(n) / n) % 1
+  return diffusion.times(u, parts.spread, 1, parts.steps)
 
 
 def _bound(

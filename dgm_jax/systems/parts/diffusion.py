@@ -19,8 +19,8 @@ from dgm_jax.internal.noise import standard_normal
 from dgm_jax.losses import DiffusionSchedule
 
 __all__ = [
-  'PREDICTIONS', 'SPREADS', 'VARIANCES', 'Chain', 'Kernels', 'Reverse', 'binomial', 'normal', 'reverse', 'times',
-  'transition',
+  'PREDICTIONS', 'SPREADS', 'TARGETS', 'VARIANCES', 'Chain', 'Kernels', 'Reverse', 'binomial', 'normal', 'reverse',
+  'squared_error', 'times', 'transition',
 ]  # fmt: skip
 
 
@@ -164,11 +164,37 @@ def transition(own: Reverse, outputs: jax.Array, x: jax.Array, t: jax.Array) -> 
 def _estimate(own: Reverse, outputs: jax.Array, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array | None]:
   """Returns the noise in x_t by a network's outputs, and the shift of the logit of a learned variance; [B, ...] each."""
   beta = np.concatenate([[0.5], own.schedule.beta[1:]])  # step 0 is none
-  left, spread = (_at(np.sqrt(share), t, x) for share in (own.schedule.alpha_bar, 1 - own.schedule.alpha_bar))
+  left, spread = _roots(own.schedule, t, x)
   noise = PREDICTIONS[own.predicts](outputs[..., 0], x, left, spread, _at(np.sqrt((1 - beta) / beta), t, x))
   if own.clip:
     noise = (x - left * jnp.clip((x - spread * noise) / left, -1, 1)) / spread
   return noise, outputs[..., 1] if own.variance == 'learned' else None
+
+
+# What the first output is to be, of x_0 and the noise: (x_0, noise, sqrt(alpha_bar), sqrt(1 - alpha_bar)) -> target.
+TARGETS: dict[str, Callable] = {
+  'noise': lambda x_0, noise, left, spread: noise,
+  'velocity': lambda x_0, noise, left, spread: left * noise - spread * x_0,
+}
+
+
+def squared_error(own: Reverse, apply: Callable, key: jax.Array, x_0: jax.Array, t: jax.Array) -> jax.Array:
+  """Computes the squared error of the first output at x_t, summed over dimensions, [B].
+
+  Args:
+    own: p(x_{t-1}|x_t).
+    apply: (x_t, t) -> outputs [B, ..., K].
+    key: of the noise.
+    x_0: [B, ...] data.
+    t: [B] in 1 ... T.
+
+  Reference: Ho et al. 2020, arXiv:2006.11239, equation 14.
+  """
+  noise = _standard(key, x_0.shape)
+  output = apply(losses.diffusion(x_0, noise, t, own.schedule), t)[..., 0]
+  left, spread = _roots(own.schedule, t, x_0)
+  error = jnp.square(output - TARGETS[own.predicts](x_0, noise, left, spread))
+  return error.reshape(error.shape[0], -1).sum(1)
 
 
 def binomial(schedule: DiffusionSchedule, stride: int) -> Kernels:
@@ -249,6 +275,11 @@ def _standard(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _at(table: np.ndarray, t: jax.Array, like: jax.Array) -> jax.Array:
   """Takes the entries of a table at t [B], with as many axes as an array."""
   return jnp.asarray(table, jnp.float32)[t].reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _roots(schedule: DiffusionSchedule, t: jax.Array, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), with as many axes as an array."""
+  return _at(np.sqrt(schedule.alpha_bar), t, like), _at(np.sqrt(1 - schedule.alpha_bar), t, like)
 
 
 def _logvar(
