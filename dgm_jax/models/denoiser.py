@@ -132,7 +132,9 @@ class MultiScale(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C'], t: Int[Array, 'B']) -> Float[Array, 'B H W C K']:
-    h, (height, width) = x, x.shape[1:3]
+    h, (height, width), largest = x, x.shape[1:3], 2 ** (self.scales - 1)
+    if height % largest or width % largest:
+      raise ValueError(f'{self.scales} scales need sides that {largest} divides, got {height}x{width}')
     for _ in range(self.layers):
       h = jax.nn.softplus(self._at_all_scales(h))
     if self.dense:

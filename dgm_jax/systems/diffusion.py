@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax import losses, models, optim
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, averages, chain, descend, system
+from dgm_jax.models import denoiser
+from dgm_jax.nn.blocks import ACTIVATIONS
 from dgm_jax.systems.parts import diffusion
 from dgm_jax.systems.parts.diffusion import Chain, Kernels
 
@@ -24,6 +26,7 @@ POINTS = ('deep_diffusion',)
 
 DENSITIES = ('dequantize', 'static_dequantize')  # preprocessing of pixels that have a density
 BITS = ('threshold', 'dynamic_binarize', 'static_binarize')
+CHOICES = {'spacing': denoiser.SPACINGS, 'activation': ACTIVATIONS}  # settings of networks
 LEFT = 0.2  # most of the data's variance that may be left at the end
 COLUMNS = 5  # times of the view `chains`
 
@@ -144,6 +147,11 @@ def _parts(config: ConfigDict, kernels: Kernels, training: Kernels, *, density: 
   experiment.one_of('config.model.times', model.times, diffusion.SPREADS)
   experiment.require(model.evaluated >= 1, f'config.model.evaluated must be at least 1, got {model.evaluated}')
   settings = model.to_dict()['denoiser']
+  for name, allowed in CHOICES.items():
+    if name in settings:
+      experiment.one_of(f'config.model.denoiser.{name}', settings[name], allowed)
+  count = settings.get('bumps', 2)
+  experiment.require(count >= 2, f'config.model.denoiser.bumps must be at least 2, got {count}')
   build = experiment.choose('config.model.denoiser.network', settings.pop('network'), models.DENOISERS)
   filled = {'outputs': kernels.count, 'steps': model.steps, 'dtype': config.dtype}
   network = models.build('config.model.denoiser', build, settings, **filled)
