@@ -27,7 +27,7 @@ SMALLEST = {
     'patch': 2,
   },
   'model.steps': 4, 'model.evaluated': 2, 'model.sampler.steps': 2, 'model.average': 0.9,
-  'optimizer': {'model': optimizer(learning_rate=3e-3)},
+  'optimizer': {'model': optimizer(learning_rate=3e-3)}, 'nll.examples': 0,
 }  # fmt: skip
 VARIANTS = {
   '': {},

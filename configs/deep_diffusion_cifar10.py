@@ -26,7 +26,7 @@ SMALLEST = {
   'model.denoiser.features': 6, 'model.denoiser.layers': 1, 'model.denoiser.scales': 2, 'model.denoiser.dense': 4,
   'model.denoiser.dense_layers': 2, 'model.denoiser.dense_features': 1, 'model.denoiser.upper': 6,
   'model.denoiser.upper_layers': 2, 'model.denoiser.bumps': 2, 'model.steps': 4, 'model.evaluated': 2,
-  'model.sampler.steps': 2, 'optimizer': {'model': optimizer(learning_rate=3e-3)}, 'epochs': 0.0,
+  'model.sampler.steps': 2, 'optimizer': {'model': optimizer(learning_rate=3e-3)}, 'epochs': 0.0, 'nll.examples': 0,
 }  # fmt: skip
 VARIANTS = {'': {}, 'small': SMALL, 'tiny': (SMALLEST, shrink)}
 

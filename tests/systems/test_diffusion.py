@@ -37,7 +37,7 @@ def test_an_untrained_diffusion_is_the_null_model_of_cifar10(predicts):
   assert abs(bits.mean() - 8.0505) < 1e-4 + 4 * bits.std() / math.sqrt(len(bits))
   exact = 0.5 * (np.asarray(batch['x'], np.float64) - 0.5) ** 2 / deviation**2 + 0.5 * math.log(2 * math.pi * deviation**2)
   apart = metrics['neg_elbo_nats'] - exact.reshape(len(bits), -1).sum(1)
-  assert abs(apart.mean()) < 4 * apart.std() / math.sqrt(len(bits)) and apart.std() < 2
+  assert abs(apart.mean()) < 4 * apart.std() / math.sqrt(len(bits)) and apart.std() < 5
 
 
 def test_a_uniform_last_step_of_diffusion_is_eight_bits():
@@ -54,7 +54,8 @@ def test_an_estimate_of_the_diffusion_bound_has_the_full_sum_as_its_mean(name):
   settings = settings_of(name, times='logarithmic' if name == TOY else 'uniform', **MORE)
   settings.model.evaluated, settings.nll.samples = 1, 100
   system, state, _ = begun(settings)
-  x = jnp.repeat(batch_of(settings, 1)['x'].round() if name == BITS else batch_of(settings, 1)['x'], 4000, 0)
+  x = batch_of(settings, 1)['x']
+  x = jnp.repeat(x.round() if name == BITS else x, 1000 if name == IMAGES else 4000, 0)
   one = np.asarray(jax.jit(system.evaluate)(KEY, state, {'x': x})['neg_elbo_nats'], np.float64)
   full = -np.asarray(jax.jit(system.views.log_prob)(jax.random.key(1), state, x), np.float64)
   error = math.sqrt((one.var() + full.var()) / len(x))
@@ -225,7 +226,7 @@ def test_chains_begin_with_the_data_and_end_with_a_sample():
     (TOY, {'model.sampler.steps': 3}, 'config.model.sampler.steps=3 must divide config.model.steps=4'),
     (TOY, {'model.sampler.steps': 0}, 'config.model.sampler.steps=0 must divide'),
     (TOY, {'model.sampler.eta': 1.5}, 'config.model.sampler.eta'),
-    (TOY, {'data.preprocess': 'scale'}, 'must be one of dequantize, static_dequantize, got scale'),
+    (TOY, {'data.preprocess': 'scale'}, "must be one of dequantize, static_dequantize, got 'scale'"),
     (BITS, {'data.preprocess': 'dequantize'}, 'must be one of threshold, dynamic_binarize, static_binarize, got'),
     (BITS, {'model.sampler.eta': 0.0}, 'config.model.sampler.eta=0.0 must be 1 for bits'),
     (TOY, {'model.predicts': 'data'}, 'config.model.predicts must be one of mean, noise, velocity'),

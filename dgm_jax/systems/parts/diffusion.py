@@ -138,10 +138,9 @@ def _normal_step(own: Reverse, stride: int, eta: float, exact: bool) -> Callable
   kept = np.sqrt(np.maximum(1 - before - eta**2 * (1 - before) / spread * strided.beta, 0.0))
 
   def step(key: jax.Array, outputs: jax.Array, x: jax.Array, k: jax.Array, temperature: Any) -> jax.Array:
-    noise, shift = _estimate(own, outputs, x, k * stride)
-    x_0 = (x - _at(np.sqrt(spread), k, x) * noise) * _at(1 / np.sqrt(left), k, x)
-    mean = _at(np.sqrt(before), k, x) * x_0 + _at(kept, k, x) * noise
-    deviation = jnp.exp(0.5 * _logvar(own.variance, strided, shift, k, x))
+    said = _estimate(own, outputs, x, k * stride)
+    mean = _at(np.sqrt(before), k, x) * said.x_0 + _at(kept, k, x) * said.noise
+    deviation = jnp.exp(0.5 * _logvar(own.variance, strided, said.shift, k, x))
     if not exact:
       deviation = jnp.where(k.reshape(-1, *[1] * (x.ndim - 1)) > 1, deviation, 0.0)
     return mean + temperature * eta * deviation * _standard(key, x.shape)
@@ -154,21 +153,31 @@ def transition(own: Reverse, outputs: jax.Array, x: jax.Array, t: jax.Array) -> 
 
   Reference: Ho et al. 2020, arXiv:2006.11239, equation 11.
   """
-  noise, shift = _estimate(own, outputs, x, t)
+  said = _estimate(own, outputs, x, t)
   beta, left = own.schedule
   of_noise = beta / np.sqrt(1 - beta) / np.sqrt(np.where(left < 1, 1 - left, 1.0))
-  mean = _at(1 / np.sqrt(1 - beta), t, x) * x - _at(of_noise, t, x) * noise
-  return mean, jnp.broadcast_to(_logvar(own.variance, own.schedule, shift, t, x), x.shape)
+  mean = _at(1 / np.sqrt(1 - beta), t, x) * x - _at(of_noise, t, x) * said.noise
+  return mean, jnp.broadcast_to(_logvar(own.variance, own.schedule, said.shift, t, x), x.shape)
 
 
-def _estimate(own: Reverse, outputs: jax.Array, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-  """Returns the noise in x_t by a network's outputs, and the shift of the logit of a learned variance; [B, ...] each."""
+class Estimate(NamedTuple):
+  """What a network says of x_t, [B, ...] each."""
+
+  noise: jax.Array
+  x_0: jax.Array
+  shift: jax.Array | None  # of the logit of a learned variance
+
+
+def _estimate(own: Reverse, outputs: jax.Array, x: jax.Array, t: jax.Array) -> Estimate:
+  """Reads a network's outputs for x_t."""
   beta = np.concatenate([[0.5], own.schedule.beta[1:]])  # step 0 is none
   left, spread = _roots(own.schedule, t, x)
   noise = PREDICTIONS[own.predicts](outputs[..., 0], x, left, spread, _at(np.sqrt((1 - beta) / beta), t, x))
+  x_0 = (x - spread * noise) / left
   if own.clip:
-    noise = (x - left * jnp.clip((x - spread * noise) / left, -1, 1)) / spread
-  return noise, outputs[..., 1] if own.variance == 'learned' else None
+    x_0 = jnp.clip(x_0, -1, 1)
+    noise = (x - left * x_0) / spread
+  return Estimate(noise=noise, x_0=x_0, shift=outputs[..., 1] if own.variance == 'learned' else None)
 
 
 # What the first output is to be, of x_0 and the noise: (x_0, noise, sqrt(alpha_bar), sqrt(1 - alpha_bar)) -> target.
