@@ -1,10 +1,11 @@
 """Deep diffusion on points of the plane and on sequences of bits.
 
-Paper: Sohl-Dickstein et al. 2015, arXiv:1503.03585, section 3.1 and appendix D.1: swiss roll with 40 steps and 16 radial
-basis functions, heartbeat with 2000 binomial steps and three layers of 50 sigmoids. Ours: the logit of x_0 in place of
-that of x_{t-1}, the optimizer, the batch and the length; all of `swiss_roll` but its data.
+Paper: Sohl-Dickstein et al. 2015, arXiv:1503.03585, section 3.1 and appendix D.1: swiss roll with 40 steps and 16
+radial basis functions, heartbeat with 2000 binomial steps and three layers of 50 sigmoids. Ours: the logit of x_0 in
+place of that of x_{t-1}, the optimizer, the batch and the length; all of `swiss_roll` but its data.
 Command: python train.py --config=configs/deep_diffusion_toy.py:heartbeat --workdir=runs/heartbeat
-Variants: swiss_roll (400 steps, dense layers); swiss_roll_40 (the paper's steps and network), heartbeat; tiny, tiny_bits.
+Variants: swiss_roll (400 steps, dense layers); swiss_roll_40 (the paper's steps and network); heartbeat; tiny,
+tiny_bits.
 Cost: five minutes on two CPU cores.
 Expected: heartbeat at most 2.414 bits (the paper's), truth log2 5 = 2.322; swiss roll at least its entropy, 0.643 bits.
 """

@@ -9,7 +9,8 @@ from dgm_jax.internal import shapes
 from dgm_jax.internal.noise import standard_normal
 
 __all__ = [
-  'discretized_normal_log_prob', 'gaussian_kl', 'gaussian_kl_per_dim', 'gaussian_kl_standard', 'gaussian_kl_standard_per_dim',
+  'discretized_normal_log_prob', 'gaussian_kl', 'gaussian_kl_per_dim', 'gaussian_kl_standard',
+  'gaussian_kl_standard_per_dim',
   'multivariate_normal_entropy', 'multivariate_normal_log_prob', 'multivariate_normal_sample', 'normal_entropy',
   'normal_log_prob', 'normal_mixture_log_prob', 'normal_mixture_sample', 'normal_sample', 'standard_normal_log_prob',
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Diffusion models: schedules of noise, the forward process, its posterior, and the terms of the bound.
 
-The data are x_0, step t = 1 ... T adds noise to x_{t-1}, and alpha_t = 1 - beta_t. A bound is the divergence of x_T from
-its prior, those of steps T ... 2, and -log p(x_0|x_1). Kernels are normal, or binomial for bits.
+The data are x_0, step t = 1 ... T adds noise to x_{t-1}, and alpha_t = 1 - beta_t. A bound is the divergence of x_T
+from its prior, those of steps T ... 2, and -log p(x_0|x_1). Kernels are normal, or binomial for bits.
 
 Axes: B batch, ... the axes of an example; t is [B], a step for each example.
 """
@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, Num
-
-from dgm_jax.internal import shapes
 
 __all__ = [
   'DiffusionSchedule', 'binomial_diffusion', 'binomial_divergence', 'binomial_flip', 'binomial_prior_divergence',
@@ -235,7 +233,8 @@ def binomial_flip(
 ) -> Float32[Array, 'B *S']:
   """Computes the probability that x_{t-1} differs from x_t, which is small where that of a one would round to 1.
 
-  With bits x_0 it is that of q(x_{t-1}|x_t, x_0), with probabilities of ones its mean over x_0, which is p(x_{t-1}|x_t).
+  With bits x_0 it is that of q(x_{t-1}|x_t, x_0), with probabilities of ones its mean over x_0, which is
+  p(x_{t-1}|x_t).
 
   Args:
     x_0: [B, ...] bits, or probabilities of ones.
@@ -268,8 +267,8 @@ def binomial_divergence(
 ) -> Float32[Array, ' B']:
   """Computes KL(q(x_{t-1}|x_t, x_0) || p(x_{t-1}|x_t)) of bits in nats, and 0 at t = 1.
 
-  p(x_{t-1}|x_t) is the mean of q(x_{t-1}|x_t, x_0) over the x_0 whose bits have the logits. The term of the first step is
-  -log p(x_0|x_1), by the logits alone.
+  p(x_{t-1}|x_t) is the mean of q(x_{t-1}|x_t, x_0) over the x_0 whose bits have the logits. The term of the first step
+  is -log p(x_0|x_1), by the logits alone.
 
   Args:
     x_0: [B, ...] bits.

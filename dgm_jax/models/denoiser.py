@@ -150,6 +150,8 @@ class MultiScale(nn.Module):
     total = nn.Conv(self.features, (3, 3), dtype=self.dtype)(h)
     for scale in range(1, self.scales):
       side = 2**scale
-      small = nn.Conv(self.features, (3, 3), use_bias=False, dtype=self.dtype)(nn.avg_pool(h, (side, side), (side, side)))
+      small = nn.Conv(self.features, (3, 3), use_bias=False, dtype=self.dtype)(
+        nn.avg_pool(h, (side, side), (side, side))
+      )
       total = total + small.repeat(side, 1).repeat(side, 2)
     return total

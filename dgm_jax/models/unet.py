@@ -105,7 +105,9 @@ class UNet(nn.Module):
   def __call__(self, x: Float[Array, 'B H W C'], t: Int[Array, 'B']) -> Float[Array, 'B H W C K']:
     lowest = self.patch * 2 ** (len(self.multipliers) - 1)
     if x.shape[1] % lowest or x.shape[2] % lowest:
-      raise ValueError(f'{len(self.multipliers)} multipliers need sides that {lowest} divides, got {x.shape[1]}x{x.shape[2]}')
+      raise ValueError(
+        f'{len(self.multipliers)} multipliers need sides that {lowest} divides, got {x.shape[1]}x{x.shape[2]}'
+      )
     step = embedding(t, self.steps, self.features)
     step = nn.Dense(4 * self.features, kernel_init=spread, dtype=self.dtype, name='step_0')(step)
     step = nn.Dense(4 * self.features, kernel_init=spread, dtype=self.dtype, name='step_1')(jax.nn.swish(step))

@@ -49,7 +49,8 @@ def completions(
 
   The upper half of an image is known in every other row, and the left half in the others.
 
-  Reference: Sohl-Dickstein et al. 2015, arXiv:1503.03585, figure 5; van den Oord et al. 2016, arXiv:1601.06759, figure 9.
+  Reference: Sohl-Dickstein et al. 2015, arXiv:1503.03585, figure 5; van den Oord et al. 2016,
+    arXiv:1601.06759, figure 9.
   """
   x = x[:rows]
   _, height, width, _ = x.shape

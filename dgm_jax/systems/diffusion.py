@@ -103,8 +103,8 @@ def ddpm(config: ConfigDict) -> System:
     return _system(config, parts, functools.partial(_bound_of_a_step, parts))
   experiment.require(
     model.predicts in diffusion.TARGETS and model.variance != 'learned',
-    f"config.model.weights='simple' trains a network that predicts {' or '.join(diffusion.TARGETS)} and no variance, got"
-    f" {model.predicts} and the variance {model.variance}: change these, or take weights='bound'",
+    f"config.model.weights='simple' trains a network that predicts {' or '.join(diffusion.TARGETS)} and no variance,"
+    f" got {model.predicts} and the variance {model.variance}: change these, or take weights='bound'",
   )
   return _system(config, parts, functools.partial(_squared_error, parts, own))
 
@@ -117,8 +117,8 @@ def _schedule(model: ConfigDict) -> losses.DiffusionSchedule:
   left = schedule.alpha_bar[-1]
   experiment.require(
     left <= LEFT,
-    f'the schedule {model.schedule} of config.model.steps={model.steps} leaves alpha_bar_T = {left:.3g} of the variance of'
-    f' the data, more than {LEFT}: x_T would not be noise. Take more steps or greater config.model.rates',
+    f'the schedule {model.schedule} of config.model.steps={model.steps} leaves alpha_bar_T = {left:.3g} of the variance'
+    f' of the data, more than {LEFT}: x_T would not be noise. Take more steps or greater config.model.rates',
   )
   return schedule
 

@@ -90,7 +90,7 @@ def bound(schedule, variance, kind):
 def test_diffusion_of_standard_normal_data_by_its_own_forward_kernel_is_exact(steps):
   schedule = losses.diffusion_schedule(steps, name='fraction')
   assert bound(schedule, 1.0, 'forward') == pytest.approx(ENTROPY, abs=2e-5)
-  assert ENTROPY == pytest.approx(1.4189385, abs=1e-7)
+  assert pytest.approx(1.4189385, abs=1e-7) == ENTROPY
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def reverse(schedule, t, logits):
   """[64, 64], p(x_{t-1}|x_t) from row to column, in float64: a product over bits, by Bayes' rule for each."""
   half, before = schedule.beta[t] / 2, schedule.alpha_bar[t - 1]
   ones = 1 / (1 + np.exp(-logits))
-  likelihood = lambda x: np.where(ALL == x, 1 - half, half)  # of x_t given x_{t-1} = x
+  likelihood = lambda x: np.where(x == ALL, 1 - half, half)  # of x_t given x_{t-1} = x
   prior = lambda x, x_0: 0.5 + before * ((x == x_0) - 0.5)  # of x_{t-1} = x given x_0
   given = lambda x_0: likelihood(1) * prior(1, x_0) / (likelihood(1) * prior(1, x_0) + likelihood(0) * prior(0, x_0))
   one = ones * given(1) + (1 - ones) * given(0)

@@ -30,7 +30,7 @@ def block(p, x, step):
 
 
 def attention(p, x):
-  b, height, width, c = x.shape
+  b, c = x.shape[0], x.shape[-1]
   h = group_norm(p['GroupNorm_0'], x).reshape(b, -1, c)
   query, key, value = (dense(p[name], h) for name in ('query', 'key', 'value'))
   scores = np.einsum('bmc,bnc->bmn', query, key) / np.sqrt(c)

@@ -10,7 +10,9 @@ def test_all_predictions_hold():
   shown = topic.diffusion()
   assert [row.name for row in shown.rows if not row.holds] == [] and len(shown.rows) == 5
   table = {row[0]: row[1:] for row in shown.figures[0].rows}
-  np.testing.assert_allclose([table[steps][0] for steps in ('10', '100', '1000')], [0.034877, 0.005348, 0.000560], atol=6e-7)
+  np.testing.assert_allclose(
+    [table[steps][0] for steps in ('10', '100', '1000')], [0.034877, 0.005348, 0.000560], atol=6e-7
+  )
   assert table['10'][1] == pytest.approx(0.000926, abs=5e-7)
   assert table['1000'][2] == pytest.approx(0.2798, abs=5e-5)
   assert {len(points) for chart in shown.charts.values() for points in chart.values()} >= {5}

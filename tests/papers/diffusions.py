@@ -1,5 +1,7 @@
 """Rows of diffusion models."""
 
+import itertools
+
 from papers.row import Row, adam
 
 DEEP = (
@@ -11,9 +13,8 @@ HO = (
   'Ho et al. 2020, arXiv:2006.11239, section 4 and appendix B, and its program; images held out and evaluation are ours'
 )
 OURS = 'Ho et al. 2020, arXiv:2006.11239, for CIFAR-10; the network, length and images held out are ours'
-RMSPROP = {
-  'name': 'rmsprop', 'b2': 0.9, 'schedule': 'exponential', 'decay': 0.1 ** (1 / 500_000)  # to 1e-4 in 1000 of its epochs
-}  # fmt: skip
+# A tenth in a thousand of the program's epochs.
+RMSPROP = {'name': 'rmsprop', 'b2': 0.9, 'schedule': 'exponential', 'decay': 0.1 ** (1 / 500_000)}
 
 
 def readout(inputs, numbers):
@@ -22,7 +23,7 @@ def readout(inputs, numbers):
 
 
 def dense(*sizes):
-  return sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+  return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
 
 
 def deep(data, channels, pixels, features, layers, wide, of_pixel, upper, run):
@@ -38,7 +39,7 @@ def deep(data, channels, pixels, features, layers, wide, of_pixel, upper, run):
     'times': 'uniform', 'evaluated': 10, 'sampler': {'steps': 1000, 'eta': 1.0}, 'average': 0.0,
   }  # fmt: skip
   maps = [channels, *[features] * layers]
-  count = sum(27 * a * b + b for a, b in zip(maps[:-1], maps[1:], strict=True))
+  count = sum(27 * a * b + b for a, b in itertools.pairwise(maps))
   count += dense(channels * pixels, *[wide[0]] * (wide[1] - 1), of_pixel * pixels)
   count += dense(features + of_pixel, *[upper[0]] * (upper[1] - 1)) + readout(upper[0], channels)
   return Row(DEEP, 'diffusion.deep_diffusion', data, model, {'model': RMSPROP}, run, {'model': count})

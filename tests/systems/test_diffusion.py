@@ -35,7 +35,9 @@ def test_an_untrained_diffusion_is_the_null_model_of_cifar10(predicts):
   metrics = {name: np.asarray(value, np.float64) for name, value in jax.jit(system.evaluate)(KEY, state, batch).items()}
   bits = metrics['bits_per_dim']
   assert abs(bits.mean() - 8.0505) < 1e-4 + 4 * bits.std() / math.sqrt(len(bits))
-  exact = 0.5 * (np.asarray(batch['x'], np.float64) - 0.5) ** 2 / deviation**2 + 0.5 * math.log(2 * math.pi * deviation**2)
+  exact = 0.5 * (np.asarray(batch['x'], np.float64) - 0.5) ** 2 / deviation**2 + 0.5 * math.log(
+    2 * math.pi * deviation**2
+  )
   apart = metrics['neg_elbo_nats'] - exact.reshape(len(bits), -1).sum(1)
   assert abs(apart.mean()) < 4 * apart.std() / math.sqrt(len(bits)) and apart.std() < 5
 
@@ -43,7 +45,7 @@ def test_an_untrained_diffusion_is_the_null_model_of_cifar10(predicts):
 def test_a_uniform_last_step_of_diffusion_is_eight_bits():
   """-log p(x_0|x_1) of a density of 1 on [0, 1), in units of its deviation, and no other divergence."""
   settings = settings_of('deep_diffusion_cifar10:tiny')
-  system, state, batch = begun(settings)
+  system, state, _ = begun(settings)
   scale = float(state.extra['model_units']['scale'])
   uniform = 16 * math.log(1 / scale)  # log of the density of standardised data
   assert float(system.views.bits(KEY, state, -uniform + 16 * math.log(1 / scale))) == pytest.approx(8, abs=1e-6)
@@ -163,11 +165,14 @@ def test_a_binomial_step_draws_the_bit_before():
   before, left = schedule.alpha_bar[2], schedule.alpha_bar[4]
   chance = left / before / 2 + 0.5  # that x_4 is x_2
   ones = 1 / (1 + math.exp(-0.4))  # of x_0, by the network
+  prior = lambda bit, x_0: 0.5 + before * ((bit == x_0) - 0.5)
+
+  def one(x, x_0):
+    seen = lambda bit: chance if bit == x else 1 - chance
+    return seen(1) * prior(1, x_0) / (seen(1) * prior(1, x_0) + seen(0) * prior(0, x_0))
+
   for x in (0, 1):
-    seen = lambda bit, x=x: chance if bit == x else 1 - chance
-    prior = lambda bit, x_0: 0.5 + before * ((bit == x_0) - 0.5)
-    given = lambda x_0: seen(1) * prior(1, x_0) / (seen(1) * prior(1, x_0) + seen(0) * prior(0, x_0))
-    expected = ones * given(1) + (1 - ones) * given(0)
+    expected = ones * one(x, 1) + (1 - ones) * one(x, 0)
     drawn = kernels.step(KEY, jnp.full((1, n, 1), 0.4), jnp.full((1, n), float(x)), jnp.asarray([2]), 1.0)
     assert set(np.unique(drawn)) <= {0, 1}
     assert float(drawn.mean()) == pytest.approx(expected, abs=4 * 0.5 / math.sqrt(n))
@@ -210,7 +215,9 @@ def test_chains_begin_with_the_data_and_end_with_a_sample():
   chains = np.asarray(jax.jit(system.views.chains)(KEY, state, batch['x']))
   assert chains.shape == (2, 5, 4, 4, 4, 1)
   np.testing.assert_allclose(chains[0, 0], batch['x'], rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(chains[1, 0], jax.jit(system.sample, static_argnums=2)(KEY, state, 4), rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(
+    chains[1, 0], jax.jit(system.sample, static_argnums=2)(KEY, state, 4), rtol=1e-3, atol=1e-3
+  )
   np.testing.assert_allclose(chains[0, 4], chains[1, 4], atol=0.1)  # the same noise, and of the data hardly anything
 
 
@@ -259,5 +266,5 @@ def test_a_network_that_an_image_does_not_fit_is_refused_in_a_line():
     settings = settings_of(name)
     settings.model.denoiser['multipliers' if 'ddpm' in name else 'scales'] = change
     system = systems.build(settings)
-    with pytest.raises(UserError, match='config.model.denoiser: .* need sides that .* divides'):
+    with pytest.raises(UserError, match=r'config.model.denoiser: .* need sides that .* divides'):
       jax.eval_shape(system.init, KEY, batch_of(settings))

@@ -103,7 +103,12 @@ class Model:
     return flat(0.5 * (left * self.y**2 - left - np.log(1 - left))).sum(1)
 
 
-NAMES = ('deep_diffusion_toy:tiny', 'deep_diffusion_toy:tiny_bits', 'deep_diffusion_cifar10:tiny', 'ddpm_cifar10:tiny_bound')
+NAMES = (
+  'deep_diffusion_toy:tiny',
+  'deep_diffusion_toy:tiny_bits',
+  'deep_diffusion_cifar10:tiny',
+  'ddpm_cifar10:tiny_bound',
+)
 
 
 def started(name):

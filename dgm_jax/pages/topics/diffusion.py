@@ -36,9 +36,10 @@ def diffusion() -> Topic:
   shares = [[name, *(float(nats[low:high].sum()) for low, high in DECADES)] for name, nats in spent.items()]
   return Topic(
     'Diffusion: what steps and variances cost',
-    'Data of one normal, so that every reverse step has a closed form. With the variance beta_t of the forward kernel the'
-    ' bound comes to the entropy as 1 / T, with the variance of q(x_{t-1}|x_t) faster. With that of q(x_{t-1}|x_t, x_0),'
-    ' right for data of a single point, it does not: each step is too narrow by a part that does not fall with T.'
+    'Data of one normal, so that every reverse step has a closed form. With the variance beta_t of the forward kernel'
+    ' the bound comes to the entropy as 1 / T, with the variance of q(x_{t-1}|x_t) faster. With that of'
+    ' q(x_{t-1}|x_t, x_0), right for data of a single point, it does not: each step is too narrow by a part that does'
+    ' not fall with T.'
     ' Of a thousand steps the first few cost most, by every schedule: step t costs about 1 / (2 t) nats of a dimension'
     ' by 1 / linspace(T, 2, T), and about twice as much by the others.',
     rows=rows,
@@ -105,7 +106,7 @@ def by_step(schedule: DiffusionSchedule) -> np.ndarray:
 
 
 def measured(steps: int, variance: float, kind: str) -> float:
-  """Computes minus the bound by the functions of `losses`; expectations of squares are exact by three points an axis."""
+  """Computes minus the bound by the functions of `losses`, its expectations by three points an axis, in nats."""
   schedule = losses.diffusion_schedule(steps, name='fraction')
   a, b = (axis.ravel() for axis in np.meshgrid(NODES, NODES, indexing='ij'))
   mass, n = np.outer(WEIGHTS, WEIGHTS).ravel(), len(a)

@@ -1,4 +1,4 @@
-"""Diffusion with kernels of one family: the terms of its bound, the times at which they are taken, and its reverse chain.
+"""Diffusion with kernels of one family: the terms of its bound, the steps at which they are taken, the reverse chain.
 
 A network computes K numbers for each dimension of x_t, from x_t and t. Steps are t = 1 ... T. The sampler's steps
 k = 1 ... S end and begin at the steps t = 0, T / S, 2 T / S ...; each is one step of a schedule of its own.
@@ -46,7 +46,7 @@ class Chain(NamedTuple):
   stride: int  # T / S
 
 
-# What the first of a network's outputs is: (output, x, sqrt(alpha_bar), sqrt(1 - alpha_bar), sqrt(alpha / beta)) -> noise.
+# What the first output is: (output, x, sqrt(alpha_bar), sqrt(1 - alpha_bar), sqrt(alpha / beta)) -> noise.
 PREDICTIONS: dict[str, Callable] = {
   # The mean of p(x_{t-1}|x_t) is sqrt(alpha) x + sqrt(beta) output: Sohl-Dickstein et al.'s program.
   'mean': lambda output, x, left, noise, ratio: noise * (x - ratio * output),
@@ -264,7 +264,8 @@ def reverse(
   Returns:
     [B, ...] at which the last step ends.
 
-  Reference: Sohl-Dickstein et al. 2015, arXiv:1503.03585, section 2.5; Song et al. 2021, arXiv:2011.13456, appendix I.2.
+  Reference: Sohl-Dickstein et al. 2015, arXiv:1503.03585, section 2.5; Song et al. 2021, arXiv:2011.13456,
+    appendix I.2.
   """
 
   def body(i: jax.Array, x: jax.Array) -> jax.Array:
