@@ -56,23 +56,7 @@ def deep_diffusion(config: ConfigDict) -> System:
   Raises:
     UserError: pixels are not dequantized or bits, or a setting is out of range.
   """
-  model, data = config.model, config.data
-  experiment.one_of('config.model.likelihood', model.likelihood, ('normal', 'bernoulli'))
-  density, images = model.likelihood == 'normal', len(data.shape) == 3
-  if images:
-    kinds = DENSITIES if density else BITS
-    where = f'config.data.preprocess of diffusion.deep_diffusion with config.model.likelihood={model.likelihood}'
-    experiment.one_of(where, data.preprocess, kinds)
-  schedule = _schedule(model)
-  stride = _stride(model)
-  if density:
-    kernels = diffusion.normal(_reverse(model, schedule, False), stride, eta=model.sampler.eta)
-  else:
-    experiment.require(
-      model.sampler.eta == 1, f'config.model.sampler.eta={model.sampler.eta} must be 1 for bits, which are drawn'
-    )
-    kernels = diffusion.binomial(schedule, stride)
-  parts = _parts(config, kernels, kernels, density=density, levels=data.levels if density and images else 0)
+  parts = build_parts(config)
   return _system(config, parts, functools.partial(_bound_of_a_step, parts))
 
 
@@ -89,16 +73,8 @@ def ddpm(config: ConfigDict) -> System:
   Raises:
     UserError: the data are not pixels in [-1, 1], or a setting is out of range.
   """
-  model, data = config.model, config.data
-  experiment.one_of('config.model.likelihood of diffusion.ddpm', model.likelihood, ('discretized_normal',))
-  experiment.one_of('config.data.preprocess of diffusion.ddpm', data.preprocess, ('scale_symmetric',))
+  model, parts = config.model, build_parts(config)
   experiment.one_of('config.model.weights', model.weights, ('simple', 'bound'))
-  schedule, stride = _schedule(model), _stride(model)
-  own, clipped = (_reverse(model, schedule, clip) for clip in (False, True))
-  kernels, training = (
-    diffusion.normal(one, stride, eta=model.sampler.eta, levels=data.levels) for one in (clipped, own)
-  )
-  parts = _parts(config, kernels, training, density=False, levels=0)
   if model.weights == 'bound':
     return _system(config, parts, functools.partial(_bound_of_a_step, parts))
   experiment.require(
@@ -106,14 +82,62 @@ def ddpm(config: ConfigDict) -> System:
     f"config.model.weights='simple' trains a network that predicts {' or '.join(diffusion.TARGETS)} and no variance,"
     f" got {model.predicts} and the variance {model.variance}: change these, or take weights='bound'",
   )
+  own = _reverse(model, _schedule(model), False)
   return _system(config, parts, functools.partial(_squared_error, parts, own))
+
+
+def build_parts(config: ConfigDict) -> DiffusionParts:
+  """Builds the network and the kernels of an experiment of either system.
+
+  Raises:
+    UserError: there is no such network, or a setting is out of range.
+  """
+  return _deep_parts(config) if config.system == 'diffusion.deep_diffusion' else _ddpm_parts(config)
+
+
+def _deep_parts(config: ConfigDict) -> DiffusionParts:
+  """Builds the parts of `deep_diffusion`."""
+  model, data = config.model, config.data
+  experiment.one_of('config.model.likelihood', model.likelihood, ('normal', 'bernoulli'))
+  density, images = model.likelihood == 'normal', len(data.shape) == 3
+  if images:
+    kinds = DENSITIES if density else BITS
+    where = f'config.data.preprocess of diffusion.deep_diffusion with config.model.likelihood={model.likelihood}'
+    experiment.one_of(where, data.preprocess, kinds)
+  schedule, stride = _schedule(model), _stride(model)
+  if density:
+    kernels = diffusion.normal(_reverse(model, schedule, False), stride, eta=model.sampler.eta)
+  else:
+    experiment.require(
+      model.sampler.eta == 1, f'config.model.sampler.eta={model.sampler.eta} must be 1 for bits, which are drawn'
+    )
+    kernels = diffusion.binomial(schedule, stride)
+  return _parts(config, kernels, kernels, density=density, levels=data.levels if density and images else 0)
+
+
+def _ddpm_parts(config: ConfigDict) -> DiffusionParts:
+  """Builds the parts of `ddpm`."""
+  model, data = config.model, config.data
+  experiment.one_of('config.model.likelihood of diffusion.ddpm', model.likelihood, ('discretized_normal',))
+  experiment.one_of('config.data.preprocess of diffusion.ddpm', data.preprocess, ('scale_symmetric',))
+  schedule, stride = _schedule(model), _stride(model)
+  kernels, training = (
+    diffusion.normal(_reverse(model, schedule, clip), stride, eta=model.sampler.eta, levels=data.levels)
+    for clip in (True, False)
+  )
+  return _parts(config, kernels, training, density=False, levels=0)
 
 
 def _schedule(model: ConfigDict) -> losses.DiffusionSchedule:
   """Builds the schedule of the forward process."""
   experiment.one_of('config.model.schedule', model.schedule, ('fraction', 'linear', 'cosine'))
   experiment.require(model.steps >= 2, f'config.model.steps must be at least 2, got {model.steps}')
-  schedule = losses.diffusion_schedule(model.steps, name=model.schedule, rates=tuple(model.rates))
+  rates = tuple(model.rates)
+  experiment.require(
+    len(rates) == 2 and min(rates) > 0,
+    f'config.model.rates={rates} must be two numbers above 0, of the first step and the last',
+  )
+  schedule = losses.diffusion_schedule(model.steps, name=model.schedule, rates=rates)
   left = schedule.alpha_bar[-1]
   experiment.require(
     left <= LEFT,

@@ -230,6 +230,7 @@ def test_chains_begin_with_the_data_and_end_with_a_sample():
     (TOY, {'model.steps': 1, 'model.sampler.steps': 1}, 'config.model.steps must be at least 2, got 1'),
     (TOY, {'model.schedule': 'fraction', 'model.steps': 2}, 'leaves alpha_bar_T = 0.25 of the variance'),
     (TOY, {'model.schedule': 'linear', 'model.rates': (1e-4, 1e-3)}, 'more than 0.2: x_T would not be noise'),
+    (TOY, {'model.rates': (0.1,)}, 'must be two numbers above 0'),
     (TOY, {'model.sampler.steps': 3}, 'config.model.sampler.steps=3 must divide config.model.steps=4'),
     (TOY, {'model.sampler.steps': 0}, 'config.model.sampler.steps=0 must divide'),
     (TOY, {'model.sampler.eta': 1.5}, 'config.model.sampler.eta'),
