@@ -216,6 +216,9 @@ class Views(NamedTuple):
   bits: Bits | None = None
   draw: Draw | None = None
   complete: Complete | None = None
+  chains: AskExamples | None = (
+    None  # [2, times, B, ...]: x with ever more noise, and below it a sample at the same times
+  )
   causality: Causality | None = None
   prior_leak: AskExamples | None = None  # figures by name of whether the prior of x's latents is a density, [] or [B]
   classes: Classes | None = None

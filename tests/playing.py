@@ -31,6 +31,7 @@ TABLE = {
   'flow_posteriors.nf_vae': MODEL, 'flow_posteriors.iaf_vae': MODEL, 'flow_posteriors.af_vae': MODEL,
   'ladder.factorised': MODEL, 'ladder.bottom_up': MODEL, 'ladder.top_down': MODEL,
   'draw.draw': MODEL, 'draw.conv_draw': MODEL, 'discrete.discrete_vae': MODEL,
+  'diffusion.deep_diffusion': MODEL, 'diffusion.ddpm': MODEL,
   'ladder.vdvae': MODEL, 'ladder.iaf': MODEL,
   'vae.vae': MODEL, 'vae.iwae': MODEL, 'vae.vamp': MODEL,
   'estimators.reparametrized': MODEL, 'estimators.score': MODEL, 'estimators.constant_baseline': MODEL,

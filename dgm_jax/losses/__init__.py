@@ -23,6 +23,19 @@ from dgm_jax.losses.adversarial import (
   wasserstein_critic,
   wasserstein_generator,
 )
+from dgm_jax.losses.diffusion import (
+  DiffusionSchedule,
+  binomial_diffusion,
+  binomial_divergence,
+  binomial_flip,
+  binomial_prior_divergence,
+  diffusion,
+  diffusion_divergence,
+  diffusion_posterior,
+  diffusion_prior_divergence,
+  diffusion_schedule,
+  strided_schedule,
+)
 from dgm_jax.losses.discrete import boltzmann_divergence, overlapping_divergence
 from dgm_jax.losses.disentangle import (
   LatentDivergence,
@@ -88,6 +101,7 @@ from dgm_jax.losses.variational import (
 
 __all__ = [
   'Codebook',
+  'DiffusionSchedule',
   'ElboSurgery',
   'LatentDivergence',
   'Quantized',
@@ -95,6 +109,10 @@ __all__ = [
   'aggregate_covariance',
   'auxiliary_classifier',
   'beta_elbo',
+  'binomial_diffusion',
+  'binomial_divergence',
+  'binomial_flip',
+  'binomial_prior_divergence',
   'bits_per_dim',
   'boltzmann_divergence',
   'capacity_elbo',
@@ -106,6 +124,11 @@ __all__ = [
   'commitment_loss',
   'covariance_of_means',
   'dequantize',
+  'diffusion',
+  'diffusion_divergence',
+  'diffusion_posterior',
+  'diffusion_prior_divergence',
+  'diffusion_schedule',
   'dip_penalty',
   'doubly_reparametrized_surrogate',
   'elbo',
@@ -148,6 +171,7 @@ __all__ = [
   'soft_free_bits',
   'sticking_the_landing',
   'stratified_weights',
+  'strided_schedule',
   'total_correlation',
   'total_correlation_discriminator',
   'twin_auxiliary_classifier',
