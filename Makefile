@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 WORKDIR ?= runs/vae_digits
 
-.PHONY: train test oldest faults mutants lint results clean
+.PHONY: train test deck oldest faults mutants lint results clean
 
 train: $(VENV)/.installed
 	@echo "== training a variational autoencoder on the built-in digits (configs/vae_digits.py) into $(WORKDIR)"
@@ -13,6 +13,10 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	@echo "== running the tests on two processes; the first run compiles, later ones take their programs from a cache"
 	$(RUN) -m pytest
+
+deck: $(VENV)/.installed-test
+	@echo "== running the command of every row of docs/deck.md at the size of a test"
+	$(RUN) tests/deck/run.py
 
 oldest: $(VENV)/bin/python
 	@echo "== running the contract and the losses on the lowest versions that pyproject.toml allows"

@@ -5,9 +5,9 @@ Papers: Higgins et al. 2017 (beta); Burgess et al. 2018, arXiv:1804.03599 (capac
 2019, arXiv:1811.12359 (networks of beta_conv, capacity_conv, tc, dip_i, dip_ii). Differences: docs/results.md.
 Command: python train.py --config=configs/disentangle.py:factor --workdir=runs/factor_vae
 Variants: beta (also without a name), beta_conv, capacity, capacity_conv, factor, tc, dip_i, dip_ii; each also with
-_color, _small (minutes on a CPU), _color_small; tiny, tiny_... Other data: docs/results.md. Cost: an accelerator.
-Expected: FactorVAE's metric 0.82 (factor) and 0.73 (nearly beta_conv), the beta-VAE metric 0.99 (beta), published.
-Ours (results/study_disentanglement.json): 0.47 (factor_small) and 0.40, 0.66 (beta_small, beta = 2); docs/results.md.
+_color, _small (minutes on a CPU), _color_small; the deck's pictures: beta_1, beta_150, capacity_chairs (also _color,
+_chairs), beta_8, factor_10 (also _shapes3d, _small); tiny, tiny_... Other data: docs/results.md. Cost: an accelerator.
+Expected: FactorVAE's metric 0.82 (factor), 0.73 (nearly beta_conv), beta-VAE's 0.99 (beta). Ours: docs/results.md.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant
@@ -70,6 +70,19 @@ SMALL = dict.fromkeys(KINDS, DENSE) | {
     'steps_per_call': 1, 'log_every': 100, 'eval_every': 1000, 'save_every': 1000, 'picture_every': 4000,
   },
 }  # fmt: skip
+CHAIRS = {'data.name': 'folder:chairs', 'data.size': 64, 'data.channels': 3, 'data.valid_size': 1000}
+SHAPES_3D = {'data.name': 'shapes3d'}
+# Burgess et al. 2018, figures 1 and 2: their network, with a weight and without a capacity.
+BURGESS = networks((32,) * 4, (256, 256), (256, 256))
+BETAS = {
+  f'beta_{beta}': {'model': BURGESS | {'beta': float(beta)}, 'optimizer.model': optimizer(learning_rate=5e-4)}
+  for beta in (1, 150)
+}  # fmt: skip
+# Kim & Mnih 2018, figures of traversals: the same autoencoder in both.
+BESIDE = {
+  'beta_8': (KINDS['beta_conv'], {'model': networks(encoder=(128,), decoder=(128,), beta=8.0)}),
+  'factor_10': (KINDS['factor'], {'model.gamma': 10.0}),
+}
 TINY_NETWORKS = {
   'model.channels': (), 'model.encoder.hidden': (16,), 'model.decoder.hidden': (16,),
   'model.decoder.activation': 'tanh', 'model.latents': 3, 'optimizer.model.learning_rate': 3e-3,
@@ -82,6 +95,14 @@ VARIANTS = {
   **{f'{name}_color': (KINDS[name], COLOR) for name in KINDS},
   **{f'{name}_small': (KINDS[name], SMALL[name]) for name in KINDS},
   **{f'{name}_color_small': (KINDS[name], COLOR, SMALL[name]) for name in KINDS},
+  **BETAS,
+  **{f'{name}_color': (change, COLOR) for name, change in BETAS.items()},
+  **{f'{name}_chairs': (change, CHAIRS) for name, change in BETAS.items()},
+  'capacity_chairs': (KINDS['capacity'], CHAIRS),
+  **BESIDE,
+  **{f'{name}_shapes3d': (*changes, SHAPES_3D) for name, changes in BESIDE.items()},
+  'beta_8_small': (KINDS['beta'], SMALL['beta'], {'model.beta': 8.0}),
+  'factor_10_small': (KINDS['factor'], SMALL['factor'], {'model.gamma': 10.0}),
   'tiny': (TINY_NETWORKS, shrink),
   'tiny_capacity': (KINDS['capacity'], TINY_CAPACITY, shrink),
   'tiny_capacity_conv': (KINDS['capacity_conv'], TINY_CAPACITY, {'model.channels': (4, 4)}, shrink),

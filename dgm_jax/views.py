@@ -216,6 +216,9 @@ class Views(NamedTuple):
   bits: Bits | None = None
   draw: Draw | None = None
   complete: Complete | None = None
+  chains: AskExamples | None = (
+    None  # [2, times, B, ...]: x with ever more noise, and below it a sample at the same times
+  )
   causality: Causality | None = None
   prior_leak: AskExamples | None = None  # figures by name of whether the prior of x's latents is a density, [] or [B]
   classes: Classes | None = None
@@ -232,6 +235,10 @@ class Views(NamedTuple):
   variations: AskNumber | None = None  # [levels, n, ...]: samples whose noise differs in one level, from the top
   log_likelihood: Likelihood | None = None  # of latents that have the density `prior.log_prob`
   settle: Settle | None = None
+  normalizer: Ask | None = None  # entries of `State.extra` with the prior's log-normalizer, estimated anew, for figures
+  gibbs: AskNumber | None = (
+    None  # [rows, n, ...]: n images of one state of the prior's chain, sweeps apart from row to row
+  )
   feature_codes: AskExamples | None = None  # whole-numbered codes of a critic's features, layer -> [B, ...]
   emit: AskCodes | None = None  # [B, ...] in data space, sampled from p(x|z)
   map_latents: AskCodes | None = None  # styles [B, W]; with synthesize: the generator in two parts

@@ -22,7 +22,7 @@ from dgm_jax.api import Model
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated, measuring, standing, surgery
 from dgm_jax.evals import style as style_figures
-from dgm_jax.pictures import gallery, painting, positions, style, truncation
+from dgm_jax.pictures import chains, gallery, painting, positions, style, truncation
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
@@ -401,7 +401,7 @@ def draw_and_measure(subject, monkeypatch):
   monkeypatch.setattr(generated, 'find', lambda *_: judge)
   x, to_uint8 = np.zeros((8, *subject.config.data.shape), np.float32), preprocess.pixels(subject.config.data)
   able = gallery.available(subject.system) | positions.available(subject.system, subject.config)
-  able |= style.available(subject.system) | painting.available(subject.system)
+  able |= style.available(subject.system) | painting.available(subject.system) | chains.available(subject.system)
   for draw in able.values():
     image = draw(jax.random.key(0), subject.state, x, to_uint8)
     assert (image.dtype, image.ndim) == (np.uint8, 3)

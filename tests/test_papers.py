@@ -21,7 +21,10 @@ def load(path):
   return module
 
 
-SHAPES = {'mnist': (28, 28, 1), 'cifar10': (32, 32, 3), 'digits': (8, 8, 1), 'sprites': (64, 64, 1)}
+SHAPES = {
+  'mnist': (28, 28, 1), 'mat:chardata.mat': (28, 28, 1), 'cifar10': (32, 32, 3), 'cifar100': (32, 32, 3),
+  'digits': (8, 8, 1), 'sprites': (64, 64, 1),
+}  # fmt: skip
 RUN = ('batch_size', 'accumulate', 'steps', 'epochs', 'stage_epochs', 'budget', 'conditional', 'dtype')
 
 
@@ -35,12 +38,12 @@ def told(config):
   found, plain, adam = config.to_dict(), experiment.defaults().to_dict(), experiment.optimizer()
   run = {name: found[name] for name in RUN if found[name] != plain[name] or name == 'batch_size'}
   run |= {name: found['data'][name] for name in ('size', 'channels', 'invert', 'pad') if found['data'][name]}
+  run |= {name: found['data'][name] for name in ('train', 'test') if found['data'][name] != name}
   players = {
     name: {key: value for key, value in settings.items() if value != adam[key]}
     for name, settings in found['optimizer'].items()
   }
   data = tuple(found['data'][name] for name in ('name', 'preprocess', 'valid_size'))
-  assert (found['data']['train'], found['data']['test']) == ('train', 'test')
   return {'system': found['system'], 'data': data, 'model': found['model'], 'players': players, 'run': run}
 
 
@@ -69,7 +72,7 @@ def test_a_configuration_is_what_its_row_says(name):
 def counted(config):
   """Numbers of each network's parameters, by shapes alone."""
   size = config.data.size
-  shape = (size, size, 3) if size else SHAPES.get(config.data.name, (2,))
+  shape = (size, size, config.data.channels or 3) if size else SHAPES.get(config.data.name, (2,))
   if pad := config.data.pad:
     shape = (shape[0] + 2 * pad, shape[1] + 2 * pad, shape[2])
   config.data.update({'shape': shape, 'examples': 10_000})

@@ -61,6 +61,8 @@ ALL = {
   'flow_samples': lambda key, state, x, n: (jnp.zeros((x.shape[0], n, 2)), jnp.ones((x.shape[0], n, 2))),
   'log_likelihood': lambda key, state, x, z: each(x),
   'settle': lambda key, state, batches, truncation: state,
+  'normalizer': lambda key, state: {'log_z': jnp.zeros(())},
+  'gibbs': lambda key, state, n: jnp.zeros((2, n, *SHAPE)),
   'feature_codes': lambda key, state, x: {'block_0': each(x, 2, 2).astype('int32')},
   'emit': lambda key, state, z: each(z, *SHAPE),
   'map_latents': lambda key, state, z: each(z, 3),
@@ -94,7 +96,7 @@ def test_a_system_that_answers_everything_keeps_the_contract(monkeypatch):
   ask(subject())
   drawn, measured = draw_and_measure(subject(monkeypatch), monkeypatch)
   assert {'samples', 'classes', 'reconstructions', 'levels', 'interpolations', 'traversals'} <= drawn
-  assert {'decompressions', 'variations', 'posterior', 'canvases', 'compression'} <= drawn
+  assert {'decompressions', 'variations', 'posterior', 'canvases', 'compression', 'gibbs'} <= drawn
   assert {'likelihood.nll', 'latent.units', 'surgery.surgery', 'codes.codes', 'generated.clusters'} <= measured
   assert {'codes.decompressions', 'codes.compression'} <= measured
 

@@ -62,10 +62,10 @@ def described(text: str) -> tuple[str, str, str, str]:
 
   A cost or a figure that the description does not state is ''.
   """
-  parts = re.split(rf'(?:^|(?<=\s))({"|".join(HEADS)})[,:(]', text.strip())
+  parts = re.split(rf'(?:^|(?<=\s))({"|".join(HEADS)})(?:[,:]| \()', text.strip())
   heads = {head: ' '.join(body.split()) for head, body in zip(parts[1::2], parts[2::2], strict=True)}
   said = lambda head: heads.get(head, '').strip(' :').rstrip('.')
-  paper = re.split(r', (?:section|table|appendix|figure|and )|; ', said('Paper'))[0]
+  paper = re.split(r', (?:section|table|appendix|figure|and )|; ', said('Paper').removeprefix('none'))[0]
   cost = '' if said('Cost').startswith(('not timed', 'no full run')) else said('Cost')
   return parts[0].strip().partition('\n')[0], paper, cost, said('Measured')
 

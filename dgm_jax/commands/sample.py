@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
   from dgm_jax import views
   from dgm_jax.data import preprocess
   from dgm_jax.evals import draws, mean
-  from dgm_jax.pictures import arithmetic, gallery, nearest, painting, positions, style
+  from dgm_jax.pictures import arithmetic, chains, gallery, nearest, painting, positions, style
   from dgm_jax.runs import workdir
   from dgm_jax.runtime import cluster, cpu
 
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
   which = workdir.weights(subject.state)
   subject = draws.settle(args.seed, subject, args.statistics, args.truncation)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
-  able |= style.available(subject.system) | painting.available(subject.system)
+  able |= style.available(subject.system) | painting.available(subject.system) | chains.available(subject.system)
   if subject.system.sample is None and not able:
     raise errors.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = preprocess.pixels(config.data)

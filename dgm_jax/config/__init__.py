@@ -47,7 +47,7 @@ def defaults() -> ConfigDict:
       'system': '',  # 'vae.iwae' is the function iwae of dgm_jax/systems/vae.py
       'seed': 0,
       'data': {
-        'name': '',  # digits | sprites | TFDS name | folder:PATH | npz:PATH | npy:PATH | toy: | points: | pairs:NAME
+        'name': '',  # digits | sprites | TFDS name | folder: npz: npy: mat: amat:PATH | toy: points: pairs:NAME
         'train': 'train',  # TFDS split expressions
         'test': 'test',
         'valid_size': 0,  # so many of the last training examples are kept for validation

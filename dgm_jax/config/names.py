@@ -14,21 +14,23 @@ from dgm_jax.internal.words import named, one_line
 
 __all__ = ['experiments', 'folder', 'locate', 'named_config', 'source_of']
 
-CLONE = Path(__file__).parents[2] / 'configs'
+ROOT = Path(__file__).parents[2]  # of a clone, or the folder that packages are installed in
+INSTALLED = 'share/dgm_jax/configs'
 NAME = re.compile(r'(\w+)((?::.*)?)')
 
 
 @functools.cache
 def folder() -> Path:
   """Returns the folder of the experiments, that of the clone where the package is one."""
-  if CLONE.is_dir():
-    return CLONE
+  for place in (ROOT / 'configs', ROOT / INSTALLED):
+    if place.is_dir():
+      return place
   try:
     files = metadata.files('dgm_jax') or ()
   except metadata.PackageNotFoundError:
     files = ()
-  installed = (Path(str(file.locate())) for file in files if file.match('dgm_jax/configs/*.py'))
-  return next((path.resolve().parent for path in installed), CLONE)
+  installed = (Path(str(file.locate())) for file in files if file.match(f'{INSTALLED}/*.py'))
+  return next((path.resolve().parent for path in installed), ROOT / 'configs')
 
 
 def experiments(where: Path | None = None) -> dict[str, ModuleType]:

@@ -11,7 +11,7 @@ from dgm_jax.errors import UserError, printable
 
 __all__ = ['check_labels', 'check_range', 'check_shape', 'check_together', 'describe', 'digests']
 
-OWN = ('folder:', 'npz:', 'npy:')  # names of what a user has brought
+OWN = ('folder:', 'npz:', 'npy:', 'mat:', 'amat:')  # names of what a user has brought
 _NAMED = 12  # classes whose sizes are told one by one
 _COMPARED = 2**30  # bytes of examples up to which parts are compared
 _RARE = 0.1  # share of examples of classes that are not trained on, above which something is wrong

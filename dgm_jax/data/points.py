@@ -2,6 +2,8 @@
 
 Scales are those of the released code of Gulrajani et al. 2017, arXiv:1704.00028. 'points:3classes' has labels: three
 overlapping normals of the line, of deviations 1, 2 and 3, by Gong et al. 2019, arXiv:1907.02690, section 4.1.
+'points:heartbeat' has 20 bits, every fifth of which is 1, at a random phase: Sohl-Dickstein et al. 2015,
+arXiv:1503.03585, section 3.1.
 """
 
 from collections.abc import Callable
@@ -43,8 +45,8 @@ def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
     UserError: there are no such points.
   """
   del look
-  if name not in (*MIXTURES, 'swiss_roll', '3classes'):
-    names = ', '.join((*MIXTURES, 'swiss_roll', '3classes'))
+  names = ', '.join((*MIXTURES, 'swiss_roll', 'heartbeat', '3classes'))
+  if name not in names.split(', '):
     raise UserError(f"no points named '{name}' (--config.data.name=points:NAME): there are {names}")
 
   def draw(stream: int, size: int) -> Arrays:
@@ -52,7 +54,8 @@ def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
     if name == '3classes':
       y = random.integers(3, size=size)
       return {'x': (CLASSES[0][y] + CLASSES[1][y] * random.standard_normal(size)).astype('f4')[:, None], 'y': y}
-    x = swiss_roll(random, size) if name == 'swiss_roll' else mixture(random, size, MIXTURES[name])
+    drawn = {'swiss_roll': swiss_roll, 'heartbeat': heartbeat}
+    x = drawn[name](random, size) if name in drawn else mixture(random, size, MIXTURES[name])
     return {'x': x.astype(np.float32)}
 
   return {split: lambda i=i, size=size: draw(i, size) for i, (split, size) in enumerate(SIZES.items())}
@@ -69,3 +72,8 @@ def swiss_roll(random: np.random.Generator, n: int) -> np.ndarray:
   angle = 1.5 * np.pi * (1 + 2 * random.random(n))
   spiral = angle[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
   return (spiral + 0.25 * random.standard_normal((n, 2))) / 7.5
+
+
+def heartbeat(random: np.random.Generator, n: int, bits: int = 20, period: int = 5) -> np.ndarray:
+  """Samples n sequences [n, bits] of zeros with a one in each period, at a random phase: log2 5 bits a sequence."""
+  return np.arange(bits) % period == random.integers(period, size=(n, 1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgm_jax.data import arrays, digits, folder, points, tfds, toy
+from dgm_jax.data import amat, arrays, digits, folder, mat, points, tfds, toy
 from dgm_jax.data.images import Look
 from dgm_jax.data.split import Arrays, Source, Split
 from dgm_jax.errors import UserError
@@ -29,8 +29,8 @@ def load(config: Any, split: str) -> Split:
 
   Args:
     config: a mapping with attributes
-      name: 'digits', 'sprites', 'sprites_color', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH', 'npy:PATH' or
-        'points:NAME', 'toy:NAME', 'pairs:digits' or 'pairs:mnist'.
+      name: 'digits', 'sprites', 'sprites_color', a TFDS name ('mnist'), 'folder:PATH', 'npz:PATH', 'npy:PATH',
+        'mat:PATH' (OMNIGLOT), 'amat:PATH' (static MNIST), 'points:NAME', 'toy:NAME', 'pairs:digits' or 'pairs:mnist'.
       train, test: TFDS split expressions; only for a TFDS name.
       valid_size: if the dataset has no validation part of its own, this number of the last training examples move from
         'train' to 'valid'.
@@ -129,7 +129,9 @@ def _source(config: Any, look: Look) -> Source:
   if not colon:
     _refuse_path(config.name)
     return Source(tfds.parts(config.name, config.train, config.test, look))
-  own = {'folder': folder.source, 'npz': arrays.source, 'npy': arrays.source}
+  own = {
+    'folder': folder.source, 'npz': arrays.source, 'npy': arrays.source, 'mat': mat.source, 'amat': amat.source
+  }  # fmt: skip
   synthetic = {'points': points.parts, 'toy': toy.parts}
   if kind in own and path:
     return own[kind](path, look)
@@ -137,13 +139,13 @@ def _source(config: Any, look: Look) -> Source:
     return Source(synthetic[kind](path, look))
   raise UserError(
     f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
-    f' points:NAME, toy:NAME or pairs:NAME ({", ".join(DIGITS)})'
+    f' mat:PATH, amat:PATH, points:NAME, toy:NAME or pairs:NAME ({", ".join(DIGITS)})'
   )
 
 
 def _refuse_path(name: str) -> None:
   """Refuses a path in place of a dataset's name, with the name that it has as a dataset."""
-  kind = {'.npz': 'npz', '.npy': 'npy'}.get(os.path.splitext(name)[1], 'folder')
+  kind = {'.npz': 'npz', '.npy': 'npy', '.mat': 'mat'}.get(os.path.splitext(name)[1], 'folder')
   if name.startswith(('/', './', '../', '~')) or kind != 'folder':
     raise UserError(f'--config.data.name={name} is a path: write --config.data.name={kind}:{name}')
   if not name:

@@ -27,6 +27,7 @@ from dgm_jax.distributions.logistic import (
   logistic_sample,
 )
 from dgm_jax.distributions.normal import (
+  discretized_normal_log_prob,
   gaussian_kl,
   gaussian_kl_per_dim,
   gaussian_kl_standard,
@@ -53,6 +54,7 @@ __all__ = [
   'categorical_sample',
   'discretized_logistic_log_prob',
   'discretized_logistic_sample',
+  'discretized_normal_log_prob',
   'gaussian_kl',
   'gaussian_kl_per_dim',
   'gaussian_kl_standard',

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dgm_jax import losses
+from dgm_jax.evals import standing
 from dgm_jax.evals.mean import per_example
 from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
@@ -25,7 +26,7 @@ def units(seed: int, subject: Subject) -> dict[str, float | list[float]]:
     return {str(i): {'mean': mean, 'kl': kl} for i, (mean, kl) in enumerate(measured, 1)}
 
   run = per_example(layers, subject.split, subject.config, subject.mesh)
-  measured = run(seed, subject.state)
+  measured = run(seed, standing.normalized(seed, subject.system, subject.state))
   results: dict[str, float | list[float]] = {}
   for level, arrays in measured.items():
     suffix = f'_layer_{level}' if len(measured) > 1 else ''

@@ -8,7 +8,7 @@ import numpy as np
 
 from dgm_jax import data
 from dgm_jax.errors import UserError
-from dgm_jax.evals import annealing
+from dgm_jax.evals import annealing, standing
 from dgm_jax.evals.mean import images, per_example
 from dgm_jax.runs.subject import Subject
 from dgm_jax.views import needs
@@ -35,7 +35,8 @@ def nll(seed: int, subject: Subject) -> dict[str, float]:
   # Small batches of images: their samples fill the processor's caches.
   batch_size = max(1, min(subject.config.eval_batch_size, settings.rows // 10))
   run = per_example(log_prob, split, subject.config, subject.mesh, batch_size)
-  nats = -run(seed, subject.state)['log_prob'].astype(np.float64)
+  state = standing.normalized(seed, subject.system, subject.state)
+  nats = -run(seed, state)['log_prob'].astype(np.float64)
   return {
     'nll_nats': float(nats.mean()),
     'nll_standard_error_nats': float(nats.std() / math.sqrt(len(nats))),

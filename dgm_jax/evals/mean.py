@@ -8,8 +8,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dgm_jax import data
-from dgm_jax.core import State
+from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
+from dgm_jax.evals import standing
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel, signals
 from dgm_jax.views import needs
@@ -72,6 +73,12 @@ def per_example(
   return run
 
 
+def evaluation(system: System, split: data.Split, config: ConfigDict, mesh: Mesh) -> Callable:
+  """Compiles `System.evaluate` for a split, as `per_example` does, with the prior normalized once for all batches."""
+  measure = per_example(system.evaluate, split, config, mesh)
+  return lambda seed, state: measure(seed, standing.normalized(seed, system, state))
+
+
 def images(split: data.Split, config: ConfigDict, n: int) -> np.ndarray:
   """Returns the first n images of a split, [n, H, W, C], as a model receives them in an evaluation."""
   prepare = preprocess.evaluation(config.data)
@@ -87,5 +94,5 @@ def means(values: dict[str, np.ndarray]) -> dict[str, float]:
 @needs()
 def metrics(seed: int, subject: Subject) -> dict[str, float]:
   """Computes the means over the split of all that `System.evaluate` measures."""
-  run = per_example(subject.system.evaluate, subject.split, subject.config, subject.mesh)
+  run = evaluation(subject.system, subject.split, subject.config, subject.mesh)
   return means(run(seed, subject.state))

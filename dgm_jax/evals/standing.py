@@ -1,4 +1,7 @@
-"""Batch statistics that are taken anew before a generator is sampled, with latents truncated or not."""
+"""What is estimated anew before a run is measured or sampled: batch statistics of generators, normalizers of priors.
+
+Latents may be truncated when batch statistics are taken.
+"""
 
 import math
 
@@ -10,7 +13,7 @@ from dgm_jax.core import Key, State, System
 from dgm_jax.runs.subject import Subject
 from dgm_jax.views import require
 
-__all__ = ['BATCHES', 'chosen', 'settled', 'settled_state']
+__all__ = ['BATCHES', 'chosen', 'normalized', 'settled', 'settled_state']
 
 BATCHES = 16
 STREAM = 2**31  # of keys that no chunk of samples has, so that samples are no examples of their statistics
@@ -57,6 +60,14 @@ def chosen(seed: int, subject: Subject, statistics: str, truncation: float | Non
   batches = subject.config.model.get('standing', 0) or BATCHES
   bound = math.inf if truncation is None else truncation
   return subject._replace(state=settled_state(_key(seed), subject.system, subject.state, batches, bound))
+
+
+def normalized(seed: int, system: System, state: State) -> State:
+  """Returns the state with the log-normalizer of the prior estimated anew, or unchanged if it is known."""
+  if not system.views.normalizer:
+    return state
+  entries = jax.jit(system.views.normalizer, out_shardings=state.step.sharding)(_key(seed), state)
+  return state.replace(extra=state.extra | entries)
 
 
 def _key(seed: int) -> Key:

@@ -1,15 +1,34 @@
-"""Decompositions of stacks of matrices.
+"""Decompositions of matrices, one or a stack of them.
 
-Axes: K matrices, D rows and columns.
+Axes: B examples, K matrices, D rows and columns.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ['each']
+__all__ = ['Spectrum', 'each', 'spectrum']
+
+LEAST = 1e-7  # variances below this share of the greatest one are not known in float32
+
+
+class Spectrum(NamedTuple):
+  """The mean of a batch, and the axes of its covariance C = axes diag(variances) axes^T."""
+
+  mean: Float[Array, ' D']
+  axes: Float[Array, 'D D']  # orthogonal columns
+  variances: Float[Array, ' D']
+
+
+def spectrum(x: Float[Array, 'B D']) -> Spectrum:
+  """Computes the spectrum of a batch; variances are at least 1e-7 of the greatest one."""
+  mean = x.mean(0)
+  covariance = jnp.matmul((x - mean[None]).T, x - mean[None], precision='highest') / x.shape[0]
+  variances, axes = jnp.linalg.eigh(covariance)
+  return Spectrum(mean, axes, jnp.maximum(variances, LEAST * variances[-1]))
 
 
 def each(decompose: Callable, matrices: Float[Array, 'K D D']) -> Any:

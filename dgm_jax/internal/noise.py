@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ['standard_normal', 'words16']
+__all__ = ['standard_normal', 'uniform', 'words16']
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
@@ -74,6 +74,24 @@ def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   Returns:
     float32 of that shape, within +-5.3; positive and negative values mirror each other exactly.
   """
+  return (np.float32(math.sqrt(2)) * jax.lax.erf_inv(2 * _units(key, shape) - np.float32(1 - 2**-23))).reshape(shape)
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Samples numbers between 0 and 1 independently, 23-bit midpoints, of which none is 0 or 1.
+
+  Args:
+    key: one PRNG key of any implementation.
+    shape: of the result.
+
+  Returns:
+    float32 of that shape.
+  """
+  return (_units(key, shape) + np.float32(2**-24)).reshape(shape)
+
+
+def _units(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Samples multiples of 2^-23 in [0, 1) uniformly."""
   *rows, length = shape or (1,)
   half = (*rows, -(-length // 2))
   words = _words(key)
@@ -81,8 +99,7 @@ def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   column = jax.lax.broadcasted_iota(jnp.uint32, half, len(rows))
   pair = threefry((jnp.broadcast_to(words[0], half), jnp.broadcast_to(words[1], half)), (row, column))
   bits = jnp.concatenate(pair, -1)[..., :length]
-  unit = jax.lax.bitcast_convert_type((bits >> 9) | np.uint32(0x3F800000), jnp.float32) - 1  # [0, 1), 2^23 values
-  return (np.float32(math.sqrt(2)) * jax.lax.erf_inv(2 * unit - np.float32(1 - 2**-23))).reshape(shape)
+  return jax.lax.bitcast_convert_type((bits >> 9) | np.uint32(0x3F800000), jnp.float32) - 1
 
 
 def _words(key: jax.Array) -> jax.Array:

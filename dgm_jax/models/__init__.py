@@ -14,6 +14,7 @@ from dgm_jax.models import (
   biggan,
   class_dense,
   dcgan,
+  denoiser,
   local_pixelcnn,
   pixelcnn,
   pixelcnn_pp,
@@ -21,9 +22,10 @@ from dgm_jax.models import (
   pixelsnail,
   resnet_gan,
   stylegan,
+  unet,
 )
 
-__all__ = ['AUTOREGRESSIVE', 'CRITICS', 'GENERATORS', 'WHOLE_PIXELS', 'build']
+__all__ = ['AUTOREGRESSIVE', 'CRITICS', 'DENOISERS', 'GENERATORS', 'WHOLE_PIXELS', 'build']
 
 AUTOREGRESSIVE = {
   'pixelcnn': pixelcnn.PixelCNN, 'pixelrnn': pixelrnn.PixelRNN, 'gated_pixelcnn': pixelcnn.GatedPixelCNN,
@@ -40,6 +42,9 @@ GENERATORS = {
 CRITICS = {
   'dense': adversary.DenseCritic, 'maxout': adversary.MaxoutCritic, 'dcgan': dcgan.Critic, 'resnet': resnet_gan.Critic,
   'biggan': biggan.Critic, 'dense_classes': class_dense.Critic, 'style': stylegan.Critic,
+}  # fmt: skip
+DENOISERS = {
+  'dense': denoiser.Dense, 'radial': denoiser.Radial, 'multi_scale': denoiser.MultiScale, 'unet': unet.UNet
 }  # fmt: skip
 CODE_ARGUMENTS = ('act', 'norm', 'dtype', 'parent', 'name', 'fade', 'quantize')  # set by code, never by an experiment
 

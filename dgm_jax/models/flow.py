@@ -40,9 +40,18 @@ GEOMETRIES = ('grid', 'squeezed')
 
 def nice(
   shape: Sequence[int], hidden: Sequence[int] = (1000,) * 5, couplings: int = 4, start: str = 'zeros',
-  memory: str = 'plain', dtype: Any = None,
+  memory: str = 'plain', whitening: bool = False, dtype: Any = None,
 ) -> Bijection:  # fmt: skip
   """Returns NICE: additive couplings of even and odd dimensions in turn, and one scaling.
+
+  Args:
+    shape: of an example.
+    hidden: widths of each coupling's network.
+    couplings: the number of couplings.
+    start: a key of `STARTS`, for the scaling.
+    memory: a key of `MEMORY`.
+    whitening: whether the couplings see examples that are whitened as the first batch was (`bijections.whitening`).
+    dtype: of the networks.
 
   Reference: Dinh et al. 2014, arXiv:1410.8516, section 5.1.
   """
@@ -50,7 +59,8 @@ def nice(
   network = lambda features: conditioners.Dense(features, hidden, start=small, last=small, dtype=dtype)
   layers = [coupling.coupling(network, coupling.additive(), i % 2) for i in range(couplings)]
   inside = rev.chain(coupling.even_odd(), *layers, rev.invert(coupling.even_odd()))
-  return rev.chain(bijections.flatten(tuple(shape)), MEMORY[memory](inside), bijections.scale(STARTS[start]))
+  flat = [bijections.flatten(tuple(shape)), *[bijections.whitening()] * whitening]
+  return rev.chain(*flat, MEMORY[memory](inside), bijections.scale(STARTS[start]))
 
 
 def realnvp_dense(

@@ -80,16 +80,18 @@ class Shortcut(nn.Module):
 
 
 class Stem(nn.Module):
-  """A convolution with normalisation and rectifier."""
+  """A convolution with normalisation and rectifier: 3x3, or if `large` 7x7 with stride 2 and the greatest of 3x3."""
 
   features: int
   act: Callable = nn.relu
+  large: bool = False  # of images of 224 x 224, which become 56 x 56
   dtype: jnp.dtype | str | None = None
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W F']:
-    h = conv(self.features, 3, 1, self.dtype)(x)
-    return self.act(BatchNorm(EPSILON, dtype=self.dtype)(h)).astype(x.dtype)
+  def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B h w F']:
+    h = conv(self.features, 7 if self.large else 3, 2 if self.large else 1, self.dtype)(x)
+    h = self.act(BatchNorm(EPSILON, dtype=self.dtype)(h)).astype(x.dtype)
+    return nn.max_pool(h, (3, 3), (2, 2), 'SAME') if self.large else h
 
 
 class Unit(nn.Module):
@@ -152,16 +154,18 @@ def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
 
 def resnet(
   shape: Sequence[int], classes: int, units: Sequence[int] = (5, 5, 5), channels: Sequence[int] = (16, 16, 32, 64),
-  kernels: Sequence[int] = (3, 3), act: Callable = nn.relu, unroll: int = 1, dtype: Any = None,
+  kernels: Sequence[int] = (3, 3), large_stem: bool = False, act: Callable = nn.relu, unroll: int = 1,
+  dtype: Any = None,
 ) -> Classifier:  # fmt: skip
   """Returns a residual network.
 
-  With three kernels the channels of the stages, though not of the stem, are four times as many.
+  With three kernels the channels of the stages, though not of the stem, are four times as many. A large stem is for
+  images of 224 x 224.
 
   Reference: He et al. 2016, arXiv:1603.05027; Gomez et al. 2017, arXiv:1707.04585, table 2 (its sizes).
   """
   del shape
-  layers = [rev.one_way(Stem(channels[0], act, dtype))]
+  layers = [rev.one_way(Stem(channels[0], act, large_stem, dtype))]
   for stage, (n, width) in enumerate(zip(units, channels[1:], strict=True)):
     width = width * (4 if len(kernels) == 3 else 1)
     layers.append(rev.one_way(Unit(width, kernels, 1 + (stage > 0), stage == 0, act, dtype)))
@@ -172,8 +176,8 @@ def resnet(
 
 def revnet(
   shape: Sequence[int], classes: int, units: Sequence[int] = (3, 3, 3), channels: Sequence[int] = (32, 32, 64, 112),
-  kernels: Sequence[int] = (3, 3), memory: str = 'reversible', act: Callable = nn.relu, unroll: int = 1,
-  dtype: Any = None,
+  kernels: Sequence[int] = (3, 3), memory: str = 'reversible', large_stem: bool = False, act: Callable = nn.relu,
+  unroll: int = 1, dtype: Any = None,
 ) -> Classifier:  # fmt: skip
   """Returns a reversible residual network: each stage's units after its first store no activations.
 
@@ -184,6 +188,7 @@ def revnet(
     channels: of the stem and of each stage, both streams together; four times as many with three kernels.
     kernels: of each residual function.
     memory: a key of `MEMORY`.
+    large_stem: whether the stem is that of images of 224 x 224.
     act: the nonlinearity.
     unroll: units written out in the compiled loop.
     dtype: of the activations.
@@ -191,7 +196,7 @@ def revnet(
   Reference: Gomez et al. 2017, arXiv:1707.04585, section 3.
   """
   del shape
-  layers = [rev.one_way(Stem(channels[0], act, dtype)), coupling.halves()]
+  layers = [rev.one_way(Stem(channels[0], act, large_stem, dtype)), coupling.halves()]
   residual = lambda features: Residual(features, kernels, act=act, dtype=dtype)
   unit = rev.chain(*(coupling.coupling(residual, coupling.additive(), kept) for kept in (1, 0)))
   for stage, (n, width) in enumerate(zip(units, channels[1:], strict=True)):

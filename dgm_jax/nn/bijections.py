@@ -1,4 +1,4 @@
-"""Bijections of one array: scalings, normalisations, 1x1 convolutions, the logit, planar, radial and Sylvester maps.
+"""Bijections of one array: scalings, normalisations, whitening, 1x1 convolutions, the logit, planar and similar maps.
 
 Axes: B batch, ... positions, C channels; D = C where there are no positions.
 """
@@ -9,13 +9,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from dgm_jax.internal import matrices
 from dgm_jax.internal.roots import root
 from dgm_jax.nn.coupling import event_sum
 from dgm_jax.nn.reversible import Bijection, bijection, no_params, permutation, zeros
 
 __all__ = [
   'actnorm', 'batch_norm', 'flatten', 'invertible_dense', 'logit', 'planar', 'radial', 'reverse', 'scale', 'shift',
-  'shift_scale', 'sylvester',
+  'shift_scale', 'sylvester', 'whitening',
 ]  # fmt: skip
 
 
@@ -116,6 +117,37 @@ def batch_norm(eps: float = 1e-4, pixels: int = 1) -> Bijection:
     return x.reshape(y.shape), _same(y, _positions(h) * log_std.sum())
 
   return bijection(no_params, forward, inverse)
+
+
+def whitening() -> Bijection:
+  """Returns the layer y = (x - mean) C^(-1/2) on [B, D], which is not trained.
+
+  Mean and covariance C are those of the first batch. It should have more than D examples. This whitening of zero phase
+  (ZCA) changes x less than any other.
+
+  Reference: Bell & Sejnowski 1997, The independent components of natural scenes are edge filters, section 4.
+  """
+  turned = lambda x, axes: jnp.matmul(x, axes, precision='highest')
+
+  def init(key, x):
+    del key
+    return matrices.spectrum(x)._asdict()
+
+  def scaled(params, x, power):
+    axes = params['axes']
+    return turned(turned(x, axes) * params['variances'][None] ** power, axes.T)
+
+  def forward(params, stats, x):
+    params = jax.lax.stop_gradient(params)
+    y = scaled(params, x - params['mean'][None], -0.5)
+    return y, _same(x, -0.5 * jnp.log(params['variances']).sum()), {}
+
+  def inverse(params, stats, y):
+    params = jax.lax.stop_gradient(params)
+    x = scaled(params, y, 0.5) + params['mean'][None]
+    return x, _same(y, 0.5 * jnp.log(params['variances']).sum())
+
+  return bijection(init, forward, inverse)
 
 
 def invertible_dense() -> Bijection:

@@ -24,7 +24,8 @@ def leaky_relu(x: Float[Array, '*S']) -> Float[Array, '*S']:
 
 
 ACTIVATIONS: dict[str, Callable] = {
-  'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu, 'leaky_relu': leaky_relu
+  'tanh': jnp.tanh, 'relu': jax.nn.relu, 'elu': jax.nn.elu, 'gelu': jax.nn.gelu, 'leaky_relu': leaky_relu,
+  'sigmoid': jax.nn.sigmoid,
 }  # fmt: skip
 VARIANCES = ('exp', 'softplus')
 LEAST = 1e-6  # variance of 'softplus', whose logarithm has no bound otherwise

@@ -18,6 +18,8 @@ __all__ = ['NEAR', 'OWN', 'SMALLER', 'Row', 'Table', 'filled', 'find', 'relation
 OWN, SMALLER, NEAR = 'own', 'smaller network', 'near'
 PROTOCOL = ('name', 'train', 'test', 'size', 'channels', 'invert', 'preprocess')  # of data, also for smaller networks
 
+FILES = ('mat:',)  # names of files whose reader takes no other set
+
 
 class Row(NamedTuple):
   """A line of a table: figures, and the experiment that they are about."""
@@ -115,6 +117,9 @@ def filled(trained: Mapping) -> dict:
   added = {'clip_value': 0.0, 'skip_norm': 0.0}
   players = {player: added | dict(settings) for player, settings in trained['optimizer'].items()}
   data = {'pad': 0} | dict(trained['data'])
+  if data['name'].startswith(FILES):  # a set of its own, wherever its file lies
+    kind, _, path = data['name'].partition(':')
+    data['name'] = f'{kind}:{Path(path).name}'
   return {'dtype': 'float32'} | dict(trained) | {'optimizer': players, 'data': data}
 
 

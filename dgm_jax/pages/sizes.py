@@ -28,8 +28,10 @@ flags.disclaim_key_flags()  # --help lists them as the flags of the program that
 FILE = 'parameters.json'
 # Of sets that need not be on this machine for their networks to be counted.
 SHAPES = {
-  'mnist': (28, 28, 1), 'omniglot': (105, 105, 3), 'cifar10': (32, 32, 3), 'cifar100': (32, 32, 3),
+  'mnist': (28, 28, 1), 'mat:chardata.mat': (28, 28, 1), 'omniglot': (105, 105, 3), 'cifar10': (32, 32, 3),
+  'cifar100': (32, 32, 3),
   'imagenet_resized/64x64': (64, 64, 3), 'imagenet2012': (128, 128, 3), 'folder:ffhq': (1024, 1024, 3),
+  'folder:faces': (32, 32, 1), 'folder:chairs': (64, 64, 3), 'shapes3d': (64, 64, 3),
 }  # fmt: skip
 
 

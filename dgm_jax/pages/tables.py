@@ -23,7 +23,7 @@ SUPPORTING = re.compile(
   r'share_percent_\d|.*_deviation$|.*_deviation/|.*_(chance|ideal)/|kid_|inception_score_|precision_|recall_|density_|coverage_|(fake|real)_value$'
   r'|gradient_by_|codebook_usage_|perplexity_|entropy_bits_|mse_without_|cross_entropy_nats$'
   r'|fid_classifier_(real|noise)|nll_standard_error|explicitness|modularity|voting_latents|pairwise_|sap$'
-  r'|total_correlation_of|neg_bound|open_latents'
+  r'|total_correlation_of|neg_bound|open_latents|first_step_nats|prior_nats'
 )
 # Of these more is better, of all others less.
 MORE = re.compile(

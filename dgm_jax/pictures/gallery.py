@@ -186,6 +186,14 @@ def variations(
   return grid(np.asarray(to_uint8(rows.reshape(-1, *rows.shape[2:]))), columns)
 
 
+@needs('gibbs')
+def gibbs(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 5) -> np.ndarray:
+  """Draws a grid whose rows are images of one state of the prior's chain; sweeps lie between rows. x is not used."""
+  del x
+  rows = call(system.views.gibbs, state, key, state, columns, static=(2,))
+  return grid(np.asarray(to_uint8(rows.reshape(-1, *rows.shape[2:]))), columns)
+
+
 @needs('flow_samples')
 def posteriors(
   key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 4, n: int = 4000
@@ -349,7 +357,7 @@ def _variant(draw: Callable, *names: str, **options) -> Callable:
 PICTURES = {
   'samples': samples_like, 'classes': classes, 'reconstructions': reconstructions, 'levels': levels,
   'interpolations': interpolations, 'traversals': traversals, 'decompressions': decompressions,
-  'variations': variations, 'posterior': posteriors, 'truncations': truncations,
+  'variations': variations, 'posterior': posteriors, 'truncations': truncations, 'gibbs': gibbs,
   'class_sweeps': _variant(sweeps, 'class_sweeps', 'decode', view='class_sweeps'),
   'continuous_sweeps': _variant(sweeps, 'continuous_sweeps', 'decode', view='continuous_sweeps'),
   'spherical_interpolations': _variant(interpolations, 'encode', 'decode', 'prior.normal', path=spherical),

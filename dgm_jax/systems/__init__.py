@@ -13,15 +13,16 @@ from dgm_jax import config as experiment
 from dgm_jax.core import System
 
 __all__ = [
-  'autoregressive', 'baseline', 'build', 'classes', 'classifier', 'collapse', 'data_range', 'disentangle', 'draw',
-  'estimators', 'flow', 'flow_posteriors', 'gan', 'ladder', 'latent', 'pixel_latents', 'semi_supervised', 'vae', 'vq',
+  'autoregressive', 'baseline', 'build', 'classes', 'classifier', 'collapse', 'data_range', 'diffusion', 'discrete',
+  'disentangle', 'draw', 'estimators', 'flow', 'flow_posteriors', 'gan', 'ladder', 'latent', 'pixel_latents',
+  'semi_supervised', 'vae', 'vq',
 ]  # fmt: skip
 
 
 # The range of the data, by the likelihood of a pixel or the output function of a generator.
 RANGES = {
   'bernoulli': (0, 1), 'sigmoid': (0, 1), 'discretized_logistic': (-1, 1), 'logistic_mixture': (-1, 1),
-  'categorical': (-1, 1), 'tanh': (-1, 1),
+  'categorical': (-1, 1), 'discretized_normal': (-1, 1), 'tanh': (-1, 1),
 }  # fmt: skip
 
 

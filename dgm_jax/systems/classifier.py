@@ -20,6 +20,7 @@ from dgm_jax.core import Batch, Key, Metrics, Player, State, System, average, av
 from dgm_jax.models import resnet as networks
 from dgm_jax.models.classifier import Classifier
 from dgm_jax.nn.norm import running
+from dgm_jax.systems.parts import augmentations
 
 __all__ = ['classifier', 'irevnet', 'resnet', 'revnet']
 
@@ -34,6 +35,8 @@ class ClassifierParts(NamedTuple):
   momentum: float  # of the running statistics
   reach: int  # largest shift of an image, in pixels
   flip: Callable  # (key, x) -> x
+  crop: int = 0  # the side of random boxes that are resized, and of the middle that is evaluated; 0: whole images
+  colours: bool = False  # whether colours change at random
 
 
 def resnet(config: ConfigDict) -> System:
@@ -103,39 +106,43 @@ def build_parts(config: ConfigDict, build: Callable) -> ClassifierParts:
   experiment.one_of('config.model.decays', model.get('decays', 'kernels'), DECAYS)
   experiment.require(0 <= model.momentum < 1, f'config.model.momentum must be in [0, 1), got {model.momentum}')
   experiment.require(model.reach >= 0, f'config.model.reach must not be negative, got {model.reach}')
+  crop, colours = model.get('crop', 0), model.get('colours', False)
+  least = min(config.data.shape[:2])
+  experiment.require(0 <= crop <= least, f'config.model.crop must be in [0, {least}], the side of the data, got {crop}')
+  experiment.require(
+    not colours or config.data.shape[-1] == 3,
+    f'config.model.colours=True needs images of 3 channels, got {config.data.shape[-1]}',
+  )
   filled = {'shape': tuple(config.data.shape), 'classes': model.classes, 'dtype': config.dtype}
   network = models.build('config.model.network', build, settings, **filled)
-  return ClassifierParts(network, model.l2, model.momentum, model.reach, FLIPS[model.flip])
+  return ClassifierParts(network, model.l2, model.momentum, model.reach, FLIPS[model.flip], crop, colours)
 
 
-def _mirror(key: Key, x: jax.Array) -> jax.Array:
-  """Mirrors each image horizontally with probability one half."""
-  return jnp.where(jax.random.bernoulli(key, shape=(x.shape[0], 1, 1, 1)), x[:, :, ::-1], x)
+FLIPS = {'none': augmentations.keep, 'horizontal': augmentations.mirror}
 
 
-def _keep(key: Key, x: jax.Array) -> jax.Array:
-  """Returns the images as they are."""
-  del key
-  return x
+def _augmented(parts: ClassifierParts, mean: jax.Array, key: Key, x: jax.Array) -> jax.Array:
+  """Changes the images of a training step at random, and subtracts the mean."""
+  for_place, for_flip = jax.random.split(key)
+  if parts.crop:
+    x = augmentations.resized_crop(for_place, x, parts.crop)
+  if parts.colours:
+    x = augmentations.colours(jax.random.fold_in(for_flip, 1), x)
+  x = x - mean[None]
+  return parts.flip(for_flip, x if parts.crop else augmentations.shift(for_place, x, parts.reach))
 
 
-FLIPS = {'none': _keep, 'horizontal': _mirror}
-
-
-def shift(key: Key, x: jax.Array, reach: int) -> jax.Array:
-  """Shifts each image by up to `reach` pixels along each axis; uncovered pixels are zero."""
-  padded = jnp.pad(x, [(0, 0), (reach, reach), (reach, reach), (0, 0)])
-  corner = jax.random.randint(key, (x.shape[0], 2), 0, 2 * reach + 1)
-  cut = lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), x.shape[1:])
-  return jax.vmap(cut)(padded, corner)
+def _mean(parts: ClassifierParts, x: jax.Array) -> jax.Array:
+  """Returns what is subtracted from images: their mean, [H, W, C], or that of each channel where sizes differ."""
+  return x.mean((0, 1, 2))[None, None] if parts.crop else x.mean(0)
 
 
 def _system(config: ConfigDict, build: Callable) -> System:
   parts, squares = build_parts(config, build), DECAYS[config.model.get('decays', 'kernels')]
 
   def init_networks(key: Key, batch: Batch):
-    mean = batch['x'].mean(0)
-    x, keys = batch['x'] - mean[None], jax.random.split(key)
+    mean = _mean(parts, batch['x'])
+    x, keys = augmentations.middle(batch['x'], parts.crop) - mean[None], jax.random.split(key)
     params = {'features': parts.network.features.init(keys[0], x)}
     h = parts.network.features.forward(params['features'], None, x)[0]
     params['head'] = parts.network.head.init(keys[1], h)
@@ -143,8 +150,7 @@ def _system(config: ConfigDict, build: Callable) -> System:
     return {'classifier': params}, {'mean': mean, 'stats': statistics}
 
   def loss(key: Key, state: State, batch: Batch):
-    for_place, for_flip = jax.random.split(key)
-    x = parts.flip(for_flip, shift(for_place, batch['x'] - state.extra['mean'][None], parts.reach))
+    x = _augmented(parts, state.extra['mean'], key, batch['x'])
     y, statistics = networks.logits(parts.network, state.params['classifier'], None, x)
     nats = optax.softmax_cross_entropy_with_integer_labels(y, batch['y']).mean()
     stats = running(state.extra['stats'], statistics, parts.momentum)
@@ -163,7 +169,7 @@ def _system(config: ConfigDict, build: Callable) -> System:
 
 
 def _logits(parts: ClassifierParts, state: State, x: jax.Array) -> jax.Array:
-  x = x - state.extra['mean'][None]
+  x = augmentations.middle(x, parts.crop) - state.extra['mean'][None]
   return networks.logits(parts.network, state.params['classifier'], state.extra['stats'], x)[0]
 
 

@@ -126,7 +126,8 @@ def _wasserstein(config: ConfigDict, key: str, name: str, value: float) -> Syste
 def infogan(config: ConfigDict) -> System:
   """Builds a GAN whose images keep the information of some latents, which a third network recovers.
 
-  Latents are noise, a categorical code as one-hot, then continuous codes. The losses of both players contain minus the
+  Latents are noise, a categorical code as one-hot, then continuous codes. With no classes there is no categorical code,
+  and its information is 0. The losses of both players contain minus the
   bound of the information, as in the released code. The paper's minimax over the value alone does not say who trains
   the recognizer.
 
@@ -170,7 +171,8 @@ def _code_views(game: Game, model: ConfigDict) -> dict[str, Callable]:
     del state
     return continuous_sweeps(game, model, key)
 
-  return {'cluster': cluster, 'class_sweeps': classes, 'continuous_sweeps': continuous}
+  categorical = {'cluster': cluster, 'class_sweeps': classes} if model.classes else {}
+  return categorical | {'continuous_sweeps': continuous}
 
 
 def _coded_game(config: ConfigDict) -> Game:
@@ -193,7 +195,7 @@ def _sample_latents(model: ConfigDict, key: Key, n: int) -> jax.Array:
   """Samples latents [n, latents + classes + continuous]; noise and codes on (-1, 1) and the class are uniform."""
   for_noise, for_class = jax.random.split(key)
   noise = games.uniform(for_noise, n, model.latents + model.continuous)
-  code = jax.nn.one_hot(jax.random.randint(for_class, (n,), 0, model.classes), model.classes)
+  code = jax.nn.one_hot(jax.random.randint(for_class, (n,), 0, max(1, model.classes)), model.classes)
   return jnp.concatenate([noise[:, : model.latents], code, noise[:, model.latents :]], 1)
 
 
@@ -221,10 +223,13 @@ def continuous_sweeps(game: Game, model: ConfigDict, key: Key) -> jax.Array:
 def _information(model: ConfigDict, z: jax.Array, codes) -> tuple[jax.Array, jax.Array]:
   """Computes lower bounds of the information in the categorical and in the continuous codes, nats [n] each."""
   logits, mean = codes
-  label = z[:, model.latents : model.latents + model.classes].argmax(1)
+  if not model.classes:
+    categorical = jnp.zeros(z.shape[0])
+  else:
+    label = z[:, model.latents : model.latents + model.classes].argmax(1)
+    categorical = losses.infogan_categorical_information(label, logits)
   rest, entropy = z[:, model.latents + model.classes :], model.continuous * math.log(2.0)
-  gaussian = losses.infogan_gaussian_information(rest, mean, jnp.zeros_like(mean), entropy=entropy)
-  return losses.infogan_categorical_information(label, logits), gaussian
+  return categorical, losses.infogan_gaussian_information(rest, mean, jnp.zeros_like(mean), entropy=entropy)
 
 
 def _features(game: Game, params, extra, z: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ from dgm_jax import config as experiment
 from dgm_jax import distributions, optim
 from dgm_jax.classical import em, mixture
 from dgm_jax.core import Batch, Key, Metrics, Player, State, System, descend, system
+from dgm_jax.internal import matrices
 from dgm_jax.models.deep_mixture import DeepMixture
 from dgm_jax.systems.parts import likelihoods
 from dgm_jax.systems.parts.moves import without_optimizer
@@ -91,6 +92,7 @@ def deep_gmm(config: ConfigDict) -> System:
     all(size >= 1 for size in config.model.components) and len(config.model.components) >= 1,
     f'config.model.components must list the sizes of the layers, got {config.model.components}',
   )
+  start = experiment.choose('config.model.start', config.model.get('start', 'scaled'), STARTS)
   network = DeepMixture(tuple(config.model.components), pixels)
 
   def log_prob(state, x):
@@ -114,14 +116,27 @@ def deep_gmm(config: ConfigDict) -> System:
   def networks(key, batch):
     x = _flat(batch['x'])
     params = network.init(key, x[:1])['params']
-    # The initial first layer centres the data and scales it, with a floor for dimensions that hardly vary.
-    scale = 1 / jnp.sqrt(x.var(0) + 1e-3)
-    params['kernel_0'] = params['kernel_0'] * scale[None, None]
+    params['kernel_0'] = start(params['kernel_0'], x)  # so that the first layer centres the data, too
     params['bias_0'] = params['bias_0'] - (params['kernel_0'] @ x.mean(0)[:, None])[..., 0]
     return {'mixture': params}, {}
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('mixture',)))
   return system(networks, move, evaluate, sample)
+
+
+def _scaled(kernels: jax.Array, x: jax.Array) -> jax.Array:
+  """Returns first kernels [K, D, D] that scale every dimension, with a floor for dimensions that hardly vary."""
+  scale = 1 / jnp.sqrt(x.var(0) + 1e-3)
+  return kernels * scale[None, None]
+
+
+def _whitened(kernels: jax.Array, x: jax.Array) -> jax.Array:
+  """Returns first kernels [K, D, D] that whiten the data."""
+  _, axes, variances = matrices.spectrum(x)
+  return kernels @ jnp.matmul(axes / jnp.sqrt(variances)[None], axes.T, precision='highest')[None]
+
+
+STARTS = {'scaled': _scaled, 'whitened': _whitened}  # of a deep mixture's first layer
 
 
 def _flat(x: jax.Array) -> jax.Array:

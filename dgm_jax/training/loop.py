@@ -23,7 +23,7 @@ from dgm_jax.core import State
 from dgm_jax.data import preprocess
 from dgm_jax.errors import DIVERGED, Halt
 from dgm_jax.evals import mean
-from dgm_jax.pictures import gallery, painting, positions
+from dgm_jax.pictures import chains, gallery, painting, positions
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.digest import finite, first_bad
 from dgm_jax.runtime import cluster, lock, parallel, signals
@@ -272,6 +272,7 @@ def _evaluate_and_draw(
 def _draw(run: Run, state: State, step: int, writer: log.Writer, images: np.ndarray) -> None:
   key, to_uint8 = jax.random.key(run.config.seed), preprocess.pixels(run.config.data)
   able = gallery.available(run.system) | positions.available(run.system, run.config) | painting.available(run.system)
+  able |= chains.available(run.system, ('chains',))  # completions take as long as samples
   for name, draw in able.items():
     signals.poll()
     try:
@@ -289,7 +290,7 @@ def evaluators_of(run: Run) -> Evaluators:
   """Compiles the measurements of a run, and selects the images for its pictures."""
 
   def measure(split: str) -> Callable:
-    return mean.per_example(run.system.evaluate, run.splits[split], run.config, run.mesh)
+    return mean.evaluation(run.system, run.splits[split], run.config, run.mesh)
 
   shown = 'valid' if 'valid' in run.splits else 'test'
   return Evaluators(measure(shown), measure('test'), mean.images(run.splits[shown], run.config, run.config.pictures))

@@ -136,6 +136,10 @@ def test_data_that_cannot_be_used_is_named(tmp_path):
   run = f'--workdir={tmp_path / "run"}'
   assert 'broken.png' in mistake('train.py', TINY, f'--config.data.name=folder:{tmp_path / "images"}', run)
   assert 'flat.npy' in mistake('train.py', TINY, f'--config.data.name=npy:{tmp_path / "flat.npy"}', run)
+  (tmp_path / 'binarized_mnist_train.amat').write_text('0 1\n')
+  for part in ('valid', 'test'):
+    (tmp_path / f'binarized_mnist_{part}.amat').write_text('')
+  assert 'has 2 numbers, where' in mistake('train.py', TINY, f'--config.data.name=amat:{tmp_path}', run)
   assert not (tmp_path / 'run').exists()
 
 

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy.io
 from PIL import Image
 
 FEATURES = 'tensorflow_datasets.core.features'
 EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n'
-KINDS = ('png', 'grey16', 'palette', 'jpg', 'exif', 'bmp', 'webp', 'gif', 'npy', 'npz', 'deflated', 'features', 'info')
+KINDS = (
+  'png', 'grey16', 'palette', 'jpg', 'exif', 'bmp', 'webp', 'gif', 'npy', 'npz', 'deflated', 'mat', 'features', 'info'
+)  # fmt: skip
 
 
 class Mutation(NamedTuple):
@@ -38,6 +41,9 @@ def written(seed: int, folder: pathlib.Path) -> Mutation:
     suffix = 'npy' if kind == 'npy' else 'npz'
     (folder / f'x.{suffix}').write_bytes(content)
     return Mutation(kind, f'{suffix}:{folder}/x.{suffix}', content)
+  if kind == 'mat':
+    (folder / 'chardata.mat').write_bytes(content)
+    return Mutation(kind, f'mat:{folder}/chardata.mat', content)
   if kind in ('features', 'info'):
     home = folder / 'tiny' / '1.0.0'
     home.mkdir(parents=True)
@@ -63,6 +69,8 @@ def sound(kind: str) -> bytes:
   elif kind in ('npy', 'npz', 'deflated'):
     stack = np.tile(pixels, (6, 1, 1))
     {'npy': np.save, 'npz': save_npz, 'deflated': save_deflated}[kind](file, stack)
+  elif kind == 'mat':
+    scipy.io.savemat(file, {name: np.tile(pixels.reshape(-1, 1) / 255, (13, 1))[:784] for name in ('data', 'testdata')})
   elif kind in ('features', 'info'):
     file.write(json.dumps(NOTES[kind]).encode())
   else:

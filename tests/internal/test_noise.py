@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from scipy import special, stats
 
-from dgm_jax.internal.noise import standard_normal
+from dgm_jax.internal.noise import standard_normal, uniform
 
 KEY = jax.random.key(3)
 
@@ -34,6 +34,13 @@ def test_a_draw_is_the_quantile_at_a_midpoint_of_its_23_bits():
   place = special.ndtr(x) * 2**23 - 0.5
   np.testing.assert_allclose(place, place.round(), atol=8)  # float32 leaves three bits
   assert np.abs(np.asarray(standard_normal(KEY, (1000, 1000)))).max() < 5.3
+
+
+def test_uniform_numbers_are_the_midpoints_that_normal_ones_are_quantiles_of():
+  u = np.asarray(uniform(KEY, (40, 501)), 'f8')
+  assert stats.kstest(u.ravel(), 'uniform').pvalue > 0.01
+  np.testing.assert_array_equal(u * 2**24 % 2, 1)  # none is 0 or 1
+  np.testing.assert_allclose(special.ndtri(u), standard_normal(KEY, (40, 501)), rtol=2e-4, atol=2e-6)
 
 
 @pytest.mark.parametrize('shape', [(), (1,), (3,), (0,), (2, 0), (2, 3, 5)])

@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 
 from dgm_jax import distributions as dist
 from dgm_jax import losses
+from dgm_jax.distributions.boltzmann import Machine
 
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)
@@ -63,10 +64,22 @@ def mixture_sample(logits, means, log_scales, coefficients):
   return dist.logistic_mixture_sample(KEY, mixture)
 
 
+def bits_divergence(logits, left, right, weights):
+  return losses.boltzmann_divergence(logits, BITS, Machine(left, right, weights), BITS, log_z=1.5)
+
+
+def overlapping(logits, expected, left, right, weights):
+  return losses.overlapping_divergence(logits, expected, Machine(left, right, weights), BITS, log_z=1.5)
+
+
 PAIR = (real(4), real(4))
 TWO = (real(2, 3), real(2, 3))
 MIXTURE = (real(2, 4), real(2, 3, 4), real(2, 3, 4) - 1, real(2, 3, 4))
 NORMALS = (real(4), real(4, 3), real(4, 3))
+SCHEDULE = losses.diffusion_schedule(6, name='cosine')
+STEPS = jnp.asarray([1, 2, 6, 4])
+FLIPS = jnp.asarray([[0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 0, 1]])
+CLOUD = tuple(real(4, 3) for _ in range(4))
 
 # name -> (function of its floating arguments, those arguments)
 DISTRIBUTIONS = {
@@ -79,6 +92,7 @@ DISTRIBUTIONS = {
   'categorical_sample': (lambda logits: dist.categorical_sample(KEY, logits), (real(2, 4),)),
   'discretized_logistic_log_prob': (lambda m, s: dist.discretized_logistic_log_prob(PIXELS, m, s - 1), TWO),
   'discretized_logistic_sample': (lambda m, s: dist.discretized_logistic_sample(KEY, m, s), TWO),
+  'discretized_normal_log_prob': (lambda m, s: dist.discretized_normal_log_prob(PIXELS, m, s - 1), TWO),
   'gaussian_kl': (dist.gaussian_kl, TWO + TWO[::-1]),
   'gaussian_kl_per_dim': (dist.gaussian_kl_per_dim, TWO + TWO[::-1]),
   'gaussian_kl_standard': (dist.gaussian_kl_standard, TWO),
@@ -109,7 +123,18 @@ LOSSES = {
   'aggregate_covariance': (losses.aggregate_covariance, (real(5, 3), real(5, 3))),
   'auxiliary_classifier': (lambda logits: losses.auxiliary_classifier(logits, CODES), (real(4, 3),)),
   'beta_elbo': (named(losses.beta_elbo, 'beta'), (*PAIR, real())),
+  'binomial_diffusion': (lambda x: losses.binomial_diffusion(x, STEPS, SCHEDULE), CLOUD[:1]),
+  'binomial_divergence': (
+    lambda logits: losses.binomial_divergence(FLIPS, 1 - FLIPS, STEPS, logits, SCHEDULE),
+    CLOUD[:1],
+  ),
+  'binomial_flip': (lambda x: losses.binomial_flip(jnp.square(x), FLIPS, STEPS, SCHEDULE), CLOUD[:1]),
+  'binomial_prior_divergence': (
+    lambda x: x[:, 0] * losses.binomial_prior_divergence(FLIPS, SCHEDULE),
+    CLOUD[:1],
+  ),
   'bits_per_dim': (lambda nats: losses.bits_per_dim(nats, 12), (real(4),)),
+  'boltzmann_divergence': (bits_divergence, (real(2, 3), real(1), real(2), real(1, 2))),
   'capacity_elbo': (
     named(losses.capacity_elbo, 'capacity', 'gamma'),
     (real(4), jnp.asarray([1.0, 2, 4, 5]), jnp.asarray(3.0), jnp.asarray(7.0)),
@@ -128,6 +153,14 @@ LOSSES = {
   'commitment_loss': (lambda z, book: losses.commitment_loss(z, book, CODES), (real(4, 2), real(3, 2))),
   'covariance_of_means': (losses.covariance_of_means, (real(5, 3),)),
   'dequantize': (lambda x: losses.dequantize(KEY, x), (jnp.asarray([3.0, 250.0]),)),
+  'diffusion': (lambda x, e: losses.diffusion(x, e, STEPS, SCHEDULE), CLOUD[:2]),
+  'diffusion_divergence': (
+    lambda x_0, x_t, m, v: losses.diffusion_divergence(x_0, x_t, STEPS, m, v, SCHEDULE),
+    CLOUD,
+  ),
+  'diffusion_posterior': (lambda x_0, x_t: losses.diffusion_posterior(x_0, x_t, STEPS, SCHEDULE), CLOUD[:2]),
+  'diffusion_prior_divergence': (lambda x: losses.diffusion_prior_divergence(x, SCHEDULE), CLOUD[:1]),
+  'diffusion_schedule': (lambda x: x * losses.diffusion_schedule(3).beta.astype('f4'), (real(4),)),
   'dip_penalty': (named(losses.dip_penalty, 'off_diagonal', 'diagonal'), (real(3, 3), real(), real())),
   'doubly_reparametrized_surrogate': (same_path, (real(4, 2, 3),)),
   'elbo': (losses.elbo, PAIR),
@@ -177,6 +210,7 @@ LOSSES = {
   'mmd': (losses.mmd, (real(4, 3), real(5, 3))),
   'nonsaturating_generator': (losses.nonsaturating_generator, PAIR[:1]),
   'orthogonal_regularization': (lambda w: losses.orthogonal_regularization({'w': w, 'b': w[0]}), (real(4, 3),)),
+  'overlapping_divergence': (overlapping, (*TWO, real(1), real(2), real(1, 2))),
   'path_length': (lambda w: losses.path_length(image, w, KEY), (real(4, 3),)),
   'permute_latents': (lambda z: losses.permute_latents(KEY, z).astype(jnp.float32), (real(4, 3),)),
   'perplexity': (lambda x: x * losses.perplexity(CODES, 3), (real(),)),
@@ -189,6 +223,7 @@ LOSSES = {
     (real(2, 3), *TWO),
   ),
   'stratified_weights': (lambda x: x + losses.stratified_weights(3, 10), (real(3, 3),)),
+  'strided_schedule': (lambda x: x * losses.strided_schedule(SCHEDULE, 2).beta.astype('f4'), (real(4),)),
   'total_correlation': (losses.total_correlation, PAIR[:1]),
   'total_correlation_discriminator': (losses.total_correlation_discriminator, PAIR),
   'multi_hinge': (lambda logits: losses.multi_hinge(logits, CODES), (real(4, 3),)),
@@ -202,11 +237,13 @@ CASES = DISTRIBUTIONS | LOSSES
 
 # A gradient that is by intent not the derivative of the value; each has a test of its own, of the same name.
 OWN_GRADIENT = {
+  'boltzmann_divergence',
   'codebook_ema',
   'codebook_loss',
   'commitment_loss',
   'doubly_reparametrized_surrogate',
   'historical_averaging',
+  'overlapping_divergence',
   'score_function_surrogate',
   'sticking_the_landing',
   'vector_quantize',
@@ -239,6 +276,12 @@ WRONG_DISTRIBUTIONS = {
     lambda: dist.discretized_logistic_sample(KEY, real(2, 3), real(2, 4)),
     'log_scale',
     '(2, 4)',
+    '[2, 3]',
+  ),
+  'discretized_normal_log_prob': (
+    lambda: dist.discretized_normal_log_prob(PIXELS, PIXELS, real(3)),
+    'logvar',
+    '(3,)',
     '[2, 3]',
   ),
   'gaussian_kl': (lambda: dist.gaussian_kl(*TWO, real(2, 2), real(2, 3)), 'mean_p', '(2, 2)', '[2, 3]'),
@@ -313,7 +356,22 @@ WRONG_LOSSES = {
   'aggregate_covariance': (lambda: losses.aggregate_covariance(real(5, 3), real(5, 2)), 'logvars', '(5, 2)', 'D=3'),
   'auxiliary_classifier': (lambda: losses.auxiliary_classifier(real(5, 3), CODES), 'labels', '(4,)', '[B] with B=5'),
   'beta_elbo': (lambda: losses.beta_elbo(*PAIR, beta=real(4)), 'beta', '(4,)', '[]'),
+  'binomial_diffusion': (lambda: losses.binomial_diffusion(FLIPS, STEPS[:2], SCHEDULE), 't', '(2,)', 'B=4'),
+  'binomial_divergence': (
+    lambda: losses.binomial_divergence(FLIPS, FLIPS, STEPS, real(4, 2), SCHEDULE),
+    'logits',
+    '(4, 2)',
+    '(4, 3)',
+  ),
+  'binomial_flip': (lambda: losses.binomial_flip(FLIPS, FLIPS[:2], STEPS, SCHEDULE), 'x_t', '(2, 3)', '(4, 3)'),
+  'binomial_prior_divergence': (lambda: losses.binomial_prior_divergence(real(), SCHEDULE), 'x_0', '()', '[B, ...]'),
   'bits_per_dim': (lambda: losses.bits_per_dim(real(4), 0), 'dims', '0', 'positive'),
+  'boltzmann_divergence': (
+    lambda: bits_divergence(real(2, 3), real(2), real(2), real(2, 2)),
+    'machine',
+    '2 and 2',
+    '3 in',
+  ),
   'capacity_elbo': (lambda: losses.capacity_elbo(*PAIR, capacity=real(2), gamma=1.0), 'capacity', '(2,)', '[]'),
   'change_of_variables': (lambda: losses.change_of_variables(real(4), real(3)), 'log_det', '(3,)', '...=(4,)'),
   'clip_parameters': (lambda: losses.clip_parameters({'w': real(3)}, bound=real(3)), 'bound', '(3,)', '[]'),
@@ -328,6 +386,21 @@ WRONG_LOSSES = {
   'commitment_loss': (lambda: losses.commitment_loss(real(5, 2), real(3, 2), CODES), 'codes', '(4,)', '...=(5,)'),
   'covariance_of_means': (lambda: losses.covariance_of_means(real(0, 3)), 'means', '(0, 3)', 'one example'),
   'dequantize': (lambda: losses.dequantize(KEY, real(4), bits=17), 'bits', '17', '1 to 16'),
+  'diffusion': (lambda: losses.diffusion(*CLOUD[:2], real(3), SCHEDULE), 't', '(3,)', '[B] with B=4'),
+  'diffusion_divergence': (
+    lambda: losses.diffusion_divergence(*CLOUD[:2], STEPS, CLOUD[2], real(4, 1), SCHEDULE),
+    'logvar',
+    '(4, 1)',
+    '(4, 3)',
+  ),
+  'diffusion_posterior': (
+    lambda: losses.diffusion_posterior(CLOUD[0], real(4), STEPS, SCHEDULE),
+    'x_t',
+    '(4,)',
+    '(4, 3)',
+  ),
+  'diffusion_prior_divergence': (lambda: losses.diffusion_prior_divergence(real(), SCHEDULE), 'x_0', '()', '[B, ...]'),
+  'diffusion_schedule': (lambda: losses.diffusion_schedule(1), 'steps', '1', 'at least 2'),
   'dip_penalty': (
     lambda: losses.dip_penalty(real(3, 2), off_diagonal=1.0, diagonal=1.0),
     'covariance',
@@ -404,6 +477,12 @@ WRONG_LOSSES = {
   'mmd': (lambda: losses.mmd(real(4, 3), real(1, 3)), 'y', '(1, 3)', 'two points'),
   'nonsaturating_generator': (lambda: losses.nonsaturating_generator(real(4, 1)), 'fake', '(4, 1)', '[B]'),
   'orthogonal_regularization': (lambda: losses.orthogonal_regularization({'b': real(3)}), 'params', '(3,)', 'kernel'),
+  'overlapping_divergence': (
+    lambda: overlapping(real(2, 3), real(2, 2), *[real(1)] * 2, real(1, 1)),
+    'expected',
+    '(2, 2)',
+    'N=3',
+  ),
   'path_length': (lambda: losses.path_length(lambda w: w[:1], real(4, 3), KEY), 'generator', '(1, 3)', '[4, ...]'),
   'permute_latents': (lambda: losses.permute_latents(KEY, real(4)), 'z', '(4,)', '[B, D]'),
   'perplexity': (lambda: losses.perplexity(CODES[:0], 3), 'codes', '(0,)', 'one code'),
@@ -417,6 +496,7 @@ WRONG_LOSSES = {
   ),
   'soft_free_bits': (lambda: losses.soft_free_bits(real(), real(2), floor=1.0), 'kl', '(2,)', '[]'),
   'stratified_weights': (lambda: losses.stratified_weights(1, 4), 'batch', '1', '2 to all'),
+  'strided_schedule': (lambda: losses.strided_schedule(SCHEDULE, 4), 'stride', '4', 'a divisor of the 6 steps'),
   'total_correlation': (lambda: losses.total_correlation(real(4, 2)), 'joint_logits', '(4, 2)', '[B]'),
   'total_correlation_discriminator': (
     lambda: losses.total_correlation_discriminator(real(4), real(3)),

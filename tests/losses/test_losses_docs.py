@@ -87,6 +87,11 @@ NUMBERS = {
   ('discretized_logistic_sample', 'levels'): (
     lambda v: distributions.discretized_logistic_sample(KEY, *LOGISTIC[:2], v), 9
   ),
+  ('discretized_normal_log_prob', 'levels'): (lambda v: distributions.discretized_normal_log_prob(*LOGISTIC, v), 9),
+  ('diffusion_schedule', 'steps'): (lambda v: jnp.asarray(losses.diffusion_schedule(v).beta, 'f4'), 4),
+  ('strided_schedule', 'stride'): (
+    lambda v: jnp.asarray(losses.strided_schedule(losses.diffusion_schedule(4), v).beta, 'f4'), 2
+  ),
   ('doubly_reparametrized_surrogate', 'axis'): (
     lambda v: losses.doubly_reparametrized_surrogate(lambda z: z.sum(-1), jnp.zeros((2, 3, 4)), v), 1
   ),

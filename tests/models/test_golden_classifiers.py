@@ -51,6 +51,18 @@ def stem(p, x):
   return relu(batch_norm(p['BatchNorm_0'], same_size(p['Conv_0'], x), 1e-3))
 
 
+def test_a_large_stem():
+  """7x7 with stride 2, then the greatest of 3x3 with stride 2: He et al. 2016, arXiv:1512.03385, table 1."""
+  x = wave(2, 8, 8, 2)
+  variables, (out, _) = given(resnet.Stem(3, large=True), x, mutable=['batch_stats'])
+  p = variables['params']
+  assert p['Conv_0']['kernel'].shape == (7, 7, 2, 3)
+  h = relu(batch_norm(p['BatchNorm_0'], same_size(p['Conv_0'], np.asarray(x, np.float64), 2), 1e-3))
+  around = np.pad(h, [(0, 0), (0, 1), (0, 1), (0, 0)])  # of a map of even size, behind its end
+  assert_same(out, windows(around, stride=2, size=3).max(0), 1e-3)
+  assert out.shape == (2, 2, 2, 3)
+
+
 def test_resnet():
   """He et al. 2016, arXiv:1603.05027; two stages, the second at half the size."""
   x = wave(3, 4, 4, 1)

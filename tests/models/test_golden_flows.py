@@ -25,7 +25,7 @@ from playing import doubles, filled
 
 from dgm_jax.models import conditioners
 from dgm_jax.models import flow as flows
-from dgm_jax.nn import coupling, spline
+from dgm_jax.nn import bijections, coupling, spline
 
 X = wave(2, 2, 2, 2)
 
@@ -65,6 +65,19 @@ def test_nice():
   assert flows.STARTS['zeros'](X).shape == (2, 2, 2)
   spread = np.asarray(X).std(0) * math.sqrt(3) / math.pi  # a logistic's deviation is pi / sqrt(3)
   np.testing.assert_allclose(np.exp(flows.STARTS['data'](1000 * X)), 1 / (1000 * spread), rtol=0.02)
+
+
+def test_nice_of_whitened_examples():
+  """The same flow behind a fixed map, whose volume counts."""
+  x = jax.random.normal(jax.random.key(1), (60, 2, 2, 2)) * jnp.arange(1.0, 9).reshape(1, 2, 2, 2)
+  whole, plain = (flows.nice((2, 2, 2), (4,), 2, whitening=whitening) for whitening in (True, False))
+  params = whole.init(jax.random.key(0), x)
+  white, volume, _ = bijections.whitening().forward(params['1'], None, x.reshape(60, 8))
+  np.testing.assert_allclose(np.cov(np.asarray(white), rowvar=False, bias=True), np.eye(8), atol=1e-3)
+  z, log_det, _ = plain.forward({'1': params['2'], '2': params['3']}, None, white.reshape(x.shape))
+  got = whole.forward(params, None, x)[:2]
+  np.testing.assert_allclose(got[0], z, atol=1e-5)
+  np.testing.assert_allclose(got[1], log_det + volume, rtol=1e-5)
 
 
 def affine(p, kept):

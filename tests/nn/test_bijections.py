@@ -74,6 +74,7 @@ CASES = {
   'actnorm': (bijections.actnorm(), IMAGE),
   'batch_norm': (bijections.batch_norm(), IMAGE),
   'batch_norm_of_pixels': (bijections.batch_norm(pixels=2), (2, 2, 6)),
+  'whitening': (bijections.whitening(), (3,)),
   'invertible_dense': (bijections.invertible_dense(), (2, 2, 5)),
   'logit': (rev.chain(bijections.shift_scale(0.5, 0.1), bijections.logit(0.05)), VECTOR),
   'planar': (rev.repeat(3, bijections.planar(1.5)), VECTOR),
@@ -96,6 +97,7 @@ CASES = {
   ),
   'repeat': (rev.repeat(3, rev.chain(bijections.actnorm(), pair(both_ways(Net, coupling.affine())))), VECTOR),
 }  # fmt: skip
+FIXED = {'invertible_dense': ('order', 'sign'), 'whitening': ('axes', 'variances')}  # what is not trained
 WITH_STATISTICS = ('norm_coupling', 'batch_norm', 'batch_norm_of_pixels')
 
 
@@ -115,7 +117,7 @@ def build(name, dtype='float64', batch=4):
     params = jax.jit(part.init)(jax.random.key(0), x)
     flat, back = ravel_pytree(jax.tree.map(lambda p: p.astype('float64'), params))
     moved = jax.tree.map(
-      lambda p, q: p if name == 'invertible_dense' and p.dtype == p.dtype and _fixed(params, p) else q,
+      lambda p, q: p if name in FIXED and _fixed(params, p, FIXED[name]) else q,
       params, back(flat + 0.2 * jax.random.normal(jax.random.key(2), flat.shape)),
     )  # fmt: skip
     stats = part.forward(moved, None, x)[2]
@@ -123,8 +125,8 @@ def build(name, dtype='float64', batch=4):
     return Made(part, cast(moved), cast(stats), cast(x))
 
 
-def _fixed(params, leaf):
-  return any(leaf is params.get(name) for name in ('order', 'sign'))
+def _fixed(params, leaf, names):
+  return any(leaf is params.get(name) for name in names)
 
 
 @pytest.fixture(params=CASES)
@@ -332,3 +334,29 @@ def test_a_planar_map_at_its_bound_has_a_finite_log_determinant():
   log_det = np.asarray(bijections.planar().forward(params, {}, x)[1])
   assert np.isfinite(log_det).all()
   assert (log_det < 0).all()
+
+
+def test_whitening_leaves_independent_dimensions_of_variance_one_and_is_symmetric():
+  rng = np.random.default_rng(0)
+  x = (rng.normal(size=(4000, 5)) @ rng.normal(size=(5, 5)) + rng.normal(size=5)).astype('f4')
+  part = bijections.whitening()
+  params = part.init(jax.random.key(0), jnp.asarray(x))
+  y, log_det, _ = part.forward(params, None, jnp.asarray(x))
+  np.testing.assert_allclose(np.cov(np.asarray(y), rowvar=False, bias=True), np.eye(5), atol=2e-4)
+  np.testing.assert_allclose(y.mean(0), 0, atol=1e-4)
+  w, v = np.linalg.eigh(np.cov(x.astype('f8'), rowvar=False, bias=True))
+  np.testing.assert_allclose(y, (x - x.mean(0)) @ (v / np.sqrt(w) @ v.T), atol=1e-3)
+  np.testing.assert_allclose(log_det, -0.5 * np.log(w).sum(), rtol=1e-4)
+
+
+def test_what_never_varies_is_whitened_by_a_floor():
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3)) * np.array([2.0, 1.0, 0.0]), jnp.float32)
+  params = bijections.whitening().init(jax.random.key(0), x)
+  np.testing.assert_allclose(params['variances'][0], 1e-7 * params['variances'][2], rtol=1e-3)
+
+
+def test_whitening_is_not_trained():
+  part, x = bijections.whitening(), jax.random.normal(jax.random.key(0), (20, 3))
+  params = part.init(jax.random.key(0), x)
+  slopes = jax.grad(lambda params: sum(leaf.sum() for leaf in part.forward(params, None, x**2)[:2]))(params)
+  assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(slopes))

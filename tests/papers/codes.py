@@ -17,6 +17,13 @@ def residual(units, channels, kernels=(3, 3), **more):
   return Row(source, system, CIFAR, model, {'model': player}, {'batch_size': 100, 'stage_epochs': stages})
 
 
+def on_100(row, parameters):
+  """The same network for the classes of CIFAR-100."""
+  return row._replace(
+    data=('cifar100', 'scale', 1000), model=row.model | {'classes': 100}, parameters={'classifier': parameters}
+  )
+
+
 REVERSIBLE, BOTTLENECK = {'memory': 'reversible'}, (1, 3, 1)
 
 
@@ -69,6 +76,29 @@ def priors(source, network, model, rate, data, run, **more):
   return Row(source, 'vq.prior', data, {'vqvae': network} | model, players, run)
 
 
+REVNET = 'Gomez et al. 2017, sections 4 and 5, and renmengye/revnet-public; images held out are ours'
+IREVNET = 'Jacobsen et al. 2018, section 4.1, and jhjacobsen/pytorch-i-revnet; images held out are ours'
+
+
+def imagenet(source, system, network, parameters, **more):
+  """RevNet's training on ImageNet: boxes of 256 x 256, the rate a tenth three times."""
+  model = {'network': network, 'classes': 1000, 'l2': 1e-4, 'momentum': 0.9, 'reach': 0, 'flip': 'horizontal'}
+  model |= {'crop': 224, 'colours': True} | more
+  rates = {'schedule': 'stages', 'stage_rates': (0.1, 0.01, 0.001, 0.0001)}
+  player = {'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.9} | rates
+  stages = tuple(steps * 256 / 1_271_167 for steps in (160_000, 160_000, 160_000, 120_000))
+  run = {'batch_size': 256, 'stage_epochs': stages, 'size': 256, 'channels': 3, 'test': 'validation'}
+  data = ('imagenet2012', 'scale', 10_000)
+  return Row(source, f'classifier.{system}', data, model, {'model': player}, run, {'classifier': parameters})
+
+
+STEM = {'kernels': BOTTLENECK, 'large_stem': True}
+REVNET_56 = STEM | REVERSIBLE | {'units': (2, 2, 3, 2), 'channels': (128, 128, 256, 512, 832)}
+RESNET_50 = STEM | {'units': (3, 4, 6, 3), 'channels': (64, 64, 128, 256, 512)}
+BIJECTIVE = REVERSIBLE | {'strides': (2,) * 4, 'stream': 24, 'first': 2, 'kernels': BOTTLENECK, 'unroll': 1}
+INJECTIVE = BIJECTIVE | {'strides': (1, 2, 2, 2), 'stream': 48, 'first': 4, 'kernels': (3, 3, 3)}
+
+
 TABLE = {
   'classifier_mnist:': Row(
     'none; all is ours', 'classifier.classifier', ('mnist', 'scale', 5000),
@@ -82,6 +112,24 @@ TABLE = {
   ),
   'disentangle:beta_conv': sprites(
     LOCATELLO, 'beta', {'beta': 4.0}, adam(1e-4), counts={'encoder': 382_932, 'decoder': 381_313}
+  ),
+  'disentangle:beta_1': sprites(
+    'Burgess et al. 2018, arXiv:1804.03599, figures 1 and 2, appendix; steps are of Locatello et al. 2019', 'beta',
+    {'beta': 1.0}, adam(5e-4), (32,) * 4, 256, 2,
+  ),
+  'disentangle:beta_150': sprites(
+    'Burgess et al. 2018, arXiv:1804.03599, figures 1 and 2, appendix; steps are of Locatello et al. 2019', 'beta',
+    {'beta': 150.0}, adam(5e-4), (32,) * 4, 256, 2,
+  ),
+  'disentangle:beta_8': sprites(
+    'Kim & Mnih 2018, arXiv:1802.05983, traversals of figures, and appendix A', 'beta', {'beta': 8.0}, adam(1e-4),
+    hidden=128, counts={'encoder': 249_172, 'decoder': 248_833},
+  ),
+  'disentangle:factor_10': sprites(
+    'Kim & Mnih 2018, arXiv:1802.05983, appendix A; gamma of the deck', 'factor',
+    {'gamma': 10.0, 'discriminator': (1000,) * 6}, adam(1e-4), hidden=128,
+  )._replace(
+    players={'model': adam(1e-4), 'discriminator': adam(1e-4, 0.5, 0.9)}, run={'batch_size': 2 * 64, 'steps': 300_000}
   ),
   'disentangle:capacity': sprites(
     'Burgess et al. 2018, arXiv:1804.03599, appendix; steps are those of Locatello et al. 2019', 'capacity', BURGESS,
@@ -104,11 +152,23 @@ TABLE = {
     LOCATELLO, 'dip', {'off_diagonal': 10.0, 'diagonal_ratio': 1.0, 'covariance': 'aggregate'}, adam(1e-4)
   ),
   'irevnet_cifar10:': irevnet(16, 1),
+  'irevnet_imagenet:bijective': imagenet(
+    IREVNET, 'irevnet', BIJECTIVE | {'blocks': (6, 16, 72, 6)}, 29_201_092, decays='all', colours=False
+  ),
+  'irevnet_imagenet:injective': imagenet(
+    IREVNET, 'irevnet', INJECTIVE | {'blocks': (4, 4, 6, 4)}, 199_033_960, decays='all', colours=False
+  ),
+  'resnet_imagenet:resnet_50': imagenet(REVNET, 'resnet', RESNET_50, 25_549_352),
+  'resnet_imagenet:resnet_101': imagenet(REVNET, 'resnet', RESNET_50 | {'units': (3, 4, 23, 3)}, 44_541_480),
+  'revnet_imagenet:revnet_56': imagenet(REVNET, 'revnet', REVNET_56, 27_553_128),
+  'revnet_imagenet:revnet_104': imagenet(REVNET, 'revnet', REVNET_56 | {'units': (2, 2, 11, 2)}, 45_428_072),
   'irevnet_cifar10:bijective': irevnet(6, 2),
   'revnet_cifar10:resnet_32': residual((5, 5, 5), (16, 16, 32, 64)),
   'revnet_cifar10:resnet_110': residual((18, 18, 18), (16, 16, 32, 64)),
   'revnet_cifar10:resnet_164': residual((18, 18, 18), (16, 16, 32, 64), BOTTLENECK),
   'revnet_cifar10:revnet_38': residual((3, 3, 3), (32, 32, 64, 112), **REVERSIBLE),
+  'revnet_cifar10:cifar100_revnet_38': on_100(residual((3, 3, 3), (32, 32, 64, 112), **REVERSIBLE), 475_060),
+  'revnet_cifar10:cifar100_resnet_164': on_100(residual((18,) * 3, (16, 16, 32, 64), BOTTLENECK), 1_726_388),
   'revnet_cifar10:revnet_110': residual((9, 9, 9), (32, 32, 64, 128), **REVERSIBLE),
   'revnet_cifar10:revnet_164': residual((9, 9, 9), (32, 32, 64, 128), BOTTLENECK, **REVERSIBLE),
   'vqvae2_256:': vq(
@@ -140,6 +200,17 @@ TABLE = {
       'conditioner': {'features': 256, 'blocks': 3, 'width': 256},
       'top': TOP | {'features': 256, 'blocks': 4, 'resnets': 4, 'keys': 32, 'values': 128, 'dropout': 0.1},
       'bottom': BOTTOM | {'features': 256, 'layers': 16, 'head': 512, 'first': 7, 'size': 5, 'dropout': 0.1},
+    },
+    3e-4, CIFAR, {'batch_size': 128, 'steps': 200_000, 'conditional': True},
+  ),
+  'vqvae2_cifar10:prior_pp': priors(
+    RAZAVI + ' (kinds of networks; PixelCNN++ is the deck); sizes are those of rosinality/vq-vae-2-pytorch and ours',
+    VQ | {'strides': (2, 2), 'hidden': 128, 'width': 32},
+    {
+      'train': ('top', 'bottom'), 'classes': 10, 'embedding': 64, 'average': 0.9995,
+      'conditioner': {'features': 256, 'blocks': 3, 'width': 256},
+      'top': TOP | {'features': 256, 'blocks': 4, 'resnets': 4, 'keys': 32, 'values': 128, 'dropout': 0.1},
+      'bottom': {'network': 'pixelcnn_pp', 'features': 192, 'blocks': 5, 'levels': 3, 'dropout': 0.1},
     },
     3e-4, CIFAR, {'batch_size': 128, 'steps': 200_000, 'conditional': True},
   ),

@@ -18,6 +18,7 @@ VAE = {'activation': 'tanh', 'channels': (), 'likelihood': 'bernoulli', 'samples
 VAMP = 'Tomczak & Welling 2018, arXiv:1705.07120, section 5, and jmtomczak/vae_vampprior'
 VAMP_MODEL = VAE | {'hidden': ((300, 300),), 'latents': (40,), 'activation': 'gated'}
 VAMP_DATA, VAMP_RUN = ('mnist', 'dynamic_binarize', 10_000), {'batch_size': 100, 'epochs': 2000.0}
+CHARACTERS = ('mat:chardata.mat', 'dynamic_binarize', 1345)
 IWAE_RATES = tuple(1e-3 * 10 ** (-i / 7) for i in range(8))
 IWAE_RUN = {'batch_size': 20, 'stage_epochs': (1, 3, 9, 27, 81, 243, 729, 2187)}
 IWAE_PLAYER = {'model': adam(eps=1e-4 / 20, schedule='stages', stage_rates=IWAE_RATES)}
@@ -68,6 +69,11 @@ TABLE = {
   'collapse:annealing': collapse('annealing', 'full', warmup=2000),
   'collapse:free_bits': collapse('free_bits', 'full', floor=0.5),
   'collapse:capacity': collapse('capacity', 'full', capacity=4.0, gamma=10.0),
+  'deep_gmm_cifar10:': Row(
+    'van den Oord & Schrauwen 2014; maps, sizes, rates and lengths are ours', 'latent.deep_gmm',
+    ('cifar10', 'dequantize', 5000), {'components': (4, 4), 'start': 'whitened'},
+    {'model': adam(1e-4, schedule='cosine')}, {'batch_size': 100, 'steps': 45_000}, {'mixture': 75_522_056},
+  ),
   'deep_gmm:': Row(
     'van den Oord & Schrauwen 2014; sizes, rates and lengths are ours',
     'latent.deep_gmm', ('digits', 'dequantize', 100), {'components': (4, 4)},
@@ -123,6 +129,15 @@ TABLE = {
     'Burda et al. 2016, arXiv:1509.00519, section 5 and appendix C', 'vae.iwae', BINARY,
     VAE | {'hidden': ((200, 200), (100, 100)), 'latents': (100, 50), 'samples': 50}, IWAE_PLAYER, IWAE_RUN,
   ),
+  'iwae_omniglot:1x5': Row(
+    'Burda et al. 2016, arXiv:1509.00519, section 5 and appendix C, and its program (images held out)', 'vae.iwae',
+    CHARACTERS, VAE | {'hidden': ((200, 200),), 'latents': (50,), 'samples': 5}, IWAE_PLAYER, IWAE_RUN,
+    {'encoder': 217_300, 'decoder': 207_984},
+  ),
+  'iwae_omniglot:2x1': Row(
+    'Burda et al. 2016, arXiv:1509.00519, section 5 and appendix C, and its program (images held out)', 'vae.iwae',
+    CHARACTERS, VAE | {'hidden': ((200, 200), (100, 100)), 'latents': (100, 50), 'samples': 1}, IWAE_PLAYER, IWAE_RUN,
+  ),
   'nice_mnist:': Row(
     'Dinh et al. 2014, arXiv:1410.8516, section 5.1; batch of laurent-dinh/nice', 'flow.nice',
     ('mnist', 'dequantize', 10_000),
@@ -130,6 +145,17 @@ TABLE = {
       'network': {'hidden': (1000,) * 5, 'couplings': 4, 'start': 'zeros', 'memory': 'plain'}, 'noise': 'logistic'
     },
     {'model': adam(b2=0.99, eps=1e-4)}, {'batch_size': 200, 'epochs': 1500.0},
+  ),
+  'nice_cifar10:': Row(
+    'Dinh et al. 2014, arXiv:1410.8516, table 1 and section 5.1; batch and images held out of laurent-dinh/nice',
+    'flow.nice', ('cifar10', 'dequantize', 10_000),
+    FLOW | {
+      'network': {
+        'hidden': (2000,) * 4, 'couplings': 4, 'start': 'zeros', 'memory': 'plain', 'whitening': True
+      },
+      'noise': 'logistic',
+    },
+    {'model': adam(b2=0.99, eps=1e-4)}, {'batch_size': 200, 'epochs': 1500.0}, {'flow': 82_060_544},
   ),
   'pixelcnn:': pixels(
     f'{OORD}; rate and epochs of EugenHotaj/pytorch-generative, h and head too', 'pixelcnn',

@@ -96,6 +96,16 @@ TABLE = {
     both(*PLAYERS, adam(2e-4, 0.5)), {'batch_size': 128, 'epochs': 25.0, 'size': 64, 'channels': 3},
     {'generator': 18_855_040, 'critic': 17_232_768},
   ),
+  'dcgan_64:bedrooms': Row(
+    'Radford et al. 2016, arXiv:1511.06434, sections 3 and 4.1, and Newmu/dcgan_code; five epochs are of figure 3',
+    'gan.dcgan', ('lsun/bedroom', 'scale_symmetric', 1000),
+    GAN | {
+      'generator': dcgan((1024, 512, 256, 128), output='tanh'), 'critic': dcgan((128, 256, 512, 1024), kernels=0),
+      'latents': 100, 'prior': 'uniform',
+    },
+    both(*PLAYERS, adam(2e-4, 0.5)), {'batch_size': 128, 'epochs': 5.0, 'size': 64, 'channels': 3},
+    {'generator': 18_855_040, 'critic': 17_232_768},
+  ),
   'dcgan_mnist:': Row(
     'Radford et al. 2016, arXiv:1511.06434, and Newmu/dcgan_code (mnist), without its labels; epochs are of its faces',
     'gan.dcgan', MNIST,
@@ -191,6 +201,18 @@ TABLE = {
       'generator_hidden': (500, 500), 'average': 0.999,
     },
     both(*PLAYERS, adam(3e-3, 0.5, eps=0.0, eps_root=1e-8)), {'batch_size': 200, 'steps': 180_000},
+  ),
+  'infogan_faces:': Row(
+    'Chen et al. 2016, arXiv:1606.03657, section 7.2 and appendix C, as recalled; batch and steps are of its MNIST',
+    'gan.infogan', ('folder:faces', 'scale', 1000),
+    GAME | {
+      'generator': dcgan((128, 64), kernel=4, dense=(1024,), bias=True, output='sigmoid'),
+      'critic': dcgan((64, 128), kernel=4, dense=(1024,), bias=True, slope=0.1),
+      'recognizer': {'hidden': 128, 'slope': 0.1}, 'latents': 128, 'classes': 0, 'continuous': 5, 'prior': 'uniform',
+      'weight': 0.0, 'gaussian_weight': 0.2,
+    },
+    {'discriminator': adam(2e-4, 0.5), 'generator': adam(5e-4, 0.5)},
+    {'batch_size': 128, 'steps': 5000, 'size': 32, 'channels': 1},
   ),
   'infogan_mnist:': Row(
     'Chen et al. 2016, arXiv:1606.03657, section 7 and appendix C.1, and openai/InfoGAN',

@@ -25,11 +25,12 @@ from playing import (
 )  # fmt: skip
 
 from dgm_jax import core, losses, systems
+from dgm_jax.errors import UserError
 from dgm_jax.internal.noise import standard_normal
 from dgm_jax.models.disentangle import LatentDiscriminator
 from dgm_jax.models.vae import Decoder, Encoder
 from dgm_jax.systems import classifier, vq
-from dgm_jax.systems.parts import code_priors, posteriors
+from dgm_jax.systems.parts import augmentations, code_priors, posteriors
 
 
 def assert_same(value, formula):
@@ -427,6 +428,39 @@ def test_reversible_classifiers(name):
     found = play.measured()
     assert_same(found['cross_entropy_nats'], -log_softmax(y)[np.arange(4), labels])
     assert_same(found['error_percent'], 100.0 * (y.argmax(1) != labels))
+
+
+def test_a_classifier_trains_on_boxes_with_other_colours_and_measures_the_middle():
+  settings = settings_of('revnet_imagenet:tiny', (8, 8, 3), colours=True)
+  metrics, play = played(settings)
+  play, made = play('model'), classifier.build_parts(settings, classifier.networks.revnet)
+  assert made.crop == 6
+  place, side = jax.random.split(play.key)
+  boxes = augmentations.resized_crop(place, jnp.asarray(play.x, jnp.float32), 6)
+  x = np.asarray(augmentations.colours(jax.random.fold_in(side, 1), boxes))
+  mean = np.asarray(play.state.extra['mean'])
+  assert mean.shape == (1, 1, 3)
+  mirrored = np.asarray(jax.random.bernoulli(side, shape=(4, 1, 1, 1)))
+  x = jnp.asarray(np.where(mirrored, x[:, :, ::-1], x) - mean[None])
+  params, stats, labels = play.state.params['classifier'], play.state.extra['stats'], np.asarray(play.batch['y'])
+  y, _ = once(lambda: classifier.networks.logits(made.network, params, None, x))
+  assert_same(metrics['model/cross_entropy_nats'], -log_softmax(y)[np.arange(4), labels].mean())
+  middle = jnp.asarray(play.x[:, 1:7, 1:7] - mean[None], jnp.float32)
+  y = np.asarray(once(lambda: classifier.networks.logits(made.network, params, stats, middle)[0]))
+  assert_same(play.measured()['cross_entropy_nats'], -log_softmax(y)[np.arange(4), labels])
+
+
+@pytest.mark.parametrize(
+  ('shape', 'changes', 'said'),
+  [
+    ((8, 8, 3), {'crop': 9}, r'config.model.crop must be in \[0, 8\], the side of the data, got 9'),
+    ((8, 8, 3), {'crop': -1}, 'got -1'),
+    ((8, 8, 1), {'colours': True}, 'config.model.colours=True needs images of 3 channels, got 1'),
+  ],
+)
+def test_boxes_and_colours_that_cannot_be_are_refused(shape, changes, said):
+  with pytest.raises(UserError, match=said):
+    systems.build(settings_of('revnet_imagenet:tiny', shape, **changes))
 
 
 def test_classifier():

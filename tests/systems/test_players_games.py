@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from playing import HALF, KEY, begun, log_softmax, once, played, settings_of, softplus
 
+from dgm_jax import systems
 from dgm_jax.systems import gan, semi_supervised
 from dgm_jax.systems.parts import games
 
@@ -227,6 +228,23 @@ def test_infogan_both_players_raise_the_information():
   fake, features = once(lambda: seen(game.networks['critic'], critic, generated(turn, game, z, keys[0]), keys[1]))
   categorical, gaussian = information(turn, z, features, keys[2])
   assert_same(metrics['generator/loss'], softplus(-np.asarray(fake)).mean() - 0.7 * categorical - 0.3 * gaussian)
+
+
+def test_infogan_without_classes_raises_the_information_of_continuous_codes_alone():
+  metrics, play = played(settings_of('infogan_faces:tiny', weight=0.7, gaussian_weight=0.3))
+  turn = play('generator')
+  for_z, *keys = jax.random.split(turn.key, 4)
+  z, game = gan._sample_latents(turn.settings.model, for_z, len(turn.x)), games.build(turn.settings)
+  assert z.shape == (4, 4 + 5) and np.abs(z).max() <= 1
+  critic = turn.state.params['critic']
+  fake, features = once(lambda: seen(game.networks['critic'], critic, generated(turn, game, z, keys[0]), keys[1]))
+  recognizer = gan._coded_game(turn.settings).networks['recognizer']
+  codes = once(lambda: seen(recognizer, turn.state.params['recognizer'], jnp.asarray(features), keys[2]))[1]
+  gaussian = 5 * math.log(2) - (HALF + 0.5 * np.square(np.asarray(z[:, 4:]) - np.asarray(codes))).sum(1).mean()
+  assert metrics['discriminator/categorical_information_nats'] == 0
+  assert_same(metrics['generator/loss'], softplus(-np.asarray(fake)).mean() - 0.3 * gaussian)
+  views = systems.build(turn.settings).views
+  assert views.continuous_sweeps and not views.class_sweeps and not views.cluster
 
 
 def test_semi_supervised_classes_and_features():

@@ -47,6 +47,15 @@ def test_a_deep_mixture_begins_by_centring_and_scaling_the_data():
   assert np.std(drawn) == pytest.approx(0.1 / 2, rel=0.1)
 
 
+def test_a_deep_mixture_of_whitened_data_begins_by_whitening():
+  _, state, batch = started(settings_of('deep_gmm_cifar10:tiny', (2, 2, 1)))
+  x, p = flat(batch['x']), doubles(state.params['mixture'])
+  w, v = np.linalg.eigh(np.cov(x, rowvar=False, bias=True))
+  near = p['kernel_0'] @ (v * np.sqrt(w) @ v.T) - np.eye(4)
+  assert near.std() > 0.005 and np.abs(near).max() < 0.25
+  assert np.abs(p['kernel_0'] @ x.mean(0) + p['bias_0']).max() < 2
+
+
 def test_a_classifier_begins_with_the_statistics_of_centred_images():
   settings = settings_of('revnet_cifar10:tiny')
   _, state, batch = started(settings)

@@ -4,6 +4,6 @@ Figures that mathematics predicts stand beside those that are measured.
 """
 
 __all__ = [
-  'baselines', 'collapse', 'elbo_forms', 'em', 'estimators', 'flows', 'impossibility', 'information_preference',
-  'ladder', 'mean_field', 'receptive_field', 'surgery',
+  'baselines', 'collapse', 'diffusion', 'elbo_forms', 'em', 'estimators', 'flows', 'impossibility',
+  'information_preference', 'ladder', 'mean_field', 'receptive_field', 'surgery',
 ]  # fmt: skip

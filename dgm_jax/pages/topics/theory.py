@@ -10,7 +10,7 @@ __all__ = ['document']
 
 NAMES = (
   'estimators', 'mean_field', 'em', 'elbo_forms', 'surgery', 'collapse', 'impossibility', 'flows', 'baselines',
-  'receptive_field', 'information_preference',
+  'receptive_field', 'information_preference', 'ladder', 'diffusion',
 )  # fmt: skip
 
 

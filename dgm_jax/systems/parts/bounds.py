@@ -30,7 +30,12 @@ Bound = Callable[[Terms, State], tuple[jax.Array, tuple[dict[str, Any], Metrics]
 
 
 def system(
-  config: ConfigDict, model: Model, bound: Bound | str, figures: Callable = lambda terms: {}, **more
+  config: ConfigDict,
+  model: Model,
+  bound: Bound | str,
+  figures: Callable = lambda terms: {},
+  around: Callable[[Move], Move] = lambda move: move,
+  **more,
 ) -> System:
   """Returns the System that trains a model on a bound, by one player that owns all of its networks.
 
@@ -40,10 +45,11 @@ def system(
     model: the model.
     bound: one of those below, or another; a name is that of the bound if the experiment has no `config.model.bound`.
     figures: terms -> further metrics of `evaluate`, [B] each.
+    around: the player's descent -> the move that is made in its place.
     **more: further views.
   """
   bound, entries = by_name(config, model, bound) if isinstance(bound, str) else (bound, {})
-  decay, move = config.model.get('average', 0.0), descend(model=player(config, model, bound))
+  decay, move = config.model.get('average', 0.0), around(descend(model=player(config, model, bound)))
   experiment.require(0 <= decay < 1, f'config.model.average must be in [0, 1), got {decay}')
   statistics = tuple(f'{name}_statistics' for name in model.owns)
 

@@ -23,7 +23,7 @@ from dgm_jax.nn.norm import running
 from dgm_jax.systems.parts.latents import Latent, Model, Terms, log_normal
 from dgm_jax.systems.parts.likelihoods import Likelihood
 
-__all__ = ['Ladder', 'compose', 'kl_by_level']
+__all__ = ['NETWORKS', 'STARTS', 'Ladder', 'apply', 'compose', 'kl_by_level', 'log_likelihood']
 
 NETWORKS = ('encoder', 'decoder')
 STARTS = 256  # examples that batch statistics and data-dependent starts are made from
@@ -61,16 +61,16 @@ def compose(ladder: Ladder) -> Model:
   def draw(key: Key, state: State, x: jax.Array, k: int | None = None, training: bool = False) -> Terms:
     axes = (x.shape[0],) if k is None else (x.shape[0], k)
     for_dropout = jax.random.fold_in(key, 1) if training else None
-    (rungs, params), entries = _apply(ladder, state, for_dropout, x, noise_of(key, axes))
+    (rungs, params), entries = apply(ladder.module, state, for_dropout, x, noise_of(key, axes))
     return _terms(ladder, axes, x, rungs, params)._replace(extra=entries)
 
   def means(key, state, x):
     del key
-    (rungs, _), _ = _apply(ladder, state, None, x, _zeros(ladder, x.shape[0]))
+    (rungs, _), _ = apply(ladder.module, state, None, x, _zeros(ladder, x.shape[0]))
     return [_flat(rung.z, x.shape[:1]) for rung in rungs]
 
   def generate(state: State, noise: list[jax.Array], top: Sequence[jax.Array] = ()):
-    return _apply(ladder, state, None, noise, top, method='generate')[0]
+    return apply(ladder.module, state, None, noise, top, method='generate')[0]
 
   def sample(key: Key, state: State, n: int) -> jax.Array:
     for_data, for_latents = jax.random.split(key)
@@ -87,14 +87,17 @@ def kl_by_level(terms: Terms) -> Metrics:
   return {f'kl_nats_layer_{level}': per_example(kl) for level, kl in enumerate(terms.kls, 1)}
 
 
-def _apply(ladder: Ladder, state: State, dropout: Key | None, *args, **options) -> tuple[Any, dict[str, Any]]:
-  """Applies the module; in training, with a key for dropout, returns new batch statistics, entries of `State.extra`."""
+def apply(module: nn.Module, state: State, dropout: Key | None, *args, **options) -> tuple[Any, dict[str, Any]]:
+  """Applies a module of the networks 'encoder' and 'decoder', with the batch statistics of the state.
+
+  In training, with a key for dropout, it also returns new batch statistics, entries of `State.extra`.
+  """
   names = [name for name in NETWORKS if f'{name}_statistics' in state.extra]
   variables = {'params': {name: state.params[name] for name in NETWORKS}}
   variables['batch_stats'] = {name: state.extra[f'{name}_statistics'] for name in names}
   if dropout is None:
-    return ladder.module.apply(variables, *args, **options), {}
-  value, new = ladder.module.apply(variables, *args, mutable=['batch_stats'], rngs={'dropout': dropout}, **options)
+    return module.apply(variables, *args, **options), {}
+  value, new = module.apply(variables, *args, mutable=['batch_stats'], rngs={'dropout': dropout}, **options)
   if not names:
     return value, {}
   old, new = variables['batch_stats'], jax.lax.stop_gradient(new['batch_stats'])
@@ -114,14 +117,20 @@ def _terms(ladder: Ladder, axes, x: jax.Array, rungs: Sequence[Rung], params) ->
     latents.append(Latent(z, q if rung.log_q is None else None, None if rung.log_q is None else log_q.sum(-1)))
     log_qs.append(log_q.sum(-1))
     log_ps.append(log_p.sum(-1))
+  log_px_z = log_likelihood(ladder.likelihood, axes, x, params)
+  log_q = sum(log_qs, jnp.zeros(axes)) - sum(log_ps[:-1], jnp.zeros(axes))
+  return Terms(log_px_z=log_px_z, log_q=log_q, log_p=log_ps[-1], kls=kls, latents=latents)
+
+
+def log_likelihood(
+  likelihood: Likelihood, axes: tuple[int, ...], x: jax.Array, params: Sequence[jax.Array]
+) -> jax.Array:
+  """Computes log p(x|z) of images x [B, ...], [*axes] nats, by parameters [N, D] of their samples."""
   pixels, params = x.reshape(x.shape[0], -1), tuple(param.reshape(*axes, -1) for param in params)
   if len(axes) == 2 and axes[1] == 1:
     # x stays [B, D], as in the encoder: with x[:, None] XLA would fuse, and so repeat, the binarization.
-    log_px_z = ladder.likelihood.log_prob(pixels, tuple(param[:, 0] for param in params))[:, None]
-  else:
-    log_px_z = ladder.likelihood.log_prob(pixels if len(axes) == 1 else pixels[:, None], params)
-  log_q = sum(log_qs, jnp.zeros(axes)) - sum(log_ps[:-1], jnp.zeros(axes))
-  return Terms(log_px_z=log_px_z, log_q=log_q, log_p=log_ps[-1], kls=kls, latents=latents)
+    return likelihood.log_prob(pixels, tuple(param[:, 0] for param in params))[:, None]
+  return likelihood.log_prob(pixels if len(axes) == 1 else pixels[:, None], params)
 
 
 def _flat(array: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -159,14 +168,14 @@ def _views(ladder: Ladder, generate: Callable, noise_of: Callable, means: Callab
 
   def reconstruct(key, state, x):
     del key
-    return images(_apply(ladder, state, None, x, _zeros(ladder, x.shape[0]))[0][1])
+    return images(apply(ladder.module, state, None, x, _zeros(ladder, x.shape[0]))[0][1])
 
   def mean_sample(key, state, n):
     return images(generate(state, noise_of(key, (n,))))
 
   def levels(key, state, x):
     """Returns images of the posterior's samples of the upper levels and the prior's means of those below."""
-    (rungs, _), _ = _apply(ladder, state, None, x, noise_of(key, x.shape[:1]))
+    (rungs, _), _ = apply(ladder.module, state, None, x, noise_of(key, x.shape[:1]))
     top, count = [rung.z for rung in reversed(rungs)], len(rungs)
     rows = min(count, ROWS)
     depths = [1 + round(row * (count - 1) / max(rows - 1, 1)) for row in range(rows)]
@@ -186,7 +195,7 @@ def _prior(ladder: Ladder) -> views.Prior:
   """Returns the prior of the top level."""
 
   def params(state, rows):
-    top = _apply(ladder, state, None, method='top_prior')[0]
+    top = apply(ladder.module, state, None, method='top_prior')[0]
     return tuple(jnp.broadcast_to(_flat(param, (1,)), (rows, param.size)) for param in top)
 
   def sample(key, state, n):

@@ -1,0 +1,84 @@
+"""The page of the deck holds a row for every slide, and each row's command ends well at the size of a test."""
+
+import os
+import pathlib
+import re
+import time
+
+import page
+import pytest
+import run
+
+from dgm_jax.internal.files import import_file
+
+ROWS = page.rows()
+COMMANDS = sorted({command for row in ROWS for command in row.commands})
+SLIDES = [line.split(' | ') for line in (pathlib.Path(__file__).parent / 'slides.txt').read_text().splitlines()]
+BELOW = 'VLAE table, MNIST'  # a row that stands for the rows of the second table
+# Of the deck's rows these are whose programs no other test trains.
+TURNS = 3
+ALONE = (
+  'nice_cifar10', 'deep_gmm_cifar10', 'revnet_imagenet', 'irevnet_imagenet', 'infogan_faces', 'iwae_omniglot',
+)  # fmt: skip
+
+
+def named(phrase):
+  """The rows that a phrase names: whose slide it is, or is part of."""
+  same = [row for row in ROWS if row.slide == phrase]
+  return same or [row for row in ROWS if phrase in row.slide]
+
+
+@pytest.mark.parametrize(('slide', 'phrase'), SLIDES)
+def test_every_slide_has_a_row(slide, phrase):
+  assert len(named(phrase)) == 1, f'{slide}: docs/deck.md has {len(named(phrase))} rows with {phrase!r}'
+
+
+def test_every_row_is_of_a_slide_or_says_that_it_is_not():
+  of_slides = {row.slide for _, phrase in SLIDES for row in named(phrase)}
+  others = [row.slide for row in ROWS if row.slide not in of_slides]
+  assert not [slide for slide in others if '(beyond the deck)' not in slide]
+
+
+def test_every_row_has_a_command():
+  without = [row.slide for row in ROWS if not row.commands]
+  assert [slide for slide in without if not slide.startswith(page.COMING)] == [BELOW]
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_what_a_command_reads_is_trained_by_another(command, tmp_path):
+  for name in page.read_folders(command):
+    assert page.trainer(name), f'no command of docs/deck.md trains {name}'
+  words = page.small(command, tmp_path)
+  for source in re.findall(r'--config=(\S+)', ' '.join(words)):
+    stem, variant = re.fullmatch(r'configs/(\w+)\.py:(\w+)', source).groups()
+    config = import_file(page.ROOT / 'configs' / f'{stem}.py').get_config(variant)
+    assert config.data.name == 'digits' or not config.data.name.startswith(('folder', 'mnist', 'cifar', 'image'))
+  for source in re.findall(r'--config=(\S+)', command):  # the experiment itself is there
+    stem, _, variant = source.removeprefix('configs/').partition('.py')
+    import_file(page.ROOT / 'configs' / f'{stem}.py').get_config(*filter(None, [variant.removeprefix(':')]))
+
+
+def test_small_variants_are_the_nearest():
+  expected = {
+    'configs/disentangle.py:factor': 'tiny_factor', 'configs/disentangle.py:beta_1': 'tiny',
+    'configs/disentangle.py:capacity_color': 'tiny_capacity', 'configs/baselines.py:gaussian': 'tiny_gaussian',
+    'configs/vqvae2_cifar10.py:prior_pp': 'tiny_prior_pp', 'configs/vae_digits.py': 'tiny',
+    'configs/stylegan_mnist.py:traditional_small_8': 'tiny_traditional',
+  }  # fmt: skip
+  for source, variant in expected.items():
+    assert page.tiny(source).partition(':')[2] == variant, source
+  assert page.tiny('configs/stylegan_ffhq.py:fq_16').startswith('configs/stylegan_mnist.py:tiny')
+
+
+def test_a_command_that_fails_is_named(tmp_path):
+  wrong = run.run('python -m dgm_jax.report --topic=none_such', tmp_path, set())
+  assert 'report --topic=none_such' in wrong and 'exit 2' in wrong and 'none_such' in wrong.splitlines()[-1]
+
+
+TURN = int(os.environ.get('DECK_TURN', time.time() // 86_400)) % TURNS  # another third every day
+
+
+@pytest.mark.parametrize('name', ALONE[TURN::TURNS])
+def test_rows_that_no_other_test_trains_end_well(name, tmp_path):
+  (command,) = [command for command in COMMANDS if f'configs/{name}.py' in command]
+  assert not run.run(command, tmp_path, set())
