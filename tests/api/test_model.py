@@ -1,5 +1,8 @@
 """A trained system as a value: it says what the commands say, to the bit, and has no method that it cannot answer."""
 
+import pathlib
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from absl import flags
 
 import dgm_jax
 from dgm_jax import api, data
+from dgm_jax.api.offers import Offer
 from dgm_jax.commands import sample
 from dgm_jax.errors import UserError
 from dgm_jax.evals import measuring
@@ -120,3 +124,14 @@ def test_the_package_has_its_parts_when_they_are_asked_for():
   assert dgm_jax.losses.elbo and dgm_jax.systems.vae and set(dgm_jax.__all__) <= set(dir(dgm_jax))
   with pytest.raises(AttributeError, match="'dgm_jax' has no attribute 'lod'; it has Model"):
     dgm_jax.lod  # noqa: B018
+
+
+def test_the_readme_says_what_a_model_does():
+  readme = (pathlib.Path(__file__).parents[2] / 'README.md').read_text()
+  (code,) = [block for block in re.findall(r'```python\n(.*?)```', readme, re.S) if 'dgm_jax.fit' in block]
+  said = {}
+  exec(compile(code, 'README.md', 'exec'), said)
+  assert (said['images'].shape, said['nats'].shape, said['between'].shape) == ((16, 8, 8, 1), (16,), (8, 8, 8, 1))
+  assert 'nll_nats' in said['figures']
+  names = set(re.findall(r'`(\w+)`', readme.split('A model has what its system can do:')[1].split(';')[0]))
+  assert names == {name for name, own in vars(dgm_jax.Model).items() if isinstance(own, Offer)}
