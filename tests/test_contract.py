@@ -19,6 +19,7 @@ from playing import TABLE
 from dgm_jax import config as experiment
 from dgm_jax import core, data, evals, systems, training
 from dgm_jax.api import Model
+from dgm_jax.api.offers import offered
 from dgm_jax.data import preprocess
 from dgm_jax.evals import generated, measuring, standing, surgery
 from dgm_jax.evals import style as style_figures
@@ -375,7 +376,7 @@ def use(subject):
     'log_prob': lambda: model.log_prob(x, y if config.conditional else None),
     'bits_per_dim': lambda: model.bits_per_dim(x, y if config.conditional else None),
   }  # fmt: skip
-  offers = set(dir(model)) - {'config', 'evaluate', 'figures', 'params', 'state', 'system'}
+  offers = set(offered(model))
   assert offers <= set(calls)
   for name in offers:
     answer = calls[name]()

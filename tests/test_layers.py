@@ -15,7 +15,7 @@ FOREIGN = {
   'data': ('flax', 'optax', 'orbax'),
 }  # fmt: skip
 PROGRAMS = (  # three lines each
-  'benchmark', 'evaluate', 'extract', 'list', 'prepare', 'report', 'sample', 'sizes', 'study', 'train',
+  'benchmark', 'evaluate', 'export', 'extract', 'list', 'prepare', 'report', 'sample', 'sizes', 'study', 'train',
 )  # fmt: skip
 FLOORS = 11
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import data, systems
+from dgm_jax.api import weights as files
 from dgm_jax.api.offers import offer, offered
 from dgm_jax.core import System
 from dgm_jax.data import preprocess
@@ -29,20 +30,21 @@ UNTRUNCATED = 1.0
 
 
 def load(run: str | os.PathLike, checkpoint: str | int = 'latest', weights: str = 'average') -> 'Model':
-  """Opens a trained run. No data need be on the disk.
+  """Opens a trained run, or a file of `dgm export`. No data need be on the disk.
 
   Args:
-    run: the run's folder, the --workdir of its training.
+    run: the run's folder, the --workdir of its training; a file; or the name of one in the clone's folder weights/.
     checkpoint: 'latest', 'best' (by `config.best`), or a step.
     weights: 'average' for the moving averages of the networks that have one, 'raw' for the parameters as trained.
 
   Raises:
-    UserError: there is no such run, or no such checkpoint of it.
+    UserError: there is no such run or file, or no such checkpoint of the run.
   """
   folder = Path(run)
-  if not is_folder(folder):
-    raise UserError(f'{folder} is no run: give the folder that was the --workdir of its training')
   experiment.one_of('weights', weights, ('average', 'raw'))
+  if not is_folder(folder):
+    subject, card = files.open_weights(files.find(str(run)))
+    return Model(subject, card.get('figures'), card)
   subject = workdir.open_subject(folder, '', str(checkpoint), weights=weights)
   return Model(subject, records.load(folder / 'evaluation_test.json').get('metrics', {}))
 
@@ -63,10 +65,11 @@ class Model:
     state: the trained state, which these functions take.
     params: the parameters by network, averages where they are asked for.
     figures: what `evaluate` measured on the run's test split, by name; {} before it has.
+    card: what a file of `dgm export` says of its run; {} of other models.
   """
 
-  def __init__(self, subject: Subject, figures: dict[str, Any] | None = None):
-    self._subject, self.figures = subject, dict(figures or {})
+  def __init__(self, subject: Subject, figures: dict[str, Any] | None = None, card: dict[str, Any] | None = None):
+    self._subject, self.figures, self.card = subject, dict(figures or {}), dict(card or {})
     self._programs: dict[Any, Callable] = {}
 
   @property
@@ -90,7 +93,7 @@ class Model:
     return self.state.params | dict(self.state.extra.get('ema', {}))
 
   def __dir__(self) -> list[str]:
-    return sorted({'config', 'evaluate', 'figures', 'params', 'state', 'system', *offered(self)})
+    return sorted({'card', 'config', 'evaluate', 'figures', 'params', 'programs', 'state', 'system', *offered(self)})
 
   def __repr__(self) -> str:
     step, shape = int(jax.device_get(self.state.step)), tuple(self.config.data.shape)
@@ -245,6 +248,30 @@ class Model:
     """
     subject = self._subject._replace(split=self._split(x, y))
     return measuring.measure(subject, tuple(only) or tuple(self.config.evals))
+
+  def programs(self, n: int) -> dict[str, tuple[Callable, jax.ShapeDtypeStruct]]:
+    """Returns functions that hold the trained state, with the shape of their argument, by name.
+
+    'sample' takes a seed, uint32 [], and returns n examples, as the method does. Where the system has it, 'log_prob'
+    takes n examples as they are stored and returns nats, float32 [n], with the noise of the seed 0.
+
+    Args:
+      n: number of examples.
+    """
+    views, kept, prepare = self.system.views, self.state, preprocess.evaluation(self.config.data)
+    raw = len(self.config.data.shape) == 1 or self.config.data.preprocess == 'identity'
+    out = (lambda x: x) if raw else preprocess.pixels(self.config.data)
+    like = jax.ShapeDtypeStruct((n, *self.config.data.shape), np.float32 if raw else np.uint8)
+
+    def sample(seed):
+      return out(self.system.sample(jax.random.key(seed), kept, n))
+
+    def log_prob(x):
+      for_data, for_view = jax.random.split(jax.random.key(0))
+      return views.log_prob(for_view, kept, prepare(for_data, {'x': x, 'index': np.arange(n, dtype=np.int32)})['x'])
+
+    can = {'sample': (sample, jax.ShapeDtypeStruct((), np.uint32))} if self.system.sample else {}
+    return can | ({'log_prob': (log_prob, like)} if views.log_prob and not self.config.conditional else {})
 
   def _once(self, name: Any, make: Callable[[], Any]) -> Any:
     """Returns what `make` gives, made when it is first asked for."""

@@ -1,14 +1,14 @@
 """Draws images from a trained run.
 
 Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=latest|best|STEP]
-       [--weights=average|raw] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
+       [--weights=average|raw|FILE.safetensors] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
        [--class=3] [--temperature=1.0] [--best_of=1 --judge=runs/classifier_mnist]
        [--truncation=0.7] [--statistics=standing|running]
        [--what=arithmetic --terms=3,17,20-5,8,9+1,2,4]
 
 With --class, images of that class, from systems that are told labels; with --best_of=m, the one of m draws of each
 image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`. With
---truncation, latents beyond it are samples anew, and batch statistics are settled at it (view `settle`); styles are put
+--truncation, latents beyond it are drawn anew, and batch statistics are settled at it (view `settle`); styles are put
 at so many times their distance from the mean style (view `truncated`): less various, and more typical. The terms of a
 sum of latents are the numbers of samples, from 0, whose latents are averaged.
 
@@ -29,6 +29,7 @@ from dgm_jax.runtime import cli
 __all__ = ['define_flags', 'main', 'run']
 
 STATISTICS = ('standing', 'running')
+WEIGHTS = ('average', 'raw')
 
 flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
@@ -39,10 +40,10 @@ def define_flags() -> None:
   flags.DEFINE_integer('n', 64, 'Number of images.', 1, 10**6)
   flags.DEFINE_integer('seed', 0, 'Seed of the noise.', 0, 2**32 - 1)
   flags.DEFINE_string('checkpoint', 'latest', "'latest', 'best' (by config.best), or a step.")
-  flags.DEFINE_enum('weights', 'average', ('average', 'raw'), 'Of networks that have a moving average.')
+  flags.DEFINE_string('weights', 'average', "'average' or 'raw', of networks that have a moving average; or a file.")
   flags.DEFINE_list('what', ['samples'], "Pictures: samples, neighbours, interpolations ..., or 'all'.")
   flags.DEFINE_integer('class', None, 'The class to draw, by its number; none: the shares of the training set.')
-  flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are samples from.', lower_bound=1e-3)
+  flags.DEFINE_float('temperature', 1.0, 'Of the distributions that are drawn from.', lower_bound=1e-3)
   flags.DEFINE_float('truncation', None, 'Greatest latent of a normal prior, or the factor psi of styles; none: no.')
   flags.DEFINE_enum('statistics', '', ('', *STATISTICS), "Of a generator's batches; empty: by the config.")
   flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
@@ -55,10 +56,8 @@ def main(argv: list[str]) -> None:
   """Draws from a run and writes arrays and pictures."""
   experiment.parse(argv, __doc__)
   args = flags.FLAGS
-  if not args.workdir:
-    raise errors.UserError('no run given; add --workdir=DIR')
-  folder = Path(args.workdir)
-  config = experiment.load(folder)
+  if not args.workdir and args.weights in WEIGHTS:
+    raise errors.UserError('no run given; add --workdir=DIR, or --weights=FILE.safetensors')
 
   import jax
   import numpy as np
@@ -68,14 +67,12 @@ def main(argv: list[str]) -> None:
   from dgm_jax.evals import draws, mean
   from dgm_jax.pictures import arithmetic, chains, gallery, nearest, painting, positions, style
   from dgm_jax.runs import workdir
-  from dgm_jax.runtime import cluster, cpu
 
-  out = Path(args.out or folder / 'samples')
-  workdir.require_writable(out)
-  cluster.start(keep_memory=cpu.large_programs(config))
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
-  subject = workdir.open_subject(folder, 'test' if needs_data else '', args.checkpoint, config, args.weights)
-  which = workdir.weights(subject.state)
+  out = Path(args.out or Path(args.workdir or '') / 'samples')
+  workdir.require_writable(out)
+  subject = _open(args, 'test' if needs_data else '')
+  config, which = subject.config, workdir.weights(subject.state)
   subject = draws.settle(args.seed, subject, args.statistics, args.truncation)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
   able |= style.available(subject.system) | painting.available(subject.system) | chains.available(subject.system)
@@ -109,6 +106,23 @@ def main(argv: list[str]) -> None:
   for name, draw in _chosen(able, names).items():
     gallery.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
     print(out / f'{name}.png')
+
+
+def _open(args, split: str):
+  """Opens the run, or the file of `dgm export`, that the command line names."""
+  from dgm_jax import data
+  from dgm_jax.api import weights
+  from dgm_jax.runs import workdir
+  from dgm_jax.runtime import cluster, cpu
+
+  if args.weights in WEIGHTS:
+    config = experiment.load(Path(args.workdir))
+    cluster.start(keep_memory=cpu.large_programs(config))
+    return workdir.open_subject(Path(args.workdir), split, args.checkpoint, config, args.weights)
+  file = weights.find(args.weights)
+  cluster.start()
+  subject, _ = weights.open_weights(file)
+  return subject._replace(split=data.load(subject.config.data, split)) if split else subject
 
 
 def _stored(config):

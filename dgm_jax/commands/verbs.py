@@ -25,6 +25,7 @@ VERBS = {
   'report': ('report', 'write the page of a run, compare runs, render tables and topics'),
   'study': ('study', 'train many settings and seeds, and compare them'),
   'benchmark': ('benchmark', 'time steps and samples, count work and memory'),
+  'export': ('export', 'write a run into one file that needs no run'),
   'extract': ('extract', 'write the codes of a run as a dataset'),
   'prepare': ('prepare', 'prepare a dataset, or the weights of the Inception network'),
   'list': ('listing', 'list the experiments'),
