@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
 from dgm_jax import data, systems
-from dgm_jax.api import weights as files
 from dgm_jax.api.offers import offer, offered
 from dgm_jax.core import System
 from dgm_jax.data import preprocess
@@ -21,6 +20,7 @@ from dgm_jax.evals import draws, mean, measuring
 from dgm_jax.internal.files import is_folder
 from dgm_jax.pages import records
 from dgm_jax.pictures import gallery
+from dgm_jax.runs import weights as files
 from dgm_jax.runs import workdir
 from dgm_jax.runs.subject import Subject
 

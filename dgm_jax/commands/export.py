@@ -46,10 +46,9 @@ def main(argv: list[str]) -> None:
   if not folder or not args.out:
     raise errors.UserError('give the folder of one run, and --out=FILE.safetensors')
 
-  from dgm_jax.api import weights
   from dgm_jax.commands import evaluate
   from dgm_jax.pages import records
-  from dgm_jax.runs import workdir
+  from dgm_jax.runs import weights, workdir
   from dgm_jax.runtime import cluster
 
   out = Path(args.out).with_suffix(weights.SUFFIX)

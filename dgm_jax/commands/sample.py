@@ -111,8 +111,7 @@ def main(argv: list[str]) -> None:
 def _open(args, split: str):
   """Opens the run, or the file of `dgm export`, that the command line names."""
   from dgm_jax import data
-  from dgm_jax.api import weights
-  from dgm_jax.runs import workdir
+  from dgm_jax.runs import weights, workdir
   from dgm_jax.runtime import cluster, cpu
 
   if args.weights in WEIGHTS:

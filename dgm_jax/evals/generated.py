@@ -14,7 +14,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.optimize import linear_sum_assignment
 
-from dgm_jax import config as experiment
 from dgm_jax import data
 from dgm_jax.data import preprocess
 from dgm_jax.errors import UserError
@@ -22,7 +21,7 @@ from dgm_jax.evals import distances, standing
 from dgm_jax.evals.judges import inception
 from dgm_jax.evals.mean import per_example
 from dgm_jax.internal.files import exists
-from dgm_jax.runs import workdir
+from dgm_jax.runs import weights, workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel, signals
 from dgm_jax.views import needs, require
@@ -157,18 +156,14 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
   """
   if not judge:
     raise UserError(
-      'no judge of generated images: set config.judge, or add --judge=runs/classifier_mnist (a classifier of your own)'
+      'no judge of generated images: set config.judge, or add --judge=classifier_mnist (of weights/, or your own run)'
       ' or --judge=inception:FILE#SHA256 (the network of published figures, python -m dgm_jax.prepare inception)'
     )
   if judge.startswith('inception:'):
     see, state = inception.judge(judge.removeprefix('inception:'))
     return Judge('', see, state, lambda state, pixels: see(state, pixels)[1])
-  folder = pathlib.Path(judge)
-  if not exists(folder / 'config.json'):
-    raise UserError(
-      f'the judge {judge} is not there: python train.py --config=configs/classifier_mnist.py --workdir={judge}'
-    )
-  trained = workdir.open_subject(folder, '', config=(settings := experiment.load(folder)))
+  trained = _trained(judge)
+  settings = trained.config
   if tuple(settings.data.shape) != tuple(shape):
     raise UserError(f'the judge {judge} sees images of {tuple(settings.data.shape)}, these are of {tuple(shape)}')
   require(trained.system, settings.system, ('judge',), f'the judge {judge}')
@@ -176,6 +171,22 @@ def find(judge: str, shape: tuple[int, ...]) -> Judge:
   see = lambda state, pixels: trained.system.views.judge(key, state, prepare(key, {'x': pixels})['x'])
   smooth = lambda state, pixels: trained.system.views.judge(key, state, pixels / 255)[1]
   return Judge('classifier', see, trained.state, smooth if settings.data.preprocess == 'scale' else None)
+
+
+def _trained(judge: str) -> Subject:
+  """Opens a classifier: the folder of a run, a file of `dgm export`, or the name of one in the clone's weights/.
+
+  Raises:
+    UserError: there is none.
+  """
+  if exists(pathlib.Path(judge) / 'config.json'):
+    return workdir.open_subject(pathlib.Path(judge), '')
+  if file := weights.look_for(judge):
+    return weights.open_weights(file)[0]
+  raise UserError(
+    f'the judge {judge} is not there: python train.py --config=configs/classifier_mnist.py --workdir={judge}, or'
+    ' --judge=classifier_mnist, which is in weights/'
+  )
 
 
 def samples(seed: int, subject: Subject, count: int) -> Iterator[np.ndarray]:

@@ -12,10 +12,9 @@ from safetensors import numpy as tensors
 import dgm_jax
 from dgm_jax import api
 from dgm_jax import config as experiment
-from dgm_jax.api import weights
 from dgm_jax.commands import export
 from dgm_jax.errors import UserError
-from dgm_jax.runs import workdir
+from dgm_jax.runs import weights, workdir
 
 X = np.random.default_rng(0).integers(256, size=(20, 8, 8, 1), dtype=np.uint8)
 

@@ -20,7 +20,7 @@ from dgm_jax.runs import workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 
-__all__ = ['SUFFIX', 'find', 'open_weights', 'save_weights']
+__all__ = ['SUFFIX', 'find', 'look_for', 'open_weights', 'save_weights']
 
 SUFFIX = '.safetensors'
 FOLDER = Path(__file__).parents[2] / 'weights'  # of a clone
@@ -49,19 +49,22 @@ def save_weights(subject: Subject, card: dict[str, Any], path: str | os.PathLike
   write_atomic(path, tensors.save(arrays, {'dgm_jax': json.dumps(said)}))
 
 
+def look_for(name: str) -> Path | None:
+  """Returns the file of a model, a path or the name of one of the clone's folder weights/; None if there is none."""
+  return next((path for path in (Path(name), FOLDER / f'{name}{SUFFIX}') if is_file(path)), None)
+
+
 def find(name: str) -> Path:
-  """Returns the file of a model: a path, or the name of one of the clone's folder weights/.
+  """Returns the file of a model, as `look_for`.
 
   Raises:
     UserError: there is no such file.
   """
-  if is_file(name):
-    return Path(name)
-  inside = FOLDER / f'{name}{SUFFIX}'
-  if not is_file(inside):
+  path = look_for(name)
+  if path is None:
     names = ', '.join(sorted(path.stem for path in FOLDER.glob(f'*{SUFFIX}'))) or 'none'
     raise UserError(f'{name} is no file, and not in {FOLDER.name}/, which has {names}')
-  return inside
+  return path
 
 
 def open_weights(path: str | os.PathLike) -> tuple[Subject, dict[str, Any]]:
