@@ -26,11 +26,9 @@ def run(command, folder, done):
   """Runs a command, after those that train what it reads. Returns what went wrong, '' if nothing did."""
   if command in done:
     return ''
-  for name in page.read_folders(command):
-    if not (folder / name.removeprefix('runs/')).exists():
-      wrong = run(page.trainer(name), folder, done)
-      if wrong:
-        return wrong
+  for first in page.before(command):
+    if wrong := run(first, folder, done):
+      return wrong
   words, started = page.small(command, folder), time.perf_counter()
   env = environment(folder)
   program = [sys.executable, *words]
