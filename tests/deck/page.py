@@ -81,6 +81,7 @@ def small(command: str, folder: pathlib.Path) -> list[str]:
   command = re.sub(r'runs/(\w+)', lambda found: f'{folder}/{found[1]}', command)
   words = [word for word in shlex.split(command)[1:] if not word.startswith('--config.data.')]
   module = words[1] if words[0] == '-m' else ''
+  words += [f'--out={folder}/page.html'] if module == 'dgm_jax.report' else []
   found = re.search(r'--config=configs/(\w+)', command)
   return [*words, *SMALL.get(module, ()), *FACTORS.get(found[1] if found else '', ())]
 
