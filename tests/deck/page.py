@@ -16,6 +16,8 @@ STAND_INS = {
   'biggan_imagenet': 'biggan_cifar10', 'biggan_mnist': 'biggan_cifar10', 'stylegan_ffhq': 'stylegan_mnist',
   'tac_mnist': 'tac_cifar100',
 }  # fmt: skip
+# What their pictures and figures are of has factors.
+FACTORS = {'disentangle': ('--config.data.name=sprites', '--config.data.size=16')}
 SMALL = {
   'dgm_jax.evaluate': ('--samples=64',), 'dgm_jax.study': ('--steps=4', '--seeds=1', '--size=16'),
 }  # fmt: skip
@@ -49,6 +51,13 @@ def trained(command: str) -> str:
   return found[1] if found and command.startswith('python train.py') else ''
 
 
+def before(command: str) -> list[str]:
+  """The commands that must have ended before a command: those that train what it reads and measure what it compares."""
+  names = read_folders(command)
+  measured = [f'python -m dgm_jax.evaluate --workdir={name} --only=mean.metrics' for name in names]
+  return [trainer(name) for name in names] + measured * ('--compare' in command)
+
+
 def read_folders(command: str) -> list[str]:
   """The folders of runs that a command reads."""
   return [name for name in re.findall(r'runs/\w+', command) if name != trained(command)]
@@ -72,7 +81,9 @@ def small(command: str, folder: pathlib.Path) -> list[str]:
   command = re.sub(r'runs/(\w+)', lambda found: f'{folder}/{found[1]}', command)
   words = [word for word in shlex.split(command)[1:] if not word.startswith('--config.data.')]
   module = words[1] if words[0] == '-m' else ''
-  return [*words, *SMALL.get(module, ())]
+  words += [f'--out={folder}/page.html'] if module == 'dgm_jax.report' else []
+  found = re.search(r'--config=configs/(\w+)', command)
+  return [*words, *SMALL.get(module, ()), *FACTORS.get(found[1] if found else '', ())]
 
 
 def trainer(name: str) -> str:

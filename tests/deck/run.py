@@ -26,16 +26,16 @@ def run(command, folder, done):
   """Runs a command, after those that train what it reads. Returns what went wrong, '' if nothing did."""
   if command in done:
     return ''
-  for name in page.read_folders(command):
-    if not (folder / name.removeprefix('runs/')).exists():
-      wrong = run(page.trainer(name), folder, done)
-      if wrong:
-        return wrong
+  for first in page.before(command):
+    if wrong := run(first, folder, done):
+      return wrong
   words, started = page.small(command, folder), time.perf_counter()
   env = environment(folder)
-  ended = subprocess.run(
-    [sys.executable, *words], cwd=page.ROOT, env=env, capture_output=True, text=True, timeout=SECONDS
-  )
+  program = [sys.executable, *words]
+  try:
+    ended = subprocess.run(program, cwd=page.ROOT, env=env, capture_output=True, text=True, timeout=SECONDS)
+  except subprocess.TimeoutExpired:
+    return f'{command}\n{" ".join(words)}: it takes more than {SECONDS} s'
   done.add(command)
   print(f'  {time.perf_counter() - started:5.1f} s  {" ".join(words)}', flush=True)
   return (

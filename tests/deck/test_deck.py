@@ -9,6 +9,7 @@ import page
 import pytest
 import run
 
+from dgm_jax import config as experiment
 from dgm_jax.internal.files import import_file
 
 ROWS = page.rows()
@@ -56,6 +57,14 @@ def test_what_a_command_reads_is_trained_by_another(command, tmp_path):
   for source in re.findall(r'--config=(\S+)', command):  # the experiment itself is there
     stem, _, variant = source.removeprefix('configs/').partition('.py')
     import_file(page.ROOT / 'configs' / f'{stem}.py').get_config(*filter(None, [variant.removeprefix(':')]))
+
+
+def test_measurements_and_topics_that_commands_name_are_there():
+  for command in COMMANDS:
+    only, topic = re.search(r'evaluate .*--only=(\S+)', command), re.search(r'--topic=(\S+)', command)
+    for name in only[1].split(',') if only else ():
+      assert experiment.by_path('dgm_jax.evals', name if '.' in name else f'{name}.{name}'), command
+    assert not topic or (page.ROOT / 'dgm_jax/pages/topics' / f'{topic[1]}.py').exists(), command
 
 
 def test_small_variants_are_the_nearest():

@@ -52,9 +52,9 @@ def resized_crop(key: jax.Array, x: jax.Array, side: int) -> jax.Array:
   """
   height, width = x.shape[1:3]
   for_area, for_ratio, for_place = jax.random.split(key, 3)
-  drawn = (x.shape[0], ATTEMPTS)
-  area = height * width * jax.random.uniform(for_area, drawn, minval=AREA[0], maxval=AREA[1])
-  ratio = jax.random.uniform(for_ratio, drawn, minval=RATIO[0], maxval=RATIO[1])
+  boxes = (x.shape[0], ATTEMPTS)
+  area = height * width * jax.random.uniform(for_area, boxes, minval=AREA[0], maxval=AREA[1])
+  ratio = jax.random.uniform(for_ratio, boxes, minval=RATIO[0], maxval=RATIO[1])
   sizes = jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)], -1)  # [B, ATTEMPTS, 2]
   whole = jnp.array([height, width], jnp.float32)
   fits = (sizes <= whole[None, None]).all(-1)
