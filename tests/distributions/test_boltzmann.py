@@ -115,6 +115,17 @@ def test_annealing_up_and_down_brackets_log_z(samples):
   assert few.mean() < up.mean() and down.mean() < back.mean()  # the slower, the closer
 
 
+def test_weights_of_a_few_steps_are_unbiased(samples):
+  """Three steps: the mean of exp(log weight - log Z) is 1, and that of the inverse of the weights downwards."""
+  tilted = MACHINE._replace(left=MACHINE.left + 1.5)
+  for machine in (MACHINE, tilted):
+    log_z = float(boltzmann.log_normalizer(machine))
+    up = np.exp(np.asarray(boltzmann.annealed(KEY, machine, 3, 20_000), float) - log_z)
+    assert up.std() > 0.2 and abs(up.mean() - 1) < 4 * up.std() / np.sqrt(len(up))
+  down = np.exp(LOG_Z - np.asarray(boltzmann.annealed_back(KEY, MACHINE, samples[:, :8], 3), float))
+  assert down.std() > 0.2 and abs(down.mean() - 1) < 4 * down.std() / np.sqrt(len(down))
+
+
 def test_the_persistent_gradient_agrees_with_the_exact_one(samples):
   """The divergence from fixed bits: its gradient in the machine, by exact samples and by enumeration."""
   bits, logits = samples[:7].astype('f4'), jnp.where(samples[:7] > 0, 9.0, -9.0)
