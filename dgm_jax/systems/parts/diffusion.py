@@ -35,6 +35,7 @@ class Kernels(NamedTuple):
   offset: float  # nats of a dimension that -log p(x_0|x_1) is near
   start: Callable  # (key, shape, temperature) -> x_T
   step: Callable  # (key, outputs, x, k, temperature) -> the x at which step k of the sampler ends
+  left: np.ndarray | None = None  # [S + 1] alpha_bar of the sampler's steps, of normal kernels
 
 
 class Chain(NamedTuple):
@@ -124,6 +125,7 @@ def normal(own: Reverse, stride: int, *, eta: float = 1.0, levels: int = 0) -> K
   return Kernels(
     count=count, diffuse=diffuse, prior=prior, divergence=divergence, first=first, offset=0.0 if levels else offset,
     start=start, step=_normal_step(own, stride, eta, exact=not levels and stride == 1),
+    left=schedule.alpha_bar[::stride],
   )  # fmt: skip
 
 
