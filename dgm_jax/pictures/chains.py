@@ -58,11 +58,11 @@ def completions(
   mask[::2, : math.ceil(height / 2)] = True
   mask[1::2, :, : math.ceil(width / 2)] = True
   many = lambda array: np.repeat(array, draws, 0)
-  drawn = call(system.views.complete, state, key, state, many(x), jnp.asarray(many(mask)))
+  completed = call(system.views.complete, state, key, state, many(x), jnp.asarray(many(mask)))
   pixels = np.asarray(to_uint8(x))
-  known = np.where(mask[..., None], pixels, np.uint8(128))
-  drawn = np.asarray(to_uint8(drawn)).reshape(len(x), draws, *pixels.shape[1:])
-  cells = np.concatenate([known[:, None], drawn, pixels[:, None]], 1)
+  half = np.where(mask[..., None], pixels, np.uint8(128))
+  completed = np.asarray(to_uint8(completed)).reshape(len(x), draws, *pixels.shape[1:])
+  cells = np.concatenate([half[:, None], completed, pixels[:, None]], 1)
   return grid(cells.reshape(-1, *pixels.shape[1:]), draws + 2)
 
 

@@ -366,8 +366,8 @@ def _complete(parts: DiffusionParts) -> Callable:
     del labels
     for_start, for_steps = jax.random.split(key)
     x, steps = parts.chain.kernels.start(for_start, image.shape, temperature), parts.chain.steps
-    known, params = (_standardised(state, image), mask), state.params['model']
-    x = diffusion.reverse(for_steps, parts.chain, params, x, steps, steps, temperature, known)
+    fixed, params = (_standardised(state, image), mask), state.params['model']
+    x = diffusion.reverse(for_steps, parts.chain, params, x, steps, steps, temperature, fixed)
     return jnp.where(mask[..., None], image, _restored(state, x))
 
   return complete

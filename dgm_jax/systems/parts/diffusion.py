@@ -247,7 +247,7 @@ def reverse(
   first: int | jax.Array,
   count: int | jax.Array,
   temperature: float | jax.Array = 1.0,
-  known: tuple[jax.Array, jax.Array] | None = None,
+  fixed: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
   """Makes steps of the sampler. One program serves all numbers of steps.
 
@@ -261,7 +261,7 @@ def reverse(
     first: k of the first step, at most S.
     count: the number of steps, at most `first`.
     temperature: factor of the deviation of the noise.
-    known: an image [B, H, W, C] and a mask [B, H, W]; at each step, pixels in the mask are those of q(x_t|image).
+    fixed: an image [B, H, W, C] and a mask [B, H, W]; at each step, pixels in the mask are those of q(x_t|image).
 
   Returns:
     [B, ...] at which the last step ends.
@@ -272,9 +272,9 @@ def reverse(
 
   def body(i: jax.Array, x: jax.Array) -> jax.Array:
     k = jnp.full(x.shape[0], first - i, jnp.int32)
-    for_known, for_step = jax.random.split(jax.random.fold_in(key, first - i))
-    if known is not None:
-      x = jnp.where(known[1][..., None], chain.kernels.diffuse(for_known, known[0], k * chain.stride), x)
+    for_fixed, for_step = jax.random.split(jax.random.fold_in(key, first - i))
+    if fixed is not None:
+      x = jnp.where(fixed[1][..., None], chain.kernels.diffuse(for_fixed, fixed[0], k * chain.stride), x)
     return chain.kernels.step(for_step, chain.apply(params, x, k * chain.stride, None), x, k, temperature)
 
   return jax.lax.fori_loop(0, count, body, x)
