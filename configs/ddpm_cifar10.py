@@ -17,9 +17,9 @@ SMALL = {
     'network': 'unet', 'features': 32, 'multipliers': (1, 2, 2), 'blocks': 1, 'attention': (8,), 'groups': 8,
     'dropout': 0.0, 'patch': 2,
   },
-  'model.sampler.steps': 50, 'model.average': 0.998,
+  'model.sampler.steps': 50, 'model.average': 0.998, 'model.evaluated': 3,
   'optimizer': {'model': optimizer(schedule='cosine', warmup_steps=100)},
-  'data.valid_size': 400, 'batch_size': 64, 'steps': 3000, 'steps_per_call': 1, 'log_every': 100, 'eval_every': 1000,
+  'data.valid_size': 400, 'batch_size': 64, 'steps': 2500, 'steps_per_call': 1, 'log_every': 100, 'eval_every': 500,
   'save_every': 500, 'picture_every': 0, 'eval_batch_size': 100,
 }  # fmt: skip
 SMALLEST = {

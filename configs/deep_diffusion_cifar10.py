@@ -18,9 +18,10 @@ SMALL = {
     'bumps': 10, 'spacing': 'logarithmic',
   },
   'model.predicts': 'velocity', 'model.times': 'logarithmic', 'model.sampler.steps': 50, 'model.average': 0.999,
+  'model.evaluated': 4,
   'optimizer': {'model': optimizer(learning_rate=2e-3, schedule='cosine', clip_norm=10.0, warmup_steps=100)},
-  'data.valid_size': 400, 'batch_size': 32, 'epochs': 0.0, 'steps': 6000, 'steps_per_call': 1, 'log_every': 100,
-  'eval_every': 1500, 'save_every': 500, 'picture_every': 0, 'eval_batch_size': 100,
+  'data.valid_size': 400, 'batch_size': 32, 'epochs': 0.0, 'steps': 8000, 'steps_per_call': 1, 'log_every': 100,
+  'eval_every': 2000, 'save_every': 500, 'picture_every': 0, 'eval_batch_size': 100,
 }  # fmt: skip
 SMALLEST = {
   'model.denoiser.features': 6, 'model.denoiser.layers': 1, 'model.denoiser.scales': 2, 'model.denoiser.dense': 4,

@@ -78,6 +78,15 @@ class Complete(Protocol):
   ) -> jax.Array: ...
 
 
+class Denoise(Protocol):
+  """Draws examples without noise given x [B, ...], the same with noise of N(0, deviation^2), all in data space.
+
+  The deviation is a number or [].
+  """
+
+  def __call__(self, key: 'Key', state: 'State', x: jax.Array, deviation: float | jax.Array) -> jax.Array: ...
+
+
 class Causality(Protocol):
   """Returns the largest gradients of the outputs for variables 0 ... `first` [B] by 'later' and 'earlier' inputs."""
 
@@ -219,6 +228,7 @@ class Views(NamedTuple):
   chains: AskExamples | None = (
     None  # [2, times, B, ...]: x with ever more noise, and below it a sample at the same times
   )
+  denoise: Denoise | None = None
   causality: Causality | None = None
   prior_leak: AskExamples | None = None  # figures by name of whether the prior of x's latents is a density, [] or [B]
   classes: Classes | None = None

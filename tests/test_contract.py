@@ -301,7 +301,7 @@ ANSWERS = {  # the shape of an answer, by the shape of a batch x and the size Z 
   'kl_per_dim': lambda x, z: (NUMBER, z), 'mean_sample': lambda x, z: x, 'row_sample': lambda x, z: x,
   'draw': lambda x, z: x, 'complete': lambda x, z: x, 'log_prob': lambda x, z: (NUMBER,), 'bits': lambda x, z: (),
   'log_prob_pixels': lambda x, z: x[:3], 'critic': lambda x, z: (NUMBER,), 'image': lambda x, z: x,
-  'decompress': lambda x, z: x, 'synthesize': lambda x, z: x,
+  'decompress': lambda x, z: x, 'synthesize': lambda x, z: x, 'denoise': lambda x, z: x,
 }  # fmt: skip
 
 
@@ -338,6 +338,7 @@ def ask(subject):
     'batches': jnp.int32(0), 'truncation': jnp.float32(0.5),
     'mask': jnp.zeros(x.shape[:3], bool), 'first': labels, 'nats': 1.0, 'batch': {'x': x, 'y': labels},
     'psi': jnp.ones(NUMBER), 'steps': jnp.int32(1), 'draw': jnp.int32(0), 'number': labels, 'strength': jnp.ones(()),
+    'deviation': 0.1,
   }  # fmt: skip
 
   def answer(protocol, view):

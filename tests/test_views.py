@@ -44,6 +44,8 @@ ALL = {
   'bits': lambda key, state, nats: jnp.float32(nats),
   'draw': lambda key, state, n, labels=None, temperature=1.0: jnp.zeros((n, *SHAPE)),
   'complete': lambda key, state, image, mask, labels=None, temperature=1.0: image,
+  'denoise': lambda key, state, x, deviation: x + 0 * deviation,
+  'chains': lambda key, state, x: jnp.stack([x[None]] * 2),
   'causality': lambda key, state, x, first, labels=None: {'later': each(x), 'earlier': each(x)},
   'prior_leak': lambda key, state, x: {'log_det_error_nats': each(x)},
   'classes': lambda key, state, columns: jnp.zeros((CLASSES * columns, *SHAPE)),

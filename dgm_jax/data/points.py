@@ -54,8 +54,8 @@ def parts(name: str, look: Look) -> dict[str, Callable[[], Arrays]]:
     if name == '3classes':
       y = random.integers(3, size=size)
       return {'x': (CLASSES[0][y] + CLASSES[1][y] * random.standard_normal(size)).astype('f4')[:, None], 'y': y}
-    drawn = {'swiss_roll': swiss_roll, 'heartbeat': heartbeat}
-    x = drawn[name](random, size) if name in drawn else mixture(random, size, MIXTURES[name])
+    samplers = {'swiss_roll': swiss_roll, 'heartbeat': heartbeat}
+    x = samplers[name](random, size) if name in samplers else mixture(random, size, MIXTURES[name])
     return {'x': x.astype(np.float32)}
 
   return {split: lambda i=i, size=size: draw(i, size) for i, (split, size) in enumerate(SIZES.items())}

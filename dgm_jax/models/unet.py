@@ -56,7 +56,7 @@ class Block(nn.Module):
     return x + h
 
   def _active(self, h: jax.Array) -> jax.Array:
-    return jax.nn.swish(normalised(h, self.groups, self.dtype))
+    return jax.nn.swish(normalise(h, self.groups, self.dtype))
 
 
 class Attention(nn.Module):
@@ -68,7 +68,7 @@ class Attention(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
     batch, _, _, channels = x.shape
-    h = normalised(x, self.groups, self.dtype).reshape(batch, -1, channels)
+    h = normalise(x, self.groups, self.dtype).reshape(batch, -1, channels)
     query, key, value = (
       nn.Dense(channels, kernel_init=spread, dtype=self.dtype, name=name)(h) for name in ('query', 'key', 'value')
     )
@@ -78,7 +78,7 @@ class Attention(nn.Module):
     return x + out.reshape(x.shape)
 
 
-def normalised(h: jax.Array, groups: int, dtype) -> jax.Array:
+def normalise(h: jax.Array, groups: int, dtype: jnp.dtype | str) -> jax.Array:
   """Normalises groups of channels over the places of each example, within a module. Statistics are float32."""
   return nn.GroupNorm(groups, epsilon=1e-6, dtype=dtype)(h)
 
@@ -116,7 +116,7 @@ class UNet(nn.Module):
     h = self._block(h, step, h.shape[-1])
     h = Attention(self.groups, self.dtype)(h)
     h = self._block(h, step, h.shape[-1])
-    h = jax.nn.swish(normalised(self._up(h, maps, step), self.groups, self.dtype))
+    h = jax.nn.swish(normalise(self._up(h, maps, step), self.groups, self.dtype))
     size = x.shape[-1] * self.outputs * self.patch**2
     h = nn.Conv(size, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype, name='output')(h)
     return from_depth(h.astype(jnp.float32), self.patch).reshape(*x.shape, self.outputs)

@@ -1,4 +1,4 @@
-"""Pictures of diffusion models: the forward chain above the reverse one, and images completed from a part.
+"""Pictures of diffusion models: the forward chain above the reverse one, images completed and without noise.
 
 Axes: B images, H height, W width, C channels, T times.
 """
@@ -58,20 +58,36 @@ def completions(
   mask[::2, : math.ceil(height / 2)] = True
   mask[1::2, :, : math.ceil(width / 2)] = True
   many = lambda array: np.repeat(array, draws, 0)
-  drawn = call(system.views.complete, state, key, state, many(x), jnp.asarray(many(mask)))
+  completed = call(system.views.complete, state, key, state, many(x), jnp.asarray(many(mask)))
   pixels = np.asarray(to_uint8(x))
-  known = np.where(mask[..., None], pixels, np.uint8(128))
-  drawn = np.asarray(to_uint8(drawn)).reshape(len(x), draws, *pixels.shape[1:])
-  cells = np.concatenate([known[:, None], drawn, pixels[:, None]], 1)
+  half = np.where(mask[..., None], pixels, np.uint8(128))
+  completed = np.asarray(to_uint8(completed)).reshape(len(x), draws, *pixels.shape[1:])
+  cells = np.concatenate([half[:, None], completed, pixels[:, None]], 1)
   return grid(cells.reshape(-1, *pixels.shape[1:]), draws + 2)
 
 
+@needs('denoise')
+def denoised(key: Key, system: System, state: State, x: np.ndarray, to_uint8: ToUint8, columns: int = 8) -> np.ndarray:
+  """Draws rows of images x [B, H, W, C], of them with as much noise as signal, and of samples given the noisy ones.
+
+  The noise is less by half in a second group of rows.
+
+  Reference: Sohl-Dickstein et al. 2015, arXiv:1503.03585, figure 3.
+  """
+  x, rows = x[:columns], []
+  for share in (1.0, 0.5):
+    deviation = np.float32(share * x.std())
+    noisy = x + deviation * np.random.default_rng(0).standard_normal(x.shape, np.float32)
+    rows += [x, noisy, call(system.views.denoise, state, key, state, noisy, deviation)]
+  return grid(np.asarray(to_uint8(np.concatenate(rows))), len(x))
+
+
 def available(
-  system: System, names: Sequence[str] = ('chains', 'completions')
+  system: System, names: Sequence[str] = ('chains', 'completions', 'denoised')
 ) -> dict[str, Callable[[Key, State, np.ndarray, ToUint8], np.ndarray]]:
   """Returns those of the pictures that a system's views allow, name -> draw(key, state, x, to_uint8)."""
   bind = lambda draw: lambda key, state, x, to_uint8: draw(key, system, state, x, to_uint8)
   return {name: bind(PICTURES[name]) for name in names if fits(system, PICTURES[name])}
 
 
-PICTURES = {'chains': chains, 'completions': completions}
+PICTURES = {'chains': chains, 'completions': completions, 'denoised': denoised}

@@ -192,7 +192,7 @@ def _parts(config: ConfigDict, kernels: Kernels, training: Kernels, *, density: 
 
 def _system(config: ConfigDict, parts: DiffusionParts, objective: Callable) -> System:
   """Returns the System of one network; `objective(key, state, x) -> [B]` is minimised."""
-  decay = config.model.average
+  decay, images = config.model.average, len(parts.shape) == 3
   experiment.require(0 <= decay < 1, f'config.model.average must be in [0, 1), got {decay}')
 
   def networks(key: Key, batch: Batch):
@@ -209,11 +209,10 @@ def _system(config: ConfigDict, parts: DiffusionParts, objective: Callable) -> S
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     for_times, for_noise = jax.random.split(key)
-    n = batch['x'].shape[0]
-    u = (jax.random.uniform(for_times, (n,))[None] + jnp.arange(parts.evaluated)[:, None]) / parts.evaluated
-    t, weight = diffusion.times(u, parts.spread, 2, parts.steps)
-    nats, parted = _bound(parts, for_noise, state, batch['x'], t, weight / parts.evaluated)
-    return {'neg_elbo_nats': nats} | _in_bits(parts, nats) | parted
+    t, weight = _strided_times(parts, for_times, batch['x'].shape[0], parts.evaluated, parts.spread)
+    nats, terms = _bound(parts, for_noise, state, batch['x'], t, weight)
+    name, in_bits = ('bits_per_dim', _bits_per_dim(parts, nats)) if images else ('neg_elbo_bits', nats / math.log(2))
+    return {'neg_elbo_nats': nats, name: in_bits} | terms
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('model',)))
   move = chain(move, average('model', decay)) if decay else move
@@ -299,12 +298,17 @@ def _bound(
   return prior + others + first, {'first_step_nats': first, 'prior_nats': prior}
 
 
-def _in_bits(parts: DiffusionParts, nats: jax.Array) -> Metrics:
-  """Returns the metric in bits: of a dimension of an image, or of a point."""
-  if len(parts.shape) != 3:
-    return {'neg_elbo_bits': nats / math.log(2)}
+def _strided_times(parts: DiffusionParts, key: Key, n: int, count: int, spread: str) -> tuple[jax.Array, jax.Array]:
+  """Draws `count` steps from 2 on for each of n examples, evenly strided, and their weights in the sum, [count, n]."""
+  u = (jax.random.uniform(key, (n,))[None] + jnp.arange(count)[:, None]) / count
+  t, weight = diffusion.times(u, spread, 2, parts.steps)
+  return t, weight / count
+
+
+def _bits_per_dim(parts: DiffusionParts, nats: jax.Array) -> jax.Array:
+  """Converts nats of an example to bits per dimension, of whole levels if these are the data's."""
   bits = losses.bits_per_dim(nats, math.prod(parts.shape))
-  return {'bits_per_dim': bits + math.log2(parts.levels) if parts.levels else bits}
+  return bits + math.log2(parts.levels) if parts.levels else bits
 
 
 def _draw(parts: DiffusionParts, key: Key, state: State, n: int, labels=None, temperature=1.0) -> jax.Array:
@@ -327,15 +331,12 @@ def _views(config: ConfigDict, parts: DiffusionParts) -> dict[str, Any]:
       t = jnp.broadcast_to(jnp.arange(2, parts.steps + 1)[:, None], (parts.steps - 1, x.shape[0]))
       weight = jnp.ones(t.shape)
     else:
-      u = (jax.random.uniform(for_times, (x.shape[0],))[None] + jnp.arange(samples)[:, None]) / samples
-      t, weight = diffusion.times(u, 'uniform', 2, parts.steps)
-      weight = weight / samples
+      t, weight = _strided_times(parts, for_times, x.shape[0], samples, 'uniform')
     return -_bound(parts, for_noise, state, x, t, weight)[0]
 
   def bits(key, state, nats):
     del key, state
-    of_dimension = losses.bits_per_dim(nats, math.prod(parts.shape))
-    return of_dimension + math.log2(parts.levels) if parts.levels else of_dimension
+    return _bits_per_dim(parts, nats)
 
   def chains(key, state, x):
     for_start, for_steps = jax.random.split(key)
@@ -353,7 +354,9 @@ def _views(config: ConfigDict, parts: DiffusionParts) -> dict[str, Any]:
     return _restored(state, jnp.stack([forward, jnp.concatenate([backward, start[None]])]))
 
   own = {'log_prob': log_prob, 'bits': bits, 'draw': functools.partial(_draw, parts), 'chains': chains}
-  return own | ({'complete': _complete(parts)} if len(parts.shape) == 3 else {})
+  if len(parts.shape) == 3:
+    own |= {'complete': _complete(parts)} | ({'denoise': _denoise(parts)} if kernels.left is not None else {})
+  return own
 
 
 def _complete(parts: DiffusionParts) -> Callable:
@@ -363,8 +366,28 @@ def _complete(parts: DiffusionParts) -> Callable:
     del labels
     for_start, for_steps = jax.random.split(key)
     x, steps = parts.chain.kernels.start(for_start, image.shape, temperature), parts.chain.steps
-    known, params = (_standardised(state, image), mask), state.params['model']
-    x = diffusion.reverse(for_steps, parts.chain, params, x, steps, steps, temperature, known)
+    fixed, params = (_standardised(state, image), mask), state.params['model']
+    x = diffusion.reverse(for_steps, parts.chain, params, x, steps, steps, temperature, fixed)
     return jnp.where(mask[..., None], image, _restored(state, x))
 
   return complete
+
+
+def _denoise(parts: DiffusionParts) -> Callable:
+  """Returns the view `denoise`, of normal kernels: the chain begins at the first step that is noisy enough.
+
+  Reference: Sohl-Dickstein et al. 2015, arXiv:1503.03585, section 2.5 and figure 3.
+  """
+  left = jnp.asarray(parts.chain.kernels.left, jnp.float32)  # of the sampler's steps
+
+  def denoise(key, state, x, deviation):
+    for_noise, for_steps = jax.random.split(key)
+    units = state.extra.get('model_units')
+    variance = jnp.square(jnp.asarray(deviation, jnp.float32) / (units['scale'] if units else 1.0))
+    k = jnp.minimum((1 - left < left * variance).sum(), parts.chain.steps)
+    more = jnp.maximum(1 - left[k] - left[k] * variance, 0.0)  # variance that x_t of step k has besides
+    noise = jax.random.normal(for_noise, x.shape)
+    x = jnp.sqrt(left[k]) * _standardised(state, x) + jnp.sqrt(more) * noise
+    return _restored(state, diffusion.reverse(for_steps, parts.chain, state.params['model'], x, k, k))
+
+  return denoise

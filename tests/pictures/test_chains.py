@@ -52,6 +52,17 @@ def test_completions_stand_between_what_is_known_and_the_image(toy):
   assert (cells[0, 1] != cells[0, 2]).any()
 
 
+def test_images_without_noise_stand_below_noisy_ones(toy):
+  settings, system, state, batch = toy
+  to_uint8 = preprocess.pixels(settings.data)
+  cells = cells_of(chains.available(system)['denoised'](KEY, state, np.asarray(batch['x']), to_uint8), 4)
+  assert cells.shape[:2] == (6, 4)
+  for row in (0, 3):
+    np.testing.assert_array_equal(cells[row], to_uint8(batch['x']))
+  apart = lambda row: np.abs(np.int32(cells[row]) - np.int32(cells[0])).mean()
+  assert apart(1) > apart(4) > 0 and (cells[2] != cells[1]).any()
+
+
 @pytest.mark.parametrize(('width', 'shape'), [(2, (2 * 257 + 1, 5 * 257 + 1, 3)), (3, None)])
 def test_chains_of_points_are_clouds_or_rows(width, shape, monkeypatch):
   random = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """Diffusion as a whole: the null model, estimates of the bound, samplers against one another, settings refused."""
 
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from playing import KEY, batch_of, begun, settings_of
 
 from dgm_jax import losses, systems
 from dgm_jax.errors import UserError
+from dgm_jax.systems import diffusion as family
 from dgm_jax.systems.parts import diffusion
 
 TOY, BITS, IMAGES = 'deep_diffusion_toy:tiny', 'deep_diffusion_toy:tiny_bits', 'ddpm_cifar10:tiny'
@@ -219,6 +221,21 @@ def test_chains_begin_with_the_data_and_end_with_a_sample():
     chains[1, 0], jax.jit(system.sample, static_argnums=2)(KEY, state, 4), rtol=1e-3, atol=1e-3
   )
   np.testing.assert_allclose(chains[0, 4], chains[1, 4], atol=0.1)  # the same noise, and of the data hardly anything
+
+
+def test_denoising_begins_where_the_chain_is_as_noisy():
+  """Of normal data by the exact network, mean and variance are those of Bayes' rule, whatever the noise."""
+  own = diffusion.Reverse(losses.diffusion_schedule(256, name='cosine'), 'noise', 'posterior', clip=False)
+  chain = diffusion.Chain(exact(own), diffusion.normal(own, 1), 256, 1)
+  parts = types.SimpleNamespace(chain=chain)
+  state = types.SimpleNamespace(extra={'model_units': {'mean': 3.0, 'scale': 2.0}}, params={'model': None})
+  x = jnp.full((2, 4000), 5.0)
+  denoise = jax.jit(lambda deviation: family._denoise(parts)(KEY, state, x, deviation))
+  for deviation in (0.3, 1.0, 4.0):  # the data are N(3, 1)
+    drawn = np.asarray(denoise(deviation), np.float64)
+    share = 1 / (1 + deviation**2)
+    assert drawn.mean() == pytest.approx(3 + 2 * share, abs=0.05)
+    assert drawn.std() == pytest.approx(math.sqrt(1 - share), rel=0.06)
 
 
 # Settings that are refused.

@@ -35,6 +35,7 @@ class Kernels(NamedTuple):
   offset: float  # nats of a dimension that -log p(x_0|x_1) is near
   start: Callable  # (key, shape, temperature) -> x_T
   step: Callable  # (key, outputs, x, k, temperature) -> the x at which step k of the sampler ends
+  left: np.ndarray | None = None  # [S + 1] alpha_bar of the sampler's steps, of normal kernels
 
 
 class Chain(NamedTuple):
@@ -124,6 +125,7 @@ def normal(own: Reverse, stride: int, *, eta: float = 1.0, levels: int = 0) -> K
   return Kernels(
     count=count, diffuse=diffuse, prior=prior, divergence=divergence, first=first, offset=0.0 if levels else offset,
     start=start, step=_normal_step(own, stride, eta, exact=not levels and stride == 1),
+    left=schedule.alpha_bar[::stride],
   )  # fmt: skip
 
 
@@ -245,7 +247,7 @@ def reverse(
   first: int | jax.Array,
   count: int | jax.Array,
   temperature: float | jax.Array = 1.0,
-  known: tuple[jax.Array, jax.Array] | None = None,
+  fixed: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
   """Makes steps of the sampler. One program serves all numbers of steps.
 
@@ -259,7 +261,7 @@ def reverse(
     first: k of the first step, at most S.
     count: the number of steps, at most `first`.
     temperature: factor of the deviation of the noise.
-    known: an image [B, H, W, C] and a mask [B, H, W]; at each step, pixels in the mask are those of q(x_t|image).
+    fixed: an image [B, H, W, C] and a mask [B, H, W]; at each step, pixels in the mask are those of q(x_t|image).
 
   Returns:
     [B, ...] at which the last step ends.
@@ -270,9 +272,9 @@ def reverse(
 
   def body(i: jax.Array, x: jax.Array) -> jax.Array:
     k = jnp.full(x.shape[0], first - i, jnp.int32)
-    for_known, for_step = jax.random.split(jax.random.fold_in(key, first - i))
-    if known is not None:
-      x = jnp.where(known[1][..., None], chain.kernels.diffuse(for_known, known[0], k * chain.stride), x)
+    for_fixed, for_step = jax.random.split(jax.random.fold_in(key, first - i))
+    if fixed is not None:
+      x = jnp.where(fixed[1][..., None], chain.kernels.diffuse(for_fixed, fixed[0], k * chain.stride), x)
     return chain.kernels.step(for_step, chain.apply(params, x, k * chain.stride, None), x, k, temperature)
 
   return jax.lax.fori_loop(0, count, body, x)
