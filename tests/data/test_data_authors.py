@@ -80,6 +80,7 @@ def test_characters_take_another_size(tmp_path):
     ({'data': np.zeros((32, 32, 3))}, ('data [32, 32, 3]', 'chardata.mat has data and testdata')),
     ({'testdata': np.zeros((256, 4))}, ('testdata [256, 4]', '[784, N]')),
     ({'data': 255 * stored(IMAGES)}, ('must hold intensities in [0, 1]', 'data of')),
+    ({'data': -stored(IMAGES)}, ('must hold intensities in [0, 1]', 'data of')),
     ({'testdata': np.full((784, 2), np.nan)}, ('must hold intensities', 'testdata of')),
     ({'data': scipy.sparse.csc_array(stored(IMAGES))}, ('must hold intensities',)),
   ],

@@ -52,6 +52,10 @@ def test_boxes_have_the_areas_and_the_ratios_that_they_should():
   assert 0.045 < area.min() < 0.07 and 0.85 < area.max() <= 1.001
   assert 0.74 < ratio.min() < 0.76 and 1.32 < ratio.max() < 1.34
   assert sizes.max() <= SIDE * 1.001
+  start = y[:, 16, 16] - sizes * 16.5 / 32  # of the box, which lies anywhere within the image
+  free = (SIDE - sizes) > 1
+  share = start[free] / (SIDE - sizes)[free]
+  assert -1e-3 < share.min() < 0.02 and 0.98 < share.max() < 1.001 and share.mean() == pytest.approx(0.5, abs=0.03)
   assert np.mean(area < 0.525) > 0.5  # large boxes fit less often
   assert np.mean(ratio) == pytest.approx(1.04, abs=0.02)
 
