@@ -1,4 +1,4 @@
-"""A discrete variational autoencoder of 4+4 bits on digits of 3x3 pixels, whose likelihood can be computed exactly.
+"""A discrete variational autoencoder of 4+4 bits on digits of 4x4 pixels, whose likelihood can be computed exactly.
 
 Paper: Rolfe 2017, arXiv:1609.02200, equations 11 and 12; all sizes are ours.
 Command: python train.py --config=configs/dvae_toy.py --workdir=runs/dvae_toy
@@ -14,7 +14,7 @@ VARIANTS = {'': {}, 'tiny': shrink}
 def get_config(variant=''):
   config = defaults()
   config.system = 'discrete.discrete_vae'
-  config.data.update({'name': 'digits', 'size': 3, 'preprocess': 'dynamic_binarize', 'valid_size': 100})
+  config.data.update({'name': 'digits', 'size': 4, 'preprocess': 'threshold', 'valid_size': 100})
   config.model = {
     'bits': 8, 'bit_groups': 2, 'smoothing': 'spike_exponential', 'beta': 3.0, 'coupled': True, 'hidden': (16,),
     'pixel_hidden': (), 'prior_hidden': (), 'layers': 0, 'latents': 1, 'shared': True, 'activation': 'relu',

@@ -85,7 +85,9 @@ def batch_of(settings, n=4):
   """n images on the levels that the experiment's pixels have, and labels."""
   random, kind = np.random.default_rng(7), settings.data.preprocess
   x = random.integers(256, size=(n, *settings.data.shape)) / 255
-  x = {'dynamic_binarize': x > 0.5, 'scale_symmetric': 2 * x - 1}.get(kind, x * (0.99 if 'dequantize' in kind else 1))
+  x = {'dynamic_binarize': x > 0.5, 'threshold': x > 0.5, 'scale_symmetric': 2 * x - 1}.get(
+    kind, x * (0.99 if 'dequantize' in kind else 1)
+  )
   return {'x': jnp.asarray(x, jnp.float32), 'y': jnp.asarray(np.arange(n) % 10)}
 
 

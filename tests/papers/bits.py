@@ -67,8 +67,8 @@ def toy():
     'pixel_hidden': (), 'prior_hidden': (), 'layers': 0, 'latents': 1, 'shared': True, 'activation': 'relu',
     'norm': True,
   }  # fmt: skip
-  players, run = {'model': adam(3e-3)}, {'batch_size': 96, 'steps': 3000, 'size': 3}
-  return Row(source, 'discrete.discrete_vae', ('digits', 'dynamic_binarize', 100), model, players, run)
+  players, run = {'model': adam(3e-3)}, {'batch_size': 96, 'steps': 3000, 'size': 4}
+  return Row(source, 'discrete.discrete_vae', ('digits', 'threshold', 100), model, players, run)
 
 
 TABLE = {'dvae_mnist:': rolfe(), 'dvae_mnist:dwave': dwave(), 'dvae_toy:': toy()}
