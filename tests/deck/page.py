@@ -10,7 +10,6 @@ from dgm_jax.internal.files import import_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / 'docs' / 'deck.md'
-COMING = ('Discrete VAE',)  # rows whose systems are not there
 # Files that have no small experiment of their own: the programs are those of another.
 STAND_INS = {
   'biggan_imagenet': 'biggan_cifar10', 'biggan_mnist': 'biggan_cifar10', 'stylegan_ffhq': 'stylegan_mnist',
