@@ -4,7 +4,7 @@ Paper: Ho et al. 2020, arXiv:2006.11239, has no MNIST: steps, objective and opti
 U-Net has half its features and three resolutions, without attention but on the lowest. Dropout and length are ours.
 Command: python train.py --config=configs/ddpm_mnist.py --workdir=runs/ddpm_mnist
 Variants: (none); velocity: with a cosine schedule; small: 32 features on squares of 2x2 pixels, for a CPU; tiny.
-Cost: small takes 1,400 seconds of CPU for its 4,000 steps, twenty minutes on two CPU cores.
+Cost: a step of small takes 0.35 seconds of one CPU core, 64 samples of 50 steps 4.4.
 Expected: a classifier reads 1,000 samples of small with a mean confidence of 0.8 or more. No run is recorded yet.
 """
 

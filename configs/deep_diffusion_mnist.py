@@ -4,7 +4,7 @@ Paper: Sohl-Dickstein et al. 2015, arXiv:1503.03585, section 3.2.1 and appendix 
 program. Ours: three scales, images held out, the length (the epochs of the program's published samples).
 Command: python train.py --config=configs/deep_diffusion_mnist.py --workdir=runs/deep_diffusion_mnist
 Variants: (none); small: for a CPU, as in deep_diffusion_cifar10; tiny.
-Cost: small takes twenty minutes on two CPU cores.
+Cost: not timed yet.
 Expected: Parzen log-likelihood 317 +- 2.7 bits, which are 220 nats (table 2). No run is recorded yet.
 """
 

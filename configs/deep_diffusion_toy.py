@@ -6,7 +6,7 @@ place of that of x_{t-1}, the optimizer, the batch and the length; all of `swiss
 Command: python train.py --config=configs/deep_diffusion_toy.py:heartbeat --workdir=runs/heartbeat
 Variants: swiss_roll (400 steps, dense layers); swiss_roll_40 (the paper's steps and network); heartbeat; tiny,
 tiny_bits.
-Cost: five minutes on two CPU cores.
+Cost: heartbeat 45 seconds of one CPU core; a thousand steps of swiss_roll 2.7 seconds.
 Expected: heartbeat at most 2.414 bits (the paper's), truth log2 5 = 2.322; swiss roll at least its entropy, 0.643 bits.
 """
 

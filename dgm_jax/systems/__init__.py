@@ -36,7 +36,8 @@ def build(config: ConfigDict) -> System:
   listed = lambda table: _listed(function, table)
   experiment.require(
     len(config.data.shape) != 1 or listed('POINTS'),
-    f'{config.system} takes images; config.data has points of {tuple(config.data.shape)} (for flow.* and gan.*)',
+    f'{config.system} takes images; config.data has points of {tuple(config.data.shape)} (for flow.*, gan.* and'
+    ' diffusion.deep_diffusion)',
   )
   experiment.require(
     not config.conditional or listed('CONDITIONAL'),

@@ -79,6 +79,20 @@ def test_times_have_the_probabilities_that_they_say():
       assert float(weight[t == step].max()) * shares[step] == pytest.approx(1, rel=1e-3)
 
 
+def test_slices_of_a_batch_have_steps_of_their_own_that_are_averaged():
+  """The steps are evenly spread over each slice: with `accumulate` the estimate has the same mean."""
+  settings = settings_of(TOY)
+  system, state, batch = begun(settings, 8)
+  settings.accumulate = 2
+  whole = jax.jit(systems.build(settings).step)(KEY, state, batch)[1]['model/loss']
+  step = jax.jit(system.step)
+  parts = [
+    step(key, state, {name: value[i::2] for name, value in batch.items()})[1]['model/loss']
+    for i, key in enumerate(jax.random.split(KEY))
+  ]
+  np.testing.assert_allclose(whole, np.mean(parts), rtol=1e-5)
+
+
 # Samplers.
 
 
@@ -105,6 +119,15 @@ def test_diffusion_by_ancestors_is_the_implicit_sampler_at_eta_one():
   before = np.float32(own.schedule.alpha_bar[np.asarray(t) - 1])[:, None]
   expected = np.sqrt(before) * x_0 + np.sqrt(1 - before) * outputs[..., 0]  # Song et al. 2021, equation 12
   np.testing.assert_allclose(still, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_chain_of_all_steps_ends_at_a_sample_and_others_at_a_mean():
+  own = diffusion.Reverse(losses.diffusion_schedule(8, name='cosine'), 'noise', 'forward', clip=False)
+  x, k = jax.random.normal(KEY, (1, 5000)), jnp.asarray([1])
+  for stride, levels, deviation in ((1, 0, math.sqrt(own.schedule.beta[1])), (2, 0, 0.0), (1, 256, 0.0)):
+    kernels = diffusion.normal(own, stride, levels=levels)
+    cold, warm = (kernels.step(KEY, jnp.zeros((1, 5000, 1)), x, k, temperature) for temperature in (0.0, 1.0))
+    assert float((warm - cold).std()) == pytest.approx(deviation, rel=0.05)
 
 
 def exact(own):
