@@ -5,8 +5,9 @@ read, 5x5 written. Clipping at 10 and the rate 3e-4: a public program (jbornsche
 Command: python train.py --config=configs/draw_mnist.py --workdir=runs/draw_mnist
 Variants: (none) attention; whole: reads and writes whole images; small (whole, 10 steps, 20 latents); small_attention
 (16 steps, LSTMs of 128, 10 latents, windows of 5x5); tiny, tiny_attention.
-Cost: not timed yet.
-Expected: bound 80.97 nats with attention, 87.40 without, on another, fixed binarization. No run is recorded yet.
+Cost: small 46 minutes, small_attention 26 on a busy core.
+Expected: bound 80.97 nats with attention, 87.40 without, on another, fixed binarization. Measured: small 92.32,
+small_attention 94.03.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant

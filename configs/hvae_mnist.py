@@ -4,9 +4,10 @@ Paper: Sonderby et al. 2016, arXiv:1602.02282, sections 2 and 3 (images held out
 maps, the program addtt/ladder-vae-pytorch (3 and 6 halvings, length, free bits of the batch's mean: ours).
 Command: python train.py --config=configs/hvae_mnist.py:lvae --workdir=runs/hvae_mnist
 Variants: lvae (top down, merged by precision); deck (all levels from x); bottom_up; the same for 100 epochs: lvae_small
-deck_small bottom_up_small; conv3 conv6 conv12, maps of so many levels; tiny. Cost: not timed yet.
+deck_small bottom_up_small; conv3 conv6 conv12, maps of so many levels; tiny. Cost: small, 26 minutes on a busy core.
 Expected, NLL in nats: lvae 81.74 (dynamic, 5000 samples, fine-tuned); conv3 79.24, conv6 78.52, conv12 78.30 (1000
-samples, static: another binarization than --config.data.preprocess=static_binarize).
+samples, static: another binarization than --config.data.preprocess=static_binarize). Measured, by 1000 samples:
+lvae_small 84.46 (bound 89.24), deck_small 85.24 (91.67).
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant

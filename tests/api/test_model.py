@@ -101,7 +101,7 @@ def test_labels_of_another_number_are_refused(model, test_split):
 
 
 def test_what_cannot_be_loaded_is_named(folder, tmp_path):
-  with pytest.raises(UserError, match='is no run: give the folder that was the --workdir'):
+  with pytest.raises(UserError, match='is no file, and not in weights/, which has '):
     dgm_jax.load(tmp_path / 'nothing')
   with pytest.raises(UserError, match='weights must be one of average, raw'):
     dgm_jax.load(folder, weights='mean')

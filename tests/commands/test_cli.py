@@ -81,7 +81,7 @@ def test_a_wrong_flag_is_answered_without_jax(flag, said, tmp_path):
   ('words', 'said'),
   [
     ([TINY], 'no folder given for the run; add --workdir=DIR'),
-    (['--workdir=w'], 'no experiment given; add --config=configs/NAME.py'),
+    (['--workdir=w'], 'no experiment given; add --config=NAME, one of those that --list names'),
     (['--config=configs/vae_digits.py:tny', '--workdir=w'], "no variant 'tny'; did you mean 'tiny'?"),
     ([TINY, '--workdir=w', '--config.stpes=3', '--on_nan=x'], 'flag --on_nan=x: value should be one of'),
     (['--config=configs/nowhere.py', '--workdir=w'], 'configs/nowhere.py'),
@@ -114,9 +114,9 @@ def test_list_prints_the_experiments_and_their_variants():
   done = command('train.py', '--list')
   lines = done.stdout.splitlines()
   assert done.returncode == 0 and not done.stderr
-  assert any(line.startswith('configs/vae_digits.py: A variational autoencoder') for line in lines)
-  assert '  configs/vae_digits.py:tiny' in lines
-  assert '--list finds no experiments in configs/none' in mistake('train.py', '--list', '--config=configs/none/x.py')
+  assert any(line.startswith('vae_digits: A variational autoencoder') for line in lines)
+  assert '  vae_digits:tiny' in lines
+  assert 'there is no file configs/none/x.py' in mistake('train.py', '--list', '--config=configs/none/x.py')
 
 
 def test_a_dataset_that_is_not_there_is_missed_at_once(tmp_path):

@@ -1,5 +1,6 @@
 """The console command, experiments by name, their list, and the package as pip installs it."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -89,8 +90,10 @@ def test_a_wheel_trains_evaluates_samples_and_reports_in_an_empty_folder(tmp_pat
   )
   home.mkdir()
 
+  surroundings = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+
   def run(*words):
-    done = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=home, env=surroundings, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -99,7 +102,7 @@ def test_a_wheel_trains_evaluates_samples_and_reports_in_an_empty_folder(tmp_pat
   (site,) = env.glob('lib/python*/site-packages')
   (site / 'tests.pth').write_text(sysconfig.get_path('purelib') + '\n')
   (wheel,) = tmp_path.glob('*.whl')
-  run(*pip, f'--python={env / "bin" / "python"}', 'install', '--no-deps', str(wheel))
+  run(*pip, f'--python={env / "bin" / "python"}', 'install', '--no-deps', '--ignore-installed', str(wheel))
   dgm = str(env / 'bin' / 'dgm')
   assert 'vae_mnist' in run(dgm, 'list')
   assert str(ROOT) not in run(str(env / 'bin' / 'python'), '-c', 'import dgm_jax; print(dgm_jax.__file__)')

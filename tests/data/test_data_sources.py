@@ -114,7 +114,7 @@ def test_size_channels_and_inversion():
     (
       {'name': 'foldr:/x'},
       'train',
-      ['--config.data.name=foldr:/x', 'folder:PATH, npz:PATH, npy:PATH, points:NAME, toy:NAME or pairs:NAME'],
+      ['--config.data.name=foldr:/x', 'folder:PATH, npz:PATH, npy:PATH, mat:PATH, amat:PATH, points:NAME, toy:NAME'],
     ),
     ({'name': 'npz:'}, 'train', ['--config.data.name=npz:']),
   ],

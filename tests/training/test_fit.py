@@ -308,6 +308,7 @@ def test_a_picture_that_fails_costs_a_line(monkeypatch):
   )
   monkeypatch.setattr(training.loop.positions, 'available', lambda system, config: {})
   monkeypatch.setattr(training.loop.painting, 'available', lambda system: {})
+  monkeypatch.setattr(training.loop.chains, 'available', lambda system, names: {})
   writer = SimpleNamespace(say=said.append, picture=lambda *args: drawn.append(args))
   training.loop._draw(SimpleNamespace(config=config_of(), system=None), None, 7, writer, None)
   assert said == ['step 7: no picture broken, ValueError: no way']
