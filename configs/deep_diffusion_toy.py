@@ -7,7 +7,7 @@ Command: python train.py --config=configs/deep_diffusion_toy.py:heartbeat --work
 Variants: swiss_roll (400 steps, dense layers); swiss_roll_40 (the paper's steps and network); heartbeat; tiny,
 tiny_bits.
 Cost: heartbeat 45 seconds of one CPU core; a thousand steps of swiss_roll 2.7 seconds.
-Expected: heartbeat 2.414 bits (paper; truth log2 5 = 2.322), swiss roll at least its entropy .643. Measured: 2.36, .753.
+Expected: heartbeat 2.414 bits (paper; truth 2.322), swiss roll at least its entropy .643. Measured: 2.36, .753.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant
