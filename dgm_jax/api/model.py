@@ -119,7 +119,7 @@ class Model:
       UserError: the system cannot draw so.
     """
     bound = None if truncation == UNTRUNCATED else truncation
-    settled = self._once(('settled', seed, bound), lambda: draws.settle(seed, self._subject, truncation=bound))
+    settled = draws.settle(seed, self._subject, truncation=bound)
     return self._out(draws.draw(seed, settled, n, label, temperature, bound))
 
   @offer('log_prob')

@@ -58,6 +58,7 @@ def main(argv: list[str]) -> None:
   args = flags.FLAGS
   if not args.workdir and args.weights in WEIGHTS:
     raise errors.UserError('no run given; add --workdir=DIR, or --weights=FILE.safetensors')
+  config = experiment.load(Path(args.workdir)) if args.weights in WEIGHTS else None
 
   import jax
   import numpy as np
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> None:
   needs_data = not set(args.what) <= {'samples', 'arithmetic'}
   out = Path(args.out or Path(args.workdir or '') / 'samples')
   workdir.require_writable(out)
-  subject = _open(args, 'test' if needs_data else '')
+  subject = _open(args, config, 'test' if needs_data else '')
   config, which = subject.config, workdir.weights(subject.state)
   subject = draws.settle(args.seed, subject, args.statistics, args.truncation)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
@@ -108,14 +109,13 @@ def main(argv: list[str]) -> None:
     print(out / f'{name}.png')
 
 
-def _open(args, split: str):
+def _open(args, config, split: str):
   """Opens the run, or the file of `dgm export`, that the command line names."""
   from dgm_jax import data
   from dgm_jax.runs import weights, workdir
   from dgm_jax.runtime import cluster, cpu
 
-  if args.weights in WEIGHTS:
-    config = experiment.load(Path(args.workdir))
+  if config is not None:
     cluster.start(keep_memory=cpu.large_programs(config))
     return workdir.open_subject(Path(args.workdir), split, args.checkpoint, config, args.weights)
   file = weights.find(args.weights)

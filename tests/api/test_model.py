@@ -30,7 +30,7 @@ def model(folder):
 
 
 @pytest.fixture(scope='module')
-def test_split(model):
+def held_out(model):
   return data.load(model.config.data, 'test')
 
 
@@ -47,8 +47,8 @@ def test_a_trained_model_draws_what_the_command_draws(model, folder, monkeypatch
   assert (model.sample(6, seed=4) != model.sample(6, seed=3)).any()
 
 
-def test_a_trained_model_measures_what_the_command_measures(model, folder, test_split):
-  x = test_split.arrays['x']
+def test_a_trained_model_measures_what_the_command_measures(model, folder, held_out):
+  x = held_out.arrays['x']
   subject = workdir.open_subject(folder, 'test')
   figures = measuring.measure(subject, ('mean.metrics', 'likelihood.nll'))
   assert model.evaluate(x, only=('mean.metrics', 'likelihood.nll')) == figures
@@ -60,8 +60,8 @@ def test_a_trained_model_measures_what_the_command_measures(model, folder, test_
   assert (model.log_prob(x[:3], samples=10) != model.log_prob(x[:3])).any()
 
 
-def test_codes_and_images_of_a_trained_model(model, test_split):
-  x = test_split.arrays['x'][:3]
+def test_codes_and_images_of_a_trained_model(model, held_out):
+  x = held_out.arrays['x'][:3]
   z = model.encode(x)
   assert z.shape == (3, 4)
   np.testing.assert_array_equal(model.encode(x[..., 0]), z)
@@ -95,9 +95,9 @@ def test_examples_of_another_kind_are_refused(model, x, message):
     model.encode(x)
 
 
-def test_labels_of_another_number_are_refused(model, test_split):
+def test_labels_of_another_number_are_refused(model, held_out):
   with pytest.raises(UserError, match=r'y has the shape \(2,\), and there are 3 examples'):
-    model.evaluate(test_split.arrays['x'][:3], [1, 2])
+    model.evaluate(held_out.arrays['x'][:3], [1, 2])
 
 
 def test_what_cannot_be_loaded_is_named(folder, tmp_path):
