@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,29 +16,27 @@ __all__ = ['digest', 'finite', 'first_bad', 'named_leaves', 'num_bytes', 'of', '
 
 def digest(state: State) -> dict[str, str]:
   """Computes a fingerprint of each part of the state: {'params/encoder': '9c..'}."""
-  return {name: of(part) for name, part in sorted(_parts(state).items())}
+  parts = sorted(_parts(state).items())
+  sums = iter(jax.device_get(_sums(jax.tree.leaves([part for _, part in parts]))))
+  return {name: _fold([next(sums) for _ in jax.tree.leaves(part)]) for name, part in parts}
 
 
 def of(tree: Any) -> str:
   """Computes the fingerprint of one tree of arrays."""
-  total = [0, 0]
-  for number, sums in enumerate(jax.device_get([_sums(leaf) for leaf in jax.tree.leaves(tree)])):
-    total = [(old * 0x01000193 + int(new) * (2 * number + 1)) % 2**32 for old, new in zip(total, sums, strict=True)]
-  return '-'.join(f'{word:08x}' for word in total)
+  return _fold(jax.device_get(_sums(jax.tree.leaves(tree))))
 
 
 @jax.jit
 def finite(tree: Any) -> jax.Array:
   """Returns whether every real number in a tree is finite, [] bool. It does not wait for the devices."""
-  checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-  return functools.reduce(jnp.logical_and, checks, jnp.bool_(True))
+  return functools.reduce(jnp.logical_and, _finite_leaves(jax.tree.leaves(tree)), jnp.bool_(True))
 
 
 def first_bad(tree: Any) -> str:
   """Returns the path of the first array that holds a NaN or an infinity, '' if there is none."""
-  leaves = list(named_leaves(tree))
-  good = jax.device_get([finite(leaf) for _, leaf in leaves])
-  return next((name for (name, _), fine in zip(leaves, good, strict=True) if not fine), '')
+  names, leaves = zip(*named_leaves(tree), strict=True)
+  good = jax.device_get(_finite_leaves(leaves))
+  return next((name for name, fine in zip(names, good, strict=True) if not fine), '')
 
 
 def named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:
@@ -65,12 +63,31 @@ def _parts(state: State) -> dict[str, Any]:
 
 
 @jax.jit
-def _sums(leaf: jax.Array) -> jax.Array:
-  """Computes two sums modulo 2^32 over the words of an array, weighted by position, [2] uint32.
+def _finite_leaves(leaves: Sequence[jax.Array]) -> list[jax.Array]:
+  """Returns whether every number of each array is finite; what is not real is."""
+  real = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+  return [jnp.isfinite(leaf).all() if number else jnp.bool_(True) for leaf, number in zip(leaves, real, strict=True)]
+
+
+def _fold(sums: Sequence[Any]) -> str:
+  """Computes one fingerprint of arrays from the sums of each, [2]. Their order matters."""
+  total = [0, 0]
+  for number, pair in enumerate(sums):
+    total = [(old * 0x01000193 + int(new) * (2 * number + 1)) % 2**32 for old, new in zip(total, pair, strict=True)]
+  return '-'.join(f'{word:08x}' for word in total)
+
+
+@jax.jit
+def _sums(leaves: Sequence[jax.Array]) -> list[jax.Array]:
+  """Computes two sums modulo 2^32 over the words of each array, weighted by position, [2] uint32 each.
 
   Sums of integers do not depend on the order of summation, hence not on the sharding. Since the weights are odd, every
-  single flipped bit changes a sum. Arrays of one shape share one small program.
+  single flipped bit changes a sum.
   """
+  return [_sum(leaf) for leaf in leaves]
+
+
+def _sum(leaf: jax.Array) -> jax.Array:
   words = _words(leaf)
   place = jax.lax.iota(jnp.uint32, words.size).reshape(words.shape)
   first = (words * (2 * place + 1)).sum(dtype=jnp.uint32)
