@@ -8,6 +8,7 @@ the number of devices changes it.
 import difflib
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -158,9 +159,8 @@ def to_uint8(name: str, x: jax.Array, levels: int = 256) -> jax.Array | np.ndarr
   Returns:
     uint8 [...].
   """
-  traced = isinstance(x, jax.core.Tracer)
-  xp = jnp if traced else np  # outside a program NumPy does the same, and nothing is compiled
-  x = x if traced else np.nan_to_num(np.asarray(x))
+  xp: Any = jnp if isinstance(x, jax.core.Tracer) else np  # outside a program NumPy does the same, and compiles nothing
+  x = xp.nan_to_num(x)
   if name not in DEQUANTIZED:
     return xp.clip(_TABLE[name][2](xp, x), 0, 255).astype(np.uint8)
   level = xp.clip(_TABLE[name][2](xp, x, levels), 0, levels - 1)
