@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxpr_as_fun
 from playing import TABLE
+from quick_random import begun_quickly
 
 from dgm_jax import config as experiment
 from dgm_jax import core, data, evals, systems, training
@@ -160,7 +161,7 @@ def trained(request, tmp_path_factory, smooth):
   folder = tmp_path_factory.mktemp('runs')
   with pytest.MonkeyPatch.context() as monkeypatch:  # all is traced below
     monkeypatch.setattr(training.run, 'rehearse', lambda *_: None)
-    eight = traced_once(training.prepare(tiny(request.param), folder / 'eight'))
+    eight = begun_quickly(traced_once(training.prepare(tiny(request.param), folder / 'eight')))
   one = on_one_device(eight)
   assert (eight.mesh.size, one.mesh.size) == (8, 1)
   start, traces = parallel.fetch(training.start(eight)[0]), []
