@@ -29,7 +29,10 @@ def of(tree: Any) -> str:
 
 @jax.jit
 def finite(tree: Any) -> jax.Array:
-  """Returns whether every real number in a tree is finite, [] bool. It does not wait for the devices."""
+  """Returns whether every real number in a tree is finite, [] bool.
+
+  It does not wait for the devices, as chex.assert_tree_all_finite does.
+  """
   checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
   return functools.reduce(jnp.logical_and, checks, jnp.bool_(True))
 
