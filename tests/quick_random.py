@@ -1,4 +1,4 @@
-"""A generator of random numbers whose programs compile in half the time, for start states whose values do not matter."""
+"""A generator of random numbers whose programs compile in half the time, for start states of no matter."""
 
 import math
 

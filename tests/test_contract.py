@@ -9,6 +9,7 @@ import inspect
 import pathlib
 from typing import Any, NamedTuple, get_args
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,7 +115,10 @@ def traced_once(run):
 
 
 def counting(run, traces):
-  """The run, with a step that leaves a mark whenever a program that makes it is traced."""
+  """The run, with a step that leaves a mark whenever a program that makes it is traced.
+
+  `chex.assert_max_traces` would add up the traces of all experiments, whose step is the same lines.
+  """
 
   def step(key, state, batch):
     traces.append(batch['x'].shape)
@@ -175,7 +179,7 @@ def trained(request, tmp_path_factory, smooth):
   restored, steps = training.start(eight)
   assert steps == CALLS - 1
   resumed, again = advance(eight, call, restored, CALLS - 1, 1)
-  jax.tree.map(np.testing.assert_array_equal, again, last)
+  chex.assert_trees_all_equal(again, last)
   call_one = training.compile_call(one)
   alone, _ = advance(one, call_one, put(one, start), 0, CALLS)
   states = map(parallel.fetch, (ended, alone, resumed))
@@ -200,7 +204,7 @@ def test_many_steps_and_a_resume_compile_once(trained):
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(trained):
   assert trained.eight.step == CALLS
-  jax.tree.map(np.testing.assert_array_equal, trained.resumed, trained.eight)
+  chex.assert_trees_all_equal(trained.resumed, trained.eight)
 
 
 def test_one_device_and_eight_agree(trained):

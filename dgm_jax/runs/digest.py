@@ -28,7 +28,10 @@ def of(tree: Any) -> str:
 
 @jax.jit
 def finite(tree: Any) -> jax.Array:
-  """Returns whether every real number in a tree is finite, [] bool. It does not wait for the devices."""
+  """Returns whether every real number in a tree is finite, [] bool.
+
+  It does not wait for the devices, as chex.assert_tree_all_finite does.
+  """
   return functools.reduce(jnp.logical_and, [_finite(jnp, leaf) for leaf in jax.tree.leaves(tree)], jnp.bool_(True))
 
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -185,7 +186,7 @@ def test_statistics_are_seen_once_and_those_given_are_used():
   for name in WITH_STATISTICS:
     m = build(name, 'float32')
     seen = rev.reversible(m.part).forward(m.params, None, m.x)[2]
-    jax.tree.map(np.testing.assert_array_equal, seen, m.part.forward(m.params, None, m.x)[2])
+    chex.assert_trees_all_equal(seen, m.part.forward(m.params, None, m.x)[2])
     one = m.part.forward(m.params, m.stats, m.x[:1])[0]
     np.testing.assert_allclose(one, m.part.forward(m.params, m.stats, m.x)[0][:1], atol=1e-6)
 
