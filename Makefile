@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 WORKDIR ?= runs/vae_digits
 
-.PHONY: train test deck oldest faults mutants lint results clean
+.PHONY: train test deck pages oldest faults mutants lint results clean
 
 train: $(VENV)/.installed
 	@echo "== training a variational autoencoder on the built-in digits (configs/vae_digits.py) into $(WORKDIR)"
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-test
 deck: $(VENV)/.installed-test
 	@echo "== running the command of every row of docs/deck.md at the size of a test"
 	$(RUN) tests/deck/run.py
+
+pages: $(VENV)/.installed-test
+	@echo "== making every kind of page and looking at each in a browser: 800 and 1,600 pixels, light and dark"
+	$(RUN) tests/browser/run.py
 
 oldest: $(VENV)/bin/python
 	@echo "== running the contract and the losses on the lowest versions that pyproject.toml allows"

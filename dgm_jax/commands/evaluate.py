@@ -157,7 +157,7 @@ def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:
   config, environment = subject.config, _environment(folder)
   steps = int(jax.device_get(subject.state.step))
   timing = [line for line in lines.read(folder / 'timing.jsonl') if line['step'] <= steps]
-  parameters = sizes.count(subject.state.params)
+  parameters = workdir.count(subject.state.params)
   return {
     'schema': records.SCHEMA,
     'system': config.system,

@@ -236,7 +236,7 @@ def test_every_slide_with_figures_has_its_table():
 def test_the_page_of_all_tables_is_what_the_records_say(seen):
   made = tables.sections(seen)
   assert (ROOT / 'docs/tables.md').read_text() == tables.markdown(made), 'run `make results`'
-  page, rows = Cells(tables.page(made, '')), sum(len(section.rows) + 1 for section in made)
+  page, rows = Cells(tables.page(made)), sum(len(section.rows) + 1 for section in made)
   assert page.rows == rows
   assert tables.markdown(made).count('\n| ') == rows + len(made)
   for told in (tables.text(made), page.text):
