@@ -1,16 +1,16 @@
-"""One page that tells a run, and the README's table of all of them.
+"""One page that tells a run, and the table of all of them.
 
 python -m dgm_jax.report --workdir=DIR      writes DIR/report.html: settings, figures, curves, pictures; with --gif also
                                             DIR/pictures/NAME.gif, each picture over the course of training
-python -m dgm_jax.report --results          renders the best record of each system into the table of README.md
+python -m dgm_jax.report --results          renders the best record of each system into the table of docs/systems.md
 python -m dgm_jax.report --tables           prints every table of the deck, published beside measured, and all that was
                                             measured; writes it to docs/tables.md and to --out as a page
 python -m dgm_jax.report --migrate          brings the records of results/ to today's schema
 python -m dgm_jax.report --compare DIR DIR  prints several runs' figures side by side, writes --out with their pictures
 python -m dgm_jax.report --topic=NAME|all   runs the theory of a topic, prints its tables, writes --out
 
-With --check, --results and --tables change nothing, and exit with 2 where README.md or docs/tables.md differs from
-the records.
+With --check, --results and --tables change nothing, and exit with 2 where docs/systems.md or docs/tables.md differs
+from the records.
 """
 
 import os
@@ -29,7 +29,7 @@ from dgm_jax.runtime import cli
 __all__ = ['main', 'run', 'write_report']
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
-TABLES = 'docs/tables.md'
+TABLES, SYSTEMS = 'docs/tables.md', 'docs/systems.md'
 
 
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
@@ -75,20 +75,20 @@ def comparison(workdirs: Sequence[str | os.PathLike]) -> tuple[str, str]:
   return comparing.compare([pathlib.Path(folder) for folder in workdirs])
 
 
-def update_readme(readme: str | os.PathLike, results: str | os.PathLike) -> tuple[str, str]:
-  """Returns the README's text as it is, and with the table of `results` between its markers.
+def update_systems(page: str | os.PathLike, results: str | os.PathLike) -> tuple[str, str]:
+  """Returns the text of docs/systems.md as it is, and with the table of `results` between its markers.
 
   Raises:
-    UserError: the README or one of its markers is missing.
+    UserError: the page or one of its markers is missing.
   """
-  readme = pathlib.Path(readme)
-  if not readme.exists():
-    raise UserError(f'{readme}: no such file; run this in the folder of the repository')
-  old = readme.read_text(encoding='utf-8')
+  page = pathlib.Path(page)
+  if not page.exists():
+    raise UserError(f'{page}: no such file; run this in the folder of the repository')
+  old = page.read_text(encoding='utf-8')
   before, begin, rest = old.partition(BEGIN)
   _, end, after = rest.partition(END)
   if not begin or not end:
-    raise UserError(f'{readme}: no place for the table; put the lines {BEGIN} and {END} where it belongs')
+    raise UserError(f'{page}: no place for the table; put the lines {BEGIN} and {END} where it belongs')
   return old, f'{before}{BEGIN}\n{tables.short(tables.read_archive(results))}\n{END}{after}'
 
 
@@ -97,7 +97,7 @@ def _flags(argv: list[str]) -> flags.FlagValues:
   values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, 'Folder of the run to report.', flag_values=values)
   for name, usage in (
-    ('results', "Render the best record of each system into README.md's table."),
+    ('results', 'Render the best record of each system into the table of docs/systems.md.'),
     ('tables', f'Print all tables of figures, write {TABLES} and a page.'),
     ('migrate', "Bring the records of results/ to today's schema."),
     ('check', 'With --results or --tables: change nothing, exit with 2 on a difference.'),
@@ -164,7 +164,7 @@ def main(argv: list[str]) -> None:
     if not values.check:
       _write(values.out or 'runs/tables.html', tables.page(sections))
   else:
-    _keep('README.md', *update_readme('README.md', 'results'), '--results', values.check)
+    _keep(SYSTEMS, *update_systems(SYSTEMS, 'results'), '--results', values.check)
 
 
 def _text(path: str) -> str:

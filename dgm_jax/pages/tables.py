@@ -25,7 +25,7 @@ SUPPORTING = re.compile(
   r'|fid_classifier_(real|noise)|nll_standard_error|explicitness|modularity|voting_latents|pairwise_|sap$'
   r'|total_correlation_of|neg_bound|open_latents|first_step_nats|prior_nats'
 )
-OF_CLASS = re.compile(r'_class_\d')  # the README has figures of all classes together
+OF_CLASS = re.compile(r'_class_\d')  # docs/systems.md has figures of all classes together
 POINTS = ('high_quality_percent/2500', 'distance_in_deviations/2500')  # lead: modes alone cannot be told from noise
 LEADING = ('factor_vae_metric', 'nll_nats', 'bits_per_dim', 'error_percent', 'mse', *POINTS)  # where several are shown
 SHORT = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
