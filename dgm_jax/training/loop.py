@@ -137,7 +137,7 @@ def _open_writer(run: Run, began: Start) -> log.Writer:
   def prepare() -> None:
     hole = log.hole(run.folder, began.step, began.meta.get('logged', {}), due)
     opened[0] = log.open(run.folder, began.step, run.total, run.config, due)
-    workdir.claim(run.folder, run.config)
+    workdir.claim(run.folder, run.config, workdir.count(run.like.params))
     if hole:
       opened[0].say(hole)
 

@@ -49,7 +49,7 @@ def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False,
   """Builds a run and claims its folder, without locking it."""
   run = build_run(config, folder, devices)
   workdir.compare(folder, run.config, allow_config_change)
-  workdir.claim(folder, run.config)
+  workdir.claim(folder, run.config, workdir.count(run.like.params))
   return run
 
 
