@@ -31,10 +31,11 @@ __all__ = [
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll', 'ais',
-  'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
+  'generated', 'async_save', 'judge', 'eval_batch_size', 'eval_examples', 'log', 'pictures', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
+WHERE = ('auto', 'device', 'sharded', 'host')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
 SHORT = 2  # steps of the warm-up of an experiment for tests
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
@@ -56,6 +57,9 @@ def defaults() -> ConfigDict:
         'invert': False,
         'pad': 0,  # pixels of black around each stored image, which judges do not see
         'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
+        # A copy on every 'device'; rows 'sharded' over the devices; or on the 'host', read one call ahead. No bit
+        # depends on it. 'auto': on the devices while that takes a quarter of their memory, see docs/scaling.md.
+        'where': 'auto',
         'shape': (),  # filled in when the data is loaded
         'examples': 0,  # likewise: training examples
         'levels': 256,  # likewise: grey levels of a pixel, where the preprocessing keeps them
@@ -78,6 +82,7 @@ def defaults() -> ConfigDict:
       'save_every': 1000,
       'picture_every': 1000,
       'eval_batch_size': 500,
+      'eval_examples': 0,  # of a part that are measured while training, evenly strided; 0: all
       'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
       'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
       'generated': {'samples': 0, 'splits': 10},  # images that are judged, 0: 10,000 at most; Inception score's splits
@@ -203,6 +208,11 @@ def check(config: ConfigDict) -> None:
     "config.shard_params=True needs config.parallel='jit': with 'pmap' each device holds all parameters",
   )
   one_of('config.data.channels', config.data.channels, (0, 1, 3))
+  one_of('config.data.where', config.data.where, WHERE)
+  require(
+    not (config.data.where == 'sharded' and config.parallel == 'pmap'),
+    "config.data.where=sharded needs config.parallel='jit': with 'pmap' each device has its own rows alone; set host",
+  )
   for player, opt in config.optimizer.items():
     _check_optimizer(f'config.optimizer.{player}', opt, config)
   if config.steps:  # else it depends on the data
