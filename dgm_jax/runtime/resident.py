@@ -25,9 +25,9 @@ def shapes(split: data.Split, where: str, mesh: Mesh) -> dict[str, jax.ShapeDtyp
     return {}
   spread = where == 'sharded'
   sharding = parallel.rows(mesh) if spread else parallel.replicated(mesh)
-  size = split.size + -split.size % mesh.size if spread else split.size
 
   def like(array: Any) -> jax.ShapeDtypeStruct:
+    size = len(array) + (-len(array) % mesh.size if spread else 0)
     return jax.ShapeDtypeStruct((size, *array.shape[1:]), array.dtype, sharding=sharding)
 
   return {name: like(array) for name, array in split.arrays.items()}
