@@ -57,9 +57,7 @@ def defaults() -> ConfigDict:
         'invert': False,
         'pad': 0,  # pixels of black around each stored image, which judges do not see
         'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
-        # A copy on every 'device'; rows 'sharded' over the devices; or on the 'host', read one call ahead. No bit
-        # depends on it. 'auto': on the devices while that takes a quarter of their memory, see docs/scaling.md.
-        'where': 'auto',
+        'where': 'auto',  # a copy on each device | sharded over them | on the host; auto: by size; no bit depends on it
         'shape': (),  # filled in when the data is loaded
         'examples': 0,  # likewise: training examples
         'levels': 256,  # likewise: grey levels of a pixel, where the preprocessing keeps them
@@ -86,8 +84,11 @@ def defaults() -> ConfigDict:
       'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
       'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
       'generated': {'samples': 0, 'splits': 10},  # images that are judged, 0: 10,000 at most; Inception score's splits
-      # Importance samples; decoder rows held in memory at a time; evenly strided examples that are measured, 0: all.
-      'nll': {'samples': 5000, 'rows': 1000, 'examples': 0},
+      'nll': {
+        'samples': 5000,
+        'rows': 1000,
+        'examples': 0,
+      },  # decoder rows in memory at a time; strided examples, 0: all
       # Annealed importance sampling: temperatures, chains of each example, leapfrog steps, and examples.
       'ais': {'temperatures': 1000, 'chains': 16, 'leapfrogs': 10, 'examples': 100},
       'pictures': 64,
@@ -209,10 +210,8 @@ def check(config: ConfigDict) -> None:
   )
   one_of('config.data.channels', config.data.channels, (0, 1, 3))
   one_of('config.data.where', config.data.where, WHERE)
-  require(
-    not (config.data.where == 'sharded' and config.parallel == 'pmap'),
-    "config.data.where=sharded needs config.parallel='jit': with 'pmap' each device has its own rows alone; set host",
-  )
+  by_rows = config.data.where == 'sharded' and config.parallel == 'pmap'
+  require(not by_rows, "config.data.where=sharded needs config.parallel='jit': with 'pmap' set config.data.where=host")
   for player, opt in config.optimizer.items():
     _check_optimizer(f'config.optimizer.{player}', opt, config)
   if config.steps:  # else it depends on the data

@@ -72,7 +72,9 @@ def split_three_ways(whole: Callable[[], Arrays]) -> dict[str, Callable[[], Arra
       raise UserError(f'{size} examples are too few to deal into train, valid and test: 3 are needed')
     tenth, order = max(1, size // 10), permutation(0, 0, size)
     cuts = {'train': slice(2 * tenth, None), 'valid': slice(tenth, 2 * tenth), 'test': slice(tenth)}
-    places = np.sort(order[cuts[part]])
+    part_of_all = np.zeros(size, bool)
+    part_of_all[order[cuts[part]]] = True
+    places = np.flatnonzero(part_of_all).astype(np.int32)
     return {name: rows.chosen(array, places) for name, array in arrays.items()}
 
   return {part: lambda part=part: deal(part) for part in PARTS}

@@ -12,8 +12,9 @@ from dgm_jax import data
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.evals import standing
+from dgm_jax.runs import resident
 from dgm_jax.runs.subject import Subject
-from dgm_jax.runtime import ahead, parallel, placement, resident, signals
+from dgm_jax.runtime import ahead, parallel, signals
 from dgm_jax.views import needs
 
 __all__ = ['metrics']
@@ -64,8 +65,8 @@ def per_example(
   batch_size = min(batch_size, split.size) + (-min(batch_size, split.size)) % mesh.size
   index, mask = data.ragged(split.size, batch_size)
   asked = config.data.get('where', 'auto')
-  streamed = not (measure or split.rendered) and placement.placement_of(split, asked, mesh).where != 'device'
-  batches = _read(split, index, mesh) if streamed else _drawn(split, index, mesh)
+  streamed = not (measure or split.rendered) and resident.placement_of(split, asked, mesh).where != 'device'
+  batches = _from_files(split, index, mesh) if streamed else _resident(split, index, mesh)
   measure = measure or program(fn, config, mesh, data.handed if streamed else split.fetch)
 
   def run(seed: int, state: State) -> dict[str, np.ndarray]:
@@ -81,7 +82,7 @@ def per_example(
   return run
 
 
-def _drawn(split: data.Split, index: np.ndarray, mesh: Mesh) -> Callable[[], Iterator]:
+def _resident(split: data.Split, index: np.ndarray, mesh: Mesh) -> Callable[[], Iterator]:
   """Puts a split on every device. The result yields its arrays and the numbers of the examples of each batch."""
   likes = resident.shapes(split, 'device', mesh)
   arrays = {name: resident.place(split.arrays[name], like) for name, like in likes.items()}
@@ -93,7 +94,7 @@ def _drawn(split: data.Split, index: np.ndarray, mesh: Mesh) -> Callable[[], Ite
   return batches
 
 
-def _read(split: data.Split, index: np.ndarray, mesh: Mesh) -> Callable[[], Iterator]:
+def _from_files(split: data.Split, index: np.ndarray, mesh: Mesh) -> Callable[[], Iterator]:
   """Returns a function that yields the examples of each batch and their numbers, read while the devices work."""
   places = index if split.places is None else split.places.astype(np.int32)[index]
   deal = lambda array: parallel.put(array, parallel.rows(mesh))

@@ -1,15 +1,15 @@
-"""Where the training examples lie: a copy on every device, their rows spread over the devices, or on the host."""
+"""The place of training examples: a copy on every device, their rows spread over the devices, or the host."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 from jax.sharding import Mesh
 
-from dgm_jax.data import Split, archive, rows
 from dgm_jax.errors import UserError
 
-__all__ = ['Placement', 'choose', 'device_memory', 'placement_of']
+__all__ = ['Placement', 'choose', 'device_memory']
 
 SHARE = 4  # examples may take one part in so many of the memory of devices
 WIDEST = 64  # devices over which rows are spread unasked: what a step sends grows with their number
@@ -53,11 +53,6 @@ def choose(asked: str, num_bytes: int, mesh: Mesh, in_files: bool = False, movab
   return Placement(where, f'data: {_gigabytes(num_bytes)}; {place}{there}')
 
 
-def placement_of(split: Split, asked: str, mesh: Mesh) -> Placement:
-  """Chooses where the examples of a split lie, see `choose`."""
-  return choose(asked, split.nbytes, mesh, rows.are_in_files(split.arrays), not split.rendered)
-
-
 def _fitting(needed: dict[str, int], memory: int, mesh: Mesh, in_files: bool, movable: bool) -> str:
   if not movable:
     return 'device'
@@ -80,7 +75,7 @@ def device_memory(mesh: Mesh) -> int:
 
 def host_memory() -> int:
   """Returns the bytes of memory that this process may use: the machine's, or those of its control group."""
-  sizes = [archive.memory()]
+  sizes = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
   for path in LIMITS:
     with contextlib.suppress(OSError, ValueError):
       sizes.append(int(Path(path).read_text()))

@@ -154,8 +154,7 @@ def train(
   Args:
     run: the constant part of the training.
     call: several steps in one program, of `compile_call`.
-    state: after `first` steps.
-    first: the number of completed steps.
+    state, first: the state after `first` completed steps.
     writer: where metrics and pictures go.
     save: `save(state, measured, last)`; `measured` is None if the evaluation due at this step was interrupted.
     evaluators: of `evaluators_of`.
@@ -164,8 +163,7 @@ def train(
 
   Raises:
     Diverged: a number is not finite.
-    Stopped: a signal has come; the last finished step is saved.
-    UserError: examples cannot be read; likewise, unless there are other processes.
+    Stopped, UserError: a signal has come, examples cannot be read; the last finished step is saved, if all can do so.
   """
   config, total, watch = run.config, run.total, log.stopwatch(writer, first, run.config.batch_size)
   seed = np.uint32((config.seed + skipped * GOLDEN) % 2**32)  # skipped batches skip their noise, too
@@ -174,15 +172,13 @@ def train(
   try:
     while step < total:
       signals.poll()
-
       # One call: up to steps_per_call steps, on the devices. It ends at a multiple of steps_per_call.
       arrays, index = next(batches)
-      steps = len(index)
       state, metrics = call(state, seed, arrays, index)
-      pending.add(step + steps, metrics, state, AHEAD if step > first else 0)
-      if step == first:
-        note(steps, watch.first(step + steps))
-      step += steps
+      begun, step = step, step + len(index)
+      pending.add(step, metrics, state, AHEAD if begun > first else 0)
+      if begun == first:
+        note(step - first, watch.first(step))
 
       # Log, one call late: the metrics of a step are fetched while the next call runs.
       pending.log(state)
@@ -201,12 +197,11 @@ def train(
         interrupted = False
         watch.restart(step)
   except (signals.Stopped, UserError) as error:
-    if signals.shared() and isinstance(error, UserError):
-      raise  # the others do not know of it, and a state is saved by all
-    pending.log(state)
-    if step > saved:
-      save(state, None if interrupted else {}, True)
-    writer.say(f'ending early, with step {step} of {total} saved' if step else 'ending before the first step')
+    if isinstance(error, signals.Stopped) or not signals.shared():  # else the others do not know of it, and all save
+      pending.log(state)
+      if step > saved:
+        save(state, None if interrupted else {}, True)
+      writer.say(f'ending early, with step {step} of {total} saved' if step else 'ending before the first step')
     raise
   finally:
     batches.close()

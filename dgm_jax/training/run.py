@@ -16,9 +16,9 @@ from dgm_jax import config as experiment
 from dgm_jax import data, optim, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
-from dgm_jax.runs import workdir
-from dgm_jax.runtime import cluster, parallel, resident
-from dgm_jax.runtime.placement import Placement, placement_of
+from dgm_jax.runs import resident, workdir
+from dgm_jax.runtime import cluster, parallel
+from dgm_jax.runtime.placement import Placement
 from dgm_jax.training.rehearsal import explained, rehearse
 
 __all__ = [
@@ -81,7 +81,7 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
     system = systems.build(config)
     like = workdir.shapes(system, config, mesh)
   train = splits['train']
-  placement = placement_of(train, config.data.where, mesh)
+  placement = resident.placement_of(train, config.data.where, mesh)
   arrays = resident.shapes(train, placement.where, mesh)
   return Run(config, system, splits, mesh, like, arrays, folder, total, placement)
 

@@ -17,7 +17,8 @@ from dgm_jax.core import State, System
 from dgm_jax.data import rows
 from dgm_jax.errors import UserError
 from dgm_jax.evals import likelihood, mean
-from dgm_jax.runtime import ahead, parallel, placement, resident, signals
+from dgm_jax.runs import resident
+from dgm_jax.runtime import ahead, parallel, placement, signals
 from dgm_jax.training import feed, log
 
 X = np.random.default_rng(0).integers(0, 256, (75, 4, 4), np.uint8)  # of which 61 are trained on
@@ -51,7 +52,7 @@ def run_of(folder, where, devices=1, **changes):
   system = System(init, walk, lambda key, state, batch: {'x': batch['x'].sum((1, 2, 3))}, None)
   replicated = lambda *shape, dtype='float32': jax.ShapeDtypeStruct(shape, dtype, sharding=parallel.replicated(mesh))
   like = State(replicated(dtype='int32'), {'x': replicated(4, 4, 1)}, {'player': ()}, {})
-  place = placement.placement_of(splits['train'], where, mesh)
+  place = resident.placement_of(splits['train'], where, mesh)
   arrays = {
     name: resident.place(splits['train'].arrays[name], shape)
     for name, shape in resident.shapes(splits['train'], place.where, mesh).items()

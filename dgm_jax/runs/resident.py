@@ -11,9 +11,9 @@ from jax.sharding import Mesh
 
 from dgm_jax import data
 from dgm_jax.data import rows
-from dgm_jax.runtime import ahead, parallel
+from dgm_jax.runtime import ahead, parallel, placement
 
-__all__ = ['place', 'shapes']
+__all__ = ['place', 'placement_of', 'shapes']
 
 
 def shapes(split: data.Split, where: str, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -31,6 +31,11 @@ def shapes(split: data.Split, where: str, mesh: Mesh) -> dict[str, jax.ShapeDtyp
     return jax.ShapeDtypeStruct((size, *array.shape[1:]), array.dtype, sharding=sharding)
 
   return {name: like(array) for name, array in split.arrays.items()}
+
+
+def placement_of(split: data.Split, asked: str, mesh: Mesh) -> placement.Placement:
+  """Chooses where the examples of a split lie, see `placement.choose`."""
+  return placement.choose(asked, split.nbytes, mesh, rows.are_in_files(split.arrays), not split.rendered)
 
 
 def place(array: Any, like: jax.ShapeDtypeStruct) -> jax.Array:
