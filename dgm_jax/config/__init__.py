@@ -84,11 +84,7 @@ def defaults() -> ConfigDict:
       'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
       'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
       'generated': {'samples': 0, 'splits': 10},  # images that are judged, 0: 10,000 at most; Inception score's splits
-      'nll': {
-        'samples': 5000,
-        'rows': 1000,
-        'examples': 0,
-      },  # decoder rows in memory at a time; strided examples, 0: all
+      'nll': {'samples': 5000, 'rows': 1000, 'examples': 0},  # rows of a decoder at a time; strided examples, 0: all
       # Annealed importance sampling: temperatures, chains of each example, leapfrog steps, and examples.
       'ais': {'temperatures': 1000, 'chains': 16, 'leapfrogs': 10, 'examples': 100},
       'pictures': 64,

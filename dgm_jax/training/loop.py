@@ -154,7 +154,8 @@ def train(
   Args:
     run: the constant part of the training.
     call: several steps in one program, of `compile_call`.
-    state, first: the state after `first` completed steps.
+    state: after `first` steps.
+    first: the number of completed steps.
     writer: where metrics and pictures go.
     save: `save(state, measured, last)`; `measured` is None if the evaluation due at this step was interrupted.
     evaluators: of `evaluators_of`.
@@ -179,13 +180,11 @@ def train(
       pending.add(step, metrics, state, AHEAD if begun > first else 0)
       if begun == first:
         note(step - first, watch.first(step))
-
       # Log, one call late: the metrics of a step are fetched while the next call runs.
       pending.log(state)
       writer.progress(step)
       if due(step, config.log_every, total):
         pending.log_later(step, metrics, finite(state))
-
       # Evaluate, draw, save: only where the state is known to be finite.
       if step == total or any(due(step, config[every], total) for every in WORK):
         pending.drain(step, state)
