@@ -59,16 +59,14 @@ def cost(config: Any, name: str) -> dict:
 
   from dgm_jax import training
   from dgm_jax.costs import hlo
-  from dgm_jax.runtime import parallel
 
   chips = np.asarray(devices(name))
   mesh = Mesh(chips, ('data',), axis_types=(AxisType.Auto,))
   config = config.copy_and_resolve_references()
   config.batch_size *= len(chips)
   run = training.describe(config, mesh)
-  index = jax.ShapeDtypeStruct((1, config.batch_size), 'int32', sharding=parallel.rows(mesh, 1))
   started = time.perf_counter()
-  traced = training.compile_call(run).trace(run.like, np.uint32(0), run.arrays, index)
+  traced = training.compile_call(run).trace(run.like, np.uint32(0), *training.call_shapes(run, 1))
   program = signals.interruptible(lambda: traced.lower().compile())
   seconds = time.perf_counter() - started
   kinds = hlo.collectives(program.as_text())

@@ -16,7 +16,7 @@ from dgm_jax import data
 from dgm_jax.runtime import ahead, parallel
 from dgm_jax.training.run import Run, driver_of, indices
 
-__all__ = ['batches', 'call_steps', 'calls', 'first_examples', 'one_call']
+__all__ = ['batches', 'call_shapes', 'call_steps', 'calls', 'first_examples', 'one_call']
 
 MOST = 2**26  # bytes of the batches of a call that a process reads
 
@@ -77,6 +77,19 @@ def one_call(run: Run, step: int, steps: int) -> tuple[dict[str, Any], jax.Array
   examples = ahead.read(train.arrays, index.ravel())
   deal = lambda array: driver.deal(array.reshape(*index.shape, *array.shape[1:]))
   return {name: deal(array) for name, array in examples.items()}, deal(index.ravel())
+
+
+def call_shapes(run: Run, steps: int) -> tuple[dict[str, Any], jax.ShapeDtypeStruct]:
+  """Returns what `one_call` returns, as shapes with shardings, for devices that need not be here."""
+  sharding = parallel.rows(run.mesh, 1)
+
+  def like(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((steps, run.config.batch_size, *shape), dtype, sharding=sharding)
+
+  handed = run.placement.where == 'host'
+  stored = run.splits['train'].arrays
+  arrays = {name: like(array.shape[1:], array.dtype) for name, array in stored.items()} if handed else run.arrays
+  return arrays, like((), 'int32')
 
 
 def first_examples(run: Run) -> tuple[dict[str, Any], np.ndarray]:
