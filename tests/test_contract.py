@@ -9,12 +9,14 @@ import inspect
 import pathlib
 from typing import Any, NamedTuple, get_args
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import jaxpr_as_fun
 from playing import TABLE
+from quick_random import begun_quickly
 
 from dgm_jax import config as experiment
 from dgm_jax import core, data, evals, systems, training
@@ -113,7 +115,10 @@ def traced_once(run):
 
 
 def counting(run, traces):
-  """The run, with a step that leaves a mark whenever a program that makes it is traced."""
+  """The run, with a step that leaves a mark whenever a program that makes it is traced.
+
+  `chex.assert_max_traces` would add up the traces of all experiments, whose step is the same lines.
+  """
 
   def step(key, state, batch):
     traces.append(batch['x'].shape)
@@ -160,7 +165,7 @@ def trained(request, tmp_path_factory, smooth):
   folder = tmp_path_factory.mktemp('runs')
   with pytest.MonkeyPatch.context() as monkeypatch:  # all is traced below
     monkeypatch.setattr(training.run, 'rehearse', lambda *_: None)
-    eight = traced_once(training.prepare(tiny(request.param), folder / 'eight'))
+    eight = begun_quickly(traced_once(training.prepare(tiny(request.param), folder / 'eight')))
   one = on_one_device(eight)
   assert (eight.mesh.size, one.mesh.size) == (8, 1)
   start, traces = parallel.fetch(training.start(eight)[0]), []
@@ -174,7 +179,7 @@ def trained(request, tmp_path_factory, smooth):
   restored, steps = training.start(eight)
   assert steps == CALLS - 1
   resumed, again = advance(eight, call, restored, CALLS - 1, 1)
-  jax.tree.map(np.testing.assert_array_equal, again, last)
+  chex.assert_trees_all_equal(again, last)
   call_one = training.compile_call(one)
   alone, _ = advance(one, call_one, put(one, start), 0, CALLS)
   states = map(parallel.fetch, (ended, alone, resumed))
@@ -199,7 +204,7 @@ def test_many_steps_and_a_resume_compile_once(trained):
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(trained):
   assert trained.eight.step == CALLS
-  jax.tree.map(np.testing.assert_array_equal, trained.resumed, trained.eight)
+  chex.assert_trees_all_equal(trained.resumed, trained.eight)
 
 
 def test_one_device_and_eight_agree(trained):
@@ -306,7 +311,8 @@ ANSWERS = {  # the shape of an answer, by the shape of a batch x and the size Z 
 
 
 def zeros(function, *args):
-  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *args))
+  """Returns zeros of the shapes that a function would return. Nothing is compiled."""
+  return jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), jax.eval_shape(function, *args))
 
 
 def traced(function, static_argnums=(), **options):

@@ -1,5 +1,6 @@
 """The algebra of moves: who may move what, in which order, on which part of the batch."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -315,7 +316,7 @@ def test_accumulated_gradients_of_a_mean_are_those_of_the_whole_batch_to_the_las
     tx = optim.Optimizer(*optax.sgd(0.25), accumulate)
     move = descend(model=Player(regress, tx, ('net',)))
     results.append(jax.jit(move.apply)(KEY, ready(move, before), batch))
-  jax.tree.map(np.testing.assert_array_equal, *results)
+  chex.assert_trees_all_equal(*results)
   error = np.asarray(batch['x'] @ w - batch['y'])
   expected = np.asarray(w) - 0.25 * (np.asarray(batch['x']) * error[:, None]).mean(0)
   np.testing.assert_array_equal(results[1][0].params['net']['w'], expected)

@@ -1,5 +1,6 @@
 """Optimizers from plain data: how long a run is, which rate a step has, and what one update does."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -143,7 +144,7 @@ def test_an_update_is_skipped_if_the_gradient_is_too_long(bound, factor, moves):
   assert bool(np.abs(updates['bias']).max() > 0) == moves
   changed = [bool((a != b).any()) for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)]
   assert any(changed) == moves
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((updates, new)))
+  chex.assert_tree_all_finite((updates, new))
 
 
 def test_weight_decay_is_decoupled_follows_the_rate_and_spares_vectors():

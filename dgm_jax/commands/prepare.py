@@ -5,7 +5,8 @@ The weights are those of the network that published distances are made with.
   python -m dgm_jax.prepare mnist [--data_dir=DIR]
   python -m dgm_jax.prepare inception FILE [OUT=inception.npz]
 
-Sets need the extra: pip install 'dgm_jax[prepare]'. Training does not. FILE is what you have of: a .pth file of
+mnist and cifar10 are downloaded and written without TensorFlow. Other sets need the extra: pip install
+'dgm_jax[prepare]'. Training does not. FILE is what you have of: a .pth file of
 torch-fidelity or pytorch-fid, whose name ends in the first digits of its SHA-256 (needs PyTorch); or
 inception-2015-12-05.tgz, or the classify_image_graph_def.pb in it (needs TensorFlow).
 """
@@ -46,13 +47,13 @@ def main(argv: list[str]) -> None:
     return
   if len(argv) != 2:
     raise errors.UserError('give one name of a TensorFlow Datasets set: python -m dgm_jax.prepare mnist')
-  if importlib.util.find_spec('tensorflow') is None:
-    raise errors.UserError(f"writing {argv[1]} needs TensorFlow, reading it will not: pip install 'dgm_jax[prepare]'")
-  from dgm_jax.data import tfds
+  from dgm_jax.data import originals, tfds
 
+  if argv[1] not in originals.SETS and importlib.util.find_spec('tensorflow') is None:
+    raise errors.UserError(f"writing {argv[1]} needs TensorFlow, reading it will not: pip install 'dgm_jax[prepare]'")
   data_dir = flags.FLAGS.data_dir
   home = pathlib.Path(data_dir).expanduser() if data_dir else tfds.data_dir()
-  folder, counts = prepare(argv[1], home)
+  folder, counts = (originals.prepare if argv[1] in originals.SETS else prepare)(argv[1], home)
   print(f'{folder} holds {", ".join(f"{n} {split}" for split, n in counts.items())} examples, counted')
   if home != tfds.data_dir():
     print(f'to train on it, set TFDS_DATA_DIR={home}')
@@ -70,7 +71,7 @@ def prepare(name: str, home: pathlib.Path) -> tuple[pathlib.Path, dict[str, int]
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   import tensorflow_datasets as tfds
 
-  from dgm_jax.data.tfds import verify
+  from dgm_jax.data.tfds import counted
 
   try:
     builder = tfds.builder(name, data_dir=home, file_format='array_record')
@@ -79,9 +80,7 @@ def prepare(name: str, home: pathlib.Path) -> tuple[pathlib.Path, dict[str, int]
   except Exception as error:  # each set has a builder of its own, which may raise anything
     reason = (str(error).splitlines() or [''])[0][:200]
     raise errors.UserError(f'cannot prepare {name} in {home}: {type(error).__name__}: {reason}') from error
-  splits = builder.info.splits
-  verify([(pathlib.Path(f.filename), f.examples_in_shard) for s in splits.values() for f in s.file_instructions])
-  return pathlib.Path(builder.data_path), {name: split.num_examples for name, split in splits.items()}
+  return pathlib.Path(builder.data_path), counted(builder)
 
 
 def inception(source: pathlib.Path, out: pathlib.Path) -> str:

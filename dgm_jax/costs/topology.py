@@ -53,7 +53,6 @@ def cost(config: Any, name: str) -> dict:
   efficiency is one on paper. It assumes the chip's peak for the arithmetic, and then a ring over its links for the
   all-reduce. With n devices each sends 2 (n - 1) / n of the bytes.
   """
-  import jax
   import numpy as np
   from jax.sharding import AxisType, Mesh
 

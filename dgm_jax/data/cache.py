@@ -15,7 +15,6 @@ import pathlib
 import shutil
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -25,7 +24,7 @@ import numpy as np
 from dgm_jax.data import archive
 from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError, printable
-from dgm_jax.internal.files import read_text, write_atomic
+from dgm_jax.internal.files import read_text, sweep, write_atomic
 
 __all__ = ['Example', 'cached', 'refuse_shapes', 'remembered', 'root', 'stamp']
 
@@ -119,7 +118,7 @@ def _keep(entry: pathlib.Path, label: str, size: int, examples: Iterable[Example
   try:
     entry.parent.mkdir(parents=True, exist_ok=True)
     entry.parent.chmod(0o700)
-    _sweep(entry)
+    sweep(entry.parent, f'{entry.name}.tmp*')
     with tempfile.TemporaryDirectory(prefix=f'{entry.name}.tmp', dir=entry.parent) as beside:
       new = pathlib.Path(beside, 'new')
       new.mkdir()
@@ -141,14 +140,6 @@ def _swap(entry: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
   except OSError as error:
     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
       raise
-
-
-def _sweep(entry: pathlib.Path) -> None:
-  """Removes what killed processes left of this entry at least a day ago."""
-  for old in entry.parent.glob(f'{entry.name}.tmp*'):
-    with contextlib.suppress(FileNotFoundError):  # its owner lives, and has just finished
-      if time.time() - old.stat().st_mtime > 86400:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(folder: pathlib.Path, label: str, size: int, examples: Iterable[Example]) -> None:

@@ -16,7 +16,7 @@ from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import read_text
 
-__all__ = ['data_dir', 'factors', 'opened', 'parts', 'verify']
+__all__ = ['OtherForm', 'check_form', 'counted', 'data_dir', 'factors', 'opened', 'parts', 'verify']
 
 _AT_ONCE = 256  # examples read from disk in one call
 # TFDS imports the modules that a set's features name. Those of its own features run nothing that a set brings.
@@ -60,13 +60,27 @@ def locate(name: str) -> pathlib.Path:
   if not versions:
     raise UserError(_missing(name, home))
   folder = max(versions, key=lambda path: [int(number) for number in path.name.split('.')])
+  check_form(name, folder)
+  return folder
+
+
+class OtherForm(UserError):
+  """A set is stored in a form that only TensorFlow reads."""
+
+
+def check_form(name: str, folder: pathlib.Path) -> None:
+  """Checks that a prepared set is stored as array_record.
+
+  Raises:
+    OtherForm: it is stored in another form.
+    UserError: its note cannot be read.
+  """
   stored = info(folder).get('fileFormat', 'tfrecord')
   if stored != 'array_record':
-    raise UserError(
+    raise OtherForm(
       f'{folder} is stored as {stored}, which cannot be read without TensorFlow: '
       f'run python -m dgm_jax.prepare {name} --data_dir=OTHER and set TFDS_DATA_DIR=OTHER'
     )
-  return folder
 
 
 def info(folder: pathlib.Path) -> dict[str, Any]:
@@ -82,6 +96,20 @@ def info(folder: pathlib.Path) -> dict[str, Any]:
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'cannot read {folder / "dataset_info.json"}: prepare the set again') from error
   raise UserError(f'{folder / "dataset_info.json"} is no note of TFDS: prepare the set again')
+
+
+def counted(builder: Any) -> dict[str, int]:
+  """Returns the number of examples of each split of a prepared set, after counting the records of its files.
+
+  Args:
+    builder: of TFDS, for the folder of the set.
+
+  Raises:
+    UserError: see `verify`.
+  """
+  splits = builder.info.splits
+  verify([(pathlib.Path(f.filename), f.examples_in_shard) for s in splits.values() for f in s.file_instructions])
+  return {name: split.num_examples for name, split in splits.items()}
 
 
 def verify(files: list[tuple[pathlib.Path, int]]) -> None:

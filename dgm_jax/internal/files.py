@@ -3,11 +3,13 @@
 A network file system fails now and then. What may pass is tried again after pauses, here and by all who read or write.
 """
 
+import contextlib
 import errno
 import importlib.util
 import io
 import os
 import pathlib
+import shutil
 import stat
 import time
 from collections.abc import Callable
@@ -16,11 +18,12 @@ from typing import IO, TypeVar
 
 __all__ = [
   'PAUSES', 'append', 'exists', 'import_file', 'is_file', 'is_folder', 'make_folder', 'may_pass', 'open_regular',
-  'open_without_links', 'patiently', 'read_bytes', 'read_text', 'sync', 'write_atomic', 'write_with',
+  'open_without_links', 'patiently', 'read_bytes', 'read_text', 'sweep', 'sync', 'write_atomic', 'write_with',
 ]  # fmt: skip
 
 T = TypeVar('T')
 PAUSES = (0.1, 0.5, 2.0)  # seconds before each new attempt
+DAY = 86400  # seconds
 # Errors that say what a path is, or what the user may do. All others may be gone at the next attempt.
 FINAL = {
   errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST,
@@ -100,6 +103,14 @@ def _replace(path: pathlib.Path, data: bytes) -> None:
     sync(path.parent)
   finally:
     draft.unlink(missing_ok=True)
+
+
+def sweep(folder: pathlib.Path, pattern: str) -> None:
+  """Removes the drafts of killed processes: folders in `folder` of this pattern that are older than a day."""
+  for draft in folder.glob(pattern):
+    with contextlib.suppress(FileNotFoundError):  # its owner lives, and has just finished
+      if time.time() - draft.stat().st_mtime > DAY:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def sync(path: str | os.PathLike) -> None:

@@ -1,13 +1,21 @@
-"""Shape checks at trace time: a wrong shape is one clear line, and costs nothing at run time."""
+"""Shape checks at trace time: a wrong shape is one clear line, and costs nothing at run time.
+
+chex compares the shapes. Ours are the names: of the argument, in place of its number, and of axes that must agree. It
+is imported at the first check: it takes as long as all else that `dgm_jax.losses` imports.
+"""
 
 import functools
 import re
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-__all__ = ['check', 'events', 'float32', 'floats']
+__all__ = ['check', 'enough', 'events', 'float32', 'floats']
+
+Rest = tuple[int, ...] | None  # the axes that `...` stands for, once they are known
+WORDS = {1: 'one', 2: 'two'}
 
 
 def check(pattern: str, *arrays: ArrayLike) -> dict[str, int]:
@@ -26,20 +34,55 @@ def check(pattern: str, *arrays: ArrayLike) -> dict[str, int]:
   Raises:
     ValueError: names the first argument that does not fit, its shape and the expected one.
   """
+  import chex
+
   sizes, rest = {}, None
   for (name, axes), array in zip(_parse(pattern), arrays, strict=True):
     shape = jnp.shape(array)
-    expected = [axis for axis in axes if axis != '...']
-    extra = len(shape) - len(expected)
-    at = axes.index('...') if '...' in axes else len(axes)
-    middle = shape[at : at + extra]
-    if extra < 0 or (extra and '...' not in axes) or ('...' in axes and rest not in (None, middle)):
+    expected = [size for axis in axes for size in _expected(axis, sizes, rest)]
+    try:
+      chex.assert_shape(jax.ShapeDtypeStruct(shape, jnp.float32), expected)
+    except AssertionError:
       _refuse(name, shape, axes, sizes, rest)
-    rest = middle if '...' in axes else rest
-    for axis, size in zip(expected, shape[:at] + shape[at + extra :], strict=True):
-      if sizes.setdefault(axis, int(axis) if axis.isdigit() else size) != size:
+    at = axes.index('...') if '...' in axes else len(axes)
+    last = len(shape) - len(axes[at + 1 :])
+    rest = shape[at:last] if '...' in axes else rest
+    for axis, size in zip(axes[:at] + axes[at + 1 :], shape[:at] + shape[last:], strict=True):
+      if sizes.setdefault(axis, size) != size:  # twice in one array
         _refuse(name, shape, axes, sizes, rest)
   return sizes
+
+
+def _expected(axis: str, sizes: dict[str, int], rest: Rest) -> tuple:
+  """Returns the sizes of an axis of a pattern as `chex.assert_shape` takes them: None for any, ... for any number."""
+  if axis == '...':
+    return (...,) if rest is None else rest
+  return (int(axis) if axis.isdigit() else sizes.get(axis),)
+
+
+def enough(n: int, what: str, axis: int = 0, why: str = '', **arrays: ArrayLike) -> None:
+  """Checks that arrays have at least n entries on an axis.
+
+  Args:
+    n: 1 or 2.
+    what: an entry is, for the message.
+    axis: of all arrays.
+    why: the end of the message.
+    **arrays: the arguments.
+
+  Raises:
+    ValueError: names the first argument that has fewer, or no such axis, and its shape.
+  """
+  import chex
+
+  for name, array in arrays.items():
+    try:
+      chex.assert_axis_dimension_gteq(array, axis, n)
+    except AssertionError:
+      where = f' on axis {axis}' if axis or not jnp.ndim(array) else ''
+      raise ValueError(
+        f'{name}: got shape {jnp.shape(array)}, expected {WORDS[n]} {what} or more{where}{why}'
+      ) from None
 
 
 def float32(pattern: str, *arrays: ArrayLike) -> tuple[jax.Array, ...]:
@@ -57,6 +100,8 @@ def floats(pattern: str, *arrays: ArrayLike) -> tuple[jax.Array, ...]:
 
 def events(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns the arguments as float32 after checking that they are `[..., D]` and broadcast without a change of rank.
+
+  chex asks whether one shape is broadcast to another. Here each may have axes of size 1 where the other has more.
 
   Raises:
     ValueError: names the first argument that does not fit, its shape and the expected one. If one has more axes than
@@ -90,11 +135,11 @@ def _parse(pattern: str) -> list[tuple[str, list[str]]]:
   return [(name, [axis.strip() for axis in axes.split(',') if axis.strip()]) for name, axes in axes_by_name]
 
 
-def _refuse(name: str, shape: tuple[int, ...], axes: list[str], sizes: dict[str, int], rest: tuple[int, ...] | None):
+def _refuse(name: str, shape: tuple[int, ...], axes: list[str], sizes: dict[str, int], rest: Rest) -> NoReturn:
   fixed = [f'{axis}={size}' for axis, size in sizes.items() if axis in axes and not axis.isdigit()]
   if '...' in axes and rest is not None:
     fixed.append(f'...={rest}')
   where = f' with {", ".join(fixed)}' if fixed else ''
   others = len(axes) - 1 + len(rest) if '...' in axes and rest is not None else len(shape)
   way_out = f'; nothing is broadcast here: write jnp.broadcast_to({name}, ...)' if len(shape) < others else ''
-  raise ValueError(f'{name}: got shape {shape}, expected [{", ".join(axes)}]{where}{way_out}')
+  raise ValueError(f'{name}: got shape {shape}, expected [{", ".join(axes)}]{where}{way_out}') from None

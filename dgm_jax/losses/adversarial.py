@@ -220,9 +220,7 @@ def feature_matching(
   """
   pattern = 'real_features[N, ...] fake_features[M, ...]'
   real, fake = shapes.float32(pattern, real_features, fake_features)
-  for name, features in (('real_features', real), ('fake_features', fake)):
-    if not features.shape[0]:
-      raise ValueError(f'{name}: got shape {features.shape}, expected one example or more')
+  shapes.enough(1, 'example', real_features=real, fake_features=fake)
   return jnp.sum(jnp.square(real.mean(0) - fake.mean(0)))
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, Num
 
+from dgm_jax.internal import shapes
+
 __all__ = [
   'DiffusionSchedule', 'binomial_diffusion', 'binomial_divergence', 'binomial_flip', 'binomial_prior_divergence',
   'diffusion', 'diffusion_divergence', 'diffusion_posterior', 'diffusion_prior_divergence', 'diffusion_schedule',
@@ -329,13 +331,7 @@ def _at(table: np.ndarray, t: ArrayLike, like: jax.Array | None = None) -> jax.A
 
 def _examples(t: ArrayLike | None, **arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns arrays of one shape [B, ...] as float32, after checking them and t [B]."""
-  (first, like), *_ = arrays.items()
-  shape = jnp.shape(like)
-  if not shape:
-    raise ValueError(f'{first}: got shape (), expected [B, ...]')
-  for name, array in arrays.items():
-    if jnp.shape(array) != shape:
-      raise ValueError(f'{name}: got shape {jnp.shape(array)}, expected {shape}, that of {first}')
-  if t is not None and jnp.shape(t) != shape[:1]:
-    raise ValueError(f't: got shape {jnp.shape(t)}, expected [B] with B={shape[0]}')
-  return tuple(jnp.asarray(array, jnp.float32) for array in arrays.values())
+  pattern = ' '.join(f'{name}[B, ...]' for name in arrays)
+  if t is not None:
+    shapes.check(f'{pattern} t[B]', *arrays.values(), t)
+  return shapes.float32(pattern, *arrays.values())

@@ -191,8 +191,7 @@ def covariance_of_means(means: Float[ArrayLike, 'B D']) -> Float32[Array, 'D D']
   Reference: Kumar et al. 2018, arXiv:1711.00848, equation 5.
   """
   (means,) = shapes.float32('means[B, D]', means)
-  if not means.shape[0]:
-    raise ValueError(f'means: got shape {means.shape}, expected one example or more')
+  shapes.enough(1, 'example', means=means)
   centred = means - means.mean(0, keepdims=True)
   return jnp.matmul(centred.T, centred, precision='highest') / means.shape[0]
 
@@ -306,9 +305,7 @@ def mmd(
   Reference: Gretton et al. 2012, A kernel two-sample test, equation 3.
   """
   x, y = shapes.float32('x[N, D] y[M, D]', x, y)
-  for name, sample in (('x', x), ('y', y)):
-    if sample.shape[0] < 2:
-      raise ValueError(f'{name}: got shape {sample.shape}, expected two points or more')
+  shapes.enough(2, 'points', x=x, y=y)
   return _mean_of_pairs(kernel(x, x)) + _mean_of_pairs(kernel(y, y)) - 2 * kernel(x, y).mean()
 
 

@@ -130,7 +130,5 @@ def _zero_with_gradient(x: Array) -> Array:
 
 def _samples(name: str, array: ArrayLike, axis: int) -> int:
   """Returns the number of samples on an axis, two or more."""
-  shape = jnp.shape(array)
-  if not -len(shape) <= axis < len(shape) or shape[axis] < 2:
-    raise ValueError(f'{name}: got shape {shape}, expected two samples or more on axis {axis}')
-  return shape[axis]
+  shapes.enough(2, 'samples', axis, **{name: array})
+  return jnp.shape(array)[axis]

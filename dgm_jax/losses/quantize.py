@@ -51,8 +51,7 @@ def vector_quantize(z: Float[ArrayLike, '*B D'], codebook: Float[ArrayLike, 'K D
   Reference: van den Oord et al. 2017, arXiv:1711.00937, equations 1 and 2.
   """
   z, codebook = shapes.float32('z[..., D] codebook[K, D]', z, codebook)
-  if not codebook.shape[0]:
-    raise ValueError(f'codebook: got shape {codebook.shape}, expected one code or more')
+  shapes.enough(1, 'code', codebook=codebook)
   fixed = jax.lax.stop_gradient(codebook)
   # Relative to the mean code: far from zero, products in float32 have no digits left for differences.
   centre = fixed.mean(0, keepdims=True)
@@ -189,7 +188,7 @@ def perplexity(codes: Int[ArrayLike, '*B'], size: int) -> Float32[Array, '']:
   Reference: van den Oord et al. 2017, arXiv:1711.00937, section 4 (as its programs report).
   """
   codes = jnp.asarray(codes)
-  if not codes.size:
+  if not codes.size:  # on any axis
     raise ValueError(f'codes: got shape {codes.shape}, expected one code or more')
   share = jnp.zeros(size + 1).at[stable.inside(codes, size).reshape(-1)].add(1.0) / codes.size
   value = jnp.exp(jnp.sum(jax.scipy.special.entr(share)))

@@ -175,11 +175,9 @@ def importance_weighted_bound(log_weights: Float[ArrayLike, '...'], axis: int = 
 
   Reference: Burda et al. 2016, arXiv:1509.00519, equation 8.
   """
-  shape = jnp.shape(log_weights)
-  if not -len(shape) <= axis < len(shape) or not shape[axis]:
-    raise ValueError(f'log_weights: got shape {shape}, expected one sample or more on axis {axis}')
   log_weights = jnp.asarray(log_weights, jnp.float32)
-  return jax.nn.logsumexp(log_weights, axis) - math.log(shape[axis])
+  shapes.enough(1, 'sample', axis, log_weights=log_weights)
+  return jax.nn.logsumexp(log_weights, axis) - math.log(log_weights.shape[axis])
 
 
 def doubly_reparametrized_surrogate(
@@ -269,8 +267,7 @@ def free_bits(kl_per_dim: Float[ArrayLike, 'B *D'], *, floor: Num[ArrayLike, '']
   Reference: Kingma et al. 2016, arXiv:1606.04934, equation 15.
   """
   kl, floor = shapes.float32('kl_per_dim[B, ...] floor[]', kl_per_dim, floor)
-  if not kl.shape[0]:
-    raise ValueError(f'kl_per_dim: got shape {kl.shape}, expected one example or more, since the batch mean decides')
+  shapes.enough(1, 'example', why=', since the batch mean decides', kl_per_dim=kl)
   spent = kl.mean(0, keepdims=True) > floor
   return jnp.where(spent, kl, floor).reshape(kl.shape[0], -1).sum(-1)
 
@@ -325,8 +322,7 @@ def active_units(posterior_means: Float[ArrayLike, 'N *D'], *, threshold: float 
   Reference: Burda et al. 2016, arXiv:1509.00519, section 5.2.
   """
   (means,) = shapes.float32('posterior_means[N, ...]', posterior_means)
-  if not means.shape[0]:
-    raise ValueError(f'posterior_means: got shape {means.shape}, expected one example or more')
+  shapes.enough(1, 'example', posterior_means=means)
   return jnp.sum(means.var(0) > threshold, dtype=jnp.int32)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import socket
@@ -13,6 +12,7 @@ from typing import IO
 
 from dgm_jax.errors import UserError, printable
 from dgm_jax.internal.files import append, exists, make_folder, open_without_links, patiently, read_bytes, read_text
+from dgm_jax.internal.locks import file_lock
 
 __all__ = ['locked']
 
@@ -33,13 +33,14 @@ def locked(folder: Path) -> Iterator[None]:
   """
   path = Path(folder).absolute() / NAME
   fresh = [place for place in (path, *path.parents) if not exists(place)]
-  try:
-    file = _open(path)
-  except OSError as error:
-    _remove(fresh)
-    raise UserError(f'--workdir={folder} cannot be written: {error.strerror}') from error
-  with file:
-    before, refused = _take(file, path), False
+  with contextlib.ExitStack() as held:
+    try:
+      kernel = _acquire(path, held)
+      file = held.enter_context(_open(path))
+    except OSError as error:
+      _remove(fresh)
+      raise UserError(f'--workdir={folder} cannot be written: {error.strerror}') from error
+    before, refused = _take(path, kernel), False
     try:
       _sign(file, path)
       yield
@@ -52,6 +53,28 @@ def locked(folder: Path) -> Iterator[None]:
         if refused:
           append(file.fileno(), before)
           _remove(fresh)
+
+
+def _acquire(path: Path, held: contextlib.ExitStack) -> bool:
+  """Takes the lock of the file until `held` is closed. Returns whether the file system has locks.
+
+  Raises:
+    UserError: another process holds the folder.
+  """
+  from filelock import Timeout
+
+  lock = file_lock(path, seconds=0)
+  held.callback(lock.release)
+  try:
+    for _ in range(TRIES):
+      with contextlib.suppress(FileNotFoundError):  # a command that is refused has removed the folder
+        lock.acquire()
+        return True
+  except Timeout as error:
+    raise UserError(_refusal(path, _holder(path))) from error
+  except OSError:  # a network file system without locks, or what `_open` says better
+    pass
+  return False
 
 
 def _open(path: Path) -> IO[str]:
@@ -71,21 +94,16 @@ def _remove(fresh: list[Path]) -> None:
       place.unlink(missing_ok=True) if place.name == NAME else place.rmdir()
 
 
-def _take(file: IO[str], path: Path) -> bytes:
-  """Locks the file, and returns what a killed holder left in it.
+def _take(path: Path, kernel: bool) -> bytes:
+  """Returns what a killed holder left in the file.
+
+  Args:
+    path: of the file.
+    kernel: whether the kernel has given us the lock.
 
   Raises:
     UserError: another process holds the folder.
   """
-  kernel = True
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as error:
-    raise UserError(_refusal(path, _holder(path))) from error
-  except OSError:  # a network file system without locks
-    kernel = False
-  if not (exists(path) and patiently(lambda: os.path.samestat(os.fstat(file.fileno()), path.stat()))):
-    raise UserError(_refusal(path, {}))  # its holder was refused just now, and has removed it
   holder = _holder(path)
   if holder and not kernel and _alive(holder):
     raise UserError(f'{_refusal(path, holder)}; if it is gone, remove {path}')

@@ -9,6 +9,6 @@ from dgm_jax.training.run import Run, build_run, compile_call, describe, indices
 from dgm_jax.training.start import Start, load_or_init, start
 
 __all__ = [
-  'ROLLBACKS', 'Evaluators', 'Run', 'Start', 'build_run', 'call_shapes', 'compile_call', 'describe', 'fit', 'indices', 'load_or_init',
-  'one_call', 'prepare', 'saver', 'start', 'train',
+  'ROLLBACKS', 'Evaluators', 'Run', 'Start', 'build_run', 'call_shapes', 'compile_call', 'describe', 'fit', 'indices',
+  'load_or_init', 'one_call', 'prepare', 'saver', 'start', 'train',
 ]  # fmt: skip

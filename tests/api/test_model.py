@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-import jax
+import chex
 import numpy as np
 import pytest
 from absl import flags
@@ -115,7 +115,7 @@ def test_a_fit_goes_on_in_its_folder_and_leaves_nothing_without_one(folder, tmp_
   monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
   again = dgm_jax.fit('vae_digits:tiny', steps=4)
   assert not list(tmp_path.iterdir())
-  jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+  chex.assert_trees_all_equal(again.params, model.params)
   longer = dgm_jax.fit('vae_digits:tiny', steps=6, workdir=folder)
   assert int(longer.state.step) == 6
 

@@ -251,8 +251,8 @@ def test_prepare_takes_one_name(names):
 
 def test_prepare_says_what_to_install(monkeypatch):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-  with pytest.raises(UserError, match=r"mnist needs TensorFlow, .*: pip install 'dgm_jax\[prepare\]'"):
-    prepare.main(['prepare', 'mnist'])
+  with pytest.raises(UserError, match=r"omniglot needs TensorFlow, .*: pip install 'dgm_jax\[prepare\]'"):
+    prepare.main(['prepare', 'omniglot'])
 
 
 def test_prepare_counts_what_lies_there(tmp_path, monkeypatch, capsys):

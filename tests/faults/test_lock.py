@@ -11,6 +11,7 @@ import runs
 from trials import record
 
 from dgm_jax.errors import UserError
+from dgm_jax.runs.checkpoint import folder
 from dgm_jax.runtime import lock
 
 HOLD = """
@@ -54,7 +55,7 @@ def test_without_locks_of_the_file_system_the_page_decides(tmp_path, monkeypatch
   def unsupported(*_):
     raise OSError(95, 'Operation not supported')
 
-  monkeypatch.setattr(lock.fcntl, 'flock', unsupported)
+  monkeypatch.setattr('filelock.FileLock._acquire', unsupported)
   gone = subprocess.Popen([sys.executable, '-c', ''])
   gone.wait()
   page = {'host': lock.socket.gethostname(), 'started': '2020-01-01'}
@@ -77,3 +78,12 @@ def test_a_page_that_was_cut_short_is_no_obstacle(tmp_path):
   (tmp_path / lock.NAME).write_text('{"host": "a", "pi')
   with lock.locked(tmp_path):
     assert json.loads((tmp_path / lock.NAME).read_text())['pid'] == os.getpid()
+
+
+def test_no_lock_is_needed_from_fcntl(tmp_path, monkeypatch):
+  """Without it a reader holds nothing, and a step is removed all the same."""
+  monkeypatch.setattr(folder, 'fcntl', None)
+  (tmp_path / '1').mkdir()
+  with folder.hold(tmp_path / '1'):
+    folder.remove(tmp_path / '1')
+  assert not (tmp_path / '1').exists()

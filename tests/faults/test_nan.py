@@ -1,5 +1,6 @@
 """A number that is no longer finite, wherever it appears: noticed within a log interval, and never saved."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,7 +113,8 @@ def test_a_rollback_leaves_out_the_batches_in_question_and_the_run_goes_on(place
   final = train(monkeypatch, tmp_path, place, hit, rollbacks=1)
   out = capsys.readouterr().out
   assert 'going back to the last checkpoint and past these batches' in out
-  assert final.step == STEPS and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(final))
+  assert final.step == STEPS
+  chex.assert_tree_all_finite(final)
   states = saved_states(monkeypatch, tmp_path)
   assert list(states) == [8, 16, 24, 32, 40] and all(map(finite, states.values()))
   skipped = states[40].meta['skipped']

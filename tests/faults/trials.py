@@ -1,6 +1,5 @@
 """How many trials are made, and where their figures go: `make faults` makes all of them and keeps the record."""
 
-import fcntl
 import json
 import os
 import pathlib
@@ -19,12 +18,12 @@ def trials(few: int, all_of_them: int) -> int:
 def record(name: str, **figures) -> None:
   """Keeps the figures of one promise."""
   if RECORD:
+    from dgm_jax.internal.locks import file_lock
     from dgm_jax.runs import workdir
 
     path = pathlib.Path(RECORD)
     there = workdir.environment()
     page = {name: there[name] for name in ('device', 'versions', 'python', 'commit')}
-    with path.with_suffix('.lock').open('w') as lock:  # two processes of tests write it
-      fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(path.with_suffix('.lock')):  # two processes of tests write it
       measured = json.loads(path.read_text())['measured'] if path.exists() else {}
       workdir.write_json(path, page | {'measured': measured | {name: figures}})

@@ -1,5 +1,6 @@
 """Convolutional blocks against those of Flax."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ def test_a_transposed_convolution_is_that_of_flax_and_so_are_its_gradients(size)
   x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
   ours, theirs = TransposedConv(6, size), nn.ConvTranspose(6, (size, size), (2, 2))
   params = ours.init(jax.random.key(1), x)
-  jax.tree.map(np.testing.assert_array_equal, params, theirs.init(jax.random.key(1), x))
+  chex.assert_trees_all_equal(params, theirs.init(jax.random.key(1), x))
   params['params']['bias'] = jax.random.normal(jax.random.key(2), (6,))
   np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-5)
   slopes = lambda module: jax.grad(lambda params, x: jnp.sin(module.apply(params, x)).sum(), (0, 1))(params, x)

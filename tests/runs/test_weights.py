@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_a_file_answers_as_its_run_does(folder, tmp_path, monkeypatch):
   assert model.evaluate(X, only=('mean.metrics',)) == run.evaluate(X, only=('mean.metrics',)) == model.card['check']
   assert model.card['system'] == 'vq.vae' and model.card['licence'] == 'Apache-2.0'
   assert 'ema' not in model.state.extra and not model.state.opt
-  jax.tree.map(np.testing.assert_array_equal, model.params, run.params)
+  chex.assert_trees_all_equal(model.params, run.params)
   monkeypatch.setattr(weights, 'FOLDER', file.parent)
   assert weights.find('tiny') == file
   with pytest.raises(UserError, match='tny is no file, and not in there/, which has tiny'):

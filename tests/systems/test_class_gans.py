@@ -1,5 +1,6 @@
 """Games with labels: who moves what, which labels are drawn, settled statistics, truncation, and what is refused."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,7 +140,7 @@ def test_settled_statistics_are_means_over_batches_of_the_averaged_network():
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found.extra['generator_statistics'], mean
   )
   assert found.params['generator'] is not None
-  jax.tree.map(np.testing.assert_array_equal, found.params['generator'], averaged.params['generator'])
+  chex.assert_trees_all_equal(found.params['generator'], averaged.params['generator'])
 
 
 def test_an_average_that_starts_late_is_the_network_before():

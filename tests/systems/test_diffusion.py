@@ -3,6 +3,7 @@
 import math
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,10 +160,10 @@ def test_steps_of_stride_one_are_all_steps_and_pieces_are_the_whole_chain_in_one
   whole = np.asarray(jax.jit(system.sample, static_argnums=2)(KEY, state, 3))
   own = diffusion.Reverse(losses.diffusion_schedule(8, name='cosine'), 'velocity', 'learned', clip=False)
   network = diffusion_network(settings)
-  kernels, traces = diffusion.normal(own, 1), []
+  kernels = diffusion.normal(own, 1)
 
+  @chex.assert_max_traces(n=1)
   def apply(params, x, t, rngs):
-    traces.append(x.shape)
     return network.apply({'params': params}, x, t, rngs=rngs)
 
   chain = diffusion.Chain(apply, kernels, 8, 1)
@@ -173,7 +174,6 @@ def test_steps_of_stride_one_are_all_steps_and_pieces_are_the_whole_chain_in_one
     x = run(x, first, count)
   units = state.extra['model_units']
   np.testing.assert_allclose(units['mean'] + units['scale'] * x, whole, rtol=1e-4, atol=1e-4)
-  assert len(traces) == 1
 
 
 def diffusion_network(settings):

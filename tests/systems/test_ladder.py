@@ -1,5 +1,6 @@
 """Ladders against a linear one whose evidence is known, and against autoencoders of one and two levels."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,7 +142,7 @@ def test_merge_of_a_residual_of_zeros_has_no_divergence():
   for level in (1, 2, 3):
     np.testing.assert_array_equal(found[f'kl_nats_layer_{level}'], 0)
   prior = (jnp.asarray([0.3, -1.0]), jnp.asarray([0.4, 0.2]))
-  jax.tree.map(np.testing.assert_array_equal, ladder.residual((jnp.zeros(2), jnp.zeros(2)), prior), prior)
+  chex.assert_trees_all_equal(ladder.residual((jnp.zeros(2), jnp.zeros(2)), prior), prior)
 
 
 def test_merge_by_a_residual_moves_the_prior_in_units_of_its_deviation():

@@ -1,5 +1,6 @@
 """What can be put together in a game: bounds on weights, what lies beside them, and what is refused."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +40,8 @@ def test_the_largest_singular_value_is_the_bound():
 def test_a_kernel_of_zeros_stays_one():
   zeros = jax.tree.map(jnp.zeros_like, PARAMS)
   scaled, found = spectral(zeros, directions(KEY, PARAMS), 1.0)
-  jax.tree.map(np.testing.assert_array_equal, scaled, zeros)
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+  chex.assert_trees_all_equal(scaled, zeros)
+  chex.assert_tree_all_finite(found)
 
 
 def test_one_turn_of_the_power_method_is_the_papers():
@@ -221,7 +222,7 @@ def test_a_lazy_step_has_one_rate(moves):
   assert counts(first) == {2, 2 * moves}
   second, _ = step(KEY, first, batch)
   last, _ = step(KEY, second, batch)  # the rate is nothing from step 2 on
-  jax.tree.map(np.testing.assert_array_equal, second.params, last.params)
+  chex.assert_trees_all_equal(second.params, last.params)
   moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), first.params, second.params)
   assert max(jax.tree.leaves(moved)) > 0
 

@@ -1,5 +1,6 @@
 """The game of StyleGAN: each player's loss is the paper's formula, nobody moves another's numbers, and images grow."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -157,8 +158,8 @@ def test_a_generator_of_a_larger_size_begins_where_the_smaller_one_ended(tmp_pat
   fresh = jax.jit(large.init)(jax.random.key(1), batch)
   after = graft.graft(fresh, dict.fromkeys(('generator', 'critic'), str(tmp_path)), fresh=True)
   assert set(after.params['critic']) - set(before.params['critic']) == {'layers_8', 'from_rgb_8'}
-  jax.tree.map(np.testing.assert_array_equal, after.extra['ema_statistics'], before.extra['ema_statistics'])
-  jax.tree.map(np.testing.assert_array_equal, after.extra['critic_statistics'], before.extra['critic_statistics'])
+  chex.assert_trees_all_equal(after.extra['ema_statistics'], before.extra['ema_statistics'])
+  chex.assert_trees_all_equal(after.extra['critic_statistics'], before.extra['critic_statistics'])
 
   def images(system, state):
     z = jax.random.normal(KEY, (4, 4))

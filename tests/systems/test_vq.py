@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,7 +96,7 @@ def test_dead_codes_are_put_on_vectors_of_the_batch_and_the_others_stay():
   for code in np.asarray(losses.codebook_vectors(new_counts, new_sums))[[1, 2]]:
     assert np.isclose(np.asarray(z).reshape(-1, 2), code, rtol=1e-4).all(1).any()
   unmoved = quantize.restart(jax.random.key(0), counts, sums, z, 0.0)
-  jax.tree.map(np.testing.assert_array_equal, unmoved, (counts, sums))
+  chex.assert_trees_all_equal(unmoved, (counts, sums))
 
 
 def test_k_means_ends_on_the_means_of_what_is_nearest():
@@ -128,7 +129,7 @@ def test_codes_stand_for_the_reconstruction(hierarchy):
   for name, z, code in zip(level_names(3), passed.z, passed.codes, strict=True):
     np.testing.assert_array_equal(code, quantize.nearest(z, params[f'codebook_{name}']))
   codes = network.apply({'params': params}, x, method='encode')
-  jax.tree.map(np.testing.assert_array_equal, codes, passed.codes)
+  chex.assert_trees_all_equal(codes, passed.codes)
   np.testing.assert_allclose(network.apply({'params': params}, codes, method='decode'), passed.x, atol=1e-6)
 
 

@@ -6,6 +6,7 @@ import shutil
 from statistics import NormalDist
 from types import SimpleNamespace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,7 +143,7 @@ def runs(tmp_path_factory):
 
 def test_the_priors_leave_the_autoencoder_as_it_was(runs):
   frozen, state, *_ = runs
-  jax.tree.map(np.testing.assert_array_equal, state.params['vqvae'], frozen)
+  chex.assert_trees_all_equal(state.params['vqvae'], frozen)
   assert set(state.opt) == {'top', 'bottom'}
 
 

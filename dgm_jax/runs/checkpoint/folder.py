@@ -4,7 +4,6 @@ A reader holds the step that it reads by a shared lock of its folder. Whoever tr
 """
 
 import contextlib
-import fcntl
 import itertools
 import os
 import shutil
@@ -16,6 +15,11 @@ from pathlib import Path
 
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import exists, patiently, sync
+
+try:
+  import fcntl  # filelock's locks of folders and of readers are files or databases beside them
+except ImportError:  # Windows: as on a file system without locks, a reader whose step is gone lists again
+  fcntl = None
 
 __all__ = [
   'FOLDER', 'describe', 'hold', 'reason', 'remove', 'remove_drafts', 'set_aside', 'steps', 'sync_step', 'tidy',
@@ -55,9 +59,10 @@ def unreadable(workdir: Path) -> list[str]:
 def hold(step: Path) -> Iterator[None]:
   """Keeps the folder of a step from being removed by the run that trains, as far as the file system has locks."""
   number = None
-  with contextlib.suppress(OSError):
-    number = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  if fcntl:
+    with contextlib.suppress(OSError):
+      number = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+      fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
   try:
     yield
   finally:
@@ -76,22 +81,22 @@ def remove(step: Path, force: bool = False) -> None:
     OSError: it cannot be removed.
   """
   aside = step.with_name(f'{step.name}.removed')
-  try:
-    number = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-  except FileNotFoundError:  # somebody else has removed it
-    return
-  try:
-    with contextlib.suppress(OSError):  # a file system without locks: a reader finds out, and lists again
+  with contextlib.ExitStack() as opened:
+    if fcntl:
       try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        if not force:
-          return
+        number = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+      except FileNotFoundError:  # somebody else has removed it
+        return
+      opened.callback(os.close, number)
+      with contextlib.suppress(OSError):  # a file system without locks: a reader finds out, and lists again
+        try:
+          fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          if not force:
+            return
     shutil.rmtree(aside, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
       step.rename(aside)
-  finally:
-    os.close(number)
   shutil.rmtree(aside, ignore_errors=True)
 
 
