@@ -17,7 +17,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError, printable
 from dgm_jax.internal.files import read_text, sweep, write_atomic
 
-__all__ = ['Example', 'cached', 'remembered', 'stamp']
+__all__ = ['Example', 'cached', 'refuse_shapes', 'remembered', 'root', 'stamp']
 
 Label = int | tuple[int, ...] | None  # of one example; its factors, where it has several
 Example = tuple[str, np.ndarray, Label]  # where it comes from, for errors; uint8 [H, W, C]; label
@@ -161,13 +161,22 @@ def _write_pictures(path: pathlib.Path, label: str, size: int, examples: Iterabl
         header = {'descr': '|u1', 'fortran_order': False, 'shape': (size, *shape)}
         np.lib.format.write_array_header_1_0(file, header)
       if x.shape != shape:
-        raise UserError(
-          f'{label}: images differ: {first} is {_shape(shape)}, {place} is {_shape(x.shape)}: '
-          'set --config.data.size (pixels a side) and --config.data.channels (1 or 3)'
-        )
+        refuse_shapes(label, first, shape, place, x.shape)
       file.write(x.tobytes())
       labels.append(y)
   return labels
+
+
+def refuse_shapes(label: str, first: str, shape: tuple[int, ...], place: str, other: tuple[int, ...]) -> NoReturn:
+  """Refuses images of two shapes.
+
+  Raises:
+    UserError: always.
+  """
+  raise UserError(
+    f'{label}: images differ: {first} is {_shape(shape)}, {place} is {_shape(other)}: '
+    'set --config.data.size (pixels a side) and --config.data.channels (1 or 3)'
+  )
 
 
 def _check_room(folder: pathlib.Path, label: str, needed: int) -> None:

@@ -128,7 +128,7 @@ def with_data(config: ConfigDict, names: tuple[str, ...]) -> tuple[ConfigDict, d
   Raises:
     UserError: there is a mistake in the data, or the parts do not fit one another or the system.
   """
-  splits = {name: data.load(config.data, name) for name in names}
+  splits = data.load_parts(config.data, names)
   checks.check_together(splits)
   checks.check_labels(splits, systems.classes(config))
   checks.check_range(splits, config.data, systems.data_range(config))
@@ -283,6 +283,8 @@ def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
     if not prefix and key in experiment.FREE:
       continue
     a, b = old.get(key), new.get(key)
+    if f'{prefix}{key}' == 'data.where':
+      continue  # on which no bit depends
     if f'{prefix}{key}' == 'data.class_shares' and not a:
       continue  # of a run from before that key, whose data says the same
     if f'{prefix}{key}'.startswith('data.digest') and not (a and b):
