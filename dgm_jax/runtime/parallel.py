@@ -163,11 +163,11 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
   """
   if mesh.devices.flat[0].platform != 'cpu':
     return {}
-  return dict(_known((('xla_cpu_experimental_ynn_fusion_type', 'LIBRARY_FUSION_TYPE_REDUCE'),)))
+  return dict(_if_known((('xla_cpu_experimental_ynn_fusion_type', 'LIBRARY_FUSION_TYPE_REDUCE'),)))
 
 
 @functools.cache
-def _known(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def _if_known(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
   """Returns the options if the installed compiler knows them all, none of them otherwise."""
   try:
     jax.jit(lambda: jnp.zeros(()), compiler_options=dict(options)).lower().compile()
