@@ -22,7 +22,7 @@ class Member(NamedTuple):
 
   shape: tuple[int, ...]
   dtype: np.dtype
-  start: int = 0  # of its content, in an .npy file
+  start: int = 0  # of its content in an .npy file; 0 in an archive
   by_columns: bool = False
 
 
@@ -95,8 +95,7 @@ def _zipped(path: pathlib.Path, file: IO[bytes]) -> tuple[dict[str, Member], tup
       if name in members:
         raise UserError(f'{path} holds {info.filename} twice: save it anew by np.savez')
       with archive.open(info) as member:
-        members[name] = _header(member, info.file_size)
-      _refuse_large(members[name], f'{name} of {path}')
+        members[name] = _header(member, info.file_size, f'{name} of {path}')._replace(start=0)
   return members, tuple(others)
 
 
@@ -110,14 +109,20 @@ def _refuse_large(member: Member, where: str) -> None:
     )
 
 
-def _header(file: IO[bytes], size: int) -> Member:
-  """Reads the header of an array in a file of `size` bytes, and checks that the array is complete."""
+def _header(file: IO[bytes], size: int, where: str = '') -> Member:
+  """Reads the header of an array in a file of `size` bytes, and checks that it is complete.
+
+  `where` names an array that is read whole, and must fit in memory.
+  """
   version = np.lib.format.read_magic(file)
   read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
   shape, by_columns, dtype = read_header(file)
   if dtype.hasobject:
     raise ValueError('pickled objects')
+  member = Member(shape, dtype, file.tell(), by_columns and len(shape) > 1)
+  if where:
+    _refuse_large(member, where)
   needed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
   if min(shape, default=0) < 0 or there < needed:
     raise ValueError(f'{needed} bytes promised, {there} there')
-  return Member(shape, dtype, file.tell(), by_columns and len(shape) > 1)
+  return member

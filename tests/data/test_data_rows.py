@@ -65,6 +65,9 @@ def test_a_large_file_is_dealt_without_being_read(tmp_path, monkeypatch):
   for name, part in parts.items():
     assert isinstance(part.arrays['x'], rows.Rows) and part.shape == (5, 4, 3)
     np.testing.assert_array_equal(np.asarray(part.arrays['x']), whole[name].arrays['x'])
+  np.savez(tmp_path / 'x.npz', x=X)
+  packed = load(config_of(f'npz:{tmp_path / "x.npz"}'), 'train').arrays['x']
+  assert isinstance(packed, np.ndarray) and (packed == whole['train'].arrays['x']).all()
   grey = load(config_of(f'npy:{tmp_path / "x.npy"}', channels=1, size=3), 'train').arrays['x']
   monkeypatch.setattr(rows, 'LARGE', 2**30)
   small = load(config_of(f'npy:{tmp_path / "x.npy"}', channels=1, size=3), 'train').arrays['x']
