@@ -31,7 +31,7 @@ __all__ = [
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll', 'ais',
-  'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'pictures', 'source', 'overrides',
+  'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'norms', 'pictures', 'source', 'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
@@ -94,6 +94,7 @@ def defaults() -> ConfigDict:
       'shard_params': False,  # spread parameters and optimizer state over the devices, too
       'graft': {},  # network name -> workdir of the run that it is taken from
       'graft_fresh': False,  # whether layers that the network lacks there start afresh, as when images grow
+      'norms': False,  # log the norms of each player's gradients, before clipping, and of its parameters after the step
       'log': {'tensorboard': True, 'wandb': ''},
       'source': '',  # filled in: the config file and its variant,
       'overrides': (),  # and what the command line changed

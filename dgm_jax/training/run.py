@@ -22,6 +22,7 @@ from dgm_jax.training.rehearsal import explained, rehearse
 
 __all__ = [
   'Run', 'build_run', 'compile_call', 'describe', 'identity', 'indices', 'prepare', 'schedule_changes',
+  'with_one_batch',
 ]  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class Run(NamedTuple):
   arrays: dict[str, Any]  # the training split, on the devices
   folder: Path
   total: int  # steps
+  one_batch: bool = False  # whether every step takes `arrays` as its batch, see `with_one_batch`
 
 
 def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False, devices: int = 0) -> Run:
@@ -126,9 +128,9 @@ def compile_call(run: Run) -> Callable:
 
     def one(state, key_and_index):
       (for_data, for_step), index = key_and_index
-      batch = driver.place(fetch(arrays, index))
       # Without the barrier each use of the batch would gather and binarize it anew.
-      batch = jax.lax.optimization_barrier(prepare_batch(for_data, batch))
+      batch = arrays if run.one_batch else prepare_batch(for_data, driver.place(fetch(arrays, index)))
+      batch = jax.lax.optimization_barrier(batch)
       return driver.settle(*run.system.step(for_step, state, batch))
 
     # XLA's convolutions on a CPU are twenty times slower inside a loop, even one of a single turn.
@@ -141,6 +143,21 @@ def compile_call(run: Run) -> Callable:
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
   return driver.compile(call)
+
+
+def with_one_batch(run: Run) -> Run:
+  """Returns the run whose every step takes the first step's batch, prepared once. Only its speed means anything.
+
+  Raises:
+    UserError: each device makes its own step.
+  """
+  experiment.require(run.config.parallel == 'jit', "a batch is reused with config.parallel='jit' alone")
+  fetch, make = run.splits['train'].fetch, preprocess.training(run.config.data)
+  program = jax.jit(
+    lambda arrays, index: make(jax.random.key(0), _driver(run).place(fetch(arrays, index))),
+    out_shardings=parallel.rows(run.mesh),
+  )
+  return run._replace(arrays=program(run.arrays, indices(run, 0, 1)[0]), one_batch=True)
 
 
 def indices(run: Run, step: int, steps: int) -> jax.Array:
