@@ -5,9 +5,9 @@ prior, without a context, on static data (another binarization here). Batch and 
 Command: python train.py --config=configs/af_vae_mnist.py --workdir=runs/af_vae_mnist
 Variants: (none); mean_only (shifts alone, four steps of 3 x 640 as in appendix A); small (mean_only, four steps of 320,
 50 latents, network of Burda et al. 2016, dynamic data), small_normal (the same under N(0, I)); tiny, tiny_maf.
-Cost: not timed yet.
-Expected: NLL 79.30 by 4096 samples (static, perhaps trained on the validation images, too). small: 89.2 or less by 1000
-samples, and 0.5 below small_normal (dynamic). No run is recorded yet.
+Cost: small 5 minutes of two CPU cores.
+Expected: NLL 79.30 by 4096 samples (static, perhaps trained on the validation images, too). Measured (dynamic, 1000
+samples, 80 epochs): small 85.63, small_normal 89.98.
 """
 
 from dgm_jax.config import defaults, optimizer, shrink, with_variant

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxpr_as_fun
 from playing import TABLE
+from quick_random import begun_quickly
 
 from dgm_jax import config as experiment
 from dgm_jax import core, data, evals, systems, training
@@ -164,7 +165,7 @@ def trained(request, tmp_path_factory, smooth):
   folder = tmp_path_factory.mktemp('runs')
   with pytest.MonkeyPatch.context() as monkeypatch:  # all is traced below
     monkeypatch.setattr(training.run, 'rehearse', lambda *_: None)
-    eight = traced_once(training.prepare(tiny(request.param), folder / 'eight'))
+    eight = begun_quickly(traced_once(training.prepare(tiny(request.param), folder / 'eight')))
   one = on_one_device(eight)
   assert (eight.mesh.size, one.mesh.size) == (8, 1)
   start, traces = parallel.fetch(training.start(eight)[0]), []
@@ -310,7 +311,8 @@ ANSWERS = {  # the shape of an answer, by the shape of a batch x and the size Z 
 
 
 def zeros(function, *args):
-  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *args))
+  """Returns zeros of the shapes that a function would return. Nothing is compiled."""
+  return jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), jax.eval_shape(function, *args))
 
 
 def traced(function, static_argnums=(), **options):

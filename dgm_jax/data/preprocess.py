@@ -8,6 +8,7 @@ the number of devices changes it.
 import difflib
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,17 +95,17 @@ def dequantize_symmetric(key: jax.Array, batch: Batch, levels: int = 256) -> Bat
 
 # name -> (the function, its counterpart without fresh noise, model space back to [0, 255] or to one of so many levels)
 _TABLE: dict[str, tuple[Callable, str, Callable]] = {
-  'identity': (identity, 'identity', lambda x: jnp.round(255 * x)),
-  'scale': (scale, 'scale', lambda x: jnp.round(255 * x)),
-  'scale_symmetric': (scale_symmetric, 'scale_symmetric', lambda x: jnp.round(127.5 * (x + 1))),
-  'threshold': (threshold, 'threshold', lambda x: jnp.round(255 * x)),
-  'dynamic_binarize': (dynamic_binarize, 'static_binarize', lambda x: jnp.round(255 * x)),
-  'static_binarize': (static_binarize, 'static_binarize', lambda x: jnp.round(255 * x)),
-  'dequantize': (dequantize, 'static_dequantize', lambda x, levels: jnp.floor(levels * x)),
+  'identity': (identity, 'identity', lambda xp, x: xp.round(255 * x)),
+  'scale': (scale, 'scale', lambda xp, x: xp.round(255 * x)),
+  'scale_symmetric': (scale_symmetric, 'scale_symmetric', lambda xp, x: xp.round(127.5 * (x + 1))),
+  'threshold': (threshold, 'threshold', lambda xp, x: xp.round(255 * x)),
+  'dynamic_binarize': (dynamic_binarize, 'static_binarize', lambda xp, x: xp.round(255 * x)),
+  'static_binarize': (static_binarize, 'static_binarize', lambda xp, x: xp.round(255 * x)),
+  'dequantize': (dequantize, 'static_dequantize', lambda xp, x, levels: xp.floor(levels * x)),
   'dequantize_symmetric': (
-    dequantize_symmetric, 'scale_symmetric', lambda x, levels: jnp.floor(levels / 2 * (x + 1))
+    dequantize_symmetric, 'scale_symmetric', lambda xp, x, levels: xp.floor(levels / 2 * (x + 1))
   ),
-  'static_dequantize': (static_dequantize, 'static_dequantize', lambda x, levels: jnp.floor(levels * x)),
+  'static_dequantize': (static_dequantize, 'static_dequantize', lambda xp, x, levels: xp.floor(levels * x)),
 }  # fmt: skip
 NAMES = tuple(_TABLE)
 DEQUANTIZED = ('dequantize', 'dequantize_symmetric', 'static_dequantize')
@@ -142,12 +143,12 @@ def evaluation(data: ConfigDict) -> Callable[[jax.Array, Batch], Batch]:
   return find(for_evaluation(data.preprocess), data.levels)
 
 
-def pixels(data: ConfigDict) -> Callable[[jax.Array], jax.Array]:
+def pixels(data: ConfigDict) -> Callable[[jax.Array], jax.Array | np.ndarray]:
   """Returns the map from an experiment's model space back to pixels, uint8 [...], for `config.data`."""
   return lambda x: to_uint8(data.preprocess, x, data.levels)
 
 
-def to_uint8(name: str, x: jax.Array, levels: int = 256) -> jax.Array:
+def to_uint8(name: str, x: jax.Array, levels: int = 256) -> jax.Array | np.ndarray:
   """Maps model space back to pixels for pictures. Values outside the range are clipped.
 
   Args:
@@ -158,10 +159,12 @@ def to_uint8(name: str, x: jax.Array, levels: int = 256) -> jax.Array:
   Returns:
     uint8 [...].
   """
+  xp: Any = jnp if isinstance(x, jax.core.Tracer) else np  # outside a program NumPy does the same, and compiles nothing
+  x = xp.nan_to_num(x)
   if name not in DEQUANTIZED:
-    return jnp.clip(_TABLE[name][2](x), 0, 255).astype(jnp.uint8)
-  level = jnp.clip(_TABLE[name][2](x, levels), 0, levels - 1)
-  return (level if levels == PIXEL else jnp.floor(255 * level / (levels - 1) + 0.5)).astype(jnp.uint8)
+    return xp.clip(_TABLE[name][2](xp, x), 0, 255).astype(np.uint8)
+  level = xp.clip(_TABLE[name][2](xp, x, levels), 0, levels - 1)
+  return (level if levels == PIXEL else xp.floor(255 * level / (levels - 1) + 0.5)).astype(np.uint8)
 
 
 def _pixels(batch: Batch) -> jax.Array:

@@ -1,5 +1,6 @@
 """What the latents of a variational autoencoder carry."""
 
+import jax
 import numpy as np
 
 from dgm_jax import losses
@@ -30,7 +31,7 @@ def units(seed: int, subject: Subject) -> dict[str, float | list[float]]:
   results: dict[str, float | list[float]] = {}
   for level, arrays in measured.items():
     suffix = f'_layer_{level}' if len(measured) > 1 else ''
-    results[f'active_units{suffix}'] = float(losses.active_units(arrays['mean']))
+    results[f'active_units{suffix}'] = float(jax.jit(losses.active_units)(arrays['mean']))
     kl = arrays['kl'].mean(0, dtype=np.float64)
     results[f'kl_per_dimension_nats{suffix}'] = sorted(map(float, kl), reverse=True)
   return results

@@ -79,7 +79,7 @@ def enough(n: int, what: str, axis: int = 0, why: str = '', **arrays: ArrayLike)
     try:
       chex.assert_axis_dimension_gteq(array, axis, n)
     except AssertionError:
-      where = (f' on axis {axis}' if axis or not jnp.ndim(array) else '') + why
+      where = f' on axis {axis}' if axis or not jnp.ndim(array) else ''
       raise ValueError(
         f'{name}: got shape {jnp.shape(array)}, expected {WORDS[n]} {what} or more{where}{why}'
       ) from None

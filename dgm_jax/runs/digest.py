@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,15 +16,14 @@ __all__ = ['digest', 'finite', 'first_bad', 'named_leaves', 'num_bytes', 'of', '
 
 def digest(state: State) -> dict[str, str]:
   """Computes a fingerprint of each part of the state: {'params/encoder': '9c..'}."""
-  return {name: of(part) for name, part in sorted(_parts(state).items())}
+  parts = sorted(_parts(state).items())
+  sums = iter(_each(_sum, jax.tree.leaves([part for _, part in parts])))
+  return {name: _fold([next(sums) for _ in jax.tree.leaves(part)]) for name, part in parts}
 
 
 def of(tree: Any) -> str:
   """Computes the fingerprint of one tree of arrays."""
-  total = [0, 0]
-  for number, sums in enumerate(jax.device_get([_sums(leaf) for leaf in jax.tree.leaves(tree)])):
-    total = [(old * 0x01000193 + int(new) * (2 * number + 1)) % 2**32 for old, new in zip(total, sums, strict=True)]
-  return '-'.join(f'{word:08x}' for word in total)
+  return _fold(_each(_sum, jax.tree.leaves(tree)))
 
 
 @jax.jit
@@ -33,15 +32,14 @@ def finite(tree: Any) -> jax.Array:
 
   It does not wait for the devices, as chex.assert_tree_all_finite does.
   """
-  checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-  return functools.reduce(jnp.logical_and, checks, jnp.bool_(True))
+  return functools.reduce(jnp.logical_and, [_finite(jnp, leaf) for leaf in jax.tree.leaves(tree)], jnp.bool_(True))
 
 
 def first_bad(tree: Any) -> str:
   """Returns the path of the first array that holds a NaN or an infinity, '' if there is none."""
-  leaves = list(named_leaves(tree))
-  good = jax.device_get([finite(leaf) for _, leaf in leaves])
-  return next((name for (name, _), fine in zip(leaves, good, strict=True) if not fine), '')
+  names, leaves = zip(*named_leaves(tree), strict=True)
+  good = _each(_finite, leaves)
+  return next((name for name, fine in zip(names, good, strict=True) if not fine), '')
 
 
 def named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:
@@ -67,23 +65,57 @@ def _parts(state: State) -> dict[str, Any]:
   return parts
 
 
-@jax.jit
-def _sums(leaf: jax.Array) -> jax.Array:
+# Functions of one array take the library as `xp`: NumPy where the arrays are on the host, where nothing is compiled.
+
+
+def _each(function: Callable[[Any, Any], Any], leaves: Sequence[jax.Array]) -> list[Any]:
+  """Returns what a function gives for each array, on the host."""
+  if all(map(_on_host, leaves)):
+    return [function(np, np.asarray(leaf)) for leaf in leaves]
+  return jax.device_get(_on_devices(function, leaves))
+
+
+def _on_host(leaf: Any) -> bool:
+  if not isinstance(leaf, jax.Array):
+    return True
+  return leaf.is_fully_addressable and next(iter(leaf.devices())).platform == 'cpu'
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _on_devices(function: Callable[[Any, Any], Any], leaves: Sequence[jax.Array]) -> list[jax.Array]:
+  return [function(jnp, leaf) for leaf in leaves]
+
+
+def _finite(xp: Any, leaf: Any) -> Any:
+  """Returns whether every number of an array is finite, [] bool. An array of other than real numbers is."""
+  return xp.isfinite(leaf).all() if jnp.issubdtype(leaf.dtype, jnp.inexact) else xp.bool_(True)
+
+
+def _fold(sums: Sequence[Any]) -> str:
+  """Computes one fingerprint of arrays from the sums of each, [2]. Their order matters."""
+  total = [0, 0]
+  for number, pair in enumerate(sums):
+    total = [(old * 0x01000193 + int(new) * (2 * number + 1)) % 2**32 for old, new in zip(total, pair, strict=True)]
+  return '-'.join(f'{word:08x}' for word in total)
+
+
+def _sum(xp: Any, leaf: Any) -> Any:
   """Computes two sums modulo 2^32 over the words of an array, weighted by position, [2] uint32.
 
   Sums of integers do not depend on the order of summation, hence not on the sharding. Since the weights are odd, every
-  single flipped bit changes a sum. Arrays of one shape share one small program.
+  single flipped bit changes a sum.
   """
-  words = _words(leaf)
-  place = jax.lax.iota(jnp.uint32, words.size).reshape(words.shape)
-  first = (words * (2 * place + 1)).sum(dtype=jnp.uint32)
-  second = ((words ^ jnp.uint32(0x9E3779B9)) * ((place * jnp.uint32(0x85EBCA6B)) | 1)).sum(dtype=jnp.uint32)
-  return jnp.stack([first, second])
+  words = _words(xp, leaf)
+  place = xp.arange(words.size, dtype=np.uint32).reshape(words.shape)
+  first = (words * (2 * place + 1)).sum(dtype=np.uint32)
+  second = ((words ^ np.uint32(0x9E3779B9)) * ((place * np.uint32(0x85EBCA6B)) | 1)).sum(dtype=np.uint32)
+  return xp.stack([first, second])
 
 
-def _words(leaf: jax.Array) -> jax.Array:
-  """Returns the bits of an array as uint32, one word an element. For 64 bits the two halves are added."""
-  if leaf.dtype == jnp.bool_:
-    return leaf.astype(jnp.uint32)
-  bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f'uint{8 * min(4, leaf.dtype.itemsize)}'))
-  return bits.astype(jnp.uint32)
+def _words(xp: Any, leaf: Any) -> Any:
+  """Returns the bits of an array as uint32 [n], one word an element, two of 64 bits."""
+  if leaf.dtype == np.bool_:
+    return leaf.astype(np.uint32).reshape(-1)
+  word = np.dtype(f'uint{8 * min(4, leaf.dtype.itemsize)}')
+  bits = leaf.reshape(-1).view(word) if xp is np else jax.lax.bitcast_convert_type(leaf, word).reshape(-1)
+  return bits.astype(np.uint32)

@@ -8,6 +8,7 @@ and what they have in common is averaged: exact for losses that are means over
 examples, with statistics of a device's own rows for those that are not.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -155,11 +156,16 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
   """
   if mesh.devices.flat[0].platform != 'cpu':
     return {}
-  options = {'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE'}
+  return dict(_known((('xla_cpu_experimental_ynn_fusion_type', 'LIBRARY_FUSION_TYPE_REDUCE'),)))
+
+
+@functools.cache
+def _known(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+  """Returns the options if the installed compiler knows them all, none of them otherwise."""
   try:
-    jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
+    jax.jit(lambda: jnp.zeros(()), compiler_options=dict(options)).lower().compile()
   except jax.errors.JaxRuntimeError:
-    return {}
+    return ()
   return options
 
 

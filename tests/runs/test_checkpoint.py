@@ -156,6 +156,13 @@ def test_the_digest_is_that_of_older_checkpoints():
   assert digest.of(tree) == 'c7a004dc-818013f1'  # by its formula in whole numbers
 
 
+def test_devices_and_the_host_agree_on_digests_and_on_what_is_finite():
+  leaves = [*jax.tree.leaves(arrays()), np.float32([1, np.inf]), jnp.bfloat16([np.nan]), np.float32(2), np.int8([3])]
+  for function in (digest._sum, digest._finite):
+    there = jax.device_get(digest._on_devices(function, leaves))
+    jax.tree.map(np.testing.assert_array_equal, there, digest._each(function, [np.asarray(leaf) for leaf in leaves]))
+
+
 def test_any_flipped_bit_changes_the_digest_of_its_part_and_of_no_other():
   state, random = arrays(), np.random.default_rng(0)
   paths, structure = jax.tree_util.tree_flatten_with_path(state)
