@@ -1,7 +1,7 @@
 """The training loop, its log, and ensembles of runs in one program.
 
 `run` puts a run together, `start` finds the state that it begins with, `loop` takes its steps,
-and `profile` traces some of them.
+and `profile` traces some of them. `grid` trains many settings and seeds.
 """
 
 from dgm_jax.training.loop import ROLLBACKS, Evaluators, fit, saver, train

@@ -67,16 +67,19 @@ def text(name: str, topic: Topic) -> str:
   return '\n'.join(lines)
 
 
-def document(topics: Mapping[str, Topic], seconds: Mapping[str, float], style: str) -> str:
-  """Formats one HTML page that needs no other file."""
+def document(
+  topics: Mapping[str, Topic], seconds: Mapping[str, float], style: str, title: str = 'The theory, run', lead: str = ''
+) -> str:
+  """Formats one HTML page that needs no other file. Without a lead it says how many predicted figures hold."""
   body = ''.join(_section(name, topic, seconds[name]) for name, topic in topics.items())
   missed = [f'{name}: {row.name}' for name, topic in topics.items() for row in topic.rows if not row.holds]
   count = sum(len(topic.rows) for topic in topics.values())
-  lead = f'{count - len(missed)} of {count} predicted figures hold; {sum(seconds.values()):.0f} seconds'
-  head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>The theory, run</title>'
+  lead = lead or f'{count - len(missed)} of {count} predicted figures hold; {sum(seconds.values()):.0f} seconds'
+  head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+  head += f'<title>{html.escape(title)}</title>'
   more = '.missed { color: #b00020; font-weight: 600 } h3 { margin-top: 1.2em }'
   return (
-    f'<!doctype html><html lang="en"><head>{head}<style>{style}{more}</style></head><body><h1>The theory, run</h1>'
+    f'<!doctype html><html lang="en"><head>{head}<style>{style}{more}</style></head><body><h1>{html.escape(title)}</h1>'
     f'<p class="lead">{html.escape(lead)}</p>{body}</body></html>\n'
   )
 
