@@ -143,8 +143,8 @@ def _study_grid(config: ConfigDict, args: Any) -> None:
     if weight and missing:
       print(f'training {len(missing)} of {title} in one program', flush=True)
       started = time.perf_counter()
-      found = trainings.train_together(config, weight, missing, out / 'states.npz')
-      for member, one in zip(missing, found, strict=True):
+      reached = trainings.train_together(config, weight, missing, out / 'states.npz')
+      for member, one in zip(missing, reached, strict=True):
         _keep(files[member], member, one, (time.perf_counter() - started) / len(missing))
       (out / 'states.npz').unlink(missing_ok=True)
     else:

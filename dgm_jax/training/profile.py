@@ -36,7 +36,7 @@ def profiled(call: Callable, steps: int, steps_per_call: int, folder: Path) -> I
       if made == 1:
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # frames of Python would be most of the trace
-        tracing.callback(lambda: print(_told(folder, made - 1, steps_per_call), flush=True))
+        tracing.callback(lambda: print(_line(folder, made - 1, steps_per_call), flush=True))
         tracing.enter_context(jax.profiler.trace(folder / FOLDER, profiler_options=options))
       out = call(*args)
       made += 1
@@ -48,6 +48,6 @@ def profiled(call: Callable, steps: int, steps_per_call: int, folder: Path) -> I
     yield traced
 
 
-def _told(folder: Path, calls: int, steps_per_call: int) -> str:
+def _line(folder: Path, calls: int, steps_per_call: int) -> str:
   count = f'{calls * steps_per_call} steps in {calls} call{"s" * (calls > 1)}'
   return f'profile: {count}, in {folder / FOLDER}; look at it with xprof --logdir={folder / FOLDER}'
