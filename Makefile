@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 WORKDIR ?= runs/vae_digits
 
-.PHONY: train test deck oldest faults mutants lint results clean
+.PHONY: train test deck readme pages docs oldest faults mutants lint results clean
 
 train: $(VENV)/.installed
 	@echo "== training a variational autoencoder on the built-in digits (configs/vae_digits.py) into $(WORKDIR)"
@@ -17,6 +17,18 @@ test: $(VENV)/.installed-test
 deck: $(VENV)/.installed-test
 	@echo "== running the command of every row of docs/deck.md at the size of a test"
 	$(RUN) tests/deck/run.py
+
+readme: $(VENV)/.installed-test
+	@echo "== running every command of README.md, in order, at the size of a test"
+	$(RUN) tests/deck/readme.py
+
+docs: .venv-docs/.installed
+	@echo "== building the site of docs/ into build/site"
+	.venv-docs/bin/mkdocs build --strict --quiet
+
+pages: $(VENV)/.installed-test
+	@echo "== making every kind of page and looking at each in a browser: 800 and 1,600 pixels, light and dark"
+	$(RUN) tests/browser/run.py
 
 oldest: $(VENV)/bin/python
 	@echo "== running the contract and the losses on the lowest versions that pyproject.toml allows"
@@ -46,9 +58,10 @@ lint: $(VENV)/.installed-test
 results: $(VENV)/.installed
 	$(RUN) -m dgm_jax.report --results
 	$(RUN) -m dgm_jax.report --tables > /dev/null
+	$(RUN) docs/site/strip.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs build *.egg-info .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, or run make PYTHON=/path/to/python"; exit 2; }
@@ -63,4 +76,12 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "== installing the packages that only the tests need"
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+# The site is made of docstrings as text: its environment needs neither JAX nor the package.
+.venv-docs/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, or run make PYTHON=/path/to/python"; exit 2; }
+	$(PYTHON) -m venv .venv-docs
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-docs/requirements.txt
 	@touch $@

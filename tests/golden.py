@@ -4,7 +4,6 @@ import math
 from collections import Counter
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from playing import doubles, filled
 
@@ -13,7 +12,7 @@ KEYS = {name: jax.random.key(3) for name in ('params', 'dropout', 'noise')}
 
 def wave(*shape, start=0.3):
   """An array of sines, float32."""
-  return jnp.asarray(np.sin(start + 0.9 * np.arange(math.prod(shape))).reshape(shape), jnp.float32)
+  return jax.device_put(np.sin(start + 0.9 * np.arange(math.prod(shape))).reshape(shape).astype(np.float32))
 
 
 def given(module, *args, change=lambda variables: variables, mutable=False, **options):

@@ -97,11 +97,11 @@ def filled(tree):
   def leaf(path, like):
     number = np.arange(math.prod(like.shape)) + 3.0 * len(jax.tree_util.keystr(path))
     if not jnp.issubdtype(like.dtype, jnp.floating):
-      return jnp.zeros(like.shape, like.dtype)
+      return jax.device_put(np.zeros(like.shape, like.dtype))
     name = getattr(path[-1], 'key', '')
     wave = np.sin(1.3 * number + 0.4).reshape(like.shape)
     start = 1.0 if name in POSITIVE else 0.0
-    return jnp.asarray(start + (0.3 if start else 0.5) * wave, like.dtype)
+    return jax.device_put(np.asarray(start + (0.3 if start else 0.5) * wave, like.dtype))
 
   return jax.tree_util.tree_map_with_path(leaf, tree)
 

@@ -1,5 +1,6 @@
 """What the pages say is there, and the skeleton of a system trains."""
 
+import ast
 import functools
 import importlib
 import importlib.util
@@ -12,7 +13,9 @@ import oldest
 import pytest
 from playing import KEY, batch_of
 
+import dgm_jax
 from dgm_jax import config as experiment
+from dgm_jax.internal.files import import_file
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / 'docs').glob('*.md')), ROOT / 'README.md', ROOT / 'CONTRIBUTING.md']
@@ -71,6 +74,44 @@ def test_the_skeleton_of_a_system_trains():
   np.testing.assert_allclose(
     np.square(again - batch['x']).sum((1, 2, 3)), system.evaluate(KEY, state, batch)['squared_error'], rtol=1e-4
   )
+
+
+@pytest.mark.parametrize(
+  ('name', 'words', 'last'),
+  [
+    ('loss_in_your_loop', (2,), 'nats after 2 steps'), ('new_system', (2,), 'after 2 steps'),
+    ('train_and_sample', ('vae_digits:tiny', 4, '{folder}'), 'between.png'),
+  ],
+)  # fmt: skip
+def test_examples_run_and_are_short(name, words, last, tmp_path, capsys):
+  path = ROOT / 'examples' / f'{name}.py'
+  assert len(path.read_text().splitlines()) <= 40
+  import_file(path).main(*(str(word).format(folder=tmp_path) for word in words))
+  assert capsys.readouterr().out.splitlines()[-1].endswith(last)
+
+
+def test_every_example_is_run():
+  assert {path.stem for path in (ROOT / 'examples').glob('*.py')} == {
+    'loss_in_your_loop',
+    'new_system',
+    'train_and_sample',
+  }
+
+
+def test_every_page_is_on_the_site():
+  shown = set(re.findall(r': ([\w/-]+\.md)$', (ROOT / 'mkdocs.yml').read_text(), re.M))
+  hooks = (ROOT / 'docs/site/hooks.py').read_text()
+  made = {'gallery.md', 'examples.md', 'experiments.md', 'index.md', 'contributing.md', 'changelog.md'}
+  reference = {
+    f'api/{name}.md' for name in ('dgm_jax', *ast.literal_eval(re.search(r'^MODULES = (.*)$', hooks, re.M)[1]))
+  }
+  assert shown == made | reference | {path.name for path in (ROOT / 'docs').glob('*.md')}
+  public = set(dgm_jax.__all__) - {'Model', 'fit', 'load'}
+  assert {f'api/{name}.md' for name in public} <= reference
+
+
+def test_the_strip_of_the_readme_is_small():
+  assert (ROOT / 'docs/strip.png').stat().st_size < 200_000
 
 
 def test_the_oldest_versions_are_those_of_pyproject():

@@ -213,7 +213,7 @@ def compiled(run: Any) -> Program:
   from dgm_jax import training
 
   def build(steps: int):
-    return call.lower(run.like, np.uint32(0), run.arrays, training.indices(run, 0, steps)).compile()
+    return call.lower(run.like, np.uint32(0), *training.one_call(run, 0, steps)).compile()
 
   call = training.compile_call(run)
   # The cost of a loop is that of its body once, so the figures of a step come from a call of one step.
@@ -230,12 +230,12 @@ def _speed(program: Program, state, seconds: float):
   from dgm_jax import training
 
   run, steps = program.run, program.run.config.steps_per_call
-  index, seed, product = training.indices(run, 0, steps), np.uint32(run.config.seed), matrix_product(run.mesh)
+  examples, seed, product = training.one_call(run, 0, steps), np.uint32(run.config.seed), matrix_product(run.mesh)
 
   def calls(state, n: int):
     started = time.perf_counter()
     for _ in range(n):
-      state, metrics = program.call(state, seed, run.arrays, index)
+      state, metrics = program.call(state, seed, *examples)
     jax.block_until_ready((state, metrics))
     return state, n * steps / (time.perf_counter() - started)
 
@@ -341,13 +341,13 @@ def _scan(run, steps: int) -> Callable:
 
   from dgm_jax import training
 
-  index, seed = training.indices(run, 0, steps), np.uint32(run.config.seed)
-  call = training.compile_call(run).lower(run.like, seed, run.arrays, index).compile()
+  examples, seed = training.one_call(run, 0, steps), np.uint32(run.config.seed)
+  call = training.compile_call(run).lower(run.like, seed, *examples).compile()
 
   def scan(state):
     jax.block_until_ready(state)
     started = time.perf_counter()
-    state = jax.block_until_ready(call(state, seed, run.arrays, index))[0]
+    state = jax.block_until_ready(call(state, seed, *examples))[0]
     return state, time.perf_counter() - started
 
   return scan

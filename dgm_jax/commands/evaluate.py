@@ -5,8 +5,8 @@ Usage: python -m dgm_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=lat
        [--judge=runs/classifier_mnist] [--record]
 
 Prints every figure and writes DIR/evaluation_SPLIT.json; with --record also results/SYSTEM_DATA_VARIANT.json,
-from which the README's table and docs/tables.md are made. Beside a figure of the test split stands the published one
-of the same system, data, network and protocol, where there is one.
+from which the tables of docs/systems.md and docs/tables.md are made. Beside a figure of the test split stands the
+published one of the same system, data, network and protocol, where there is one.
 """
 
 import re
@@ -157,7 +157,7 @@ def record(folder: Path, subject: Any, split: str, metrics: dict) -> dict:
   config, environment = subject.config, _environment(folder)
   steps = int(jax.device_get(subject.state.step))
   timing = [line for line in lines.read(folder / 'timing.jsonl') if line['step'] <= steps]
-  parameters = sizes.count(subject.state.params)
+  parameters = workdir.count(subject.state.params)
   return {
     'schema': records.SCHEMA,
     'system': config.system,

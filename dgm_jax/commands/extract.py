@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
   subject = workdir.open_subject(folder, args.split, args.checkpoint)
   print(f'encoding {subject.split.size:,} images of {args.split}', flush=True)
   levels = {name: each.astype(np.uint16) for name, each in codes.of_split(subject.config.seed, subject).items()}
-  labels = {'y': subject.split.arrays['y']} if 'y' in subject.split.arrays else {}
+  labels = {'y': np.asarray(subject.split.arrays['y'])} if 'y' in subject.split.arrays else {}
   target = Path(args.out or folder / f'codes_{args.split}.npz')
   target = target if target.suffix == '.npz' else target.with_name(f'{target.name}.npz')
   files.write_with(target, lambda file: np.savez_compressed(file, **levels, **labels))

@@ -4,7 +4,7 @@ Usage: python -m dgm_jax.sample --workdir=DIR [--n=64] [--seed=0] [--checkpoint=
        [--weights=average|raw|FILE.safetensors] [--what=samples,reconstructions,interpolations,traversals] [--out=DIR]
        [--class=3] [--temperature=1.0] [--best_of=1 --judge=runs/classifier_mnist]
        [--truncation=0.7] [--statistics=standing|running]
-       [--what=arithmetic --terms=3,17,20-5,8,9+1,2,4]
+       [--what=arithmetic --terms=3,17,20-5,8,9+1,2,4] [--gif]
 
 With --class, images of that class, from systems that are told labels; with --best_of=m, the one of m draws of each
 image whose class the judge is surest of (rejection by a classifier); these need systems with the view `draw`. With
@@ -14,7 +14,8 @@ sum of latents are the numbers of samples, from 0, whose latents are averaged.
 
 Writes samples.npy (uint8 [n, H, W, C], or points float32 [n, D]; draws from the model, of classes by their shares in
 the training set; in samples.png a class has a row) and one PNG for each picture
-that is asked for and that the system can draw, into --out (the workdir's folder `samples` if not given).
+that is asked for and that the system can draw, into --out (the workdir's folder `samples` if not given). With --gif
+also traversals.gif: an image decoded again and again while one latent moves, for each of the latents that carry most.
 """
 
 from pathlib import Path
@@ -49,6 +50,7 @@ def define_flags() -> None:
   flags.DEFINE_integer('best_of', 1, 'Draws for each image, of which a judge keeps one.', lower_bound=1)
   flags.DEFINE_string('judge', '', "For --best_of: a classifier's workdir; empty: config.judge.")
   flags.DEFINE_string('terms', '', "For --what=arithmetic: samples' numbers, as in 3,17,20-5,8,9+1,2,4.")
+  flags.DEFINE_bool('gif', False, 'Also write traversals.gif, in which the latents move.')
   flags.DEFINE_string('out', None, 'Folder for the files.')
 
 
@@ -66,10 +68,10 @@ def main(argv: list[str]) -> None:
   from dgm_jax import views
   from dgm_jax.data import preprocess
   from dgm_jax.evals import draws, mean
-  from dgm_jax.pictures import arithmetic, chains, gallery, nearest, painting, positions, style
+  from dgm_jax.pictures import arithmetic, chains, gallery, motion, nearest, painting, positions, style
   from dgm_jax.runs import workdir
 
-  needs_data = not set(args.what) <= {'samples', 'arithmetic'}
+  needs_data = args.gif or not set(args.what) <= {'samples', 'arithmetic'}
   out = Path(args.out or Path(args.workdir or '') / 'samples')
   workdir.require_writable(out)
   subject = _open(args, config, 'test' if needs_data else '')
@@ -77,6 +79,8 @@ def main(argv: list[str]) -> None:
   subject = draws.settle(args.seed, subject, args.statistics, args.truncation)
   able = gallery.available(subject.system) | positions.available(subject.system, config)
   able |= style.available(subject.system) | painting.available(subject.system) | chains.available(subject.system)
+  if args.gif:
+    views.require(subject.system, config.system, motion.traversals.needs, '--gif')
   if subject.system.sample is None and not able:
     raise errors.UserError(f'{config.system} generates nothing, so that there is nothing to draw')
   to_uint8 = preprocess.pixels(config.data)
@@ -97,8 +101,8 @@ def main(argv: list[str]) -> None:
     able = able | {'samples': lambda *_: gallery.grid(np.asarray(to_uint8(samples)))}
   if 'arithmetic' in args.what:
     views.require(subject.system, config.system, arithmetic.picture.needs, '--what=arithmetic')
-    terms = arithmetic.parse(args.terms, args.n)
-    grid = arithmetic.picture(key, subject.system, subject.state, args.n, terms, to_uint8)
+    ask = (args.n, arithmetic.parse(args.terms, args.n), to_uint8)
+    grid = arithmetic.picture(key, subject.system, subject.state, *ask)
     gallery.write_png(out / 'arithmetic.png', grid)
     print(out / 'arithmetic.png')
   if 'neighbours' in args.what:
@@ -107,6 +111,15 @@ def main(argv: list[str]) -> None:
   for name, draw in _chosen(able, names).items():
     gallery.write_png(out / f'{name}.png', draw(key, subject.state, images, to_uint8))
     print(out / f'{name}.png')
+  if args.gif:
+    _write_gif(out / 'traversals.gif', motion.traversals(key, subject.system, subject.state, images, to_uint8))
+
+
+def _write_gif(path: Path, frames: list) -> None:
+  from dgm_jax.pictures import motion
+
+  motion.write_gif(path, frames, last=motion.SECONDS)
+  print(path)
 
 
 def _open(args, config, split: str):

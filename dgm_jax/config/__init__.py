@@ -31,10 +31,12 @@ __all__ = [
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll', 'ais',
-  'generated', 'async_save', 'judge', 'eval_batch_size', 'log', 'norms', 'pictures', 'source', 'overrides',
+  'generated', 'async_save', 'judge', 'eval_batch_size', 'eval_examples', 'log', 'norms', 'pictures', 'source',
+  'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
+WHERE = ('auto', 'device', 'sharded', 'host')
 SCHEDULES = ('constant', 'linear', 'cosine', 'exponential', 'stages')
 SHORT = 2  # steps of the warm-up of an experiment for tests
 OPTIMIZERS = ('adam', 'adamax', 'adagrad', 'rmsprop', 'sgd')
@@ -56,6 +58,7 @@ def defaults() -> ConfigDict:
         'invert': False,
         'pad': 0,  # pixels of black around each stored image, which judges do not see
         'preprocess': 'scale',  # a function of dgm_jax/data/preprocess.py
+        'where': 'auto',  # a copy on each device | sharded over them | on the host; auto: by size; no bit depends on it
         'shape': (),  # filled in when the data is loaded
         'examples': 0,  # likewise: training examples
         'levels': 256,  # likewise: grey levels of a pixel, where the preprocessing keeps them
@@ -78,11 +81,11 @@ def defaults() -> ConfigDict:
       'save_every': 1000,
       'picture_every': 1000,
       'eval_batch_size': 500,
+      'eval_examples': 0,  # of a part that are measured while training, evenly strided; 0: all
       'evals': ('mean.metrics',),  # functions of dgm_jax/evals, for `python -m dgm_jax.evaluate`
       'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
       'generated': {'samples': 0, 'splits': 10},  # images that are judged, 0: 10,000 at most; Inception score's splits
-      # Importance samples; decoder rows held in memory at a time; evenly strided examples that are measured, 0: all.
-      'nll': {'samples': 5000, 'rows': 1000, 'examples': 0},
+      'nll': {'samples': 5000, 'rows': 1000, 'examples': 0},  # rows of a decoder at a time; strided examples, 0: all
       # Annealed importance sampling: temperatures, chains of each example, leapfrog steps, and examples.
       'ais': {'temperatures': 1000, 'chains': 16, 'leapfrogs': 10, 'examples': 100},
       'pictures': 64,
@@ -204,6 +207,9 @@ def check(config: ConfigDict) -> None:
     "config.shard_params=True needs config.parallel='jit': with 'pmap' each device holds all parameters",
   )
   one_of('config.data.channels', config.data.channels, (0, 1, 3))
+  one_of('config.data.where', config.data.where, WHERE)
+  by_rows = config.data.where == 'sharded' and config.parallel == 'pmap'
+  require(not by_rows, "config.data.where=sharded needs config.parallel='jit': with 'pmap' set config.data.where=host")
   for player, opt in config.optimizer.items():
     _check_optimizer(f'config.optimizer.{player}', opt, config)
   if config.steps:  # else it depends on the data

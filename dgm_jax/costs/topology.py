@@ -53,22 +53,19 @@ def cost(config: Any, name: str) -> dict:
   efficiency is one on paper. It assumes the chip's peak for the arithmetic, and then a ring over its links for the
   all-reduce. With n devices each sends 2 (n - 1) / n of the bytes.
   """
-  import jax
   import numpy as np
   from jax.sharding import AxisType, Mesh
 
   from dgm_jax import training
   from dgm_jax.costs import hlo
-  from dgm_jax.runtime import parallel
 
   chips = np.asarray(devices(name))
   mesh = Mesh(chips, ('data',), axis_types=(AxisType.Auto,))
   config = config.copy_and_resolve_references()
   config.batch_size *= len(chips)
   run = training.describe(config, mesh)
-  index = jax.ShapeDtypeStruct((1, config.batch_size), 'int32', sharding=parallel.rows(mesh, 1))
   started = time.perf_counter()
-  traced = training.compile_call(run).trace(run.like, np.uint32(0), run.arrays, index)
+  traced = training.compile_call(run).trace(run.like, np.uint32(0), *training.call_shapes(run, 1))
   program = signals.interruptible(lambda: traced.lower().compile())
   seconds = time.perf_counter() - started
   kinds = hlo.collectives(program.as_text())

@@ -8,7 +8,7 @@ import numpy as np
 from dgm_jax.data.cache import Example, cached, stamp
 from dgm_jax.data.images import Look, conform
 from dgm_jax.data.names import PARTS, located, part_of
-from dgm_jax.data.split import Arrays, Source
+from dgm_jax.data.split import Arrays, Dataset
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import read_bytes
 
@@ -19,7 +19,7 @@ ZERO, ONE, NEWLINE = b'01\n'
 SPACES = tuple(b' \t\r\n')
 
 
-def source(where: str, look: Look) -> Source:
+def source(where: str, look: Look) -> Dataset:
   """Finds the parts of a folder: binarized_mnist_train.amat, ..._valid.amat and ..._test.amat.
 
   Images are uint8 [28, 28, 1] of 0 and 255. `static_binarize`, `dynamic_binarize` and `threshold` make exactly 0 and 1
@@ -35,7 +35,7 @@ def source(where: str, look: Look) -> Source:
   if not folder.is_dir():
     raise UserError(f'no folder {folder}: give --config.data.name=amat:PATH the folder of the three .amat files')
   files = {part: _file(folder, part) for part in PARTS}
-  return Source({part: lambda part=part: _read(files[part], part, look) for part in PARTS})
+  return Dataset({part: lambda part=part: _read(files[part], part, look) for part in PARTS})
 
 
 def _file(folder: pathlib.Path, part: str) -> pathlib.Path:

@@ -22,6 +22,8 @@ class Member(NamedTuple):
 
   shape: tuple[int, ...]
   dtype: np.dtype
+  start: int = 0  # of its content, in an .npy file
+  by_columns: bool = False
 
 
 def memory() -> int:
@@ -35,9 +37,12 @@ def members(path: pathlib.Path) -> tuple[dict[str, Member], tuple[str, ...]]:
   The array of an .npy file is called 'x'.
 
   Raises:
-    UserError: the file is missing or damaged, or an array holds objects, is incomplete, or exceeds the memory.
+    UserError: the file is missing or damaged, or an array holds objects, is incomplete, or, in an archive, exceeds the
+      memory.
   """
-  return _tried(path, lambda file: _zipped(path, file) if _is_zip(file) else ({'x': _alone(path, file)}, ()))
+  return _tried(
+    path, lambda file: _zipped(path, file) if _is_zip(file) else ({'x': _header(file, path.stat().st_size)}, ())
+  )
 
 
 def read(path: pathlib.Path, name: str) -> np.ndarray:
@@ -90,24 +95,29 @@ def _zipped(path: pathlib.Path, file: IO[bytes]) -> tuple[dict[str, Member], tup
       if name in members:
         raise UserError(f'{path} holds {info.filename} twice: save it anew by np.savez')
       with archive.open(info) as member:
-        members[name] = _header(member, f'{name} of {path}', info.file_size)
+        members[name] = _header(member, info.file_size)
+      _refuse_large(members[name], f'{name} of {path}')
   return members, tuple(others)
 
 
-def _alone(path: pathlib.Path, file: IO[bytes]) -> Member:
-  return _header(file, f'x of {path}', path.stat().st_size)
+def _refuse_large(member: Member, where: str) -> None:
+  """Refuses an array of an archive, which is read whole, if it is larger than the memory."""
+  needed = math.prod(member.shape) * member.dtype.itemsize
+  if needed > memory():
+    raise UserError(
+      f'{where} has shape {member.shape}, {needed:.3g} bytes, more than the memory of this machine: cut it, or save it'
+      ' alone by np.save, which is read row by row'
+    )
 
 
-def _header(file: IO[bytes], where: str, size: int) -> Member:
+def _header(file: IO[bytes], size: int) -> Member:
   """Reads the header of an array in a file of `size` bytes, and checks that the array is complete."""
   version = np.lib.format.read_magic(file)
   read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-  shape, _, dtype = read_header(file)
+  shape, by_columns, dtype = read_header(file)
   if dtype.hasobject:
     raise ValueError('pickled objects')
   needed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
-  if needed > memory():
-    raise UserError(f'{where} has shape {shape}, {needed:.3g} bytes, more than the memory of this machine: cut it')
   if min(shape, default=0) < 0 or there < needed:
     raise ValueError(f'{needed} bytes promised, {there} there')
-  return Member(shape, dtype)
+  return Member(shape, dtype, file.tell(), by_columns and len(shape) > 1)

@@ -1,15 +1,17 @@
 """A user's array in an .npy or .npz file."""
 
+import math
 import pathlib
 
 import numpy as np
 
-from dgm_jax.data import archive
+from dgm_jax.data import archive, rows
 from dgm_jax.data.cache import cached, stamp
 from dgm_jax.data.folder import split_three_ways
 from dgm_jax.data.images import Look, conform
+from dgm_jax.data.kept import kept
 from dgm_jax.data.names import PARTS, located, role_of
-from dgm_jax.data.split import Arrays, Source
+from dgm_jax.data.split import Arrays, Dataset
 from dgm_jax.errors import UserError
 
 __all__ = ['source']
@@ -18,7 +20,7 @@ CHANNELS = 4  # most of an image
 _LARGEST = np.iinfo(np.int32).max
 
 
-def source(where: str, look: Look) -> Source:
+def source(where: str, look: Look) -> Dataset:
   """Finds the arrays of a file: pictures uint8 [N, H, W] or [N, H, W, C], or floats of these shapes or points [N, D].
 
   If an .npz holds x_train, x_test and x_valid, each with labels y_..., the split is the file's own. Otherwise the
@@ -36,9 +38,11 @@ def source(where: str, look: Look) -> Source:
     parts = {part: lambda pair=pair: _read(path, *pair, look) for part, pair in used.items()}
   else:
     used = {'': (_only(path, list(members), roles), roles.get(('y', ''), ''))}
-    parts = split_three_ways(lambda: _read(path, *used[''], look))
+    alone = members[used[''][0]]
+    large = alone.start and math.prod(alone.shape) * alone.dtype.itemsize > rows.LARGE
+    parts = split_three_ways(lambda: _rows(path, alone, look) if large else _read(path, *used[''], look))
   rest = [name for name in (*members, *others) if not any(name in pair for pair in used.values())]
-  return Source(parts, (), (f'left out, other members: {len(rest)} ({", ".join(rest)})',) if rest else ())
+  return Dataset(parts, (), (f'left out, other members: {len(rest)} ({", ".join(rest)})',) if rest else ())
 
 
 def _roles(path: pathlib.Path, names: list[str]) -> dict[tuple[str, str], str]:
@@ -80,6 +84,24 @@ def _read(path: pathlib.Path, name: str, label: str, look: Look) -> Arrays:
   return _conformed(arrays, where, {'file': stamp(path), 'member': name, 'look': look.facts}, look)
 
 
+def _rows(path: pathlib.Path, member: archive.Member, look: Look) -> Arrays:
+  """Returns the array of a large .npy file, of which each row is read and checked when it is asked for."""
+  stored = rows.of_file(path, member)
+  first, where = stored[:1], f'x of {path}'
+  form = (lambda x: _floats(x, where, look)) if first.dtype.kind == 'f' else (lambda x: _pictures(x, where))
+  resized = look != Look() and first.dtype.kind != 'f'
+
+  def read(index: np.ndarray) -> np.ndarray:
+    x = form(stored.read(index))
+    return np.stack([conform(pixels, look) for pixels in x]) if resized and len(x) else x
+
+  _refuse_recolouring(form(first), where, look)
+  example = read(np.zeros(1, np.int64))
+  mark = rows.fingerprint(stored.mark, str(look.facts))
+  array = rows.Rows((len(stored), *example.shape[1:]), example.dtype, read, mark)
+  return {'x': kept(array, where, {'file': stamp(path), 'look': look.facts}) if resized else array}
+
+
 def _floats(x: np.ndarray, where: str, look: Look) -> np.ndarray:
   if x.ndim not in (2, 3, 4):
     raise UserError(f'{where} has shape {x.shape}: floats must be [N, ...], points [N, D] or images [N, H, W, C]')
@@ -116,6 +138,12 @@ def _refuse_channels(x: np.ndarray, where: str) -> None:
     raise UserError(f'{where} {limit}; examples seem to be on the last axis: save x.transpose(3, 0, 1, 2)')
 
 
+def _refuse_recolouring(x: np.ndarray, where: str, look: Look) -> None:
+  """Refuses to change the colours of images that have neither one channel nor three."""
+  if look.channels and x.shape[-1] not in (1, 3):
+    raise UserError(f'{where} has {x.shape[-1]} channels: --config.data.channels must be 0')
+
+
 def _labels(y: np.ndarray, size: int, where: str) -> np.ndarray:
   if y.dtype.kind not in 'iu' or y.size != size or y.shape[:1] != (size,):
     raise UserError(f'{where} is {y.dtype} of shape {y.shape}: labels must be {size} integers')
@@ -129,7 +157,6 @@ def _labels(y: np.ndarray, size: int, where: str) -> np.ndarray:
 
 def _conformed(arrays: Arrays, where: str, facts: dict, look: Look) -> Arrays:
   """Returns the pictures with the requested size, channels and polarity, through the cache."""
-  if look.channels and arrays['x'].shape[-1] not in (1, 3):
-    raise UserError(f'{where} has {arrays["x"].shape[-1]} channels: --config.data.channels must be 0')
+  _refuse_recolouring(arrays['x'], where, look)
   examples = ((f'example {i}', conform(pixels, look), None) for i, pixels in enumerate(arrays['x']))
   return arrays | {'x': cached(where, facts, lambda: (len(arrays['x']), examples))['x']}

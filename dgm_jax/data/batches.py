@@ -7,18 +7,34 @@ import numpy as np
 __all__ = ['order', 'permutation', 'ragged']
 
 
-@functools.lru_cache(maxsize=16)  # of the seeds that are trained together
+MANY = 2**20  # examples from which on few orders are kept: each takes four bytes an example
+
+
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
   """Returns the order of the examples in one epoch, int32 [size], read-only.
 
   The order sorts words of the Philox counter generator, whose stream NumPy never changes. The lowest bits of each word
   hold its place. No two words are equal, so every sorting algorithm gives the same order.
   """
+  return (_permutation if size < MANY else _large_permutation)(seed, epoch, size)
+
+
+def _sorted_places(seed: int, epoch: int, size: int) -> np.ndarray:
+  """Computes a permutation in the place of its words, so that they are in memory once."""
   words = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(size)
   low = np.uint64((1 << size.bit_length()) - 1)
-  out = (np.sort((words & ~low) | np.arange(size, dtype=np.uint64)) & low).astype(np.int32)
+  words &= ~low
+  for first in range(0, size, MANY):
+    words[first : first + MANY] |= np.arange(first, min(first + MANY, size), dtype=np.uint64)
+  words.sort()
+  words &= low
+  out = words.astype(np.int32)
   out.flags.writeable = False
   return out
+
+
+_permutation = functools.lru_cache(maxsize=16)(_sorted_places)  # of the seeds that are trained together
+_large_permutation = functools.lru_cache(maxsize=2)(_sorted_places)  # a batch may straddle epochs
 
 
 def order(seed: int, first_step: int, steps: int, batch_size: int, size: int) -> np.ndarray:

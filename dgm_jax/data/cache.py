@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from dgm_jax.internal.locks import file_lock
 if TYPE_CHECKING:
   from filelock import BaseFileLock
 
-__all__ = ['Example', 'cached', 'lock_of', 'remembered', 'stamp']
+__all__ = ['Example', 'cached', 'lock_of', 'refuse_shapes', 'remembered', 'root', 'stamp']
 
 Label = int | tuple[int, ...] | None  # of one example; its factors, where it has several
 Example = tuple[str, np.ndarray, Label]  # where it comes from, for errors; uint8 [H, W, C]; label
@@ -185,13 +185,22 @@ def _write_pictures(path: pathlib.Path, label: str, size: int, examples: Iterabl
         header = {'descr': '|u1', 'fortran_order': False, 'shape': (size, *shape)}
         np.lib.format.write_array_header_1_0(file, header)
       if x.shape != shape:
-        raise UserError(
-          f'{label}: images differ: {first} is {_shape(shape)}, {place} is {_shape(x.shape)}: '
-          'set --config.data.size (pixels a side) and --config.data.channels (1 or 3)'
-        )
+        refuse_shapes(label, first, shape, place, x.shape)
       file.write(x.tobytes())
       labels.append(y)
   return labels
+
+
+def refuse_shapes(label: str, first: str, shape: tuple[int, ...], place: str, other: tuple[int, ...]) -> NoReturn:
+  """Refuses images of two shapes.
+
+  Raises:
+    UserError: always.
+  """
+  raise UserError(
+    f'{label}: images differ: {first} is {_shape(shape)}, {place} is {_shape(other)}: '
+    'set --config.data.size (pixels a side) and --config.data.channels (1 or 3)'
+  )
 
 
 def _check_room(folder: pathlib.Path, label: str, needed: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dgm_jax.data import rows
 from dgm_jax.data.split import Split
 from dgm_jax.errors import UserError, printable
 
@@ -65,10 +66,8 @@ def check_labels(splits: Mapping[str, Split], classes: int) -> None:
         f'{split.name} has no labels, which this system needs: put images into a folder for each class, or add an'
         ' array of labels y'
       )
-    if int(labels.max()) >= classes:
-      raise UserError(
-        f'{split.name} has the label {int(labels.max())}, but config.model.classes={classes}: raise the latter'
-      )
+    if (greatest := int(rows.sampled(labels).max())) >= classes:
+      raise UserError(f'{split.name} has the label {greatest}, but config.model.classes={classes}: raise the latter')
     new = _unknown(split, next(iter(splits.values())))
     if len(new) > _RARE * split.size:
       shown = ', '.join(_called(split, label) for label in sorted(set(new))[:3])
@@ -104,7 +103,10 @@ def check_range(splits: Mapping[str, Split], config: Any, bounds: tuple[float, f
 
 
 def digests(splits: Mapping[str, Split]) -> dict[str, str]:
-  """Returns a checksum of each part of a user's data, {} for other data. A later start compares the checksums."""
+  """Returns a checksum of each part of a user's data, {} for other data. A later start compares the checksums.
+
+  A part that is not read at a start has one of its names and sizes.
+  """
   return {name: _digest(split) for name, split in splits.items() if is_own(split.name)}
 
 
@@ -161,7 +163,8 @@ def _scaling(low: float, high: float, least: float, most: float) -> str:
 
 def _repeated(splits: Mapping[str, Split]) -> list[str]:
   """Returns lines that count the examples of other parts that are also in the training part."""
-  if sum(split.arrays['x'].nbytes for split in splits.values()) > _COMPARED:
+  in_files = any(rows.are_in_files(split.arrays) for split in splits.values())
+  if in_files or sum(split.arrays['x'].nbytes for split in splits.values()) > _COMPARED:
     return []
   hashes = {name: [hash(row.tobytes()) for row in split.arrays['x']] for name, split in splits.items()}
   first, *others = hashes
@@ -171,12 +174,16 @@ def _repeated(splits: Mapping[str, Split]) -> list[str]:
 
 
 def _range(split: Split) -> tuple[float, float]:
-  return float(split.arrays['x'].min()), float(split.arrays['x'].max())
+  x = rows.sampled(split.arrays['x'])
+  return float(x.min()), float(x.max())
 
 
 def _digest(split: Split) -> str:
   value = 0
   for name, array in sorted(split.arrays.items()):
+    if isinstance(array, rows.Rows):
+      value = zlib.crc32(f'{name} {array.mark}'.encode(), value)
+      continue
     value = zlib.crc32(f'{name} {array.dtype} {array.shape}'.encode(), value)
     for first in range(0, len(array), 4096):
       value = zlib.crc32(np.ascontiguousarray(array[first : first + 4096]), value)

@@ -158,6 +158,9 @@ def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return pixels
   side = min(pixels.shape[:2])
   top, left = ((length - side) // 2 for length in pixels.shape[:2])
-  planes = np.moveaxis(pixels[top : top + side, left : left + side], -1, 0)
+  square = pixels[top : top + side, left : left + side]
+  if square.shape[-1] == 3:  # at once, which has the bits of three planes
+    return np.array(Image.fromarray(square.copy()).resize((size, size), Image.Resampling.BILINEAR))
+  planes = np.moveaxis(square, -1, 0)
   resized = [Image.fromarray(plane.copy()).resize((size, size), Image.Resampling.BILINEAR) for plane in planes]
   return np.stack([np.asarray(plane) for plane in resized], axis=-1)

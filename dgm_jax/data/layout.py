@@ -105,7 +105,7 @@ def _unwrapped(folder: pathlib.Path, pictures: list[str], part: str) -> tuple[pa
 def _refuse_inner_parts(root: pathlib.Path, parts: dict[str, Part]) -> None:
   """Refuses folders of parts that lie further down, because their test images would be trained on."""
   for name, part in parts.items():
-    inner = {pathlib.PurePath(path).parent for path in part.pictures}
+    inner = {pathlib.PurePath(folder) for folder in {path.rpartition('/')[0] for path in part.pictures}}
     inner = {path for folder in inner for path in (folder, *folder.parents) if part_of(path.name)}
     if inner := sorted(str(path) for path in inner):
       what = 'parts' if not name else f'parts inside of the part {name}'

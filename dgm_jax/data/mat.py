@@ -10,7 +10,7 @@ from dgm_jax.data import archive
 from dgm_jax.data.cache import Example, cached, stamp
 from dgm_jax.data.images import Look, conform
 from dgm_jax.data.names import located
-from dgm_jax.data.split import Arrays, Source
+from dgm_jax.data.split import Arrays, Dataset
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import open_regular
 
@@ -22,7 +22,7 @@ COUNTS = {'train': 24_345, 'test': 8_070}  # in the authors' file
 SEED = 123  # of the authors' shuffle, before the last images are held out
 
 
-def source(where: str, look: Look) -> Source:
+def source(where: str, look: Look) -> Dataset:
   """Finds the training and test images of chardata.mat: 24,345 and 8,070, split by the authors.
 
   The file holds intensities in [0, 1] as `data` and `testdata`, [784, N], the pixels of an image column by column. An
@@ -40,7 +40,7 @@ def source(where: str, look: Look) -> Source:
   _check_shapes(path, shapes)
   counts = {part: shapes[name][1] for part, name in NAMES.items()}
   notes = () if counts == COUNTS else ('the authors have 24345 and 8070 images: this file is another',)
-  return Source({part: lambda part=part: _read(path, part, counts[part], look) for part in NAMES}, notes=notes)
+  return Dataset({part: lambda part=part: _read(path, part, counts[part], look) for part in NAMES}, notes=notes)
 
 
 def _shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgm_jax.data import amat, arrays, digits, folder, mat, points, tfds, toy
+from dgm_jax.data import amat, arrays, digits, folder, mat, points, rows, tfds, toy
 from dgm_jax.data.images import Look
-from dgm_jax.data.split import Arrays, Source, Split
+from dgm_jax.data.split import Arrays, Dataset, Split
 from dgm_jax.errors import UserError
 
-__all__ = ['load', 'simulator']
+__all__ = ['load', 'load_parts', 'simulator']
 
 if TYPE_CHECKING:
   from dgm_jax.data.factors import Simulator
@@ -25,7 +26,7 @@ _SPLITS = ('train', 'valid', 'test')
 
 
 def load(config: Any, split: str) -> Split:
-  """Loads one split of the dataset that `config` names, whole, on the host.
+  """Loads one split of the dataset that `config` names, on the host. Of a large one only names and headers are read.
 
   Args:
     config: a mapping with attributes
@@ -43,15 +44,25 @@ def load(config: Any, split: str) -> Split:
     split: 'train', 'valid' or 'test'.
 
   Returns:
-    The split; uint8 arrays may be mapped from disk, read-only.
+    The split; uint8 arrays may be mapped from disk, read-only, or be `rows.Rows`.
 
   Raises:
     UserError: a mistake in `config`, or in the data it names.
   """
-  if split not in _SPLITS:
-    raise UserError(f'no split {split!r}: there are {", ".join(_SPLITS)}')
+  return load_parts(config, (split,))[split]
+
+
+def load_parts(config: Any, names: Sequence[str]) -> dict[str, Split]:
+  """Loads some splits, for which the dataset is looked for once. See `load`."""
+  for name in names:
+    if name not in _SPLITS:
+      raise UserError(f'no split {name!r}: there are {", ".join(_SPLITS)}')
   look = _look(config)
   source = _source(config, look)
+  return {name: _split(source, name, config, look) for name in names}
+
+
+def _split(source: Dataset, split: str, config: Any, look: Look) -> Split:
   arrays = _pick(source, split, config)
   name, size = f'{config.name}:{split}', len(next(iter(arrays.values())))
   if config.name in RENDERED:
@@ -117,18 +128,18 @@ def _look(config: Any) -> Look:
   return Look(config.size, config.channels, bool(config.invert), pad)
 
 
-def _source(config: Any, look: Look) -> Source:
+def _source(config: Any, look: Look) -> Dataset:
   kind, colon, path = config.name.partition(':')
   if config.name == 'digits':
-    return Source(digits.parts(look))
+    return Dataset(digits.parts(look))
   if config.name.startswith(PAIRS) and path in DIGITS:
     stored = look._replace(size=0)
-    return Source(digits.parts(stored) if path == 'digits' else tfds.parts(path, config.train, config.test, stored))
+    return Dataset(digits.parts(stored) if path == 'digits' else tfds.parts(path, config.train, config.test, stored))
   if config.name in RENDERED:
-    return Source(_sprites().parts())
+    return Dataset(_sprites().parts())
   if not colon:
     _refuse_path(config.name)
-    return Source(tfds.parts(config.name, config.train, config.test, look))
+    return Dataset(tfds.parts(config.name, config.train, config.test, look))
   own = {
     'folder': folder.source, 'npz': arrays.source, 'npy': arrays.source, 'mat': mat.source, 'amat': amat.source
   }  # fmt: skip
@@ -136,7 +147,7 @@ def _source(config: Any, look: Look) -> Source:
   if kind in own and path:
     return own[kind](path, look)
   if kind in synthetic and path:
-    return Source(synthetic[kind](path, look))
+    return Dataset(synthetic[kind](path, look))
   raise UserError(
     f'--config.data.name={config.name}: give digits, sprites, a TFDS name, folder:PATH, npz:PATH, npy:PATH,'
     f' mat:PATH, amat:PATH, points:NAME, toy:NAME or pairs:NAME ({", ".join(DIGITS)})'
@@ -152,7 +163,7 @@ def _refuse_path(name: str) -> None:
     raise UserError('--config.data.name is empty: give digits, a TFDS name, or folder:PATH')
 
 
-def _pick(source: Source, split: str, config: Any) -> Arrays:
+def _pick(source: Dataset, split: str, config: Any) -> Arrays:
   """Returns a part of the dataset's own, or one side of its training part."""
   parts = source.parts
   if split == 'test' or 'valid' in parts:
@@ -175,5 +186,5 @@ def _hold_out(train: Arrays, split: str, config: Any) -> Arrays:
     raise UserError(
       f'{config.name} has no validation examples: set --config.data.valid_size to 1 or more (it has {size} to train on)'
     )
-  chosen = slice(size - valid_size, None) if split == 'valid' else slice(size - valid_size)
-  return {name: array[chosen] for name, array in train.items()}
+  places = slice(size - valid_size, None) if split == 'valid' else slice(size - valid_size)
+  return {name: rows.chosen(array, places) for name, array in train.items()}

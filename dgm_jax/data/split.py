@@ -1,13 +1,15 @@
-"""One part of a dataset, whole in memory, and how a batch is drawn from it."""
+"""One part of a dataset, in memory or in files, and how a batch is drawn from it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ['Arrays', 'Source', 'Split', 'gather']
+from dgm_jax.data.rows import Source
 
-Arrays = dict[str, np.ndarray]
+__all__ = ['Arrays', 'Dataset', 'Split', 'gather', 'handed']
+
+Arrays = dict[str, np.ndarray]  # or `Rows`, which are indexed alike and read what they are asked for
 
 
 def gather(arrays: dict[str, Any], index: Any) -> dict[str, Any]:
@@ -26,7 +28,12 @@ def gather(arrays: dict[str, Any], index: Any) -> dict[str, Any]:
   return {name: array[index] for name, array in arrays.items()} | {'index': index}
 
 
-class Source(NamedTuple):
+def handed(arrays: dict[str, Any], index: Any) -> dict[str, Any]:
+  """Returns examples that are already those at `index`, with their places under 'index'; see `gather`."""
+  return arrays | {'index': index}
+
+
+class Dataset(NamedTuple):
   """A dataset that is found but not yet read."""
 
   parts: Mapping[str, Callable[[], Arrays]]  # 'train', 'test' and maybe 'valid'
@@ -45,8 +52,19 @@ class Split(NamedTuple):
   levels: int = 256  # grey levels that its pixels have, evenly spread over 0..255
   classes: tuple[str, ...] = ()  # names of labels 0, 1, ...; () if unknown
   notes: tuple[str, ...] = ()  # what a user should know of the dataset, one line each
+  places: np.ndarray | None = None  # of its examples among `arrays`, which `fetch` knows, too; None: it has them all
 
   @property
   def shape(self) -> tuple[int, ...]:
     """Returns the shape of an example."""
     return self.rendered or tuple(self.arrays['x'].shape[1:])
+
+  @property
+  def nbytes(self) -> int:
+    """Returns the bytes of all its examples as they are stored."""
+    return sum(array.nbytes for array in self.arrays.values())
+
+  @property
+  def source(self) -> Source:
+    """Returns random access to its examples on the host."""
+    return Source(self.arrays)

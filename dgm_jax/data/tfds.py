@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from dgm_jax.data import archive, records
 from dgm_jax.data.cache import Example, cached, stamp
 from dgm_jax.data.images import Look, conform, read
 from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError
 from dgm_jax.internal.files import read_text
 
-__all__ = ['OtherForm', 'check_form', 'counted', 'data_dir', 'factors', 'parts', 'verify']
+__all__ = ['OtherForm', 'check_form', 'counted', 'data_dir', 'factors', 'opened', 'parts', 'verify']
 
 _AT_ONCE = 256  # examples read from disk in one call
 # TFDS imports the modules that a set's features name. Those of its own features run nothing that a set brings.
@@ -153,6 +154,10 @@ def _missing(name: str, home: pathlib.Path) -> str:
 def _read(folder: pathlib.Path, name: str, expression: str, look: Look, key: str) -> Arrays:
   """Returns the decoded examples of a split. On a cache hit, tensorflow_datasets is not imported."""
   facts = {'look': look.facts, 'files': [stamp(path) for path in sorted(folder.iterdir())]}
+  if records.num_bytes(folder, info(folder), expression, look) > archive.memory() // 4:
+    source, image, labels, shards = opened(folder, expression, key)
+    records.allow_files(len(shards))
+    return records.rows_of(source, image, labels, look, f'{name}:{expression}', facts)
   if names := factors(name):
     facts |= {'factors': names}
   arrays = cached(f'{name}:{expression}', facts, lambda: _open(folder, expression, look, key))
@@ -179,6 +184,25 @@ def factors(name: str) -> tuple[str, ...]:
 
 def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[int, Iterator[Example]]:
   """Returns the number of examples of a split, and the examples."""
+  source, image, labels, shards = opened(folder, expression, key)
+  verify([(pathlib.Path(shard.filename), shard.examples_in_shard) for shard in shards])
+  return len(source), _examples(source, image, labels, look, f'{folder} {expression}')
+
+
+def opened(folder: pathlib.Path, expression: str, key: str) -> tuple[Any, str, tuple[str, ...], list]:
+  """Opens a split for random access to its records.
+
+  Args:
+    folder: of the prepared version.
+    expression: the split in TFDS's notation.
+    key: of `config.data` that holds the expression.
+
+  Returns:
+    the records, whose pictures are not decoded; the name of the picture; those of its label or factors; the shards.
+
+  Raises:
+    UserError: the notes are damaged or foreign, or there is no such split.
+  """
   import tensorflow_datasets as tfds
 
   _refuse_foreign(folder)
@@ -198,8 +222,7 @@ def _open(folder: pathlib.Path, expression: str, look: Look, key: str) -> tuple[
     raise UserError(f'{folder} has no split {expression!r} (--config.data.{key}): {reason}') from error
   except Exception as error:
     raise UserError(f'cannot read the notes of TFDS in {folder}: prepare the set again') from error
-  verify([(pathlib.Path(shard.filename), shard.examples_in_shard) for shard in shards])
-  return len(source), _examples(source, image, labels, look, f'{folder} {expression}')
+  return source, image, labels, shards
 
 
 def _refuse_foreign(folder: pathlib.Path) -> None:
@@ -246,11 +269,8 @@ def _features(features: Any, folder: pathlib.Path) -> tuple[str, tuple[str, ...]
 
 def _examples(source: Any, image: str, labels: tuple[str, ...], look: Look, where: str) -> Iterator[Example]:
   for first in range(0, len(source), _AT_ONCE):
-    try:
-      records = source.__getitems__(range(first, min(first + _AT_ONCE, len(source))))
-    except Exception as error:
-      raise UserError(f'{where} is damaged near example {first}: prepare the set again') from error
-    for i, record in enumerate(records, first):
+    several = records.fetch(source, range(first, min(first + _AT_ONCE, len(source))), where)
+    for i, record in enumerate(several, first):
       place = f'example {i}'
       values = tuple(int(record[label]) for label in labels)
       y = values if len(values) > 1 else next(iter(values), None)

@@ -48,7 +48,11 @@ def codes(seed: int, subject: Subject) -> dict[str, float]:
   errors = per_example(_errors(subject, tuple(codes)), subject.split, subject.config, subject.mesh)
   means = {name: float(each.mean(dtype='f8')) for name, each in errors(seed, subject.state).items()}
   flat = lambda x: x.reshape(len(x), -1).astype('f4') / 255
-  return figures | means | {'code_bits': bits, 'pca_mse': pca(flat(train), flat(subject.split.arrays['x']), int(bits))}
+  return (
+    figures
+    | means
+    | {'code_bits': bits, 'pca_mse': pca(flat(train), flat(np.asarray(subject.split.arrays['x'])), int(bits))}
+  )
 
 
 @needs('decompress')

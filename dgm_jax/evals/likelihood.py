@@ -61,7 +61,7 @@ def strided(split: data.Split, examples: int) -> data.Split:
   def fetch(arrays, index):
     return split.fetch(arrays, jnp.asarray(rows, index.dtype)[index])
 
-  return split._replace(size=examples, fetch=fetch)
+  return split._replace(size=examples, fetch=fetch, places=rows if split.places is None else split.places[rows])
 
 
 @needs('log_likelihood', 'emit', 'prior.log_prob')

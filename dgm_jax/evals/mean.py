@@ -1,6 +1,7 @@
 """Per-example measurements over a whole split, exact whatever the batch size and the number of devices."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -11,8 +12,9 @@ from dgm_jax import data
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
 from dgm_jax.evals import standing
+from dgm_jax.runs import resident
 from dgm_jax.runs.subject import Subject
-from dgm_jax.runtime import parallel, signals
+from dgm_jax.runtime import ahead, parallel, signals
 from dgm_jax.views import needs
 
 __all__ = ['metrics']
@@ -43,7 +45,8 @@ def per_example(
 ) -> Callable:
   """Compiles `fn(key, state, batch) -> {name: [B, ...]}` for a split.
 
-  Images that training binarizes or dequantizes afresh are treated once here, with fixed noise.
+  Images that training binarizes or dequantizes afresh are treated once here, with fixed noise. Examples lie where those
+  of training would, but for 'sharded': they are then read batch by batch, too.
 
   Args:
     fn: the measurement.
@@ -51,26 +54,59 @@ def per_example(
     config: the experiment.
     mesh: the devices.
     batch_size: examples at a time; 0: `config.eval_batch_size`.
-    measure: `program(fn, config, mesh, split.fetch)`, if there is one already.
+    measure: `program(fn, config, mesh, split.fetch)`, if there is one already; examples are then on the devices.
+
+  Raises:
+    UserError: examples cannot be read.
 
   Returns: `run(seed, state) -> {name: NumPy [N, ...]}`, one row for each of the N examples, in order.
   """
   batch_size = int(batch_size or config.eval_batch_size)
   batch_size = min(batch_size, split.size) + (-min(batch_size, split.size)) % mesh.size
   index, mask = data.ragged(split.size, batch_size)
-  arrays = {name: parallel.put(array, parallel.replicated(mesh)) for name, array in split.arrays.items()}
-  measure = measure or program(fn, config, mesh, split.fetch)
+  asked = config.data.get('where', 'auto')
+  streamed = not (measure or split.rendered) and resident.placement_of(split, asked, mesh).where != 'device'
+  batches = _from_files(split, index, mesh) if streamed else _resident(split, index, mesh)
+  measure = measure or program(fn, config, mesh, data.handed if streamed else split.fetch)
 
   def run(seed: int, state: State) -> dict[str, np.ndarray]:
     parts = []
-    for i, rows in enumerate(index):
-      jax.block_until_ready(parts[-AHEAD:][:1])
-      signals.poll()
-      parts.append(measure(np.uint32(seed), np.uint32(i), state, arrays, parallel.put(rows, parallel.rows(mesh))))
+    with contextlib.closing(batches()) as examples:
+      for i, (arrays, rows) in enumerate(examples):
+        if len(parts) >= AHEAD:  # a large split's results would fill the devices
+          parts[-AHEAD] = parallel.fetch(parts[-AHEAD])
+        signals.poll()
+        parts.append(measure(np.uint32(seed), np.uint32(i), state, arrays, rows))
     there = mask.ravel() > 0
     return jax.tree.map(lambda *pieces: np.concatenate(pieces)[there], *map(parallel.fetch, parts))
 
   return run
+
+
+def _resident(split: data.Split, index: np.ndarray, mesh: Mesh) -> Callable[[], Iterator]:
+  """Puts a split on every device. The result yields its arrays and the numbers of the examples of each batch."""
+  likes = resident.shapes(split, 'device', mesh)
+  arrays = {name: resident.place(split.arrays[name], like) for name, like in likes.items()}
+
+  def batches() -> Iterator[tuple[dict, jax.Array]]:
+    for rows in index:
+      yield arrays, parallel.put(rows, parallel.rows(mesh))
+
+  return batches
+
+
+def _from_files(split: data.Split, index: np.ndarray, mesh: Mesh) -> Callable[[], Iterator]:
+  """Returns a function that yields the examples of each batch and their numbers, read while the devices work."""
+  places = index if split.places is None else split.places.astype(np.int32)[index]
+  deal = lambda array: parallel.put(array, parallel.rows(mesh))
+
+  def batches() -> Iterator[tuple[dict, jax.Array]]:
+    with ahead.Ahead(split.arrays, iter(places[:, None]), parallel.columns(mesh, index.shape[1])) as reader:
+      for _ in places:
+        rows, arrays = reader.take()
+        yield {name: deal(array[0]) for name, array in arrays.items()}, deal(rows[0])
+
+  return batches
 
 
 def evaluation(system: System, split: data.Split, config: ConfigDict, mesh: Mesh) -> Callable:

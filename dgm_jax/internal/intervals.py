@@ -10,7 +10,7 @@ WORDS = {'[0, inf)': 'must not be negative', '[1, inf)': 'must be at least 1', '
 
 EXPERIMENT = {
   **dict.fromkeys(('steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every'), '[0, inf)'),
-  **dict.fromkeys(('keep', 'generated.samples', 'nll.examples'), '[0, inf)'), 'seed': '[0, 2^32)',
+  **dict.fromkeys(('keep', 'generated.samples', 'nll.examples', 'eval_examples'), '[0, inf)'), 'seed': '[0, 2^32)',
   'data.size': '[0, 4096]', 'data.pad': '[0, 4096]',
   **dict.fromkeys(('batch_size', 'accumulate', 'steps_per_call', 'eval_batch_size', 'init_examples'), '[1, inf)'),
   **dict.fromkeys(('ais.temperatures', 'ais.chains', 'ais.leapfrogs', 'ais.examples'), '[1, inf)'),

@@ -4,8 +4,11 @@
 output. Here the same cipher is written out, so that XLA fuses all twenty rounds into one
 vectorized pass, and all of its output is used. Counters are indices, so that an array
 that is sharded over devices gets the numbers it would have got on one.
+
+Outside a program each call is one program; inside another it leaves no mark.
 """
 
+import functools
 import math
 
 import jax
@@ -41,6 +44,7 @@ def threefry(key: tuple[jax.Array, jax.Array], counter: tuple[jax.Array, jax.Arr
   return a, b
 
 
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def words16(key: jax.Array, rows: jax.Array, length: int) -> jax.Array:
   """Generates uniform 16-bit words, a pure function of the key, the row's number and the column.
 
@@ -64,6 +68,7 @@ def words16(key: jax.Array, rows: jax.Array, length: int) -> jax.Array:
   return halves.reshape(shape[0], -1)[:, :length].astype(jnp.uint32)
 
 
+@functools.partial(jax.jit, static_argnums=1, inline=True)
 def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Samples N(0, 1) independently, by the inverse of the distribution function at 23-bit midpoints.
 
@@ -77,6 +82,7 @@ def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   return (np.float32(math.sqrt(2)) * jax.lax.erf_inv(2 * _units(key, shape) - np.float32(1 - 2**-23))).reshape(shape)
 
 
+@functools.partial(jax.jit, static_argnums=1, inline=True)
 def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Samples numbers between 0 and 1 independently, 23-bit midpoints, of which none is 0 or 1.
 

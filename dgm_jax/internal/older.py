@@ -50,6 +50,7 @@ def today(page: dict) -> dict:
   if 'data' in page:
     page['data'].setdefault('levels', 256)  # which all data was taken to have
     page['data'].setdefault('pad', 0)
+    page['data'].setdefault('where', 'auto')
   for settings in page.get('optimizer', {}).values():
     settings.setdefault('clip_value', 0.0)
     settings.setdefault('skip_norm', 0.0)

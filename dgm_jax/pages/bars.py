@@ -56,20 +56,22 @@ def bars(title: str, columns: Mapping[str, Mapping[int, float]]) -> str:
     for index, (name, values) in enumerate(columns.items()):
       if math.isfinite(value := values.get(number, math.nan)):
         left = room * (place + 0.1) + width * index
-        marks.append(_bar(left, width, value, scale, colours[name]))
+        marks.append(_bar(left, width, value, scale, colours[name], f'{name}, {number}'))
     middle = round(room * (place + 0.5), 2)
     marks.append(f'<text x="{middle}" y="{svg.HEIGHT + 15}" text-anchor="middle">{number}</text>')
   caption = ' '.join(_legend(name, list(values.values()), colours[name]) for name, values in columns.items())
-  return svg.figure(title, f'{svg.heights(scale)}{"".join(marks)}', caption)
+  frame = f'<rect class="frame" width="{svg.WIDTH}" height="{svg.HEIGHT}"/>'
+  across = title.rpartition(' by ')[2]
+  return svg.figure(title, f'{svg.heights(scale)}{"".join(marks)}{frame}', caption, across, svg.unit(title))
 
 
-def _bar(left: float, width: float, value: float, scale: tuple[float, float], colour: str) -> str:
+def _bar(left: float, width: float, value: float, scale: tuple[float, float], colour: str, label: str) -> str:
   """Draws a bar from 0 to a value."""
   at = lambda y: svg.HEIGHT * (scale[1] - y) / (scale[1] - scale[0])
   top, bottom = sorted((at(value), at(0.0)))
   return (
     f'<rect x="{left:.2f}" y="{top:.2f}" width="{width:.2f}" height="{bottom - top:.2f}" fill="{colour}">'
-    f'<title>{value:.5g}</title></rect>'
+    f'<title>{html.escape(label)}: {value:.5g}</title></rect>'
   )
 
 
@@ -78,4 +80,4 @@ def _legend(name: str, values: Sequence[float], colour: str) -> str:
   finite = [value for value in values if math.isfinite(value)]
   mean = f' mean <b>{sum(finite) / len(finite):.5g}</b>' if finite else ''
   missing = f', {len(values) - len(finite)} not finite' if len(finite) < len(values) else ''
-  return f'<span style="color:{colour}">{html.escape(name)}{mean}{missing}</span>'
+  return f'<span><i style="background:{colour}"></i>{html.escape(name)}{mean}{missing}</span>'

@@ -88,7 +88,7 @@ def essence(config: ConfigDict) -> dict:
   """Returns what a run's figures depend on, except length and seed, as JSON data with all defaults filled in."""
   page = {key: experiment.to_json(config)[key] for key in MATTER}
   data = json.loads(json.dumps(experiment.defaults().data.to_dict())) | page['data']
-  page['data'] = {key: value for key, value in data.items() if key not in FILLED_IN}
+  page['data'] = {key: value for key, value in data.items() if key not in (*FILLED_IN, 'where')}
   page['model'] = _without(page['model'], SPEED)
   page['optimizer'] = {player: experiment.optimizer() | settings for player, settings in page['optimizer'].items()}
   return json.loads(json.dumps(page))

@@ -22,9 +22,9 @@ from dgm_jax.data.factors import Simulator
 from dgm_jax.evals import disentanglement, mean, scores
 from dgm_jax.internal import files
 from dgm_jax.pages import catalogue, records, sizes
-from dgm_jax.pages.style import STYLE
 from dgm_jax.pages.topics import page as pages
-from dgm_jax.pictures import gallery, positions
+from dgm_jax.pictures import gallery, motion, positions
+from dgm_jax.runs import workdir
 from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import parallel
 from dgm_jax.training import ensemble
@@ -79,7 +79,7 @@ def trained(
       nats = ' '.join(f'{value:.0f}' for value in curves[-1]['reconstruction_nats'])
       print(f'{config.source} step {step} of {config.steps}: reconstruction {nats} nats', file=sys.stderr, flush=True)
   figures = [_figures(members, state, number, protocol, curves) for number in range(len(members.seeds))]
-  parameters = sizes.count(ensemble.one_of(state, 0).params)
+  parameters = workdir.count(ensemble.one_of(state, 0).params)
   page = {
     'config': config.source, 'system': config.system, 'settings': catalogue.essence(config),
     'parameters': parameters | {'total': sizes.total(parameters)}, 'size': members.config.data.shape[0], 'steps': step,
@@ -279,7 +279,7 @@ def summary(page: Mapping[str, Any]) -> dict[str, Any]:
 
 def table(studied: Mapping[str, Mapping[str, Any]]) -> str:
   """Formats every system and weight with mean and spread over seeds, for a terminal."""
-  return pages.text('study', pages.Topic('mean and spread over seeds', '', figures=[_table(studied)]))
+  return pages.text('study', pages.Topic(_over(studied), '', figures=[_table(studied)]))
 
 
 def keep(folder: Path, system: str, pictures: Mapping[str, np.ndarray]) -> None:
@@ -290,16 +290,14 @@ def keep(folder: Path, system: str, pictures: Mapping[str, np.ndarray]) -> None:
 
 def write_page(folder: Path, name: str, studied: Mapping[str, Mapping[str, Any]]) -> None:
   """Writes OUT/study.html: the table, curves of every system's first member, and its pictures."""
-  text = (
-    'All weights and seeds of a system trained in one program; figures are means and standard deviations over seeds.'
-  )
+  text = f'All weights and seeds of a system trained in one program: {_over(studied)}.'
   topics = {name: pages.Topic(name.capitalize(), text, figures=[_table(studied)])}
   for system, page in studied.items():
-    shown = {path.stem: _read(path) for path in sorted(folder.glob(f'{system}_*.png'))}
+    shown = {path.stem: motion.over_training([path])[0] for path in sorted(folder.glob(f'{system}_*.png'))}
     topics[system] = pages.Topic(f'{system}: {page["system"]}', _order(page), charts=_charts(page), pictures=shown)
   seconds = {key: studied[key]['wall_seconds'] if key in studied else 0.0 for key in topics}
   path = folder / 'study.html'
-  files.write_atomic(path, pages.document(topics, seconds, STYLE).encode())
+  files.write_atomic(path, pages.document(f'Study: {name}', topics, seconds).encode())
   print(path)
 
 
@@ -313,9 +311,19 @@ def _table(studied: Mapping[str, Mapping[str, Any]]) -> pages.Figures:
   rows = []
   for system, page in studied.items():
     for weight, figures in summary(page)['found'].items():
-      cells = [f'{figures[name]["mean"]:.3g} +- {figures[name]["spread"]:.2g}' for name in SHOWN]
-      rows.append([f'{system}, {weight}, {page["size"]} pixels', *cells])
-  return pages.Figures('mean +- standard deviation over seeds', ('', *SHOWN), rows)
+      rows.append([f'{system}, {weight}, {page["size"]} pixels', *(_cell(figures[name]) for name in SHOWN)])
+  return pages.Figures(_over(studied), ('', *SHOWN), rows)
+
+
+def _over(studied: Mapping[str, Mapping[str, Any]]) -> str:
+  """Says of how many seeds the figures of a study are."""
+  seeds = max(len({member['seed'] for member in page['members']}) for page in studied.values())
+  return 'mean +- standard deviation over seeds' if seeds > 1 else 'figures of one seed'
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+  """Formats the mean of a figure, with its spread if there are several seeds."""
+  return f'{figure["mean"]:.3g}' + (f' +- {figure["spread"]:.2g}' if len(figure['each']) > 1 else '')
 
 
 TELLERS = {
@@ -389,10 +397,3 @@ def _capacity(config: ConfigDict, curves: list[dict]) -> list[float]:
   if 'capacity' not in config.model:
     return []
   return [config.model.capacity * min(1.0, point['step'] / config.model.capacity_steps) for point in curves]
-
-
-def _read(path: Path) -> np.ndarray:
-  from PIL import Image
-
-  with Image.open(path, formats=('PNG',)) as image:
-    return np.asarray(image.convert('RGB'))

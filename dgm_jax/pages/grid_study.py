@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from dgm_jax.internal import files
-from dgm_jax.pages.style import STYLE
 from dgm_jax.pages.topics import page as pages
 
 __all__ = ['table', 'write_page']
@@ -29,10 +28,10 @@ def write_page(path: Path, title: str, trainings: Sequence[Mapping[str, Any]]) -
   text = 'Figures are of the test split. ' + (
     f'They are means over {seeds} seeds, with the standard deviation.' if seeds > 1 else 'There is one seed.'
   )
+  text = f'{len(trainings)} trainings of {trainings[0]["steps"]} steps. {text}'
   topic = pages.Topic('Figures', text, figures=[_figures(trainings)], charts=_charts(trainings))
   seconds = sum(training['seconds'] for training in trainings)
-  lead = f'{len(trainings)} trainings of {trainings[0]["steps"]} steps; {seconds:.0f} seconds'
-  files.write_atomic(path, pages.document({'figures': topic}, {'figures': seconds}, STYLE, title, lead).encode())
+  files.write_atomic(path, pages.document(title, {'figures': topic}, {'figures': seconds}).encode())
 
 
 def _figures(trainings: Sequence[Mapping[str, Any]]) -> pages.Figures:

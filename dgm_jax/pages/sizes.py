@@ -8,7 +8,6 @@ machine is left out.
 """
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from dgm_jax import errors
 from dgm_jax.pages import catalogue, published, records
 from dgm_jax.runtime import cli
 
-__all__ = ['FILE', 'count', 'define_flags', 'main', 'run', 'total']
+__all__ = ['FILE', 'define_flags', 'main', 'run', 'total']
 
 flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
@@ -86,7 +85,7 @@ def counted(settings: Mapping) -> dict[str, int] | None:
       config.data.shape = shape(data, config)
     except errors.UserError:
       return None
-  return count(workdir.shapes(systems.build(config), config, parallel.mesh(1)).params)
+  return workdir.count(workdir.shapes(systems.build(config), config, parallel.mesh(1)).params)
 
 
 def shape(data: Any, config: Any) -> tuple[int, ...]:
@@ -96,13 +95,6 @@ def shape(data: Any, config: Any) -> tuple[int, ...]:
   stored = SHAPES[config.data.name]
   side = (config.data.size,) * 2 if config.data.size else stored[:2]
   return (*side, config.data.channels or stored[2])
-
-
-def count(params: Mapping) -> dict[str, int]:
-  """Counts the numbers in each network of a state, arrays or shapes."""
-  import jax
-
-  return {name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
 
 
 def total(parameters: Mapping[str, int]) -> int:

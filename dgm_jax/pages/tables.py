@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dgm_jax.config import FREE
-from dgm_jax.internal.metrics import GIVEN
-from dgm_jax.pages import catalogue, published, records, sizes
+from dgm_jax.internal.metrics import GIVEN, MORE
+from dgm_jax.pages import catalogue, frame, published, records, sizes
 from dgm_jax.pages.published import NEAR, OWN, SMALLER, Row
 from dgm_jax.pages.records import Run
 
@@ -25,12 +25,7 @@ SUPPORTING = re.compile(
   r'|fid_classifier_(real|noise)|nll_standard_error|explicitness|modularity|voting_latents|pairwise_|sap$'
   r'|total_correlation_of|neg_bound|open_latents|first_step_nats|prior_nats'
 )
-# Of these more is better, of all others less.
-MORE = re.compile(
-  r'unsupervised_accuracy|inception_score|modes|high_quality|active_units|beta_vae|factor_vae|mig$'
-  r'|parzen_log_likelihood|label_found|label_gain'
-)
-OF_CLASS = re.compile(r'_class_\d')  # the README has figures of all classes together
+OF_CLASS = re.compile(r'_class_\d')  # docs/systems.md has figures of all classes together
 POINTS = ('high_quality_percent/2500', 'distance_in_deviations/2500')  # lead: modes alone cannot be told from noise
 LEADING = ('factor_vae_metric', 'nll_nats', 'bits_per_dim', 'error_percent', 'mse', *POINTS)  # where several are shown
 SHORT = ('System', 'Config', 'Data', 'Measured', 'Published', 'Steps', 'Device')
@@ -294,18 +289,10 @@ def _beside(run: Run, row: Row | None, kind: str, names: Iterable[str], archive:
 
 def text(parts: Iterable[Section]) -> str:
   """Formats the tables for a terminal."""
-  return '\n\n'.join(['\n'.join(filter(None, [one.title, one.lead, _text(one)])) for one in parts]) + '\n'
-
-
-def _text(one: Section) -> str:
-  rows = [[cell.split('\n') for cell in row] for row in (one.header, *one.rows)]
-  widths = [max(len(line) for row in rows for line in row[i]) for i in range(len(one.header))]
-  lines = []
-  for row in rows:
-    for i in range(max(map(len, row))):
-      cells = (cell[i] if i < len(cell) else '' for cell in row)
-      lines.append('  '.join(f'{cell:{width}}' for cell, width in zip(cells, widths, strict=True)).rstrip())
-  return '\n'.join(lines)
+  return (
+    '\n\n'.join(['\n'.join(filter(None, [one.title, one.lead, frame.terminal(one.header, one.rows)])) for one in parts])
+    + '\n'
+  )
 
 
 def markdown(parts: Iterable[Section]) -> str:
@@ -326,18 +313,10 @@ def markdown_table(one: Section) -> str:
   return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
 
 
-def page(parts: Iterable[Section], style: str) -> str:
+def page(parts: Iterable[Section]) -> str:
   """Formats one HTML page that needs no other file."""
-  cell = lambda text, tag: f'<{tag}>{html.escape(text).replace(chr(10), "<br>")}</{tag}>'
-  body = ''
-  for one in parts:
-    row = lambda cells, tag: f'<tr>{"".join(cell(text, tag) for text in cells)}</tr>'
-    rows = ''.join(row(cells, 'td') for cells in one.rows)
-    lead = f'<p class="lead">{html.escape(one.lead)}</p>' if one.lead else ''
-    body += f'<h2>{html.escape(one.title)}</h2>{lead}<table><thead>{row(one.header, "th")}</thead>'
-    body += f'<tbody>{rows}</tbody></table>'
-  head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Figures</title>'
-  return (
-    f'<!doctype html><html lang="en"><head>{head}<style>{style} body {{ max-width: none }}</style></head><body>'
-    f'<h1>Figures, published and measured</h1><p class="lead">{html.escape(LEAD)}</p>{body}</body></html>\n'
+  lead = lambda text: f'<p class="lead">{html.escape(text)}</p>' if text else ''
+  body = ''.join(
+    f'<h2>{html.escape(one.title)}</h2>{lead(one.lead)}{frame.table(one.header, one.rows)}' for one in parts
   )
+  return frame.document('Figures, published and measured', lead(LEAD), body, 'body { max-width: none }')

@@ -327,6 +327,11 @@ def traversals(key: Key, system: System, state: State, x: np.ndarray, to_uint8: 
   Returns:
     The grid, uint8 [H, W, c].
   """
+  return _decoded(key, system, state, moved(key, system, state, x, steps), to_uint8)
+
+
+def moved(key: Key, system: System, state: State, x: np.ndarray, steps: int) -> np.ndarray:
+  """Returns the codes [rows, steps, Z] of `traversals`."""
   z = call(system.views.encode, state, key, state, x)
   weight = z.var(0)
   if system.views.kl_per_dim:
@@ -334,7 +339,7 @@ def traversals(key: Key, system: System, state: State, x: np.ndarray, to_uint8: 
   latents = np.argsort(-weight, kind='stable')[:ROWS]
   codes = np.tile(z[0], (len(latents), steps, 1))
   codes[np.arange(len(latents)), :, latents] = np.linspace(*ends(key, system, state, latents), steps, dtype=z.dtype).T
-  return _decoded(key, system, state, codes, to_uint8)
+  return codes
 
 
 def ends(key: Key, system: System, state: State, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

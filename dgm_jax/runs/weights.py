@@ -78,7 +78,7 @@ def open_weights(path: str | os.PathLike) -> tuple[Subject, dict[str, Any]]:
   """
   hint = 'give a file that `dgm export` has written'
   try:
-    with safe_open(path, 'flax') as file:
+    with safe_open(path, 'numpy') as file:
       said = json.loads((file.metadata() or {}).get('dgm_jax', '{}'))
       arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except (SafetensorError, ValueError, OSError) as error:

@@ -28,7 +28,7 @@ from dgm_jax.runs.subject import Subject
 from dgm_jax.runtime import cluster, parallel
 
 __all__ = [
-  'best', 'claim', 'commit', 'compare', 'differences', 'environment', 'jsonable', 'open_subject', 'processor',
+  'best', 'claim', 'commit', 'compare', 'count', 'differences', 'environment', 'jsonable', 'open_subject', 'processor',
   'require_writable', 'resolve', 'shapes', 'total_steps', 'weights', 'with_data', 'write_json',
 ]  # fmt: skip
 
@@ -64,8 +64,13 @@ def compare(workdir: Path, config: ConfigDict, allow_config_change: bool) -> Non
     )
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
+def claim(workdir: Path, config: ConfigDict, parameters: Mapping[str, int] | None = None) -> None:
   """Makes the folder the run's own: writes config.json and env.json. Call it when nothing can be refused any more.
+
+  Args:
+    workdir: the folder.
+    config: the experiment.
+    parameters: number of parameters of each network (`count`), for env.json.
 
   Raises:
     UserError: the folder cannot be written.
@@ -73,9 +78,14 @@ def claim(workdir: Path, config: ConfigDict) -> None:
   try:
     make_folder(workdir)
     write_json(workdir / 'config.json', experiment.to_json(config))
-    write_json(workdir / 'env.json', environment())
+    write_json(workdir / 'env.json', environment() | ({'parameters': dict(parameters)} if parameters else {}))
   except OSError as error:
     raise UserError(f'--workdir={workdir} cannot be written: {error.strerror}') from error
+
+
+def count(params: Mapping) -> dict[str, int]:
+  """Counts the numbers in each network of a state, arrays or shapes."""
+  return {name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
 
 
 def environment() -> dict:
@@ -118,7 +128,7 @@ def with_data(config: ConfigDict, names: tuple[str, ...]) -> tuple[ConfigDict, d
   Raises:
     UserError: there is a mistake in the data, or the parts do not fit one another or the system.
   """
-  splits = {name: data.load(config.data, name) for name in names}
+  splits = data.load_parts(config.data, names)
   checks.check_together(splits)
   checks.check_labels(splits, systems.classes(config))
   checks.check_range(splits, config.data, systems.data_range(config))
@@ -273,6 +283,8 @@ def differences(old: Mapping, new: Mapping, prefix: str = '') -> list[str]:
     if not prefix and key in experiment.FREE:
       continue
     a, b = old.get(key), new.get(key)
+    if f'{prefix}{key}' == 'data.where':
+      continue  # on which no bit depends
     if f'{prefix}{key}' == 'data.class_shares' and not a:
       continue  # of a run from before that key, whose data says the same
     if f'{prefix}{key}'.startswith('data.digest') and not (a and b):

@@ -33,10 +33,10 @@ def locked(folder: Path) -> Iterator[None]:
   """
   path = Path(folder).absolute() / NAME
   fresh = [place for place in (path, *path.parents) if not exists(place)]
-  with contextlib.ExitStack() as stack:
+  with contextlib.ExitStack() as exits:
     try:
-      kernel = _acquire(path, stack)
-      file = stack.enter_context(_open(path))
+      kernel = _acquire(path, exits)
+      file = exits.enter_context(_open(path))
     except OSError as error:
       _remove(fresh)
       raise UserError(f'--workdir={folder} cannot be written: {error.strerror}') from error
@@ -55,8 +55,8 @@ def locked(folder: Path) -> Iterator[None]:
           _remove(fresh)
 
 
-def _acquire(path: Path, stack: contextlib.ExitStack) -> bool:
-  """Takes the lock of the file until `stack` is closed. Returns whether the file system has locks.
+def _acquire(path: Path, exits: contextlib.ExitStack) -> bool:
+  """Takes the lock of the file until `exits` is closed. Returns whether the file system has locks.
 
   Raises:
     UserError: another process holds the folder.
@@ -64,7 +64,7 @@ def _acquire(path: Path, stack: contextlib.ExitStack) -> bool:
   from filelock import Timeout
 
   lock = file_lock(path, seconds=0)
-  stack.callback(lock.release)
+  exits.callback(lock.release)
   try:
     for _ in range(TRIES):
       with contextlib.suppress(FileNotFoundError):  # a command that is refused has removed the folder

@@ -23,8 +23,8 @@ from dgm_jax.errors import UserError
 from dgm_jax.runtime import signals
 
 __all__ = [
-  'Driver', 'averaging', 'check_batch', 'compiler_options', 'driver', 'fetch', 'interruptible', 'mean_gradients',
-  'mesh', 'put', 'replicated', 'rows', 'state_shardings',
+  'Driver', 'averaging', 'check_batch', 'columns', 'compiler_options', 'driver', 'fetch', 'interruptible',
+  'mean_gradients', 'mesh', 'put', 'replicated', 'rows', 'state_shardings',
 ]  # fmt: skip
 
 SHARD_FROM = 2**14  # smaller arrays than this are replicated: spreading them would cost more than it saves
@@ -107,6 +107,12 @@ def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+def columns(mesh: Mesh, size: int) -> np.ndarray:
+  """Returns the places of a batch of `size` examples that the devices of this process have, in order."""
+  parts = rows(mesh).addressable_devices_indices_map((size,)).values()
+  return np.unique(np.concatenate([np.arange(size)[part] for part in parts]))
+
+
 def fetch(tree: Any) -> Any:
   """Returns replicated device arrays as NumPy arrays, on every process."""
   return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
@@ -115,11 +121,12 @@ def fetch(tree: Any) -> Any:
 class Driver(NamedTuple):
   """How the devices share the steps of a call."""
 
-  deal: Callable[[np.ndarray], jax.Array]  # the examples of the steps [S, B], on the devices
+  deal: Callable[[np.ndarray], jax.Array]  # an array of the examples of the steps [S, B, ...], on the devices
   key: Callable[[jax.Array], jax.Array]  # a step's key -> that of the program that asks
   place: Callable[[Any], Any]  # a batch, spread by rows
   settle: Callable[[Any, Any], tuple[Any, Any]]  # (state, metrics) -> what all devices agree on
-  compile: Callable[[Callable], Callable]  # call(state, seed, arrays, index) -> the same, compiled, state donated
+  # (call(state, seed, arrays, index), whether `arrays` are [S, B, ...]) -> the same, compiled, state donated
+  compile: Callable[[Callable, bool], Callable]
 
 
 def driver(name: str, mesh: Mesh, like: Any) -> Driver:
@@ -137,11 +144,11 @@ def driver(name: str, mesh: Mesh, like: Any) -> Driver:
     return _each_device(mesh, like)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
   return Driver(
-    deal=lambda order: put(order, rows(mesh, 1)),
+    deal=lambda array: put(array, rows(mesh, 1)),
     key=lambda key: key,
     place=lambda batch: jax.lax.with_sharding_constraint(batch, rows(mesh)),
     settle=lambda state, metrics: (state, metrics),
-    compile=lambda call: jax.jit(
+    compile=lambda call, by_step: jax.jit(
       call, donate_argnums=0, out_shardings=(shardings, replicated(mesh)), compiler_options=compiler_options(mesh)
     ),
   )
@@ -156,11 +163,11 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
   """
   if mesh.devices.flat[0].platform != 'cpu':
     return {}
-  return dict(_known((('xla_cpu_experimental_ynn_fusion_type', 'LIBRARY_FUSION_TYPE_REDUCE'),)))
+  return dict(_if_known((('xla_cpu_experimental_ynn_fusion_type', 'LIBRARY_FUSION_TYPE_REDUCE'),)))
 
 
 @functools.cache
-def _known(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def _if_known(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
   """Returns the options if the installed compiler knows them all, none of them otherwise."""
   try:
     jax.jit(lambda: jnp.zeros(()), compiler_options=dict(options)).lower().compile()
@@ -177,12 +184,12 @@ def _each_device(mesh: Mesh, like) -> Driver:
     real = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact)
     return jax.tree.map(lambda leaf: jax.lax.pmean(leaf, 'data') if real(leaf) else leaf, tree)
 
-  def compiled(call: Callable) -> Callable:
-    axes, devices = (None, None, None, 1), list(mesh.devices.flat)
+  def compiled(call: Callable, by_step: bool) -> Callable:
+    axes, devices = (None, None, 1 if by_step else None, 1), list(mesh.devices.flat)
     return jax.pmap(call, 'data', in_axes=axes, out_axes=None, devices=devices, donate_argnums=0)
 
   return Driver(
-    deal=lambda order: put(order.reshape(len(order), mesh.size, -1), rows(mesh, 1)),
+    deal=lambda array: put(array.reshape(len(array), mesh.size, -1, *array.shape[2:]), rows(mesh, 1)),
     key=lambda key: jax.random.fold_in(key, jax.lax.axis_index('data')),
     place=lambda batch: batch,
     settle=lambda state, metrics: (state.replace(extra=mean(state.extra)), mean(metrics)),

@@ -124,14 +124,16 @@ def _system(config: ConfigDict, network: Callable) -> System:
     params = parts.network.init(key, x, condition_of(parts.classes, batch))['params']
     return {'model': params}, averages({'model': params}, {}, ('model',)) if parts.average else {}
 
+  suffix = GIVEN if parts.classes else ''
+
   def loss(key: Key, state: State, batch: Batch):
     nats = log_prob_map(parts, state.params['model'], batch['x'], condition_of(parts.classes, batch), {'dropout': key})
-    return -nats.sum((1, 2)).mean(), ({}, {})
+    mean = -nats.sum((1, 2)).mean()
+    return mean, ({}, {f'nll_nats{suffix}': mean})
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     del key
     nats = -log_prob_map(parts, state.params['model'], batch['x'], condition_of(parts.classes, batch)).sum((1, 2))
-    suffix = GIVEN if parts.classes else ''
     return {f'nll_nats{suffix}': nats, f'bits_per_dim{suffix}': losses.bits_per_dim(nats, math.prod(parts.shape))}
 
   move = descend(model=Player(loss, optim.make(config, 'model'), ('model',)))

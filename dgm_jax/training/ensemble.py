@@ -66,7 +66,7 @@ def make(config: ConfigDict, weight: str, weights: Sequence[float], seeds: Seque
   devices = devices or max(n for n in range(1, jax.device_count() + 1) if len(pairs) % n == 0)
   experiment.require(len(pairs) % devices == 0, f'{len(pairs)} members cannot be dealt out over {devices} devices')
   mesh = parallel.mesh(devices)
-  arrays = jax.device_put(dict(train.arrays), parallel.replicated(mesh))
+  arrays = jax.device_put(jax.tree.map(np.asarray, train.arrays), parallel.replicated(mesh))
   return Ensemble(config, weight, pairs[:, 1].astype(np.uint32), pairs[:, 0].astype(np.float32), train, arrays, mesh)
 
 

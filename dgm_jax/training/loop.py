@@ -21,15 +21,15 @@ from ml_collections import ConfigDict
 from dgm_jax import config as experiment
 from dgm_jax.core import State
 from dgm_jax.data import preprocess
-from dgm_jax.errors import DIVERGED, Halt
-from dgm_jax.evals import mean
+from dgm_jax.errors import DIVERGED, Halt, UserError
+from dgm_jax.evals import likelihood, mean
 from dgm_jax.pictures import chains, gallery, painting, positions
 from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.digest import finite, first_bad
 from dgm_jax.runtime import cluster, lock, parallel, signals
-from dgm_jax.training import log
+from dgm_jax.training import feed, log
 from dgm_jax.training.profile import profiled
-from dgm_jax.training.run import Run, build_run, compile_call, identity, indices
+from dgm_jax.training.run import Run, build_run, compile_call, identity
 from dgm_jax.training.start import Start, load_or_init
 
 __all__ = ['ROLLBACKS', 'Diverged', 'Evaluators', 'attempt', 'due', 'evaluators_of', 'fit', 'saver', 'train']
@@ -142,7 +142,7 @@ def _open_writer(run: Run, began: Start) -> log.Writer:
   def prepare() -> None:
     hole = log.hole(run.folder, began.step, began.meta.get('logged', {}), due)
     opened[0] = log.open(run.folder, began.step, run.total, run.config, due)
-    workdir.claim(run.folder, run.config)
+    workdir.claim(run.folder, run.config, workdir.count(run.like.params))
     if hole:
       opened[0].say(hole)
 
@@ -169,29 +169,27 @@ def train(
 
   Raises:
     Diverged: a number is not finite.
-    Stopped: a signal has come; the last finished step is saved.
+    Stopped, UserError: a signal has come, examples cannot be read; the last finished step is saved, if all can do so.
   """
   config, total, watch = run.config, run.total, log.stopwatch(writer, first, run.config.batch_size)
   seed = np.uint32((config.seed + skipped * GOLDEN) % 2**32)  # skipped batches skip their noise, too
   step, saved, interrupted, pending = first, first, False, Pending(writer, watch, skipped)
+  batches = feed.batches(run, first, skipped)
   try:
     while step < total:
       signals.poll()
-
       # One call: up to steps_per_call steps, on the devices. It ends at a multiple of steps_per_call.
-      steps = min(config.steps_per_call - step % config.steps_per_call, total - step)
-      state, metrics = call(state, seed, run.arrays, indices(run, step + skipped, steps))
-      pending.add(step + steps, metrics, state, AHEAD if step > first else 0)
-      if step == first:
-        note(steps, watch.first(step + steps))
-      step += steps
-
+      arrays, index = next(batches)
+      state, metrics = call(state, seed, arrays, index)
+      begun, step = step, step + len(index)
+      pending.add(step, metrics, state, AHEAD if begun > first else 0)
+      if begun == first:
+        note(step - first, watch.first(step))
       # Log, one call late: the metrics of a step are fetched while the next call runs.
       pending.log(state)
       writer.progress(step)
       if due(step, config.log_every, total):
         pending.log_later(step, metrics, finite(state))
-
       # Evaluate, draw, save: only where the state is known to be finite.
       if step == total or any(due(step, config[every], total) for every in WORK):
         pending.drain(step, state)
@@ -202,12 +200,15 @@ def train(
           saved = step
         interrupted = False
         watch.restart(step)
-  except signals.Stopped:
-    pending.log(state)
-    if step > saved:
-      save(state, None if interrupted else {}, True)
-    writer.say(f'ending early, with step {step} of {total} saved' if step else 'ending before the first step')
+  except (signals.Stopped, UserError) as error:
+    if isinstance(error, signals.Stopped) or not signals.shared():  # else the others do not know of it, and all save
+      pending.log(state)
+      if step > saved:
+        save(state, None if interrupted else {}, True)
+      writer.say(f'ending early, with step {step} of {total} saved' if step else 'ending before the first step')
     raise
+  finally:
+    batches.close()
   return state
 
 
@@ -294,8 +295,10 @@ def due(step: int, every: int, total: int) -> bool:
 def evaluators_of(run: Run) -> Evaluators:
   """Compiles the measurements of a run, and selects the images for its pictures."""
 
-  def measure(split: str) -> Callable:
-    return mean.evaluation(run.system, run.splits[split], run.config, run.mesh)
+  def measure(name: str) -> Callable:
+    split = run.splits[name]
+    measured = likelihood.strided(split, min(run.config.eval_examples, split.size))
+    return mean.evaluation(run.system, measured, run.config, run.mesh)
 
   shown = 'valid' if 'valid' in run.splits else 'test'
   return Evaluators(measure(shown), measure('test'), mean.images(run.splits[shown], run.config, run.config.pictures))

@@ -28,19 +28,19 @@ def profiled(call: Callable, steps: int, steps_per_call: int, folder: Path) -> I
   if not steps or not cluster.main_process():
     yield call
     return
-  made, last = 0, 1 - -steps // steps_per_call
+  calls, last = 0, 1 - -steps // steps_per_call
   with contextlib.ExitStack() as tracing:
 
     def traced(*args):
-      nonlocal made
-      if made == 1:
+      nonlocal calls
+      if calls == 1:
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # frames of Python would be most of the trace
-        tracing.callback(lambda: print(_line(folder, made - 1, steps_per_call), flush=True))
+        tracing.callback(lambda: print(_line(folder, calls - 1, steps_per_call), flush=True))
         tracing.enter_context(jax.profiler.trace(folder / FOLDER, profiler_options=options))
       out = call(*args)
-      made += 1
-      if made == last:
+      calls += 1
+      if calls == last:
         jax.block_until_ready(out)
         tracing.close()
       return out

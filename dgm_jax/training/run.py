@@ -16,13 +16,13 @@ from dgm_jax import config as experiment
 from dgm_jax import data, optim, systems
 from dgm_jax.core import State, System
 from dgm_jax.data import preprocess
-from dgm_jax.runs import workdir
+from dgm_jax.runs import resident, workdir
 from dgm_jax.runtime import cluster, parallel
+from dgm_jax.runtime.placement import Placement
 from dgm_jax.training.rehearsal import explained, rehearse
 
 __all__ = [
-  'Run', 'build_run', 'compile_call', 'describe', 'identity', 'indices', 'prepare', 'schedule_changes',
-  'with_one_batch',
+  'Run', 'build_run', 'compile_call', 'describe', 'driver_of', 'identity', 'indices', 'prepare', 'schedule_changes',
 ]  # fmt: skip
 
 
@@ -41,17 +41,18 @@ class Run(NamedTuple):
   splits: dict[str, data.Split]
   mesh: Mesh
   like: State  # shapes and shardings of the state
-  arrays: dict[str, Any]  # the training split, on the devices
+  arrays: dict[str, Any]  # the training split, on the devices; {} where it is read on the host
   folder: Path
   total: int  # steps
-  one_batch: bool = False  # whether every step takes `arrays` as its batch, see `with_one_batch`
+  placement: Placement  # where the training split lies
+  one_batch: bool = False  # whether every step takes `arrays` as its batch, see `feed.with_one_batch`
 
 
 def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False, devices: int = 0) -> Run:
   """Builds a run and claims its folder, without locking it."""
   run = build_run(config, folder, devices)
   workdir.compare(folder, run.config, allow_config_change)
-  workdir.claim(folder, run.config)
+  workdir.claim(folder, run.config, workdir.count(run.like.params))
   return run
 
 
@@ -60,10 +61,12 @@ def build_run(config: ConfigDict, folder: Path, devices: int = 0) -> Run:
   run = describe(config, parallel.mesh(devices), folder)
   if cluster.main_process():
     print(f'tracing a step, an evaluation and a sample of {config.system} ...', flush=True)
-  _driver(run)  # which some systems cannot have
+  driver_of(run)  # which some systems cannot have
   rehearse(run.config, run.system, run.splits, run.like, run.mesh)
-  spread = lambda like, array: parallel.put(array, like.sharding)
-  return run._replace(arrays=jax.tree.map(spread, run.arrays, run.splits['train'].arrays))
+  if run.placement.line and cluster.main_process():
+    print(run.placement.line, flush=True)
+  stored = run.splits['train'].arrays
+  return run._replace(arrays={name: resident.place(stored[name], like) for name, like in run.arrays.items()})
 
 
 def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
@@ -78,9 +81,10 @@ def describe(config: ConfigDict, mesh: Mesh, folder: Path = Path()) -> Run:
   with explained(config, 'the state'):
     system = systems.build(config)
     like = workdir.shapes(system, config, mesh)
-  shape = lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=parallel.replicated(mesh))
-  arrays = {name: shape(array) for name, array in splits['train'].arrays.items()}
-  return Run(config, system, splits, mesh, like, arrays, folder, total)
+  train = splits['train']
+  placement = resident.placement_of(train, config.data.where, mesh)
+  arrays = resident.shapes(train, placement.where, mesh)
+  return Run(config, system, splits, mesh, like, arrays, folder, total, placement)
 
 
 def identity(run: Run, **more: str) -> dict[str, str]:
@@ -92,6 +96,7 @@ def identity(run: Run, **more: str) -> dict[str, str]:
   for name, split in run.splits.items():
     arrays = {key: f'{array.dtype}{list(array.shape)}' for key, array in split.arrays.items()}
     page[f'data.{name}'] = f'{split.size} examples, {arrays}'
+  page['placement of config.data.where'] = run.placement.where
   package = Path(optim.__file__).parent
   page |= {
     f'source.{path.relative_to(package)}': hashlib.sha256(path.read_bytes()).hexdigest()[:12]
@@ -115,10 +120,11 @@ def _flat(page: Any, prefix: str = '') -> dict[str, str]:
 def compile_call(run: Run) -> Callable:
   """Compiles `call(state, seed, arrays, index [S, B]) -> (state, metrics)`: S steps in one program.
 
+  `arrays` and `index` are those of `feed.batches`: of all examples, or of the host's examples of each step.
   The key of a step is a function of the seed and the step. Metrics are means over the S steps.
   """
   prepare_batch = preprocess.training(run.config.data)
-  fetch, driver = run.splits['train'].fetch, _driver(run)
+  fetch, driver, handed = run.splits['train'].fetch, driver_of(run), run.placement.where == 'host'
 
   def call(state, seed, arrays, index):
     train_key = jax.random.fold_in(jax.random.key(seed), 1)
@@ -126,38 +132,27 @@ def compile_call(run: Run) -> Callable:
     def keys(step):
       return jax.random.split(driver.key(jax.random.fold_in(train_key, step)))
 
-    def one(state, key_and_index):
-      (for_data, for_step), index = key_and_index
+    def one(state, key_and_rows):
+      (for_data, for_step), rows = key_and_rows
+      if run.one_batch:
+        batch = arrays
+      else:
+        batch = prepare_batch(for_data, driver.place(rows if handed else fetch(arrays, rows['index'])))
       # Without the barrier each use of the batch would gather and binarize it anew.
-      batch = arrays if run.one_batch else prepare_batch(for_data, driver.place(fetch(arrays, index)))
       batch = jax.lax.optimization_barrier(batch)
       return driver.settle(*run.system.step(for_step, state, batch))
 
+    rows = {'index': index} | (arrays if handed else {})
     # XLA's convolutions on a CPU are twenty times slower inside a loop, even one of a single turn.
     if run.config.steps_per_call == 1:
-      return one(state, (keys(state.step), index[0]))
+      return one(state, (keys(state.step), jax.tree.map(lambda array: array[0], rows)))
     steps = index.shape[0]
     each = jax.vmap(keys)(state.step + jnp.arange(steps))
     # Two steps a turn: parameters go from one memory to another and back, and need not be copied between.
-    state, metrics = jax.lax.scan(one, state, (each, index), unroll=2 - steps % 2)
+    state, metrics = jax.lax.scan(one, state, (each, rows), unroll=2 - steps % 2)
     return state, jax.tree.map(lambda m: m.mean(0), metrics)
 
-  return driver.compile(call)
-
-
-def with_one_batch(run: Run) -> Run:
-  """Returns the run whose every step takes the first step's batch, prepared once. Only its speed means anything.
-
-  Raises:
-    UserError: each device makes its own step.
-  """
-  experiment.require(run.config.parallel == 'jit', "a batch is reused with config.parallel='jit' alone")
-  fetch, make = run.splits['train'].fetch, preprocess.training(run.config.data)
-  program = jax.jit(
-    lambda arrays, index: make(jax.random.key(0), _driver(run).place(fetch(arrays, index))),
-    out_shardings=parallel.rows(run.mesh),
-  )
-  return run._replace(arrays=program(run.arrays, indices(run, 0, 1)[0]), one_batch=True)
+  return driver.compile(call, handed)
 
 
 def indices(run: Run, step: int, steps: int) -> jax.Array:
@@ -166,7 +161,7 @@ def indices(run: Run, step: int, steps: int) -> jax.Array:
   They are a pure function of the seed and the step.
   """
   order = data.order(run.config.seed, step, steps, run.config.batch_size, run.splits['train'].size)
-  return _driver(run).deal(order)
+  return driver_of(run).deal(order)
 
 
 def schedule_changes(before: Mapping, run: Run, step: int) -> list[str]:
@@ -191,5 +186,6 @@ def schedule_changes(before: Mapping, run: Run, step: int) -> list[str]:
   return said
 
 
-def _driver(run: Run) -> parallel.Driver:
+def driver_of(run: Run) -> parallel.Driver:
+  """Returns how the devices share the steps of a call."""
   return parallel.driver(run.config.parallel, run.mesh, run.like)

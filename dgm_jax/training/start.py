@@ -14,6 +14,7 @@ from dgm_jax.errors import UserError
 from dgm_jax.runs import checkpoint, graft
 from dgm_jax.runs.digest import first_bad
 from dgm_jax.runtime import cluster, signals
+from dgm_jax.training import feed
 from dgm_jax.training.run import Run, schedule_changes
 
 __all__ = ['Start', 'load_or_init', 'start']
@@ -70,11 +71,10 @@ def _require_sight(folder: Path, there: list[int]) -> None:
 def _init(run: Run) -> State:
   shardings = jax.tree.map(lambda leaf: leaf.sharding, run.like)
   prepare_batch = preprocess.training(run.config.data)
-  train = run.splits['train']
+  fetch = run.splits['train'].fetch if run.placement.where == 'device' else data.handed
 
   def init(seed, arrays, index):
     for_data, for_init = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
-    return run.system.init(for_init, prepare_batch(for_data, train.fetch(arrays, index)))
+    return run.system.init(for_init, prepare_batch(for_data, fetch(arrays, index)))
 
-  shown = data.order(run.config.seed, 0, 1, min(run.config.init_examples, train.size), train.size)[0]
-  return jax.jit(init, out_shardings=shardings)(np.uint32(run.config.seed), run.arrays, shown)
+  return jax.jit(init, out_shardings=shardings)(np.uint32(run.config.seed), *feed.first_examples(run))

@@ -53,7 +53,7 @@ def test_a_reused_batch_leaves_the_data_out(tmp_path):
   run = training.prepare(vae_digits.get_config('tiny'), tmp_path, devices=1)
   same = training.with_one_batch(run)
   traced = lambda run: str(
-    training.compile_call(run).trace(run.like, np.uint32(0), run.arrays, training.indices(run, 0, 2)).jaxpr
+    training.compile_call(run).trace(run.like, np.uint32(0), *training.one_call(run, 0, 2)).jaxpr
   )
   assert ' gather[' in traced(run) and ' gather[' not in traced(same)
   assert same.arrays['x'].shape == (BATCH, 8, 8, 1)

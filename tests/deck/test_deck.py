@@ -7,6 +7,7 @@ import time
 
 import page
 import pytest
+import readme
 import run
 
 from dgm_jax import config as experiment
@@ -91,3 +92,32 @@ TURN = int(os.environ.get('DECK_TURN', time.time() // 86_400)) % TURNS  # anothe
 def test_rows_that_no_other_test_trains_end_well(name, tmp_path):
   (command,) = [command for command in COMMANDS if f'configs/{name}.py' in command]
   assert not run.run(command, tmp_path, set())
+
+
+README = readme.commands()
+
+
+def test_the_readme_has_its_commands_in_order():
+  assert README[:2] == ['make train', 'dgm train --config=vae_digits --workdir=runs/vae']
+  text = readme.README.read_text()
+  assert text.splitlines()[2:4] == [line for line in text.splitlines() if line.startswith('    make ')]
+  assert len(text.splitlines()) < 160
+  for verb in ('evaluate', 'sample', 'report', 'list', 'benchmark', 'study'):
+    assert any(command.startswith(f'dgm {verb} ') for command in README), verb
+  assert any('--checkpoint=best' in command for command in README)
+
+
+@pytest.mark.parametrize('command', README)
+def test_what_a_command_of_the_readme_reads_was_trained_above(command, tmp_path):
+  earlier = README[: README.index(command)]
+  folders = set(re.findall(r'runs/\w+', command)) - {page.trained(readme.as_python(command))}
+  assert folders == {page.trained(readme.as_python(first)) for first in readme.needs(command, earlier)}
+  assert all(':tiny' in word for word in readme.small(command, tmp_path) if word.startswith('--config=configs'))
+
+
+@pytest.mark.parametrize('command', README[1 + time.gmtime().tm_yday % len(README[1:]) :][:1])
+def test_a_command_of_the_readme_ends_well(command, tmp_path):
+  """Another one every day, after those that train what it reads; `make readme` runs all in order."""
+  readme.write_data(tmp_path)
+  for one in (*readme.needs(command, README), command):
+    assert not readme.call(one, tmp_path)

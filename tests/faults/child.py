@@ -54,7 +54,7 @@ def install():
   announced(signals, 'interruptible', 'compile')
   announced(training.loop, '_draw', 'sampling')
   announced(checkpoint, 'save', 'save')
-  means, indices, load = training.loop.mean.per_example, training.loop.indices, data.load
+  means, indices, load = training.loop.mean.per_example, training.feed.indices, data.load_parts
 
   def per_example(*args, **kwargs):
     run = means(*args, **kwargs)
@@ -77,7 +77,7 @@ def install():
       time.sleep(1)  # as on a disk that is far away
     return load(*args)
 
-  training.loop.mean.per_example, training.loop.indices, data.load = per_example, noted, slow
+  training.loop.mean.per_example, training.feed.indices, data.load_parts = per_example, noted, slow
   del parallel
 
 

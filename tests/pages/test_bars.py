@@ -51,4 +51,4 @@ def test_the_page_of_a_run_and_the_comparison_of_two_have_the_bars(tmp_path):
   assert len(page.all('rect', fill=svg.COLOURS['test'])) == 10
   assert 'fid by class' in page.text
   _, html = report.comparison([tmp_path / 'one', tmp_path / 'two'])
-  assert len(Page(html).all('rect')) == 20
+  assert len(Page(html).all('rect')) == 20 + 2  # and the frames of two charts

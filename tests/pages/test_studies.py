@@ -83,11 +83,14 @@ def test_the_page_has_the_table_the_curves_and_the_pictures(small, tmp_path):
   disentanglement_study.write_page(tmp_path, 'disentanglement', {'capacity_small': plain})
   text = (tmp_path / 'study.html').read_text()
   assert text.count('data:image/png') == 2
-  assert 'latent 2' in text
+  assert 'latent 2' in text and '<title>Study: disentanglement</title>' in text and 'class="scroll"' in text
   assert 'capacity C in nats' in text
   assert 'gamma 50, seed 3' in text
   first = plain['members'][0]['kl_nats'], plain['members'][1]['kl_nats']
   assert f'{np.mean(first):.3g} +- {np.std(first):.2g}' in text
+  one = plain | {'members': plain['members'][:1]}
+  alone = disentanglement_study.table({'capacity_small': one})
+  assert '+-' not in alone and f'{first[0]:.3g}' in alone and 'figures of one seed' in alone
   assert 'capacity_small, gamma 50' in disentanglement_study.table({'capacity_small': plain})
 
 
@@ -145,4 +148,4 @@ def test_weights_must_be_numbers():
 
 def test_more_lines_have_more_colours():
   chart = svg.chart('lines', {'a': [(0, 1), (1, 2)], 'train': [(0, 1), (1, 3)], 'b': [(0, 2), (1, 2)]})
-  assert [chart.count(f'stroke="{colour}"') for colour in (svg.OTHER, svg.COLOURS['train'], svg.MORE[1])] == [1, 1, 1]
+  assert [chart.count(f'stroke="{colour}"') for colour in (svg.OTHER, svg.COLOURS['train'], svg.MORE[1])] == [2] * 3

@@ -36,8 +36,9 @@ def written(folder, **pages) -> pathlib.Path:
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-  """A folder with a README and records, the current one."""
-  (tmp_path / 'README.md').write_text(f'# Title\n{report.BEGIN}\nold\n{report.END}\nafter\n')
+  """A folder with the page of systems and records, the current one."""
+  (tmp_path / 'docs').mkdir()
+  (tmp_path / 'docs/systems.md').write_text(f'# Title\n{report.BEGIN}\nold\n{report.END}\nafter\n')
   worse = record(steps=10, metrics={'nll_nats': 99.0})
   digits = record('configs/vae_digits.py', metrics={'mse': 0.25, 'kid_classifier/10k': 3.0}, samples={})
   written(tmp_path / 'results', b=record(), c=worse, a=digits, bench_a={'ratio': 3})
@@ -50,7 +51,7 @@ def repository(tmp_path, monkeypatch):
 
 def test_the_short_table_row_by_row(repository):
   report.main(['report', '--results'])
-  assert (repository / 'README.md').read_text().splitlines() == [
+  assert (repository / 'docs/systems.md').read_text().splitlines() == [
     '# Title',
     report.BEGIN,
     '| System | Config | Data | Measured | Published | Steps | Device |',
@@ -64,7 +65,7 @@ def test_the_short_table_row_by_row(repository):
 
 
 def test_check_finds_any_difference_and_changes_nothing(repository, capsys):
-  for command, path in (('--results', 'README.md'), ('--tables', 'docs/tables.md')):
+  for command, path in (('--results', 'docs/systems.md'), ('--tables', 'docs/tables.md')):
     before = (repository / path).read_text() if (repository / path).exists() else None
     with pytest.raises(SystemExit) as caught:
       cli.run(report.main, ['report', command, '--check'])
@@ -83,15 +84,15 @@ def test_no_records_yet(repository):
   for path in (repository / 'results').glob('[abc].json'):
     path.unlink()
   report.main(['report', '--results'])
-  assert f'{report.BEGIN}\nNo records yet.\n{report.END}' in (repository / 'README.md').read_text()
+  assert f'{report.BEGIN}\nNo records yet.\n{report.END}' in (repository / 'docs/systems.md').read_text()
 
 
 @pytest.mark.parametrize(
   ('name', 'text', 'message'),
   [
-    ('README.md', None, 'no such file'),
-    ('README.md', f'{report.BEGIN}', 'no place for the table'),
-    ('README.md', f'{report.END} {report.BEGIN}', 'no place for the table'),
+    ('docs/systems.md', None, 'no such file'),
+    ('docs/systems.md', f'{report.BEGIN}', 'no place for the table'),
+    ('docs/systems.md', f'{report.END} {report.BEGIN}', 'no place for the table'),
     ('results/b.json', '{', r'results/b\.json: not JSON'),
     ('results/b.json', '{"metrics": {}}', r'results/b\.json: the record has schema None: run .* --migrate'),
     ('results/b.json', '{"schema": 2}', r"results/b\.json: the record has no 'system'"),
@@ -236,7 +237,7 @@ def test_every_slide_with_figures_has_its_table():
 def test_the_page_of_all_tables_is_what_the_records_say(seen):
   made = tables.sections(seen)
   assert (ROOT / 'docs/tables.md').read_text() == tables.markdown(made), 'run `make results`'
-  page, rows = Cells(tables.page(made, '')), sum(len(section.rows) + 1 for section in made)
+  page, rows = Cells(tables.page(made)), sum(len(section.rows) + 1 for section in made)
   assert page.rows == rows
   assert tables.markdown(made).count('\n| ') == rows + len(made)
   for told in (tables.text(made), page.text):
@@ -244,7 +245,7 @@ def test_the_page_of_all_tables_is_what_the_records_say(seen):
 
 
 def test_the_readme_has_the_best_run_of_every_system(seen):
-  old, new = report.update_readme(ROOT / 'README.md', ROOT / 'results')
+  old, new = report.update_systems(ROOT / 'docs/systems.md', ROOT / 'results')
   assert old == new, 'run `make results`'
   for system in {run.page['system'] for run in seen.runs}:
     assert old.count(f'| `{system}` | `configs/') == 1

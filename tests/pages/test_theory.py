@@ -214,8 +214,12 @@ def test_the_page_marks_what_does_not_hold():
   )  # fmt: skip
   shown = page.text('name', topic)
   assert shown.count('DOES NOT HOLD') == 2 and 'A & B (name)' in shown
-  document = page.document({'name': topic}, {'name': 1.5}, report.STYLE)
-  assert document.count('class=missed') == 2 and '1 of 3 predicted figures hold' in document
+  document = page.document('A title', {'name': topic}, {'name': 1.5})
+  assert (
+    '<title>A title</title>' in document
+    and document.count('class=missed') == 2
+    and '1 of 3 predicted figures hold' in document
+  )
   assert 'a &lt; b' in document and 'data:image/png;base64' in document and '<svg' in document
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dgm_jax.core import State, System
-from dgm_jax.pictures import gallery
+from dgm_jax.pictures import gallery, motion
 from dgm_jax.views import Prior, Views
 
 KEY = jax.random.key(0)
@@ -159,6 +159,23 @@ def test_traversals_put_the_largest_kl_on_top():
     expected = np.tile(CODES[0], (7, 1))
     expected[:, latent] = [-3, -2, -1, 0, 1, 2, 3]
     np.testing.assert_allclose(shown[row], expected)
+
+
+def test_moving_traversals_go_there_and_back(tmp_path):
+  system, x = toy(encode=encode, decode=decode), CODES.reshape(4, 1, 3, 1)
+  frames = motion.traversals(KEY, system, first_state(), x, to_uint8, steps=3)
+  # by the variance of the codes: latents 1, 2 and 0 of x[0], in a grid of two rows
+  for frame, value in zip(frames, (-3, 0, 3, 0), strict=True):
+    expected = np.array([[1, value, 3], [1, 2, value], [value, 2, 3]])
+    np.testing.assert_allclose(codes_of(frame).reshape(4, 3)[:3], expected)
+  motion.write_gif(tmp_path / 'new' / 'it.gif', frames)
+  with Image.open(tmp_path / 'new' / 'it.gif') as image:
+    assert image.n_frames == 4 and image.info['loop'] == 0 and image.info['duration'] == 250
+    image.seek(3)
+    assert image.info['duration'] == 1500
+    np.testing.assert_array_equal(np.asarray(image.convert('L')), frames[3][..., 0])
+  with pytest.raises(ValueError, match='at least one frame'):
+    motion.write_gif(tmp_path / 'it.gif', [])
 
 
 def test_traversals_without_kl_go_by_the_variance_of_the_codes():

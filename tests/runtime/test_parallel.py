@@ -14,8 +14,8 @@ from dgm_jax.runtime import cluster
 if sys.argv[1] == 'started':
   cluster.start(keep_memory=True)
 call = jax.jit(lambda x: jnp.cumsum(jnp.sin(x)[:, None] * jnp.ones((1, 16)), 0)[-1])
-x = jax.block_until_ready(jnp.ones(2**20))
-for _ in range(60):  # until the heap has found its size
+x = jax.block_until_ready(jnp.ones(2**18))
+for _ in range(20):  # until the heap has found its size
   jax.block_until_ready(call(x))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
@@ -33,7 +33,7 @@ def test_memory_that_a_program_has_freed_is_kept_for_the_next(tmp_path):
       env={'JAX_PLATFORMS': 'cpu', 'DGM_JAX_CACHE': str(tmp_path), 'HOME': str(tmp_path), 'PATH': ''},
     )  # fmt: skip
     faults[how] = int(done.stdout)
-  # Some 30,000 pages of 4 kB, fewer where the kernel deals out huge ones.
+  # Some 8,000 pages of 4 kB, fewer where the kernel deals out huge ones.
   assert faults['started'] <= faults['as it is'] / 10
 
 

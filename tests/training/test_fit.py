@@ -77,7 +77,10 @@ def test_a_record_has_the_fields_of_the_schema_and_says_who_trained_and_who_meas
 
 
 def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(whole, tmp_path):
-  """SIGKILL as soon as two checkpoints stand, hence somewhere between them and the end; then the same command."""
+  """SIGKILL as soon as two checkpoints stand, hence somewhere between them and the end; then the same command.
+
+  The examples, which lay on the device, are then read on the host.
+  """
   process = train(tmp_path)
   while len(checkpoint.steps(tmp_path)) < 2 and process.poll() is None:
     time.sleep(0.001)
@@ -85,7 +88,8 @@ def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(whole, tmp_path):
   process.communicate()
   assert process.returncode == -signal.SIGKILL
   assert checkpoint.steps(tmp_path)[-1] < STEPS
-  assert 'going on from the checkpoint of step' in finish(train(tmp_path))
+  out = finish(train(tmp_path, '--config.data.where=host'))
+  assert 'going on from the checkpoint of step' in out and 'on the host, read one call ahead' in out
   folder, _ = whole
   same = jax.tree.map(np.array_equal, final_state(tmp_path), final_state(folder))
   assert jax.tree.all(same)
@@ -103,7 +107,8 @@ def test_two_processes_train_one_run_and_one_process_restores_it(whole, tmp_path
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     address = f'127.0.0.1:{probe.getsockname()[1]}'
-  pair = [train(tmp_path, f'--coordinator={address}', '--processes=2', f'--process={i}') for i in range(2)]
+  shared = [f'--coordinator={address}', '--processes=2', '--config.data.where=host']  # each reads its own rows
+  pair = [train(tmp_path, *shared, f'--process={i}') for i in range(2)]
   outs = [finish(process) for process in pair]
   assert '2 x cpu' in outs[0]
   assert all(line.startswith('[Gloo]') for line in outs[1].splitlines())  # one process speaks

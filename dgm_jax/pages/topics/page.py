@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dgm_jax.pages import svg
+from dgm_jax.pages import frame, svg
 
 __all__ = ['Figures', 'Row', 'Topic', 'document', 'text']
+
+HEADER = ('', 'predicted', 'measured', 'may differ by')
 
 
 class Row(NamedTuple):
@@ -52,62 +54,47 @@ def text(name: str, topic: Topic) -> str:
   """Formats the topic's tables for a terminal."""
   lines = [f'== {topic.title} ({name})']
   if topic.rows:
-    width = max(len(row.name) for row in topic.rows)
-    lines.append(f'  {"":{width}}  {"predicted":>13}  {"measured":>13}  {"may differ by":>13}')
-    lines += [
-      f'  {row.name:{width}}  {_number(row.predicted):>13}  {_number(row.measured):>13}  {row.tolerance:>13.2g}'
-      f'{"" if row.holds else "  DOES NOT HOLD"}'
-      for row in topic.rows
-    ]
+    rows = [[*_row(row), '' if row.holds else 'DOES NOT HOLD'] for row in topic.rows]
+    missed = [number for number, row in enumerate(topic.rows) if not row.holds]
+    lines.append(frame.terminal((*HEADER, ''), rows, missed=missed))
   for table in topic.figures:
-    cells = [list(table.header), *([_number(cell) for cell in row] for row in table.rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
-    lines.append(f'  {table.title}')
-    lines += ['    ' + '  '.join(f'{cell:{width}}' for cell, width in zip(row, widths, strict=True)) for row in cells]
+    lines += [table.title, frame.terminal(table.header, [[_number(cell) for cell in row] for row in table.rows])]
   return '\n'.join(lines)
 
 
-def document(
-  topics: Mapping[str, Topic], seconds: Mapping[str, float], style: str, title: str = 'The theory, run', lead: str = ''
-) -> str:
-  """Formats one HTML page that needs no other file. Without a lead it says how many predicted figures hold."""
+def document(title: str, topics: Mapping[str, Topic], seconds: Mapping[str, float]) -> str:
+  """Formats one HTML page that needs no other file."""
   body = ''.join(_section(name, topic, seconds[name]) for name, topic in topics.items())
   missed = [f'{name}: {row.name}' for name, topic in topics.items() for row in topic.rows if not row.holds]
   count = sum(len(topic.rows) for topic in topics.values())
-  lead = lead or f'{count - len(missed)} of {count} predicted figures hold; {sum(seconds.values()):.0f} seconds'
-  head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-  head += f'<title>{html.escape(title)}</title>'
-  more = '.missed { color: #b00020; font-weight: 600 } h3 { margin-top: 1.2em }'
-  return (
-    f'<!doctype html><html lang="en"><head>{head}<style>{style}{more}</style></head><body><h1>{html.escape(title)}</h1>'
-    f'<p class="lead">{html.escape(lead)}</p>{body}</body></html>\n'
-  )
+  hold = [f'{count - len(missed)} of {count} predicted figures hold'] if count else []
+  lead = '; '.join([*hold, f'{sum(seconds.values()):.0f} seconds'])
+  return frame.document(title, f'<p class="lead">{html.escape(lead)}</p>', body, 'section > h3 { margin-top: 1.2em }')
 
 
 def _section(name: str, topic: Topic, seconds: float) -> str:
-  rows = [
-    ([row.name, _number(row.predicted), _number(row.measured), f'{row.tolerance:.2g}'], row.holds) for row in topic.rows
-  ]
-  tables = _table(['', 'predicted', 'measured', 'may differ by'], rows) if rows else ''
+  missed = [number for number, row in enumerate(topic.rows) if not row.holds]
+  tables = frame.table(HEADER, map(_row, topic.rows), missed=missed) if topic.rows else ''
   for figures in topic.figures:
-    cells = [([_number(cell) for cell in row], True) for row in figures.rows]
-    tables += f'<h3>{html.escape(figures.title)}</h3>{_table(figures.header, cells)}'
-  charts = ''.join(svg.chart(title, series) for title, series in topic.charts.items())
+    cells = [[_number(cell) for cell in row] for row in figures.rows]
+    tables += f'<h3>{html.escape(figures.title)}</h3>{frame.table(figures.header, cells)}'
+  charts = frame.charts(_chart(title, series) for title, series in topic.charts.items())
   pictures = ''.join(_picture(title, image) for title, image in topic.pictures.items())
+  spent = f'<p class="lead">{seconds:.1f} seconds</p>' if seconds else ''
   return (
     f'<section id="{name}"><h2>{html.escape(topic.title)}</h2><p>{html.escape(topic.text)}</p>'
-    f'<p class="lead">{seconds:.1f} seconds</p>{tables}'
-    f'<div class="curves">{charts}</div><div class="pictures">{pictures}</div></section>'
+    f'{spent}{tables}{charts}<div class="pictures">{pictures}</div></section>'
   )
 
 
-def _table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], bool]]) -> str:
-  head = ''.join(f'<th>{html.escape(cell)}</th>' for cell in header)
-  body = ''.join(
-    f'<tr{"" if holds else " class=missed"}>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in cells) + '</tr>'
-    for cells, holds in rows
-  )
-  return f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+def _chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+  """Draws a chart. A title 'y by x' names the horizontal axis, which counts steps otherwise."""
+  _, by, across = title.rpartition(' by ')
+  return svg.chart(title, series, across if by else 'step')
+
+
+def _row(row: Row) -> list[str]:
+  return [row.name, _number(row.predicted), _number(row.measured), f'{row.tolerance:.2g}']
 
 
 def _picture(title: str, image: np.ndarray) -> str:

@@ -12,14 +12,14 @@ NAMES = (
   'estimators', 'mean_field', 'em', 'elbo_forms', 'surgery', 'collapse', 'impossibility', 'flows', 'baselines',
   'receptive_field', 'information_preference', 'ladder', 'diffusion',
 )  # fmt: skip
+TITLE = 'The theory, run'
 
 
-def document(chosen: str, style: str) -> str:
+def document(chosen: str) -> str:
   """Runs the topics, prints each one's tables when it is done, and returns the page of all.
 
   Args:
     chosen: names with commas between, or 'all'.
-    style: of the page.
 
   Raises:
     UserError: there is no such topic.
@@ -36,4 +36,4 @@ def document(chosen: str, style: str) -> str:
     print(page.text(name, topics[name]), f'({seconds[name]:.0f} s)\n', flush=True)
   missed = [f'{name}: {row.name}' for name, topic in topics.items() for row in topic.rows if not row.holds]
   print(f'{len(missed)} predicted figures do not hold' if missed else 'every predicted figure holds')
-  return page.document(topics, seconds, style)
+  return page.document(TITLE, topics, seconds)

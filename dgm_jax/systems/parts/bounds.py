@@ -81,9 +81,18 @@ def player(config: ConfigDict, model: Model, bound: Bound, rows: Callable = lamb
   def loss(key: Key, state: State, batch: Batch):
     terms = model.draw(key, state, rows(batch['x']), samples, True)
     value, (extra, metrics) = bound(terms, state)
-    return -value.mean(), (terms.extra | extra, metrics)
+    means = {name: figure.mean() for name, figure in _figures(terms, state).items()}
+    return -value.mean(), (terms.extra | extra, means | metrics)
 
   return Player(loss, optim.make(config, 'model'), model.owns)
+
+
+def _figures(terms: Terms, state: State) -> Metrics:
+  """Returns the metrics of training and of evaluation, [B] each."""
+  return {
+    'neg_elbo_nats': -elbo(terms, state)[0], 'reconstruction_nats': -per_example(terms.log_px_z),
+    'kl_nats': per_example(terms.kl),
+  }  # fmt: skip
 
 
 def samples_of(config: ConfigDict) -> int | None:
@@ -99,10 +108,7 @@ def close(config: ConfigDict, model: Model, move: Move, figures: Callable = lamb
 
   def evaluate(key: Key, state: State, batch: Batch) -> Metrics:
     terms = model.draw(key, state, batch['x'], samples)
-    return {
-      'neg_elbo_nats': -elbo(terms, state)[0], 'reconstruction_nats': -per_example(terms.log_px_z),
-      'kl_nats': per_example(terms.kl),
-    } | figures(terms)  # fmt: skip
+    return _figures(terms, state) | figures(terms)
 
   def layers(key, state, x):
     # A mean given one sample of another level would vary with that sample, and count a unit that says nothing of x.
