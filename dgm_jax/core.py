@@ -62,7 +62,8 @@ class Player(NamedTuple):
 
   `loss(key, state, batch) -> (scalar, (extra, metrics))`, where `extra` holds the
   entries of `State.extra` that the loss has brought up to date. A `tx` that has a number
-  `accumulate` (`optim.make`) wants the gradients of so many slices of the batch, averaged.
+  `accumulate` (`optim.make`) wants the gradients of so many slices of the batch, averaged. One that has a function
+  `norms(gradients, parameters) -> metrics` wants these logged.
   """
 
   loss: Callable[[Key, State, Batch], tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
@@ -109,6 +110,8 @@ def _descend_one(player: Player, opt, key: Key, state: State, batch: Batch):
   updates, opt = player.tx.update(grads, opt, mine)
   metrics = {'loss': value} | metrics
   new: Any = optax.apply_updates(mine, updates)
+  if norms := getattr(player.tx, 'norms', None):
+    metrics |= norms(grads, new)
   return new, opt, extra, metrics
 
 

@@ -26,6 +26,7 @@ class Optimizer(NamedTuple):
   init: Callable
   update: Callable
   accumulate: int
+  norms: Callable | None = None  # (gradients, parameters after the step) -> metrics
 
 
 def total_steps(config: ConfigDict) -> int:
@@ -83,6 +84,7 @@ def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
 
   Its gradients are averaged before, over `config.accumulate` slices of the batch. If each device makes its own step,
   they are also averaged over the devices. If a player makes several `moves` a step, all have the rate of the step.
+  With `config.norms` the norms of its gradients, before clipping, and of its new parameters are among its metrics.
 
   Raises:
     UserError: the experiment has no optimizer of that name.
@@ -107,9 +109,13 @@ def make(config: ConfigDict, player: str, moves: int = 1) -> Optimizer:
   tx = optax.chain(*links, optax.scale_by_learning_rate(rate if moves == 1 else lambda move: rate(move // moves)))
   if skip_norm := opt.get('skip_norm', 0.0):
     tx = skipping(tx, skip_norm)
+  mean = parallel.mean_gradients if config.parallel == 'pmap' else lambda grads: grads
   if config.parallel == 'pmap':
     tx = parallel.averaging(tx)
-  return Optimizer(tx.init, tx.update, config.accumulate)
+  norms = lambda grads, new: {
+    'norm/gradient': optax.tree.norm(mean(grads)), 'norm/parameters': optax.tree.norm(new)
+  }  # fmt: skip
+  return Optimizer(tx.init, tx.update, config.accumulate, norms if config.get('norms') else None)
 
 
 def skipping(tx: optax.GradientTransformation, bound: float) -> optax.GradientTransformation:

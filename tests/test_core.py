@@ -48,6 +48,10 @@ def test_descend_takes_one_step_of_the_optimizer_and_names_its_metrics_by_the_pl
   assert new.params['net'] == 3 - 0.5 * 2  # the slope is the mean of x
   assert new.extra == {'seen': 4}
   assert metrics == {'model/loss': 6, 'model/double': 6}
+  norms = lambda grads, params: {'norm/gradient': grads['net'], 'norm/parameters': params['net']}
+  move = descend(model=Player(loss, optim.Optimizer(*SGD, 1, norms), ('net',)))
+  _, metrics = move.apply(KEY, ready(move, state(net=3)), {'x': jnp.array([1.0, 3.0])})
+  assert (metrics['model/norm/gradient'], metrics['model/norm/parameters']) == (2, 2)
 
 
 def test_a_loss_cannot_move_a_network_that_it_does_not_own():

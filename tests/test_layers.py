@@ -15,7 +15,8 @@ FOREIGN = {
   'data': ('flax', 'optax', 'orbax'),
 }  # fmt: skip
 PROGRAMS = (  # three lines each
-  'benchmark', 'evaluate', 'export', 'extract', 'list', 'prepare', 'report', 'sample', 'sizes', 'study', 'train',
+  'benchmark', 'cache', 'evaluate', 'export', 'extract', 'list', 'prepare', 'report', 'sample', 'sizes', 'study',
+  'train',
 )  # fmt: skip
 FLOORS = 12
 

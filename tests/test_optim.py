@@ -123,6 +123,14 @@ def test_clipping_shortens_the_whole_gradient_to_the_norm(clip_norm, scale):
   np.testing.assert_allclose(new['bias'], [-0.4 * scale], rtol=1e-6)
 
 
+def test_norms_are_those_of_the_gradient_before_clipping_and_only_if_they_are_asked_for():
+  config = experiment_with(steps=1, optimizer={'clip_norm': 1.0})
+  assert optim.make(config, 'model').norms is None
+  config.norms = True
+  found = optim.make(config, 'model').norms(SLOPES, {'kernel': jnp.ones((2, 2))})
+  assert found == {'norm/gradient': 5, 'norm/parameters': 2}
+
+
 def test_clipping_by_value_cuts_each_element_before_the_norm():
   optimizer = {'name': 'sgd', 'learning_rate': 0.1, 'clip_value': 1.0}
   new = updates(experiment_with(steps=1, optimizer=optimizer), SLOPES | {'bias': jnp.array([-0.5])})

@@ -1,12 +1,14 @@
 """Measures how fast an experiment trains, and what its compiled program does.
 
 Usage: python -m dgm_jax.benchmark --config=configs/x.py[:variant] [--config.KEY=VALUE ...] [--steps_per_call=100,500]
-       [--devices=1,2,4,8] [--seconds=10] [--what=train|sample] [--topology=v5e:8x8] [--out=FILE | --record]
+       [--devices=1,2,4,8] [--seconds=10] [--reuse_batch] [--what=train|sample] [--topology=v5e:8x8]
+       [--out=FILE | --record]
 
 Prints a table, and writes JSON to --out, with --record to results/bench_CONFIG.json, otherwise to the terminal. Every
 combination of --steps_per_call and --devices is one setting. The batch of a device stays the same (weak scaling): on n
 devices the batch is n times config.batch_size. Without accelerators --devices makes so many virtual CPU devices, which
-share the same cores: n of them can at best do the work of one. --topology only compiles, for TPUs that are not there.
+share the same cores: n of them can at best do the work of one. With --reuse_batch every step has the same batch, so
+that the difference is what gathering and preparing batches costs. --topology only compiles, for TPUs that are not here.
 
 --what=sample times, instead of training, the drawing of --images images with a network's memory, and naively, with the
 whole network for every pixel (--naive_pixels of them, of which the rest is inferred), at each of the --sizes.
@@ -57,6 +59,7 @@ def define_flags() -> None:
   flags.DEFINE_integer('naive_pixels', 4, 'With --what=sample: pixels drawn naively.', lower_bound=1)
   flags.DEFINE_string('topology', '', 'A slice of TPUs to compile a step for, such as v5e:8x8; nothing is timed.')
   flags.DEFINE_float('seconds', 10.0, 'How long each figure of a setting is measured.', lower_bound=0.01)
+  flags.DEFINE_bool('reuse_batch', False, 'Take the same batch in every step.')
   flags.DEFINE_bool('first_step', True, 'Also time a fresh start of train.py, twice.')
   flags.DEFINE_string('out', '', 'File for the JSON.')
   flags.DEFINE_bool('record', False, 'Write the JSON into --results.')
@@ -97,7 +100,7 @@ def main(argv: list[str]) -> None:
   for n in devices or [jax.device_count()]:
     for steps in calls:
       print(f'compiling and timing {n} devices, {steps} steps a call ...', flush=True)
-      page['settings'].append(measure(config, n, steps, args.seconds))
+      page['settings'].append(measure(config, n, steps, args.seconds, args.reuse_batch))
       print(_row(page['settings'][-1]), flush=True)
   page['weak_scaling'] = topology.weak_scaling(page['settings'], jax.devices()[0].platform == 'cpu')
   for line in page['weak_scaling']['efficiency']:
@@ -149,8 +152,11 @@ def header(config: Any) -> dict:
   }
 
 
-def measure(config: Any, devices: int, steps_per_call: int, seconds: float) -> dict:
-  """Measures one setting. FLOPs, bytes and rates are totals of all its devices; memory is that of one device."""
+def measure(config: Any, devices: int, steps_per_call: int, seconds: float, reuse_batch: bool = False) -> dict:
+  """Measures one setting. FLOPs, bytes and rates are totals of all its devices; memory is that of one device.
+
+  With `reuse_batch` every step has the same batch.
+  """
   import jax
 
   from dgm_jax import training
@@ -158,14 +164,17 @@ def measure(config: Any, devices: int, steps_per_call: int, seconds: float) -> d
 
   with tempfile.TemporaryDirectory() as folder:
     run = training.prepare(setting(config, devices, steps_per_call), Path(folder), devices=devices)
+    state = training.start(run)[0]
+    run = training.with_one_batch(run) if reuse_batch else run
     program = compiled(run)
-    state, rates, products = _speed(program, training.start(run)[0], seconds)
+    state, rates, products = _speed(program, state, seconds)
     rate, product = statistics.median(rates), statistics.median(products)
     flops, text = program.one.cost_analysis()['flops'] * devices, program.one.as_text()
     figures = {
       'devices': devices,
       'steps_per_call': steps_per_call,
       'batch_size': run.config.batch_size,
+      'reuse_batch': reuse_batch,
       'compile_seconds': round(program.compile_seconds, 2),
       'steps_per_second': rate,
       'steps_per_second_spread': [min(rates), max(rates)],

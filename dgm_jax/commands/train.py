@@ -31,6 +31,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
     'on_nan', 'abort', ('abort', 'rollback'), 'At a NaN: end, or go back to the last checkpoint and on.'
   )
+  flags.DEFINE_integer('profile', 0, 'Trace so many steps after the first call, for xprof, into WORKDIR/profile.', 0)
   flags.DEFINE_string('coordinator', '', "HOST:PORT of process 0, or 'auto' where the cluster is recognised.")
   flags.DEFINE_integer('processes', 1, 'Number of processes, with --coordinator=HOST:PORT.')
   flags.DEFINE_integer('process', 0, 'Number of this process, from 0.')
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> None:
     _agree(mistake)
   args = flags.FLAGS
   rollbacks = training.ROLLBACKS if args.on_nan == 'rollback' else 0
-  training.fit(config, Path(args.workdir), args.allow_config_change, rollbacks)
+  training.fit(config, Path(args.workdir), args.allow_config_change, rollbacks, args.profile)
   if cluster.main_process():
     print(f'report: {report.write_report(args.workdir)}')
 

@@ -28,6 +28,7 @@ VERBS = {
   'export': ('export', 'write a run into one file that needs no run'),
   'extract': ('extract', 'write the codes of a run as a dataset'),
   'prepare': ('prepare', 'prepare a dataset, or the weights of the Inception network'),
+  'cache': ('cache', 'list or remove decoded data and compiled programs'),
   'list': ('listing', 'list the experiments'),
 }
 MISTAKE = 2

@@ -31,7 +31,8 @@ __all__ = [
 # Keys that may differ when a run is taken up again: they bear on how long and how often, not on what is trained.
 FREE = (
   'steps', 'epochs', 'budget', 'log_every', 'eval_every', 'save_every', 'picture_every', 'keep', 'evals', 'nll', 'ais',
-  'generated', 'async_save', 'judge', 'eval_batch_size', 'eval_examples', 'log', 'pictures', 'source', 'overrides',
+  'generated', 'async_save', 'judge', 'eval_batch_size', 'eval_examples', 'log', 'norms', 'pictures', 'source',
+  'overrides',
 )  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
 DRIVERS = ('jit', 'pmap')
@@ -85,8 +86,7 @@ def defaults() -> ConfigDict:
       'judge': '',  # of generated images: the workdir of a classifier, or inception:PATH#SHA256
       'generated': {'samples': 0, 'splits': 10},  # images that are judged, 0: 10,000 at most; Inception score's splits
       'nll': {'samples': 5000, 'rows': 1000, 'examples': 0},  # rows of a decoder at a time; strided examples, 0: all
-      # Annealed importance sampling: temperatures, chains of each example, leapfrog steps, and examples.
-      'ais': {'temperatures': 1000, 'chains': 16, 'leapfrogs': 10, 'examples': 100},
+      'ais': {'temperatures': 1000, 'chains': 16, 'leapfrogs': 10, 'examples': 100},  # annealed importance sampling
       'pictures': 64,
       'keep': 2,  # the newest checkpoints that are kept, beside the best
       'best': '',  # a validation metric: its lowest checkpoint is kept
@@ -96,6 +96,7 @@ def defaults() -> ConfigDict:
       'shard_params': False,  # spread parameters and optimizer state over the devices, too
       'graft': {},  # network name -> workdir of the run that it is taken from
       'graft_fresh': False,  # whether layers that the network lacks there start afresh, as when images grow
+      'norms': False,  # log the norms of each player's gradients, before clipping, and of its new parameters
       'log': {'tensorboard': True, 'wandb': ''},
       'source': '',  # filled in: the config file and its variant,
       'overrides': (),  # and what the command line changed

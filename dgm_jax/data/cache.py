@@ -10,23 +10,26 @@ import errno
 import hashlib
 import json
 import mmap
-import os
 import pathlib
 import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from dgm_jax.data import archive
 from dgm_jax.data.split import Arrays
 from dgm_jax.errors import UserError, printable
-from dgm_jax.internal.files import read_text, sweep, write_atomic
+from dgm_jax.internal.files import cache_folder, read_text, sweep, write_atomic
+from dgm_jax.internal.locks import file_lock
 
-__all__ = ['Example', 'cached', 'refuse_shapes', 'remembered', 'root', 'stamp']
+if TYPE_CHECKING:
+  from filelock import BaseFileLock
+
+__all__ = ['Example', 'cached', 'lock_of', 'refuse_shapes', 'remembered', 'root', 'stamp']
 
 Label = int | tuple[int, ...] | None  # of one example; its factors, where it has several
 Example = tuple[str, np.ndarray, Label]  # where it comes from, for errors; uint8 [H, W, C]; label
@@ -36,7 +39,7 @@ _FORMAT = 1  # part of every key: raised when the same source would be decoded d
 
 def root() -> pathlib.Path:
   """Returns the folder of the entries."""
-  return pathlib.Path(os.environ.get('DGM_JAX_CACHE') or '~/.cache/dgm_jax').expanduser() / 'data'
+  return cache_folder('data')
 
 
 def stamp(path: pathlib.Path) -> list:
@@ -62,13 +65,34 @@ def cached(label: str, facts: dict[str, Any], source: Callable[[], tuple[int, It
   entry = _entry(label, facts)
   arrays = _load(entry)
   if arrays is None:
-    size, examples = source()
-    print(printable(f'{label}: decoding {size} examples, this once, into {entry}'), file=sys.stderr, flush=True)
-    _keep(entry, label, size, examples)
-    arrays = _load(entry)
+    with _alone(entry):
+      arrays = _load(entry)  # another process may have filled it meanwhile
+      if arrays is None:
+        size, examples = source()
+        print(printable(f'{label}: decoding {size} examples, this once, into {entry}'), file=sys.stderr, flush=True)
+        _keep(entry, label, size, examples)
+        arrays = _load(entry)
   if arrays is None:
     raise UserError(f'{label}: what was written to {entry} reads back damaged: set DGM_JAX_CACHE to a sound disk')
   return arrays
+
+
+def lock_of(name: str, seconds: float = -1.0) -> 'BaseFileLock':
+  """Returns the lock of the entry of this name, which lies in a folder beside theirs. See `internal.locks`."""
+  return file_lock(cache_folder('locks') / name, seconds)
+
+
+@contextlib.contextmanager
+def _alone(entry: pathlib.Path) -> Iterator[None]:
+  """Waits until no other process fills an entry. Where the file system has no locks, each fills it for itself."""
+  lock = lock_of(entry.name)
+  with contextlib.suppress(OSError):
+    pathlib.Path(lock.lock_file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock.acquire()
+  try:
+    yield
+  finally:
+    lock.release()
 
 
 def remembered(label: str, facts: dict[str, Any], make: Callable[[], int]) -> int:

@@ -17,8 +17,9 @@ from types import ModuleType
 from typing import IO, TypeVar
 
 __all__ = [
-  'PAUSES', 'append', 'exists', 'import_file', 'is_file', 'is_folder', 'make_folder', 'may_pass', 'open_regular',
-  'open_without_links', 'patiently', 'read_bytes', 'read_text', 'sweep', 'sync', 'write_atomic', 'write_with',
+  'PAUSES', 'append', 'cache_folder', 'exists', 'import_file', 'is_file', 'is_folder', 'make_folder', 'may_pass',
+  'open_regular', 'open_without_links', 'patiently', 'read_bytes', 'read_text', 'sweep', 'sync', 'write_atomic',
+  'write_with',
 ]  # fmt: skip
 
 T = TypeVar('T')
@@ -30,6 +31,11 @@ FINAL = {
   errno.ENOTEMPTY, errno.EROFS, errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.ENXIO, errno.EXDEV, None,
 }  # fmt: skip
 DENIED = {errno.EPERM, errno.EACCES, errno.EROFS}  # no damage, and no reason to wait
+
+
+def cache_folder(name: str = '') -> pathlib.Path:
+  """Returns the folder of what is kept between runs, $DGM_JAX_CACHE or ~/.cache/dgm_jax, or a folder in it."""
+  return pathlib.Path(os.environ.get('DGM_JAX_CACHE') or '~/.cache/dgm_jax').expanduser() / name
 
 
 def may_pass(error: OSError) -> bool:

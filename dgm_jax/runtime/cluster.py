@@ -6,7 +6,6 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -15,6 +14,7 @@ from jax._src import distributed  # the board of its coordinator has no public n
 from jax.experimental import multihost_utils
 
 from dgm_jax.errors import ALONE, UserError
+from dgm_jax.internal.files import cache_folder
 from dgm_jax.runtime import cli, cpu, signals
 
 __all__ = ['agree', 'alike', 'exchange', 'first', 'leave', 'leave_alone', 'main_process', 'start', 'together']
@@ -62,7 +62,7 @@ def start(
   )
   if every_core and not counted:
     jax.config.update('jax_num_cpu_devices', cpu.cores())
-  cpu.keep_programs(Path(os.environ.get('DGM_JAX_CACHE', '~/.cache/dgm_jax')).expanduser() / 'programs')
+  cpu.keep_programs(cache_folder('programs'))
 
 
 def first(function: Callable[[], T]) -> T:

@@ -23,8 +23,8 @@ from dgm_jax.errors import UserError
 from dgm_jax.runtime import signals
 
 __all__ = [
-  'Driver', 'averaging', 'check_batch', 'columns', 'compiler_options', 'driver', 'fetch', 'interruptible', 'mesh',
-  'put', 'replicated', 'rows', 'state_shardings',
+  'Driver', 'averaging', 'check_batch', 'columns', 'compiler_options', 'driver', 'fetch', 'interruptible',
+  'mean_gradients', 'mesh', 'put', 'replicated', 'rows', 'state_shardings',
 ]  # fmt: skip
 
 SHARD_FROM = 2**14  # smaller arrays than this are replicated: spreading them would cost more than it saves
@@ -197,10 +197,15 @@ def _each_device(mesh: Mesh, like) -> Driver:
   )
 
 
+def mean_gradients(grads: Any) -> Any:
+  """Averages gradients over the devices, inside a step that each device makes."""
+  return jax.lax.pmean(grads, 'data')
+
+
 def averaging(tx: optax.GradientTransformation) -> optax.GradientTransformation:
   """Wraps `tx` so that it averages the gradients over the devices, inside a step that each device makes."""
 
   def update(grads, state, params=None):
-    return tx.update(jax.lax.pmean(grads, 'data'), state, params)
+    return tx.update(mean_gradients(grads), state, params)
 
   return optax.GradientTransformation(tx.init, update)

@@ -25,7 +25,7 @@ from dgm_jax.data import preprocess
 from dgm_jax.runs import workdir
 from dgm_jax.runtime import parallel
 
-__all__ = ['OWN', 'SHARED', 'Ensemble', 'compiled', 'indices', 'make', 'one_of', 'spread_members', 'start']
+__all__ = ['OWN', 'SHARED', 'Ensemble', 'compiled', 'indices', 'make', 'one_of', 'spread_members', 'start', 'weight_of']
 
 SHARED, OWN = PartitionSpec(), PartitionSpec('data')  # what all members see, and what is stacked, a part each
 
@@ -58,7 +58,7 @@ def make(config: ConfigDict, weight: str, weights: Sequence[float], seeds: Seque
   experiment.check(config)
   train = data.load(config.data, 'train')
   config = workdir.resolve(config, train)
-  template = systems.build(config), _weight_of(config)
+  template = systems.build(config), weight_of(config)
   experiment.require(
     weight == template[1], f'{config.system} can be trained together for values of {template[1]!r}, not of {weight!r}'
   )
@@ -151,7 +151,7 @@ def one_of(state: State, number: int) -> State:
   return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf[number])), state)
 
 
-def _weight_of(config: ConfigDict) -> str:
+def weight_of(config: ConfigDict) -> str:
   """Returns the name of the second argument of the system's function, after the config; '' if there is none."""
   function = experiment.by_path('dgm_jax.systems', config.system)
   return ''.join(function.__code__.co_varnames[1 : function.__code__.co_argcount])

@@ -12,11 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from dgm_jax import config as experiment
 from dgm_jax import data
+from dgm_jax.data import preprocess
 from dgm_jax.runtime import ahead, parallel
+from dgm_jax.runtime.placement import Placement
 from dgm_jax.training.run import Run, driver_of, indices
 
-__all__ = ['batches', 'call_shapes', 'call_steps', 'calls', 'first_examples', 'one_call']
+__all__ = ['batches', 'call_shapes', 'call_steps', 'calls', 'first_examples', 'one_call', 'with_one_batch']
 
 MOST = 2**26  # bytes of the batches of a call that a process reads
 
@@ -100,3 +103,21 @@ def first_examples(run: Run) -> tuple[dict[str, Any], np.ndarray]:
   train = run.splits['train']
   shown = data.order(run.config.seed, 0, 1, min(run.config.init_examples, train.size), train.size)[0]
   return (run.arrays if run.placement.where == 'device' else ahead.read(train.arrays, shown)), shown
+
+
+def with_one_batch(run: Run) -> Run:
+  """Returns the run whose every step takes the first step's batch, prepared once. Only its speed means anything.
+
+  Raises:
+    UserError: each device makes its own step.
+  """
+  experiment.require(run.config.parallel == 'jit', "a batch is reused with config.parallel='jit' alone")
+  fetch, make, driver = run.splits['train'].fetch, preprocess.training(run.config.data), driver_of(run)
+  handed = run.placement.where == 'host'
+
+  def first(arrays, index):
+    rows = jax.tree.map(lambda array: array[0], {'index': index} | (arrays if handed else {}))
+    return make(jax.random.key(0), driver.place(rows if handed else fetch(arrays, rows['index'])))
+
+  batch = jax.jit(first, out_shardings=parallel.rows(run.mesh))(*one_call(run, 0, 1))
+  return run._replace(arrays=batch, one_batch=True, placement=Placement('device', ''))

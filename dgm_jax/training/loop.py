@@ -28,6 +28,7 @@ from dgm_jax.runs import checkpoint, workdir
 from dgm_jax.runs.digest import finite, first_bad
 from dgm_jax.runtime import cluster, lock, parallel, signals
 from dgm_jax.training import feed, log
+from dgm_jax.training.profile import profiled
 from dgm_jax.training.run import Run, build_run, compile_call, identity
 from dgm_jax.training.start import Start, load_or_init
 
@@ -55,7 +56,9 @@ class Diverged(Exception):
     self.batches = batches
 
 
-def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rollbacks: int = 0) -> State:
+def fit(
+  config: ConfigDict, folder: Path, allow_config_change: bool = False, rollbacks: int = 0, profile: int = 0
+) -> State:
   """Trains, or goes on training, the experiment in its folder.
 
   Args:
@@ -63,6 +66,7 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
     folder: the workdir.
     allow_config_change: whether to resume a run that has another experiment.
     rollbacks: how often NaN or infinity may send the run back to the last checkpoint, to skip the batches in question.
+    profile: how many steps are traced, see `profiled`.
 
   Returns:
     the last state.
@@ -78,6 +82,7 @@ def fit(config: ConfigDict, folder: Path, allow_config_change: bool = False, rol
   with contextlib.ExitStack() as stack:
     cluster.first(lambda: _take(stack, run, allow_config_change))
     call, evaluators, batches = parallel.interruptible(compile_call(run)), evaluators_of(run), 0
+    call = stack.enter_context(profiled(call, profile, run.config.steps_per_call, folder))
     for left in range(rollbacks, -1, -1):
       try:
         return attempt(run, call, evaluators, batches)

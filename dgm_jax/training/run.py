@@ -45,6 +45,7 @@ class Run(NamedTuple):
   folder: Path
   total: int  # steps
   placement: Placement  # where the training split lies
+  one_batch: bool = False  # whether every step takes `arrays` as its batch, see `feed.with_one_batch`
 
 
 def prepare(config: ConfigDict, folder: Path, allow_config_change: bool = False, devices: int = 0) -> Run:
@@ -133,9 +134,12 @@ def compile_call(run: Run) -> Callable:
 
     def one(state, key_and_rows):
       (for_data, for_step), rows = key_and_rows
-      batch = driver.place(rows if handed else fetch(arrays, rows['index']))
+      if run.one_batch:
+        batch = arrays
+      else:
+        batch = prepare_batch(for_data, driver.place(rows if handed else fetch(arrays, rows['index'])))
       # Without the barrier each use of the batch would gather and binarize it anew.
-      batch = jax.lax.optimization_barrier(prepare_batch(for_data, batch))
+      batch = jax.lax.optimization_barrier(batch)
       return driver.settle(*run.system.step(for_step, state, batch))
 
     rows = {'index': index} | (arrays if handed else {})

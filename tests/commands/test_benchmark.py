@@ -49,6 +49,16 @@ def test_flops_of_a_step_are_its_products_and_little_more(tmp_path):
     assert steps * by_hand < xla.cost_analysis()['flops'] < 1.05 * steps * by_hand
 
 
+def test_a_reused_batch_leaves_the_data_out(tmp_path):
+  run = training.prepare(vae_digits.get_config('tiny'), tmp_path, devices=1)
+  same = training.with_one_batch(run)
+  traced = lambda run: str(
+    training.compile_call(run).trace(run.like, np.uint32(0), *training.one_call(run, 0, 2)).jaxpr
+  )
+  assert ' gather[' in traced(run) and ' gather[' not in traced(same)
+  assert same.arrays['x'].shape == (BATCH, 8, 8, 1)
+
+
 def test_flops_of_a_wide_network_are_its_products():
   b, m, n, k = 64, 256, 384, 128
   x, w, v = (jax.ShapeDtypeStruct(shape, 'float32') for shape in ((b, m), (m, n), (n, k)))
