@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dgm_jax.errors import UserError
 from dgm_jax.runtime import cpu, signals
 
 __all__ = ['Ahead', 'read']
@@ -111,11 +112,11 @@ def read(arrays: Mapping[str, Any], index: np.ndarray) -> dict[str, np.ndarray]:
 
 def _wait(future: concurrent.futures.Future) -> None:
   """Waits for a task, and meanwhile answers signals. Of many processes, each must look for them equally often."""
-  while True:
-    try:
-      return future.result(LOOK)
-    except concurrent.futures.TimeoutError:
-      if future.done():  # the reader's own error
-        raise
-      if not signals.shared():
-        signals.poll()
+  while not concurrent.futures.wait([future], LOOK).done:
+    if not signals.shared():
+      signals.poll()
+  try:
+    future.result()
+  except OSError as error:
+    said = error.strerror or type(error).__name__
+    raise UserError(f'cannot read the examples ({said}): mend the disk, and start again') from error

@@ -69,20 +69,20 @@ def rows_of(x, read):
   return rows.Rows(x.shape, x.dtype, read, 'mark')
 
 
-@pytest.mark.parametrize('devices', [1, 2, 8])
-def test_examples_on_the_host_and_spread_over_devices_give_the_bits_of_a_copy_on_each(tmp_path, devices):
-  """Twelve steps are three epochs and a part, over whose ends batches reach. A reader begins anew after six steps."""
+@pytest.mark.parametrize(('devices', 'parallel'), [(1, 'jit'), (2, 'jit'), (8, 'jit'), (2, 'pmap')])
+def test_examples_on_the_host_and_spread_over_devices_give_the_bits_of_a_copy_on_each(tmp_path, devices, parallel):
+  """Batches reach over the ends of three epochs. A reader begins anew after six steps, past five batches."""
   finals = {}
-  for where in ('device', 'sharded', 'host'):
-    run = run_of(tmp_path, where, devices)
+  for where in ('device', 'sharded', 'host') if parallel == 'jit' else ('device', 'host'):
+    run = run_of(tmp_path, where, devices, parallel=parallel)
     assert rows.are_in_files(run.splits['train'].arrays) and run.placement.where == where
     state, call = training.start(run)[0], training.compile_call(run)
-    for first, count in ((0, 3), (6, 3)):
-      with contextlib.closing(feed.batches(run, first)) as batches:
+    for first, count, skipped in ((0, 3, 0), (6, 3, 5)):
+      with contextlib.closing(feed.batches(run, first, skipped)) as batches:
         for _ in range(count):
           state, _ = call(state, np.uint32(0), *next(batches))
     finals[where] = np.asarray(state.params['x']).tobytes(), int(state.step)
-  assert finals['host'] == finals['sharded'] == finals['device']
+  assert len(set(finals.values())) == 1
 
 
 def test_spread_rows_are_each_on_one_device_and_none_is_lost(tmp_path):
@@ -118,7 +118,7 @@ def test_batches_of_a_call_are_bounded(tmp_path, monkeypatch):
   run = run_of(tmp_path, 'host', steps_per_call=6, save_every=6)._replace(total=15)
   assert [*feed.calls(run, 0)] == [(0, 6), (6, 6), (12, 3)]
   monkeypatch.setattr(feed, 'MOST', 4 * 16 * 16)  # four batches of 16 pictures of 16 bytes
-  assert [*feed.calls(run, 6)] == [(6, 3), (9, 3), (12, 3)]
+  assert [*feed.calls(run, 5)] == [(5, 1), (6, 3), (9, 3), (12, 3)]
   assert feed.call_steps(run._replace(placement=placement.Placement('device', ''))) == 6
 
 
@@ -147,6 +147,21 @@ def test_an_error_of_a_reader_saves_the_last_finished_step_first(tmp_path, monke
   monkeypatch.setattr(ahead, 'THREADS', 8)
   saved, error = trained(run._replace(splits=run.splits | {'train': train}))
   assert saved == [4, 6] and '7.png' in str(error)
+
+
+@pytest.mark.parametrize('error', [TimeoutError(110, 'Connection timed out'), OSError(5, 'Input/output error')])
+def test_a_fault_of_a_disk_under_a_reader_is_one_line_and_is_not_taken_for_a_wait(error, monkeypatch):
+  def read(index):
+    raise error
+
+  with pytest.raises(UserError, match=rf'cannot read the examples \({error.strerror}\): mend the disk'):
+    ahead.read({'x': rows_of(X, read)}, np.arange(3))
+  monkeypatch.setattr(ahead, 'LOOK', 0.001)
+  slow = rows_of(X, lambda index: (time.sleep(0.02), X[index])[1])
+  polls = []
+  monkeypatch.setattr(signals, 'poll', lambda: polls.append(1))
+  np.testing.assert_array_equal(ahead.read({'x': slow}, np.arange(3))['x'], X[:3])
+  assert len(polls) > 1
 
 
 def test_a_reader_that_hangs_does_not_hold_up_a_signal(tmp_path):
