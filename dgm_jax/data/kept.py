@@ -85,12 +85,18 @@ def _keeping(rows: Rows, number: int, number_of_sums: int) -> Rows:
       return
     sums[place] = value
 
+  def stored(place: int) -> bytes:
+    try:
+      return os.pread(number, each, place * each)
+    except OSError:  # a sector of the disk is gone: the row is decoded again
+      return b''
+
   def read(index: np.ndarray) -> np.ndarray:
     out = np.empty((len(index), *rows.shape[1:]), rows.dtype)
     missing = []
     for i, place in enumerate(index.tolist()):
       if sums[place]:
-        content = os.pread(number, each, place * each)
+        content = stored(place)
         if (zlib.crc32(content) or 1) == sums[place] and len(content) == each:
           out[i] = np.frombuffer(content, rows.dtype).reshape(out.shape[1:])
           continue

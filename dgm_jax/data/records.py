@@ -42,7 +42,8 @@ def num_bytes(folder: pathlib.Path, info: Mapping[str, Any], expression: str, lo
     features = json.loads(read_text(folder / 'features.json'))['featuresDict']['features']
     shapes = [feature['image']['shape']['dimensions'] for feature in features.values() if 'image' in feature]
     height, width, channels = map(int, shapes[0])
-    each = (look.size**2 or height * width) * (look.channels or channels)
+    pixels = look.size**2 or (height * width if min(height, width) > 0 else 0)
+    each = pixels * (look.channels or channels)
     return count * each if each > 0 else SQUEEZED * sum(int(split['numBytes']) for split in splits)
   except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
     return 0

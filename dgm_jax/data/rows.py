@@ -50,11 +50,12 @@ class Rows:
 
   def __getitem__(self, index: Any) -> np.ndarray:
     if isinstance(index, tuple):
-      first, *rest = index
-      return self[first][(slice(None), *rest)]
+      rows = self[index[0]]
+      return rows[(*[slice(None)] * (rows.ndim - self.ndim + 1), *index[1:])]
     if isinstance(index, slice):
       return self.read(np.arange(*index.indices(len(self)), dtype=np.int64))
     index = np.asarray(index)
+    index = np.flatnonzero(index) if index.dtype == bool and index.shape == (len(self),) else index
     if index.size and not -len(self) <= index.min() <= index.max() < len(self):
       raise IndexError(f'there is no row {index.max()} or {index.min()} of {len(self)}')
     flat = np.where(index < 0, index + len(self), index).astype(np.int64).reshape(-1)

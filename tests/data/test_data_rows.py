@@ -33,7 +33,20 @@ def counted(x):
 
 @pytest.mark.parametrize(
   'index',
-  [3, -1, slice(2, 9), slice(None, None, 7), [5, 5, 0], [-1, 39], np.array([[1, 2], [3, 4]]), (slice(4, 6), 2), []],
+  [
+    3,
+    -1,
+    slice(2, 9),
+    slice(None, None, 7),
+    [5, 5, 0],
+    [-1, 39],
+    np.array([[1, 2], [3, 4]]),
+    (slice(4, 6), 2),
+    [],
+    (3, 1),
+    (np.array([[1, 2], [3, 4]]), 1),
+    np.arange(40) % 3 == 0,
+  ],
 )
 def test_rows_are_indexed_as_an_array_is(index, tmp_path):
   np.save(tmp_path / 'x.npy', X)
@@ -106,7 +119,7 @@ def test_the_array_of_a_terabyte_is_opened_at_once(tmp_path):
   assert (test.size, test.nbytes) == (10**5, 10**11) and test.source[99_999]['x'].shape == (1000, 1000, 1)
 
 
-def test_a_row_is_decoded_once_and_again_if_it_was_torn(tmp_path):
+def test_a_row_is_decoded_once_and_again_if_it_was_torn(tmp_path, monkeypatch):
   def opened():
     array, read = counted(X)
     return kept.kept(array, 'set', {'files': 1}), read
@@ -125,6 +138,9 @@ def test_a_row_is_decoded_once_and_again_if_it_was_torn(tmp_path):
   assert read == [9, 11]
   sums = np.fromfile(f'{path}.sums', np.uint32)
   assert sums[9] == zlib.crc32(X[9].tobytes()) and np.flatnonzero(sums).tolist() == [4, 9, 11]
+  monkeypatch.setattr(kept.os, 'pread', lambda *_: (_ for _ in ()).throw(OSError(5, 'Input/output error')))
+  np.testing.assert_array_equal(again[[4]], X[[4]])
+  assert read == [9, 11, 4]
 
 
 def test_rows_are_not_kept_where_the_disk_lacks_the_room(tmp_path, monkeypatch, capsys):
@@ -215,6 +231,8 @@ def test_bytes_of_a_set_of_records_are_told_by_its_notes(tmp_path):
   assert size('train+test', 32, 1) == 1007 * 32 * 32
   (tmp_path / 'features.json').write_text(note % '-1')
   assert size('train') == 8 * 5000 and size('train', 8) == 1000 * 64 * 3
+  (tmp_path / 'features.json').write_text((note % '-1').replace('64', '-1'))
+  assert size('train') == 8 * 5000
   assert records.num_bytes(tmp_path, {}, 'train', Look()) == 0
 
 
