@@ -32,9 +32,12 @@ __all__ = ['Entry', 'define_flags', 'entries', 'main', 'run']
 flags.disclaim_key_flags()  # --help lists them as the flags of the program that calls `run`
 
 PROGRAMS = {'programs': 'compiled programs', 'tests': 'compiled programs of tests'}  # folder -> what it holds
-DECODED = ('data', 'locks')
 PROGRAM = re.compile(r'.+-[0-9a-f]{64}-(cache|atime)')
-DATA = re.compile(r'(\w*-[0-9a-f]{16})(\.json|\.tmp\w+)?')  # an entry or its lock, a number, a draft
+ENTRY = r'(\w*-[0-9a-f]{16})'
+DECODED = {  # folder -> its folders: entries and drafts; its files: numbers, locks, rows that are decoded one by one
+  'data': (rf'{ENTRY}(?:\.tmp\w+)?', rf'{ENTRY}\.json'), 'locks': ('', ENTRY), 'rows': ('', rf'{ENTRY}(?:\.sums)?')
+}  # fmt: skip
+INSIDE = {'x.npy', 'y.npy', 'sums.json', 'new', 'old'}  # of an entry or a draft
 AGES = {'day': 86400, 'hour': 3600, 'minute': 60}
 
 
@@ -87,13 +90,21 @@ def entries(root: pathlib.Path) -> tuple[list[Entry], list[pathlib.Path]]:
       foreign.append(folder)
       continue
     for path in sorted(folder.iterdir()):
-      if folder.name in DECODED and (match := DATA.fullmatch(path.name)) and not path.is_symlink():
-        paths[match[1]].append(path)
+      if folder.name in DECODED and (name := _decoded(path)):
+        paths[name].append(path)
       elif folder.name in PROGRAMS and PROGRAM.fullmatch(path.name) and path.is_file() and not path.is_symlink():
         paths[PROGRAMS[folder.name]].append(path)
       else:
         foreign.append(path)
   return [_entry(name, its) for name, its in paths.items()], foreign
+
+
+def _decoded(path: pathlib.Path) -> str:
+  """Returns the name of the entry that a path is of, '' if it is not of dgm_jax."""
+  folders, files = DECODED[path.parent.name]
+  if path.is_symlink() or not (match := re.fullmatch(folders if path.is_dir() else files, path.name)):
+    return ''
+  return match[1] if not path.is_dir() or {inner.name for inner in path.iterdir()} <= INSIDE else ''
 
 
 def _entry(name: str, paths: list[pathlib.Path]) -> Entry:
@@ -102,7 +113,8 @@ def _entry(name: str, paths: list[pathlib.Path]) -> Entry:
     for inner in (path, *path.rglob('*')) if path.is_dir() else (path,):
       with contextlib.suppress(FileNotFoundError):  # another process has removed it just now
         status = inner.lstat()
-        size, changed = size + status.st_size * inner.is_file(), max(changed, status.st_mtime)
+        own = 512 * status.st_blocks if inner.parent.name == 'rows' else status.st_size  # rows that are not there yet
+        size, changed = size + own * inner.is_file(), max(changed, status.st_mtime)
   return Entry(name, paths, size, changed)
 
 

@@ -9,17 +9,22 @@ import pytest
 from absl import flags
 
 from dgm_jax.commands import cache as command
-from dgm_jax.data import cache
+from dgm_jax.data import cache, kept
+from dgm_jax.data.rows import Rows
 from dgm_jax.errors import UserError
+
+B = 'b' * 16
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-  """A folder with two sets of pictures, a number, two programs and four things of somebody else."""
+  """A folder with two sets of pictures, a number, two programs, rows and five things of somebody else."""
   monkeypatch.setenv('DGM_JAX_CACHE', str(tmp_path / 'kept'))
   for name, n in (('cats', 40), ('dogs', 10)):
     cache.cached(name, {}, lambda n=n: (n, [(str(i), np.zeros((5, 5, 1), np.uint8), i % 3) for i in range(n)]))
   cache.remembered('cats', {'what': 'a number'}, lambda: 7)
+  rows = kept.kept(Rows((20, 5, 5), 'uint8', lambda index: np.zeros((len(index), 5, 5), 'uint8'), ''), 'owls', {})
+  rows[:3]
   programs = tmp_path / 'kept' / 'programs'
   programs.mkdir()
   for number in '01':
@@ -30,6 +35,9 @@ def root(tmp_path, monkeypatch):
   (tmp_path / 'precious' / 'x.npy').write_bytes(b'mine')
   (tmp_path / 'kept' / 'data' / f'link-{"a" * 16}').symlink_to(tmp_path / 'precious')
   (tmp_path / 'kept' / 'data' / 'x.npy').write_bytes(b'mine')
+  thesis = tmp_path / 'kept' / 'data' / f'thesis-{B}'  # of the form of a name of ours
+  thesis.mkdir()
+  (thesis / 'chapter.tex').write_bytes(b'mine')
   if 'clean' not in flags.FLAGS:
     command.define_flags()
   return tmp_path / 'kept'
@@ -48,10 +56,13 @@ def test_it_lists_names_sizes_and_ages(root, capsys):
   said = capsys.readouterr().out
   lines = [line.split() for line in said.splitlines()]
   assert ['compiled', 'programs', '1.4', 'kB', '1', 'hour'] in lines
-  assert [line[0].partition('-')[0] for line in lines if line[-1:] == ['new']] == ['cats', 'dogs', 'cats']  # by size
+  assert [line[0].partition('-')[0] for line in lines if line[-1:] == ['new']] == [
+    'owls', 'cats', 'dogs', 'cats',
+  ]  # by size, which is that on the disk  # fmt: skip
   assert f'kB in {root}' in said
   assert {line[0] for line in lines if line[1:4] == ['is', 'not', 'of']} == {
-    f'{root}/{name}' for name in ('letters', 'programs/notes.txt', 'data/x.npy', f'data/link-{"a" * 16}')
+    f'{root}/{name}'
+    for name in ('letters', 'programs/notes.txt', 'data/x.npy', f'data/link-{"a" * 16}', f'data/thesis-{B}')
   }
   call('DOGS')
   said = capsys.readouterr().out
@@ -62,11 +73,14 @@ def test_it_removes_what_is_ours_and_nothing_else(root, capsys):
   call('cats', '--clean')
   assert 'removed from' in capsys.readouterr().out
   assert sorted(path.name.partition('-')[0] for path in root.joinpath('data').iterdir()) == [
-    'dogs', 'link', 'x.npy',
+    'dogs', 'link', 'thesis', 'x.npy',
   ]  # fmt: skip
   call('--clean')
-  left = sorted(str(path.relative_to(root)) for path in root.rglob('*'))
-  assert left == ['data', f'data/link-{"a" * 16}', 'data/x.npy', 'letters', 'locks', 'programs', 'programs/notes.txt']
+  left = [str(path.relative_to(root)) for path in root.rglob('*')]
+  assert sorted(left) == sorted([
+    'data', f'data/link-{"a" * 16}', f'data/thesis-{B}', f'data/thesis-{B}/chapter.tex', 'data/x.npy',
+    'letters', 'locks', 'programs', 'programs/notes.txt', 'rows',
+  ])  # fmt: skip
   assert (root.parent / 'precious' / 'x.npy').read_bytes() == b'mine'
   capsys.readouterr()
   call()
