@@ -6,7 +6,8 @@ Usage: python -m dgm_jax.study --config=X --grid model.beta=1,2,4 [--grid KEY=VA
 
 With --config every combination of the grid's values is trained with every seed: in one program if the grid is of a
 weight that can be traced, else one after another. It writes OUT/trainings/*.json and OUT/study.html. The same command
-goes on where it was stopped, and one with more values or seeds trains those that are missing.
+goes on where it was stopped, and one with more values or seeds trains those that are missing. A training that diverges
+is left out, and the others go on.
 
 With --name all weights and seeds of a system are trained in one program. For every system it writes OUT/SYSTEM.json
 (each member's figures and curves) and pictures of its first member; then OUT/study.html and a table of mean and spread
@@ -15,6 +16,7 @@ results/study_NAME.json.
 """
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from dgm_jax import config as experiment
-from dgm_jax.errors import UserError
+from dgm_jax.errors import DIVERGED, Halt, UserError
 from dgm_jax.internal.files import read_text
 from dgm_jax.internal.words import named
 from dgm_jax.runtime import cli
@@ -45,6 +47,8 @@ STUDIES = {
     'dip_ii_small': ('off_diagonal', (5.0,)),
   }
 }
+
+NAMED = ('only', 'weights', 'steps', 'capacity', 'size', 'record')  # flags of studies alone
 
 
 def define_flags() -> None:
@@ -75,6 +79,11 @@ def main(argv: list[str]) -> None:
   if args.name and (args.grid or args.config):
     raise UserError(f'--name={args.name} has a grid of its own: leave --config and --grid out')
   if args.grid or args.config:
+    for name in NAMED:
+      if getattr(args, name):
+        raise UserError(
+          f'--{name} goes with --name: with --config set a key, such as --config.steps=100, or leave it out'
+        )
     _study_grid(experiment.value(), args)
     return
   if not args.name:
@@ -133,7 +142,7 @@ def _study_grid(config: ConfigDict, args: Any) -> None:
   members = trainings.members_of(config, grid, args.seeds)
   title = f'{config.source.removeprefix("configs/")}: {", ".join(grid)}'
   out = Path(args.out or f'runs/study_{Path(config.source.partition(":")[0]).stem}')
-  with lock.locked(out):
+  with lock.locked(out, '--out'):
     _claim(out, config)
     (out / 'trainings').mkdir(exist_ok=True)
     files = {member: out / 'trainings' / f'{member.name}.json' for member in members}
@@ -151,12 +160,24 @@ def _study_grid(config: ConfigDict, args: Any) -> None:
       for number, member in enumerate(missing, 1):
         print(f'training {number} of {len(missing)}: {member.name}', flush=True)
         started = time.perf_counter()
-        one = trainings.train_alone(config, member, out / 'runs' / member.name)
+        try:
+          one = trainings.train_alone(config, member, out / 'runs' / member.name)
+        except Halt as halt:
+          if halt.code != DIVERGED:
+            raise
+          print(f'warning: {member.name}: {halt}', file=sys.stderr, flush=True)
+          continue
         _keep(files[member], member, one, time.perf_counter() - started)
-    pages = [json.loads(read_text(file)) for file in files.values()]
+    pages = [json.loads(read_text(file)) for file in files.values() if file.exists()]
+    if not pages:
+      raise Halt('every training went wrong: see the lines above', DIVERGED)
     print(grid_study.table(title, pages))
     grid_study.write_page(out / 'study.html', title, pages)
     print(out / 'study.html')
+    if wrong := len(files) - len(pages):
+      raise Halt(
+        f'{wrong} of {len(files)} trainings went wrong and are not in the table: see the lines above', DIVERGED
+      )
 
 
 def _keep(file: Path, member: Any, trained: Any, seconds: float) -> None:
@@ -168,7 +189,7 @@ def _keep(file: Path, member: Any, trained: Any, seconds: float) -> None:
 
 
 def _claim(out: Path, config: ConfigDict) -> None:
-  """Notes the experiment in the folder of a study.
+  """Notes the experiment in the folder of a study. One that has trained nothing yet may become another.
 
   Raises:
     UserError: the folder is of another experiment.
@@ -176,12 +197,12 @@ def _claim(out: Path, config: ConfigDict) -> None:
   from dgm_jax.runs import workdir
 
   note, page = out / 'experiment.json', json.loads(json.dumps(experiment.to_json(config)))
-  if not note.exists():
-    workdir.write_json(note, page)
-  before = json.loads(read_text(note))
+  trained = any(any(out.glob(kept)) for kept in ('trainings/*.json', 'states.npz', 'runs/*/checkpoints/*'))
+  before = json.loads(read_text(note)) if trained and note.exists() else page
   different = sorted(key for key in page.keys() | before.keys() if page.get(key) != before.get(key))
   if different:
     raise UserError(f'{out} holds a study of another experiment (config.{different[0]}): take another --out')
+  workdir.write_json(note, page)
 
 
 def grid_of(config: ConfigDict, texts: Sequence[str]) -> dict[str, list[Any]]:
@@ -200,6 +221,8 @@ def grid_of(config: ConfigDict, texts: Sequence[str]) -> dict[str, list[Any]]:
       raise UserError(f'--grid {text}: must be KEY=VALUE,VALUE,... of a key of the config that is not the seed')
     if key not in there:
       raise UserError(f'--grid {text}: config has no {named(key, there)}')
+    if key in grid:
+      raise UserError(f'--grid {text}: {key} is there twice: give all its values in one --grid, with commas between')
     grid[key] = list(dict.fromkeys(_typed(text, part, there[key]) for part in values.split(',')))
   return grid
 

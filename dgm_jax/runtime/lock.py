@@ -21,12 +21,12 @@ NAME = 'lock.json'  # {host, pid, started}; empty: nobody trains here
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, flag: str = '--workdir') -> Iterator[None]:
   """Holds a folder. If a killed process left a lock behind, it is taken over, with a line.
 
   The kernel drops the lock with the process. If the file system has no locks, the page alone decides. In that case a
   holder on another machine counts as alive. If the block ends by a UserError, whatever was made for the lock is
-  removed.
+  removed. `flag` is the folder's in messages.
 
   Raises:
     UserError: another process holds the folder, or it cannot be written.
@@ -35,14 +35,14 @@ def locked(folder: Path) -> Iterator[None]:
   fresh = [place for place in (path, *path.parents) if not exists(place)]
   with contextlib.ExitStack() as exits:
     try:
-      kernel = _acquire(path, exits)
+      kernel = _acquire(path, exits, flag)
       file = exits.enter_context(_open(path))
     except OSError as error:
       _remove(fresh)
-      raise UserError(f'--workdir={folder} cannot be written: {error.strerror}') from error
-    before, refused = _take(path, kernel), False
+      raise UserError(f'{flag}={folder} cannot be written: {error.strerror}') from error
+    before, refused = _take(path, kernel, flag), False
     try:
-      _sign(file, path)
+      _sign(file, path, flag)
       yield
     except UserError:
       refused = True
@@ -55,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
           _remove(fresh)
 
 
-def _acquire(path: Path, exits: contextlib.ExitStack) -> bool:
+def _acquire(path: Path, exits: contextlib.ExitStack, flag: str) -> bool:
   """Takes the lock of the file until `exits` is closed. Returns whether the file system has locks.
 
   Raises:
@@ -71,7 +71,7 @@ def _acquire(path: Path, exits: contextlib.ExitStack) -> bool:
         lock.acquire()
         return True
   except Timeout as error:
-    raise UserError(_refusal(path, _holder(path))) from error
+    raise UserError(_refusal(path, _holder(path), flag)) from error
   except OSError:  # a network file system without locks, or what `_open` says better
     pass
   return False
@@ -94,25 +94,26 @@ def _remove(fresh: list[Path]) -> None:
       place.unlink(missing_ok=True) if place.name == NAME else place.rmdir()
 
 
-def _take(path: Path, kernel: bool) -> bytes:
+def _take(path: Path, kernel: bool, flag: str) -> bytes:
   """Returns what a killed holder left in the file.
 
   Args:
     path: of the file.
     kernel: whether the kernel has given us the lock.
+    flag: the folder's, for the message.
 
   Raises:
     UserError: another process holds the folder.
   """
   holder = _holder(path)
   if holder and not kernel and _alive(holder):
-    raise UserError(f'{_refusal(path, holder)}; if it is gone, remove {path}')
+    raise UserError(f'{_refusal(path, holder, flag)}; if it is gone, remove {path}')
   if holder:
     print(printable(f'warning: taking over {path.parent} from {_described(holder)}, which is gone'), file=sys.stderr)
   return read_bytes(path)
 
 
-def _sign(file: IO[str], path: Path) -> None:
+def _sign(file: IO[str], path: Path, flag: str) -> None:
   """Writes the page of this process.
 
   Raises:
@@ -124,7 +125,7 @@ def _sign(file: IO[str], path: Path) -> None:
     file.truncate(0)
     append(file.fileno(), json.dumps(page).encode())
   except OSError as error:
-    raise UserError(f'--workdir={path.parent} cannot be written: {error.strerror}') from error
+    raise UserError(f'{flag}={path.parent} cannot be written: {error.strerror}') from error
 
 
 def _holder(path: Path) -> dict:
@@ -149,9 +150,9 @@ def _alive(holder: dict) -> bool:
   return True
 
 
-def _refusal(path: Path, holder: dict) -> str:
+def _refusal(path: Path, holder: dict, flag: str) -> str:
   who = _described(holder) if holder else 'another process'
-  return f'{path.parent} is being trained by {who}; take another --workdir, or wait'
+  return f'{path.parent} is being trained by {who}; take another {flag}, or wait'
 
 
 def _described(holder: dict) -> str:

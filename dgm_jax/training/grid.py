@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import sys
+import urllib.parse
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from dgm_jax.training.loop import fit
 __all__ = ['Member', 'Trained', 'config_of', 'members_of', 'traced_weight', 'train_alone', 'train_together']
 
 SAVES = 20  # of an ensemble whose experiment saves less often
+LONGEST = 160  # letters of a name
 
 
 class Member(NamedTuple):
@@ -46,8 +48,9 @@ class Member(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The name of its files."""
-    return ','.join(f'{key}={value}' for key, value in (*self.values, ('seed', self.seed)))
+    """The name of its files: nothing in it is a folder, and it is short enough for one."""
+    text = urllib.parse.quote(','.join(f'{key}={value}' for key, value in (*self.values, ('seed', self.seed))), '=,:+ ')
+    return text if len(text) <= LONGEST else f'{text[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
 
 
 class Trained(NamedTuple):
@@ -86,6 +89,7 @@ def traced_weight(config: ConfigDict, grid: Mapping[str, Sequence[Any]], members
   weight = ensemble.weight_of(config)
   numbers = all(isinstance(value, float) for value in values)
   alone = bool(config.graft) or config.parallel != 'jit' or config.shard_params
+  alone = alone or config.data.where in ('sharded', 'host')  # an ensemble has copies on the devices
   whole = len({m.values for m in members}) * len({m.seed for m in members}) == len(members)
   return weight if weight and key == f'model.{weight}' and numbers and not others and not alone and whole else ''
 

@@ -82,7 +82,7 @@ def fit(
   with contextlib.ExitStack() as stack:
     cluster.first(lambda: _take(stack, run, allow_config_change))
     call, evaluators, batches = parallel.interruptible(compile_call(run)), evaluators_of(run), 0
-    call = stack.enter_context(profiled(call, profile, run.config.steps_per_call, folder))
+    call = stack.enter_context(profiled(call, profile, feed.call_steps(run), folder))
     for left in range(rollbacks, -1, -1):
       try:
         return attempt(run, call, evaluators, batches)

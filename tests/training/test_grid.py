@@ -8,7 +8,7 @@ import pytest
 
 from configs import disentangle, vae_digits
 from dgm_jax.commands import study
-from dgm_jax.errors import UserError
+from dgm_jax.errors import DIVERGED, UNSAVED, Halt, UserError
 from dgm_jax.runtime import signals
 from dgm_jax.training import grid as trainings
 
@@ -29,21 +29,24 @@ WEIGHTS = {'model.gamma': [2.0, 35.0]}
     ('seed=1,2', 'that is not the seed'),
     ('steps=4.5', "'4.5' must be of type int"),
     ('norms=maybe', "'maybe' must be of type bool"),
+    ('steps=4 steps=8', 'steps is there twice: give all its values in one --grid'),
     ('model.encoder.hidden=4', 'not of a tuple'),
   ],
 )
 def test_values_of_a_grid_have_the_type_of_their_key(text, values):
   if isinstance(values, dict):
-    assert study.grid_of(TINY, [text]) == values
+    assert study.grid_of(TINY, text.split()) == values
   else:
     with pytest.raises(UserError) as error:
-      study.grid_of(TINY, [text])
+      study.grid_of(TINY, text.split())
     assert values in str(error.value)
 
 
 def test_members_are_every_combination_with_every_seed_and_are_checked():
   members = trainings.members_of(TINY, WEIGHTS | {'batch_size': [8, 16]}, 2)
   assert len(members) == 8 and members[1].name == 'model.gamma=2.0,batch_size=8,seed=1'
+  names = [trainings.Member((('data.name', f'npz:../{x}.npz'),), 0).name for x in ('a', 'a' * 200, 'a' * 201)]
+  assert names[0] == 'data.name=npz:..%2Fa.npz,seed=0' and len(set(names)) == 3 and max(map(len, names)) < 200
   assert trainings.config_of(TINY, members[-1]).model.gamma == 35 and TINY.model.gamma != 35
   with pytest.raises(UserError, match=r'config\.batch_size must be at least 1, got 0'):
     trainings.members_of(TINY, {'batch_size': [0]}, 1)
@@ -55,6 +58,9 @@ def test_a_weight_alone_is_trained_in_one_program():
   assert trainings.traced_weight(TINY, WEIGHTS, members[:2]) == 'gamma'
   assert trainings.traced_weight(TINY, WEIGHTS, members[:3]) == ''  # no product of values and seeds
   assert trainings.traced_weight(TINY, WEIGHTS | {'batch_size': [8]}, members) == ''
+  elsewhere = TINY.copy_and_resolve_references()
+  elsewhere.data.where = 'host'
+  assert trainings.traced_weight(elsewhere, WEIGHTS, members) == ''
   assert trainings.traced_weight(vae_digits.get_config('tiny'), {'batch_size': [8]}, members) == ''
 
 
@@ -87,10 +93,12 @@ def test_an_ensemble_that_is_stopped_goes_on_with_the_same_numbers(tmp_path, mon
 @pytest.fixture
 def command(monkeypatch):
   """The command, with trainings that give figures at once, whose names it returns."""
-  made = []
+  made, faults = [], []
 
   def train(config, member, folder):
     made.append(member.name)
+    if faults:
+      raise faults.pop()
     value = member.settings['batch_size'] + 0.5 * member.seed
     return trainings.Trained({'neg_elbo_nats': value, 'kl_nats': 1.0}, 12)
 
@@ -104,6 +112,7 @@ def command(monkeypatch):
     study._study_grid(config, SimpleNamespace(grid=[grid], seeds=seeds, out=str(out)))
     return made
 
+  call.faults = faults
   return call
 
 
@@ -122,3 +131,25 @@ def test_the_command_trains_what_is_missing_and_writes_its_page(tmp_path, comman
   assert '+-' not in capsys.readouterr().out and 'There is one seed' in (tmp_path / 'study.html').read_text()
   with pytest.raises(UserError, match=r'holds a study of another experiment \(config\.steps\): take another --out'):
     command(tmp_path, 'batch_size=8', 1, steps=14)
+
+
+def test_a_training_that_diverges_is_left_out_and_a_first_mistake_binds_nobody(tmp_path, command, capsys):
+  command.faults.append(UserError('no such data'))
+  with pytest.raises(UserError, match='no such data'):
+    command(tmp_path, 'batch_size=8', 1)
+  command.faults.append(Halt('training went wrong by step 3', DIVERGED))
+  with pytest.raises(Halt, match='1 of 2 trainings went wrong and are not in the table') as halt:
+    command(tmp_path, 'batch_size=8,16', 1, steps=14)
+  assert halt.value.code == DIVERGED and 'warning: batch_size=8,seed=0: training went' in capsys.readouterr().err
+  assert '1 trainings of 12 steps' in (tmp_path / 'study.html').read_text()
+  command.faults.append(Halt('no checkpoint can be written', UNSAVED))
+  with pytest.raises(Halt, match='no checkpoint'):
+    command(tmp_path, 'batch_size=8,16', 1, steps=14)
+
+
+def test_flags_of_a_named_study_are_refused_beside_a_config(monkeypatch):
+  args = SimpleNamespace(**dict.fromkeys((*study.NAMED, 'grid', 'config', 'name')) | {'grid': ['a=1'], 'steps': 5})
+  monkeypatch.setattr(study.experiment, 'parse', lambda *_: None)
+  monkeypatch.setattr(study.flags, 'FLAGS', args)
+  with pytest.raises(UserError, match='--steps goes with --name: with --config set a key'):
+    study.main([])
