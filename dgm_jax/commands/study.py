@@ -15,10 +15,11 @@ of all systems that are in OUT. A system that is there is not trained again. --r
 results/study_NAME.json.
 """
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +143,7 @@ def _study_grid(config: ConfigDict, args: Any) -> None:
   members = trainings.members_of(config, grid, args.seeds)
   title = f'{config.source.removeprefix("configs/")}: {", ".join(grid)}'
   out = Path(args.out or f'runs/study_{Path(config.source.partition(":")[0]).stem}')
-  with lock.locked(out, '--out'):
-    _claim(out, config)
-    (out / 'trainings').mkdir(exist_ok=True)
+  with lock.locked(out, '--out'), _claimed(out, config):
     files = {member: out / 'trainings' / f'{member.name}.json' for member in members}
     missing = [member for member in members if not files[member].exists()]
     weight = trainings.traced_weight(config, grid, missing)
@@ -188,8 +187,11 @@ def _keep(file: Path, member: Any, trained: Any, seconds: float) -> None:
   workdir.write_json(file, page | workdir.environment())
 
 
-def _claim(out: Path, config: ConfigDict) -> None:
+@contextlib.contextmanager
+def _claimed(out: Path, config: ConfigDict) -> Iterator[None]:
   """Notes the experiment in the folder of a study. One that has trained nothing yet may become another.
+
+  If the block ends by a UserError before anything is trained, the note is removed.
 
   Raises:
     UserError: the folder is of another experiment.
@@ -197,12 +199,20 @@ def _claim(out: Path, config: ConfigDict) -> None:
   from dgm_jax.runs import workdir
 
   note, page = out / 'experiment.json', json.loads(json.dumps(experiment.to_json(config)))
-  trained = any(any(out.glob(kept)) for kept in ('trainings/*.json', 'states.npz', 'runs/*/checkpoints/*'))
-  before = json.loads(read_text(note)) if trained and note.exists() else page
+  trained = lambda: any(any(out.glob(kept)) for kept in ('trainings/*.json', 'states.npz', 'runs/*/checkpoints/*'))
+  before = json.loads(read_text(note)) if trained() and note.exists() else page
   different = sorted(key for key in page.keys() | before.keys() if page.get(key) != before.get(key))
   if different:
     raise UserError(f'{out} holds a study of another experiment (config.{different[0]}): take another --out')
+  (out / 'trainings').mkdir(exist_ok=True)
   workdir.write_json(note, page)
+  try:
+    yield
+  except UserError:
+    if not trained():
+      note.unlink()
+      (out / 'trainings').rmdir()
+    raise
 
 
 def grid_of(config: ConfigDict, texts: Sequence[str]) -> dict[str, list[Any]]:

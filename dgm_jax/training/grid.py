@@ -110,10 +110,15 @@ def train_together(config: ConfigDict, weight: str, members: Sequence[Member], f
     weight: see `traced_weight`.
     members: values with seeds, as `members_of` orders them.
     file: where the states are kept meanwhile.
+
+  Raises:
+    UserError: a value is a mistake in the experiment.
   """
   values = list(dict.fromkeys(member.settings[f'model.{weight}'] for member in members))
   seeds = list(dict.fromkeys(member.seed for member in members))
   group = ensemble.make(config, weight, values, seeds)
+  # A value that a system refuses is refused before any is trained.
+  built = [systems.build(config_of(group.config, member)) for member in members]
   call, total = ensemble.compiled(group), workdir.total_steps(group.config)
   mark = _mark(config, members)
   state, step = _restored(file, mark, ensemble.start(group))
@@ -132,7 +137,7 @@ def train_together(config: ConfigDict, weight: str, members: Sequence[Member], f
   reached = []
   for number, member in enumerate(members):
     own = config_of(group.config, member)
-    subject = Subject(own, systems.build(own), ensemble.one_of(state, number), test, parallel.mesh(1))
+    subject = Subject(own, built[number], ensemble.one_of(state, number), test, parallel.mesh(1))
     reached.append(Trained(mean.metrics(own.seed, subject), total))
   return reached
 

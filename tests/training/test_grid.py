@@ -90,6 +90,13 @@ def test_an_ensemble_that_is_stopped_goes_on_with_the_same_numbers(tmp_path, mon
   assert trainings._restored(file, 'another', fresh) == (fresh, 0)
 
 
+def test_a_value_that_the_system_refuses_is_not_trained(tmp_path):
+  members = trainings.members_of(TINY, {'model.gamma': [2.0, -1.0]}, 1)
+  with pytest.raises(UserError, match='gamma must not be negative'):
+    trainings.train_together(TINY, 'gamma', members, tmp_path / 'states.npz')
+  assert not any(tmp_path.iterdir())
+
+
 @pytest.fixture
 def command(monkeypatch):
   """The command, with trainings that give figures at once, whose names it returns."""
@@ -136,7 +143,8 @@ def test_the_command_trains_what_is_missing_and_writes_its_page(tmp_path, comman
 def test_a_training_that_diverges_is_left_out_and_a_first_mistake_binds_nobody(tmp_path, command, capsys):
   command.faults.append(UserError('no such data'))
   with pytest.raises(UserError, match='no such data'):
-    command(tmp_path, 'batch_size=8', 1)
+    command(tmp_path / 'out', 'batch_size=8', 1)
+  assert not (tmp_path / 'out').exists()
   command.faults.append(Halt('training went wrong by step 3', DIVERGED))
   with pytest.raises(Halt, match='1 of 2 trainings went wrong and are not in the table') as halt:
     command(tmp_path, 'batch_size=8,16', 1, steps=14)
