@@ -55,6 +55,7 @@ def test_rows_are_indexed_as_an_array_is(index, tmp_path):
   np.testing.assert_array_equal(array[index], X[index])
   some = np.array([0, 3, 4, 5, 39])
   np.testing.assert_array_equal(np.asarray(rows.chosen(array, some)), X[some])
+  np.testing.assert_array_equal(rows.chosen(array, slice(3, 30, 4))[:], X[3:30:4])
   np.testing.assert_array_equal(rows.chosen(rows.chosen(array, slice(10, 30)), np.array([1, 19]))[:], X[[11, 29]])
 
 
@@ -120,9 +121,9 @@ def test_the_array_of_a_terabyte_is_opened_at_once(tmp_path):
 
 
 def test_a_row_is_decoded_once_and_again_if_it_was_torn(tmp_path, monkeypatch):
-  def opened():
+  def opened(files=1):
     array, read = counted(X)
-    return kept.kept(array, 'set', {'files': 1}), read
+    return kept.kept(array, 'set', {'files': files}), read
 
   first, read = opened()
   for _ in range(2):
@@ -138,6 +139,9 @@ def test_a_row_is_decoded_once_and_again_if_it_was_torn(tmp_path, monkeypatch):
   assert read == [9, 11]
   sums = np.fromfile(f'{path}.sums', np.uint32)
   assert sums[9] == zlib.crc32(X[9].tobytes()) and np.flatnonzero(sums).tolist() == [4, 9, 11]
+  changed, read_anew = opened(files=2)
+  np.testing.assert_array_equal(changed[[4]], X[[4]])
+  assert read_anew == [4]
   monkeypatch.setattr(kept.os, 'pread', lambda *_: (_ for _ in ()).throw(OSError(5, 'Input/output error')))
   np.testing.assert_array_equal(again[[4]], X[[4]])
   assert read == [9, 11, 4]

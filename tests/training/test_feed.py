@@ -85,6 +85,17 @@ def test_examples_on_the_host_and_spread_over_devices_give_the_bits_of_a_copy_on
   assert len(set(finals.values())) == 1
 
 
+def test_metrics_of_a_call_are_means_over_its_steps(tmp_path):
+  losses = {}
+  for steps in (1, 2):
+    run = run_of(tmp_path, 'device', steps_per_call=steps)
+    state, call, losses[steps] = training.start(run)[0], training.compile_call(run), []
+    for _ in range(2 // steps):
+      state, metrics = call(state, np.uint32(0), run.arrays, training.indices(run, int(state.step), steps))
+      losses[steps].append(float(metrics['loss']))
+  assert losses[2] == [pytest.approx(np.mean(losses[1]))] and losses[1][0] != losses[1][1]
+
+
 def test_spread_rows_are_each_on_one_device_and_none_is_lost(tmp_path):
   run = run_of(tmp_path, 'sharded', 8)
   x = run.arrays['x']
