@@ -201,7 +201,7 @@ def _claimed(out: Path, config: ConfigDict) -> Iterator[None]:
   note, page = out / 'experiment.json', json.loads(json.dumps(experiment.to_json(config)))
   trained = lambda: any(any(out.glob(kept)) for kept in ('trainings/*.json', 'states.npz', 'runs/*/checkpoints/*'))
   before = json.loads(read_text(note)) if trained() and note.exists() else page
-  different = sorted(key for key in page.keys() | before.keys() if page.get(key) != before.get(key))
+  different = sorted(key for key in (page.keys() | before.keys()) - {'overrides'} if page.get(key) != before.get(key))
   if different:
     raise UserError(f'{out} holds a study of another experiment (config.{different[0]}): take another --out')
   (out / 'trainings').mkdir(exist_ok=True)

@@ -144,7 +144,7 @@ def train_together(config: ConfigDict, weight: str, members: Sequence[Member], f
 
 def _mark(config: ConfigDict, members: Sequence[Member]) -> str:
   """Returns a checksum of what a saved ensemble is of."""
-  page = [experiment.to_json(config), [member.name for member in members]]
+  page = [experiment.to_json(config) | {'overrides': None}, [member.name for member in members]]
   return hashlib.sha256(json.dumps(page, sort_keys=True).encode()).hexdigest()
 
 

@@ -137,7 +137,7 @@ def test_the_command_trains_what_is_missing_and_writes_its_page(tmp_path, comman
   assert made[4:] == ['batch_size=8,seed=0', 'batch_size=32,seed=0']
   assert '+-' not in capsys.readouterr().out and 'There is one seed' in (tmp_path / 'study.html').read_text()
   with pytest.raises(UserError, match=r'holds a study of another experiment \(config\.steps\): take another --out'):
-    command(tmp_path, 'batch_size=8', 1, steps=14)
+    command(tmp_path, 'batch_size=8', 1, steps=14, overrides=('steps=14',))
 
 
 def test_a_training_that_diverges_is_left_out_and_a_first_mistake_binds_nobody(tmp_path, command, capsys):
