@@ -47,7 +47,7 @@ def load(path):
 
 
 NO_HEADWAY: set[str] = set()  # systems whose lone player has a contrastive loss
-PARTICULAR = {'latent.gmm', 'draw.conv_draw', 'vae.vamp'}  # where not every start is far from a tie, or makes headway at once
+PARTICULAR = {'latent.gmm', 'draw.conv_draw', 'vae.vamp'}  # some starts are near a tie, or make little headway at first
 FROZEN = {'vqvae'}  # the network of vq.prior that comes from another run
 VARIANTS = [
   f'{path.stem}:{variant}'
