@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -150,9 +151,20 @@ def _wheels(place: Path) -> Path:
   options += [word for platform in PLATFORMS for word in ('--platform', f'{platform}_x86_64')]
   for name, version in missing_there().items():
     command = [sys.executable, '-m', 'pip', 'download', '-q', *options, '-d', str(folder), f'{name}=={version}']
-    if subprocess.run(command).returncode:
+    if subprocess.run(command, stderr=subprocess.DEVNULL).returncode and not _made(name, version, folder):
       print(f'{name}=={version}: no wheel for Python {PYTHON}; left out')
   return folder
+
+
+def _made(name: str, version: str, folder: Path) -> bool:
+  """Makes the wheel of a package that is published as source alone, and keeps it if it fits every Python."""
+  with tempfile.TemporaryDirectory() as place:
+    command = [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', place, f'{name}=={version}']
+    subprocess.run(command, stderr=subprocess.DEVNULL)
+    wheels = list(Path(place).glob('*-none-any.whl'))
+    for wheel in wheels:
+      shutil.copy(wheel, folder)
+  return bool(wheels)
 
 
 def shorten(path: Path, most: int = MOST) -> None:

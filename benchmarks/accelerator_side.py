@@ -75,7 +75,7 @@ def speed(item: dict) -> dict:
 
   from dgm_jax import training
   from dgm_jax.costs import hlo
-  from dgm_jax.runs import resident
+  from dgm_jax.runs import resident, workdir
   from dgm_jax.runtime import parallel
 
   config = _config(item)
@@ -105,8 +105,9 @@ def speed(item: dict) -> dict:
     found.append(rate)
   rate = sorted(found)[ROUNDS // 2]
   memory = jax.local_devices()[0].memory_stats() or {}
+  parameters = sum(workdir.count(run.like.params).values())
   return {
-    'batch_size': run.config.batch_size, 'dtype': run.config.dtype, 'steps_per_call': steps,
+    'parameters': parameters, 'batch_size': run.config.batch_size, 'dtype': run.config.dtype, 'steps_per_call': steps,
     'compile_seconds': round(compiled, 2),
     'steps_per_second': rate, 'steps_per_second_spread': [min(found), max(found)],
     'images_per_second': rate * run.config.batch_size,

@@ -113,9 +113,11 @@ def dcgan(experiment: dict, images: torch.Tensor, form: Callable, narrow: Callab
   hidden = itertools.pairwise([latents, *up['dense']])
   dense = [layer for a, b in hidden for layer in (nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU())]
   last = [latents, *up['dense']][-1]
+  size, spread = rows * columns * wide, nn.Unflatten(1, (wide, rows, columns))
+  # With hidden dense layers each number has statistics of its own, as in the experiment.
+  normed = (nn.BatchNorm1d(size), spread) if up['dense'] else (spread, nn.BatchNorm2d(wide))
   generator = nn.Sequential(
-    *dense, nn.Linear(last, rows * columns * wide, bias=False), nn.Unflatten(1, (wide, rows, columns)),
-    nn.BatchNorm2d(wide), nn.ReLU(),
+    *dense, nn.Linear(last, size, bias=False), *normed, nn.ReLU(),
     nn.ConvTranspose2d(wide, narrower, 5, 2, 2, 1, bias=False), nn.BatchNorm2d(narrower), nn.ReLU(),
     nn.ConvTranspose2d(narrower, channels, 5, 2, 2, 1), nn.Sigmoid(),
   )  # fmt: skip

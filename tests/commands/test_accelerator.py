@@ -54,6 +54,7 @@ def test_tiny_measurements_have_a_line_each(tmp_path, capsys):
   # 64 pixels, 16 hidden units, 4 latents, 16 images: products forward, and backward but for the first layer's input.
   kernels = ((64, 16), (16, 8), (4, 16), (16, 64))
   assert ours['product_flops_per_step'] == 2 * 16 * sum((3 - (i == 0)) * m * n for i, (m, n) in enumerate(kernels))
+  assert ours['parameters'] == sum((m + 1) * n for m, n in kernels)
   assert ours['images_per_second'] == 16 * ours['steps_per_second'] > 0
   assert 'no_such_experiment' in unknown['error']
   (path,) = (tmp_path / 'r').glob('accelerator_*.json')
