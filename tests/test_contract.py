@@ -47,6 +47,7 @@ def load(path):
 
 
 NO_HEADWAY: set[str] = set()  # systems whose lone player has a contrastive loss
+PARTICULAR = {'latent.gmm', 'draw.conv_draw', 'vae.vamp'}  # some starts are near a tie, or make little headway at first
 FROZEN = {'vqvae'}  # the network of vq.prior that comes from another run
 VARIANTS = [
   f'{path.stem}:{variant}'
@@ -165,7 +166,9 @@ def trained(request, tmp_path_factory, smooth):
   folder = tmp_path_factory.mktemp('runs')
   with pytest.MonkeyPatch.context() as monkeypatch:  # all is traced below
     monkeypatch.setattr(training.run, 'rehearse', lambda *_: None)
-    eight = begun_quickly(traced_once(training.prepare(tiny(request.param), folder / 'eight')))
+    eight = traced_once(training.prepare(tiny(request.param), folder / 'eight'))
+  if eight.config.system not in PARTICULAR:
+    eight = begun_quickly(eight)
   one = on_one_device(eight)
   assert (eight.mesh.size, one.mesh.size) == (8, 1)
   start, traces = parallel.fetch(training.start(eight)[0]), []

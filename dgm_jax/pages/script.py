@@ -11,7 +11,6 @@ FRAME = f"'use strict';\nconst WIDTH = {svg.WIDTH}, HEIGHT = {svg.HEIGHT}, TOP =
 SCRIPT = (
   FRAME
   + """
-const SVG = 'http://www.w3.org/2000/svg';
 
 // Of the points [x, y], which rise in x, the one whose x is nearest.
 function nearest(points, x) {
@@ -22,7 +21,7 @@ function addValues(figure) {
   const {span, series, colours} = JSON.parse(figure.dataset.points), left = Number(figure.dataset.left);
   const filled = Object.entries(series).filter(([, points]) => points.length);
   const svg = figure.querySelector('svg'), box = document.createElement('div');
-  const cross = document.createElementNS(SVG, 'line');
+  const cross = document.createElementNS(svg.namespaceURI, 'line');
   if (!filled.length) return;
   box.className = 'values';
   box.hidden = true;

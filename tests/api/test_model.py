@@ -36,7 +36,7 @@ def held_out(model):
 
 def test_a_trained_model_draws_what_the_command_draws(model, folder, monkeypatch):
   values = flags.FlagValues()
-  for name in ('string', 'enum', 'integer', 'float', 'list'):
+  for name in ('string', 'enum', 'integer', 'float', 'list', 'bool'):
     define = getattr(flags, f'DEFINE_{name}')
     monkeypatch.setattr(sample.flags, f'DEFINE_{name}', lambda *a, d=define, **k: d(*a, **k, flag_values=values))
   monkeypatch.setattr(sample.flags, 'FLAGS', values)

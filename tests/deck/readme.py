@@ -73,7 +73,7 @@ def call(command, folder):
 
 
 def main():
-  part = slice(*map(int, sys.argv[1:3]))
+  part = slice(*(*map(int, sys.argv[1:]), None, None)[:2])
   with tempfile.TemporaryDirectory() as name:
     write_data(pathlib.Path(name))
     for command in commands()[part]:
