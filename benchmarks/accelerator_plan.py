@@ -92,7 +92,7 @@ def training(config: str, seconds: float, evaluation: float = 30, **changes: Any
 def runs(tiny: bool) -> list[dict]:
   """All runs, in order of value. Cadences are multiples of the steps of a call."""
   if tiny:
-    return [training('vae_digits:tiny', 5, 2)]
+    return [training('vae_digits:tiny', 5, 2, eval_every=0, picture_every=0)]
   hundred = {'steps_per_call': 100, 'log_every': 100, 'eval_every': 1000, 'save_every': 1000}
   rare = {'eval_every': 10_000, 'save_every': 10_000, 'picture_every': 50_000}
   return [
