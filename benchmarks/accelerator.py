@@ -9,8 +9,7 @@ What is measured stands in `accelerator_plan.py`, in order of value. Each item i
 soon as it is had; one that fails is a line with the reason, and ends nothing but itself. When the minutes are over,
 the summary has what there is: DIR/accelerator_DEVICE.json, with --record also in results/. Pixels are made up.
 --train trains instead, begins what should fit, evaluates each run and writes DIR/training.jsonl; records, reports and
-figures of the runs are
-in DIR/runs_N.zip. All that is written are at most eight files of at most 16 MiB.
+figures of the runs are in DIR/runs_N.zip. All that is written are at most eight files of at most 16 MiB.
 MFU is the share of the device's published rate for that dtype that goes into products of the training step.
 """
 
