@@ -18,7 +18,7 @@ from dgm_jax.pages import catalogue
 __all__ = ['FIELDS', 'OPTIONAL', 'SCHEMA', 'STUDY_FIELDS', 'Run', 'load', 'migrate', 'read']
 
 SCHEMA = 2
-OTHERS = ('bench_', 'faults', 'mutants', 'parameters')  # records of other things than trained systems
+OTHERS = ('accelerator_', 'bench_', 'faults', 'mutants', 'parameters')  # records of other things than trained systems
 STUDY = 'study_'
 # The fields of a run's record, in their order, and of each system of a study's.
 FIELDS = (
