@@ -35,7 +35,7 @@ _watch = types.SimpleNamespace(received=0, deferring=False, stopping=None)
 
 @contextlib.contextmanager
 def owned() -> Iterator[None]:
-  """Handles both signals within the block. Enter it in the main thread."""
+  """Handles both signals within the block, after which those that came are forgotten. Enter it in the main thread."""
   _watch.received, _watch.deferring, _watch.stopping = 0, False, None
   # A shell's background jobs ignore Ctrl-C, and go on doing so.
   before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN}
@@ -48,6 +48,7 @@ def owned() -> Iterator[None]:
       _watch.stopping.close()
     for number, handler in before.items():
       signal.signal(number, handler)
+    _watch.received, _watch.deferring, _watch.stopping = 0, False, None  # nothing is left for the next block
 
 
 def shared() -> bool:

@@ -180,3 +180,4 @@ def test_training_is_asked_to_end_in_time():
     time.sleep(0.3)
     with pytest.raises(signals.Stopped):
       signals.poll()
+  signals.poll()  # what comes after the training is not ended by the same signal
