@@ -48,7 +48,7 @@ def owned() -> Iterator[None]:
       _watch.stopping.close()
     for number, handler in before.items():
       signal.signal(number, handler)
-    _watch.received, _watch.deferring, _watch.stopping = 0, False, None  # nothing is left for the next block
+    _watch.received = 0
 
 
 def shared() -> bool:
