@@ -7,8 +7,8 @@ one run after another. Either goes on where it was killed.
 import hashlib
 import itertools
 import json
+import re
 import sys
-import urllib.parse
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +49,8 @@ class Member(NamedTuple):
   @property
   def name(self) -> str:
     """The name of its files: nothing in it is a folder, and it is short enough for one."""
-    text = urllib.parse.quote(','.join(f'{key}={value}' for key, value in (*self.values, ('seed', self.seed))), '=,:+ ')
+    text = ','.join(f'{key}={value}' for key, value in (*self.values, ('seed', self.seed)))
+    text = re.sub(r'[^\w.=,:+ -]', lambda letter: f'%{ord(letter[0]):02X}', text, flags=re.ASCII)
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
 
 
