@@ -5,7 +5,7 @@ prior, without a context, on static data (another binarization here). Batch and 
 Command: python train.py --config=configs/af_vae_mnist.py --workdir=runs/af_vae_mnist
 Variants: (none); mean_only (shifts alone, four steps of 3 x 640 as in appendix A); small (mean_only, four steps of 320,
 50 latents, network of Burda et al. 2016, dynamic data), small_normal (the same under N(0, I)); tiny, tiny_maf.
-Cost: small 5 minutes of two CPU cores.
+Cost: small 5 minutes of one CPU core.
 Expected: NLL 79.30 by 4096 samples (static, perhaps trained on the validation images, too). Measured (dynamic, 1000
 samples, 80 epochs): small 85.63, small_normal 89.98.
 """

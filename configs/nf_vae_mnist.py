@@ -5,7 +5,7 @@ Paper: Rezende & Mohamed 2015, arXiv:1505.05770, section 6.2: 40 latents, 400 ma
 Command: python train.py --config=configs/nf_vae_mnist.py --workdir=runs/nf_vae_mnist
 Variants: (none) 80 planar maps; 10 20 40; radial; sylvester; diagonal; small (10 planar maps, network of Burda et al.
 2016, dynamic data; without a clipped gradient it diverged), small_diagonal, small_sylvester; tiny, tiny_*.
-Cost: small 10 minutes of one CPU core.
+Cost: not timed on an idle machine yet.
 Expected: bound 85.1 with 80, 85.7 with 40, 86.5 with 20, 87.5 with 10 maps, 89.9 diagonal (one sample, static).
 Measured (dynamic, 80 epochs): small bound 93.45, by 1000 samples 89.88; small_diagonal 95.64, 91.28.
 """
